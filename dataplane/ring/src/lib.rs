@@ -1,1 +1,50 @@
-//! The `ring` room.
+//! io_uring sockets behind a safe face: multishot accept and receive, buffer leases, ordered sends.
+//!
+//! One [`Ring`] belongs to one thread. It knows sockets, buffers and completions; it must never know
+//! frames, sessions or partitions, and it owns no executor: the owner of the thread decides when to
+//! [`Ring::poll`] and how to sleep.
+//!
+//! # Rules that keep it sound
+//! - Memory the kernel may touch belongs to the ring or to a connection's slot and is freed only after
+//!   the completion of the operation that used it. Cancelling is a request; only the completion frees.
+//! - A received buffer is lent as a [`Lease`], which cannot be cloned. It returns to the kernel only
+//!   through `&mut Ring`, so no slice of it can still be borrowed then.
+//! - [`Event::Closed`] comes last and once for each connection, after every completion of it; the slot
+//!   is used again only afterwards, with a new generation.
+//!
+//! # Sleeping
+//! Under `DEFER_TASKRUN` completions appear only after the ring was entered, and the ring's own
+//! descriptor must never be polled. So: [`Ring::poll`] until it returns 0, then either
+//! await [`Ring::eventfd`] (asynchronous owners) or call [`Ring::wait`] (plain threads). Both are woken
+//! by completions and by a [`Waker`]; both may wake for nothing, so poll again and tolerate 0.
+#![allow(
+    unsafe_code,
+    reason = "the ring shares memory with the kernel; every block states why it is sound"
+)]
+
+mod accept;
+mod buffers;
+mod connection;
+mod counters;
+mod error;
+mod event;
+mod features;
+mod kernel;
+mod ledger;
+mod limits;
+mod receive;
+mod ring;
+mod send;
+mod slab;
+mod socket;
+mod token;
+mod waker;
+
+pub use buffers::Lease;
+pub use counters::Counters;
+pub use error::RingError;
+pub use event::{CloseCause, ConnectionId, Event, ListenerId};
+pub use features::{Feature, Features};
+pub use limits::{Environment, RingLimits};
+pub use ring::Ring;
+pub use waker::Waker;
