@@ -1,0 +1,189 @@
+//! What a shard counts: one group for each stage, and one for sessions. Plain numbers that only grow;
+//! the node reads them between two turns.
+
+use std::collections::BTreeMap;
+
+use wire::reason::Reason;
+
+/// Connections and bytes in.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct AcceptCounters {
+    /// Connections that came in.
+    pub connections: u64,
+    /// Connections refused because the table was full.
+    pub connections_refused: u64,
+    /// Bytes received.
+    pub bytes: u64,
+}
+
+/// Bytes to frames.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ParseCounters {
+    /// Frames found in the stream, HELLO among them.
+    pub frames: u64,
+    /// Frames that straddled receive buffers and were assembled once.
+    pub assembled_frames: u64,
+    /// Bytes copied for that.
+    pub assembled_bytes: u64,
+    /// Connections closed because the assembly budget was used up.
+    pub assembly_full: u64,
+    /// Faults in framing: the connection was closed.
+    pub framing_faults: u64,
+    /// SEND frames refused for their content.
+    pub refused: u64,
+}
+
+/// Signatures and senders.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct VerifyCounters {
+    /// Frames with a good session signature.
+    pub session_frames: u64,
+    /// Envelopes with a good HMAC.
+    pub key_envelopes: u64,
+    /// Envelopes with a good Ed25519 signature.
+    pub ed25519_envelopes: u64,
+    /// Frames and envelopes with a bad signature.
+    pub bad_signatures: u64,
+    /// Frames refused for another reason: sender, kind of signature, key.
+    pub refused: u64,
+}
+
+/// Grants and restrictions.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RouteCounters {
+    /// Frames that may go where they want to.
+    pub frames: u64,
+    /// Frames refused.
+    pub refused: u64,
+}
+
+/// Sequences, credit and the log.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct AppendCounters {
+    /// Frames written.
+    pub frames: u64,
+    /// Messages written.
+    pub messages: u64,
+    /// Bytes of frames written.
+    pub bytes: u64,
+    /// Re-sent frames that were already there: acked, not written.
+    pub duplicates: u64,
+    /// Frames discarded behind a refused one (go-back-N).
+    pub discarded: u64,
+    /// Frames refused.
+    pub refused: u64,
+}
+
+/// Durability and acks.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct CommitCounters {
+    /// Syncs asked for.
+    pub syncs: u64,
+    /// Syncs that failed; each seals its log.
+    pub sync_failures: u64,
+    /// Frames that became committed.
+    pub frames: u64,
+    /// Messages that became committed.
+    pub messages: u64,
+    /// ACK frames sent.
+    pub acks: u64,
+    /// Frames whose log was sealed before they were durable; told so, never acked.
+    pub sealed_frames: u64,
+    /// Spare segments that could not be prepared.
+    pub prepare_failures: u64,
+    /// Segments retired by retention.
+    pub retired_segments: u64,
+}
+
+/// Committed records to queues.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct FanoutCounters {
+    /// Records handed to queue groups as they were committed.
+    pub records: u64,
+    /// Records read back from the log because a queue group was behind.
+    pub records_read_back: u64,
+    /// Records that could not be read back: damaged or expired.
+    pub records_lost: u64,
+    /// Times a queue group's journal refused to take more for now.
+    pub stalls: u64,
+}
+
+/// Queues to consumers.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct DeliverCounters {
+    /// FETCH frames taken.
+    pub fetches: u64,
+    /// DELIVER frames written.
+    pub frames: u64,
+    /// Messages written.
+    pub messages: u64,
+    /// Bytes of DELIVER frames.
+    pub bytes: u64,
+    /// Messages whose record was gone or damaged and which were skipped.
+    pub messages_lost: u64,
+    /// SETTLE frames taken.
+    pub settles: u64,
+    /// FETCH and SETTLE frames refused.
+    pub refused: u64,
+    /// Queues that moved to a newer consumer.
+    pub takeovers: u64,
+    /// Times a consumer with credit was skipped because its connection had too much unsent.
+    pub backpressure: u64,
+}
+
+/// Handshakes and sessions.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct SessionCounters {
+    /// Sessions welcomed with a key or token.
+    pub welcomed: u64,
+    /// Sessions resumed on a new connection.
+    pub resumed: u64,
+    /// HELLOs refused.
+    pub refused: u64,
+    /// Sessions that ended: by BYE, linger, revocation or room.
+    pub ended: u64,
+    /// Connections closed by us, with a reason.
+    pub goaways: u64,
+    /// Route tables taken over.
+    pub tables: u64,
+}
+
+/// Everything a shard counts.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counters {
+    /// Turns made.
+    pub turns: u64,
+    /// Stage 1.
+    pub accept: AcceptCounters,
+    /// Stage 2.
+    pub parse: ParseCounters,
+    /// Stage 3.
+    pub verify: VerifyCounters,
+    /// Stage 4.
+    pub route: RouteCounters,
+    /// Stage 5.
+    pub append: AppendCounters,
+    /// Stage 6.
+    pub commit: CommitCounters,
+    /// Stage 7.
+    pub fanout: FanoutCounters,
+    /// Stage 8.
+    pub deliver: DeliverCounters,
+    /// Handshakes and sessions.
+    pub session: SessionCounters,
+    /// REJECT, REFUSED and GOAWAY by reason code; bounded by the number of codes.
+    pub reasons: BTreeMap<u16, u64>,
+}
+
+impl Counters {
+    /// Count an answer with a reason.
+    pub(crate) fn reason(&mut self, reason: Reason) {
+        *self.reasons.entry(reason as u16).or_default() += 1;
+    }
+
+    /// How often a reason was given.
+    #[must_use]
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.reasons.get(&(reason as u16)).copied().unwrap_or(0)
+    }
+}

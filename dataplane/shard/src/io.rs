@@ -1,0 +1,187 @@
+//! What goes into a turn and what comes out of it: bytes and storage results in, bytes and storage
+//! requests out. Nothing here does any I/O; the node, or a simulator, carries it out.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use partition::{CommitTicket, LogId, StorageError};
+use wire::ids::UnixNanos;
+use wire::route::RouteTable;
+
+/// The time of a turn, read once by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since any fixed moment of this process; never goes back.
+    pub monotonic: Duration,
+    /// Wall time, for append times, expiries and clock checks.
+    pub unix: UnixNanos,
+}
+
+/// A connection: `generation << 32 | slot`. The slot is reused only with a new generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    /// The place in the connection table.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        (self.0 & 0xFFFF_FFFF) as usize
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 & 0xFFFF_FFFF, self.0 >> 32)
+    }
+}
+
+/// A connection that was accepted. Randomness is an argument as time is.
+#[derive(Debug, Clone, Copy)]
+pub struct Opened {
+    /// Its name until `closed` names it.
+    pub connection: ConnectionId,
+    /// Where the peer is; grants may be restricted to address ranges.
+    pub peer: SocketAddr,
+    /// Fresh random bytes: 16 for a session id, 32 for the server nonce.
+    pub random: [u8; 48],
+}
+
+/// Bytes of one connection, in order of arrival. They are borrowed for one turn only.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// Where they came from.
+    pub connection: ConnectionId,
+    /// A piece of the stream; cuts may be anywhere.
+    pub bytes: &'a [u8],
+}
+
+/// Bytes that have left for the peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// Where they went.
+    pub connection: ConnectionId,
+    /// How many since the last such event.
+    pub bytes: usize,
+}
+
+/// The result of a storage request.
+#[derive(Debug)]
+pub enum StorageEvent<S> {
+    /// A segment asked for by `StorageRequest::Prepare` is ready.
+    Prepared {
+        /// The log that asked.
+        log: LogId,
+        /// The prepared spare.
+        segment: S,
+    },
+    /// A segment could not be prepared, most often because the disk is full.
+    PrepareFailed {
+        /// The log that asked.
+        log: LogId,
+        /// Why.
+        error: StorageError,
+    },
+    /// The sync asked for by `StorageRequest::Sync` ended.
+    Synced {
+        /// The ticket of the request.
+        ticket: CommitTicket,
+        /// Whether everything the ticket covers is durable.
+        result: Result<(), StorageError>,
+    },
+}
+
+/// What a turn works on. Everything in it is consumed by the turn: how much is handed in at once is
+/// the caller's bound on the work of a turn.
+pub struct Input<'a, S> {
+    /// Connections accepted since the last turn.
+    pub opened: &'a [Opened],
+    /// Bytes received; several pieces of one connection stand in order.
+    pub received: &'a [Received<'a>],
+    /// Bytes that left.
+    pub sent: &'a [Sent],
+    /// Connections that are gone. Comes last and once for each connection.
+    pub closed: &'a [ConnectionId],
+    /// Results of storage requests; drained by the turn.
+    pub storage: &'a mut Vec<StorageEvent<S>>,
+    /// A new route table, taken over before anything else of this turn.
+    pub table: Option<Arc<RouteTable>>,
+    /// Stop taking work: commit what is appended, say GOAWAY, report `drained`.
+    pub drain: bool,
+}
+
+/// Bytes to send to one connection, at most one buffer for a connection in a turn.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Where they go.
+    pub connection: ConnectionId,
+    /// Whole frames, in order. The buffer is given away.
+    pub bytes: Vec<u8>,
+}
+
+/// Storage work that a turn asks for.
+#[derive(Debug)]
+pub enum StorageRequest<S> {
+    /// Prepare a spare segment of `bytes`; answered by `Prepared` or `PrepareFailed`.
+    Prepare {
+        /// The log that needs it.
+        log: LogId,
+        /// Its capacity.
+        bytes: u32,
+    },
+    /// Make everything the ticket covers durable; answered by `Synced`.
+    Sync(CommitTicket),
+    /// A segment beyond its retention: recycle it or delete it. Not answered.
+    Retire {
+        /// The log it belonged to.
+        log: LogId,
+        /// The segment.
+        segment: S,
+    },
+}
+
+/// What a turn asks the caller to do. The caller empties the vectors and hands the same value in again.
+pub struct Output<S> {
+    /// Bytes to send.
+    pub sends: Vec<Outgoing>,
+    /// Empty buffers with capacity, topped up by the caller; `sends` takes from here.
+    pub buffers: Vec<Vec<u8>>,
+    /// Connections to close after what was sent to them has left.
+    pub closes: Vec<ConnectionId>,
+    /// Storage work.
+    pub storage: Vec<StorageRequest<S>>,
+    /// The monotonic time at which the next timer is due; call `turn` then at the latest.
+    pub wake_at: Option<Duration>,
+    /// A bound of `Limits` cut work short: call `turn` again without waiting.
+    pub more: bool,
+    /// After `Input::drain`: everything that can be is durable, and everything said has been sent.
+    pub drained: bool,
+}
+
+impl<S> Default for Output<S> {
+    fn default() -> Self {
+        Self {
+            sends: Vec::new(),
+            buffers: Vec::new(),
+            closes: Vec::new(),
+            storage: Vec::new(),
+            wake_at: None,
+            more: false,
+            drained: false,
+        }
+    }
+}
+
+impl<S> fmt::Debug for Output<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("sends", &self.sends.len())
+            .field("closes", &self.closes)
+            .field("storage", &self.storage.len())
+            .field("wake_at", &self.wake_at)
+            .field("more", &self.more)
+            .field("drained", &self.drained)
+            .finish_non_exhaustive()
+    }
+}
