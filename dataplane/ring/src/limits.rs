@@ -135,3 +135,304 @@ pub struct Environment {
     /// Hard limit `RLIMIT_NOFILE`.
     pub open_files_hard: u64,
 }
+
+impl Environment {
+    /// Read the settings. What cannot be read counts as not limiting; the kernel then says so itself.
+    #[must_use]
+    pub fn read() -> Self {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
+        let (open_files, open_files_hard) = limit(libc::RLIMIT_NOFILE);
+        let (locked_memory, _) = limit(libc::RLIMIT_MEMLOCK);
+        Self {
+            kernel: kernel_version(&release),
+            io_uring_disabled: disabled.and_then(|text| text.trim().parse().ok()),
+            locked_memory: (locked_memory != libc::RLIM_INFINITY).then_some(locked_memory),
+            open_files,
+            open_files_hard,
+        }
+    }
+
+    /// Check that the kernel is new enough and lets this process make rings.
+    ///
+    /// # Errors
+    /// `KernelTooOld`, or `Disabled` when rings are forbidden to everyone. (Whether this user is in the
+    /// group that value 1 allows, only the attempt tells.)
+    pub fn check_kernel(&self) -> Result<(), RingError> {
+        if self.kernel < KERNEL_MIN {
+            return Err(RingError::KernelTooOld { seen: self.kernel });
+        }
+        match self.io_uring_disabled {
+            Some(seen) if seen >= 2 => Err(RingError::Disabled { seen }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Check that the process may open enough descriptors, and say whether its soft limit has to be
+    /// raised for that.
+    ///
+    /// # Errors
+    /// `OpenFiles` when the hard limit is too low.
+    pub fn check_open_files(&self, needed: u64) -> Result<bool, RingError> {
+        if self.open_files_hard < needed {
+            return Err(RingError::OpenFiles {
+                seen: self.open_files_hard,
+                needed,
+            });
+        }
+        Ok(self.open_files < needed)
+    }
+
+    /// Why `io_uring_setup` failed, given these settings.
+    #[must_use]
+    pub fn explain_setup(&self, errno: i32, shared_bytes: u64) -> RingError {
+        match (errno, self.io_uring_disabled, self.locked_memory) {
+            (libc::EPERM, Some(seen), _) if seen > 0 => RingError::Disabled { seen },
+            (libc::EPERM | libc::ENOSYS | libc::EACCES, ..) => RingError::Blocked { errno },
+            (libc::ENOMEM, _, Some(seen)) if seen < shared_bytes => RingError::LockedMemory {
+                seen,
+                needed: shared_bytes,
+            },
+            (libc::EMFILE | libc::ENFILE, ..) => RingError::OpenFiles {
+                seen: self.open_files,
+                needed: self.open_files + 1,
+            },
+            _ => RingError::Setup { errno },
+        }
+    }
+}
+
+/// Make sure that the process may open `needed` descriptors: raise the soft limit, as servers do, if the
+/// hard limit allows it.
+pub(crate) fn ensure_open_files(needed: u64) -> Result<(), RingError> {
+    let environment = Environment::read();
+    if !environment.check_open_files(needed)? {
+        return Ok(());
+    }
+    let hard = environment.open_files_hard;
+    let wanted = libc::rlimit {
+        rlim_cur: needed,
+        rlim_max: hard,
+    };
+    // SAFETY: reads one `rlimit`, which lives across the call.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(RingError::OpenFiles { seen: hard, needed })
+    }
+}
+
+/// Soft and hard limit of a resource.
+fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: writes one `rlimit`, which lives across the call. On failure it stays "no limit".
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    (limit.rlim_cur, limit.rlim_max)
+}
+
+/// Major and minor number of a release like `6.1.0-18-amd64`. Text that is none counts as newest: the
+/// features are asked for anyway.
+fn kernel_version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (u32::MAX, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Environment = Environment {
+        kernel: (6, 1),
+        io_uring_disabled: Some(0),
+        locked_memory: Some(8 << 20),
+        open_files: 1024,
+        open_files_hard: 4096,
+    };
+
+    #[test]
+    fn kernel_releases_are_read_with_their_suffixes() {
+        for (release, want) in [
+            ("6.1.0-18-amd64\n", (6, 1)),
+            ("5.15.167.4-microsoft-standard-WSL2", (5, 15)),
+            ("6.18.44", (6, 18)),
+            ("6.0", (6, 0)),
+            ("", (u32::MAX, 0)),
+            ("none", (u32::MAX, 0)),
+        ] {
+            assert_eq!(kernel_version(release), want, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn an_old_or_locked_kernel_is_refused_by_name() {
+        for (why, environment, want) in [
+            ("oldest supported", GOOD, None),
+            (
+                "just too old",
+                Environment {
+                    kernel: (6, 0),
+                    ..GOOD
+                },
+                Some(3001),
+            ),
+            (
+                "older, with a higher minor",
+                Environment {
+                    kernel: (5, 19),
+                    ..GOOD
+                },
+                Some(3001),
+            ),
+            (
+                "forbidden to all",
+                Environment {
+                    io_uring_disabled: Some(2),
+                    ..GOOD
+                },
+                Some(3002),
+            ),
+            (
+                "a group may",
+                Environment {
+                    io_uring_disabled: Some(1),
+                    ..GOOD
+                },
+                None,
+            ),
+            (
+                "no such setting",
+                Environment {
+                    io_uring_disabled: None,
+                    ..GOOD
+                },
+                None,
+            ),
+        ] {
+            assert_eq!(
+                environment.check_kernel().err().map(|e| e.code()),
+                want,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_setup_is_explained_by_the_setting_that_caused_it() {
+        let group = Environment {
+            io_uring_disabled: Some(1),
+            ..GOOD
+        };
+        let unlimited = Environment {
+            locked_memory: None,
+            ..GOOD
+        };
+        for (why, environment, errno, want) in [
+            ("not in the group", group, libc::EPERM, 3002),
+            ("seccomp", GOOD, libc::EPERM, 3003),
+            ("seccomp, other answer", GOOD, libc::ENOSYS, 3003),
+            ("memlock", GOOD, libc::ENOMEM, 3004),
+            ("no memlock limit", unlimited, libc::ENOMEM, 3008),
+            ("descriptors", GOOD, libc::EMFILE, 3005),
+            ("anything else", GOOD, libc::EINVAL, 3008),
+        ] {
+            assert_eq!(
+                environment.explain_setup(errno, 16 << 20).code(),
+                want,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn descriptors_are_checked_against_the_hard_limit() {
+        for (needed, want) in [(1024, Ok(false)), (1025, Ok(true)), (4096, Ok(true))] {
+            assert_eq!(GOOD.check_open_files(needed), want, "{needed}");
+        }
+        let error = GOOD.check_open_files(4097).expect_err("one too many");
+        assert_eq!(error.code(), 3005);
+        assert!(error.remedy().contains("LimitNOFILE=4097"), "{error}");
+    }
+
+    #[test]
+    fn every_limit_is_checked_on_both_sides() {
+        assert_eq!(RingLimits::default().check(), Ok(()));
+        type Change = fn(&mut RingLimits);
+        let changes: [(&str, Change); 9] = [
+            ("entries", |limits| limits.entries = 7),
+            ("entries", |limits| limits.entries = 32769),
+            ("buffers", |limits| limits.buffers = 0),
+            ("buffers", |limits| limits.buffers = 3),
+            ("buffer_bytes", |limits| limits.buffer_bytes = 63),
+            ("buffer_bytes", |limits| limits.buffer_bytes = (1 << 20) + 1),
+            ("connections_max", |limits| limits.connections_max = 0),
+            ("connections_max", |limits| {
+                limits.connections_max = (1 << 24) + 1
+            }),
+            ("completions_max", |limits| limits.completions_max = 0),
+        ];
+        for (field, change) in changes {
+            let mut limits = RingLimits::default();
+            change(&mut limits);
+            let error = limits.check().expect_err(field);
+            assert!(
+                matches!(error, RingError::Limit { name, .. } if name == field),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_error_is_one_line_with_a_number_of_its_own_and_a_remedy() {
+        let errors = [
+            RingError::KernelTooOld { seen: (5, 15) },
+            RingError::Disabled { seen: 2 },
+            RingError::Blocked { errno: libc::EPERM },
+            RingError::LockedMemory {
+                seen: 65536,
+                needed: 1 << 20,
+            },
+            RingError::OpenFiles {
+                seen: 1024,
+                needed: 4096,
+            },
+            RingError::FeatureMissing { name: "accept" },
+            RingError::Limit {
+                name: "buffers",
+                seen: 3,
+                needed: "a power of two",
+            },
+            RingError::Setup {
+                errno: libc::EINVAL,
+            },
+            RingError::Register {
+                what: "eventfd",
+                errno: libc::EBUSY,
+            },
+            RingError::Memory {
+                bytes: 1,
+                errno: libc::ENOMEM,
+            },
+            RingError::Enter { errno: libc::EBADF },
+            RingError::Descriptor {
+                call: "getpeername",
+                errno: libc::ENOTCONN,
+            },
+            RingError::ConnectionsFull { max: 1 },
+            RingError::ListenersFull { max: 1 },
+        ];
+        for (error, code) in errors.iter().zip(3001..) {
+            assert_eq!(error.code(), code);
+            let line = error.to_string();
+            assert!(line.starts_with(&format!("FB-{code}: ")), "{line}");
+            assert!(!line.contains('\n') && !line.contains("  "), "{line}");
+            assert!(!error.remedy().is_empty(), "{line}");
+        }
+    }
+}

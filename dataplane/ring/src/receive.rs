@@ -1,1 +1,137 @@
-//! Being built.
+//! Receiving: one operation per connection, multishot where the kernel has it, into provided buffers.
+//! Running out of buffers is backpressure: the connection waits its turn until leases return.
+
+use io_uring::{cqueue, opcode, types};
+
+use crate::connection::Receive;
+use crate::event::{ConnectionId, Event};
+use crate::kernel::BUFFER_GROUP;
+use crate::ring::Ring;
+use crate::socket;
+use crate::token::{self, Key, Kind};
+
+impl Ring {
+    /// Start receiving, or queue for buffers when there are none.
+    pub(crate) fn start_receive(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.receive != Receive::Idle || !connection.may_receive() {
+            return;
+        }
+        if self.buffers.with_kernel() == 0 {
+            connection.receive = Receive::Waiting;
+            self.waiting.push_back(key);
+            self.out_of_buffers = true;
+            return;
+        }
+        connection.receive = Receive::Armed;
+        self.counters.receive_shots += 1;
+        let fd = types::Fd(connection.descriptor());
+        let entry = if self.features.multishot_receive {
+            opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
+        } else {
+            let select = io_uring::squeue::Flags::BUFFER_SELECT;
+            let entry = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP);
+            entry.build().flags(select)
+        };
+        let entry = entry.user_data(token::pack(Kind::Receive, key));
+        // SAFETY: the socket belongs to the connection, which stays in its slot until its last
+        // completion; the memory is the arena's, which lives until nothing is in flight.
+        unsafe { self.kernel.push(entry, &mut self.counters) };
+    }
+
+    /// Start as many waiting receives as there are buffers, longest waiting first.
+    pub(crate) fn start_waiting(&mut self) {
+        for _ in 0..self.buffers.with_kernel() {
+            let Some(key) = self.waiting.pop_front() else {
+                return;
+            };
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.receive = Receive::Idle;
+                self.start_receive(key);
+            }
+        }
+    }
+
+    /// A receive yielded a buffer, or ended.
+    pub(crate) fn on_receive(&mut self, key: Key, entry: &cqueue::Entry, events: &mut Vec<Event>) {
+        let connection = self
+            .connections
+            .get_mut(key)
+            .expect("a slot waits for its completions");
+        let ended = !cqueue::more(entry.flags());
+        if ended {
+            connection.receive = Receive::Idle;
+        }
+        let buffer = cqueue::buffer_select(entry.flags());
+        match (entry.result(), buffer) {
+            (1.., Some(buffer)) => self.on_bytes(key, buffer, entry.result() as u32, events),
+            (bytes, Some(buffer)) => {
+                self.buffers.pass_back(buffer);
+                self.on_end(key, bytes, events);
+            }
+            (bytes, None) => self.on_end(key, bytes, events),
+        }
+        if ended {
+            self.restart_receive(key);
+        }
+    }
+
+    fn on_bytes(&mut self, key: Key, buffer: u16, bytes: u32, events: &mut Vec<Event>) {
+        let open = self
+            .connections
+            .get(key)
+            .is_some_and(|found| found.is_open());
+        if !open {
+            self.counters.discarded_bytes += u64::from(bytes);
+            return self.buffers.pass_back(buffer);
+        }
+        self.counters.received += 1;
+        self.counters.received_bytes += u64::from(bytes);
+        let lease = self.buffers.lend(buffer, bytes);
+        events.push(Event::Received {
+            connection: ConnectionId(key),
+            lease,
+        });
+    }
+
+    /// The receive ended with `result`: 0 for the end of the stream, else an error number negated.
+    fn on_end(&mut self, key: Key, result: i32, events: &mut Vec<Event>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match -result {
+            0 => {
+                connection.receive = Receive::Ended;
+                if connection.is_open() {
+                    events.push(Event::Finished {
+                        connection: ConnectionId(key),
+                    });
+                }
+                self.touch(key);
+            }
+            libc::ENOBUFS => {
+                connection.receive = Receive::Waiting;
+                self.waiting.push_back(key);
+                self.out_of_buffers = true;
+                self.counters.enobufs += 1;
+            }
+            libc::ECANCELED => {}
+            errno if socket::is_passing(errno) => {}
+            errno => self.fail(key, errno),
+        }
+    }
+
+    fn restart_receive(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        if connection.may_receive() {
+            self.counters.receive_shots_ended += 1;
+            self.start_receive(key);
+        } else {
+            self.touch(key);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The ring against real sockets of this machine.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+mod accepting;
+mod backpressure;
+mod batching;
+mod echo;
+mod endings;
+mod support;
+mod waking;
