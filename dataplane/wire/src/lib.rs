@@ -1,1 +1,43 @@
-//! The `wire` room.
+//! Bytes to types: the Forebay protocol, version 1, as [PROTOCOL.md] states it.
+//!
+//! Everything here is a pure function of its arguments. This room knows no clock, no disk, no socket
+//! and no source of randomness; parsing and verifying a SEND allocates nothing.
+//!
+//! [PROTOCOL.md]: https://docs.rs/crate/forebay-wire/source/PROTOCOL.md
+
+pub mod limits;
+
+pub mod ids;
+
+pub mod preface;
+
+mod frame_error;
+
+pub mod frame;
+
+pub mod message;
+
+pub mod handshake;
+
+pub mod send;
+
+pub mod ack;
+
+pub mod delivery;
+
+pub mod link;
+
+pub mod reason;
+
+pub mod diagnosis;
+
+pub mod signature;
+
+pub mod token;
+
+pub mod route;
+
+pub use diagnosis::Diagnosis;
+pub use frame::{Frame, FrameKind, ParseError, SignatureKind, frame_bytes, split};
+pub use ids::*;
+pub use reason::{Notice, Reason};

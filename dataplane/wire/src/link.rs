@@ -1,0 +1,83 @@
+//! The frames that keep a connection and end it: PING, PONG, BYE, GOAWAY.
+
+use crate::frame::{self, Frame, FrameKind, ParseError};
+use crate::ids::Sequence;
+use crate::reason::{Notice, NoticeFixed};
+use crate::signature::Signer;
+use zerocopy::IntoBytes;
+
+/// Bytes of a PING or PONG frame.
+pub const PING_BYTES: usize = 48;
+
+/// Append a PING whose `sequence` the PONG will carry back. It has no body.
+pub fn encode_ping(out: &mut Vec<u8>, sequence: Sequence, signer: Signer<'_>) {
+    let start = frame::begin(out, FrameKind::Ping, 0, sequence);
+    frame::seal(out, start, signer);
+}
+
+/// Append the PONG to a PING. It has no body.
+pub fn encode_pong(out: &mut Vec<u8>, sequence: Sequence, signer: Signer<'_>) {
+    let start = frame::begin(out, FrameKind::Pong, 0, sequence);
+    frame::seal(out, start, signer);
+}
+
+/// Read a PING.
+///
+/// # Errors
+/// When it is none, or has a body.
+pub fn parse_ping(frame: Frame<'_>) -> Result<Sequence, ParseError> {
+    frame
+        .fixed::<[u8; 0]>(FrameKind::Ping)
+        .map(|_| frame.sequence())
+}
+
+/// Read a PONG.
+///
+/// # Errors
+/// When it is none, or has a body.
+pub fn parse_pong(frame: Frame<'_>) -> Result<Sequence, ParseError> {
+    frame
+        .fixed::<[u8; 0]>(FrameKind::Pong)
+        .map(|_| frame.sequence())
+}
+
+/// Append a BYE: the client leaves. Its body is a notice.
+pub fn encode_bye(out: &mut Vec<u8>, notice: Notice, signer: Signer<'_>) {
+    encode_notice(out, FrameKind::Bye, notice, signer);
+}
+
+/// Append a GOAWAY: the server ends the connection. Its body is a notice; unsigned before a session.
+pub fn encode_goaway(out: &mut Vec<u8>, notice: Notice, signer: Signer<'_>) {
+    encode_notice(out, FrameKind::Goaway, notice, signer);
+}
+
+/// Read a BYE.
+///
+/// # Errors
+/// When it is none, or its notice is not whole and known.
+pub fn parse_bye(frame: Frame<'_>) -> Result<Notice, ParseError> {
+    parse_notice(frame, FrameKind::Bye)
+}
+
+/// Read a GOAWAY.
+///
+/// # Errors
+/// When it is none, or its notice is not whole and known.
+pub fn parse_goaway(frame: Frame<'_>) -> Result<Notice, ParseError> {
+    parse_notice(frame, FrameKind::Goaway)
+}
+
+pub(crate) fn encode_notice(
+    out: &mut Vec<u8>,
+    kind: FrameKind,
+    notice: Notice,
+    signer: Signer<'_>,
+) {
+    let start = frame::begin(out, kind, 0, Sequence(0));
+    out.extend_from_slice(notice.to_fixed().as_bytes());
+    frame::seal(out, start, signer);
+}
+
+pub(crate) fn parse_notice(frame: Frame<'_>, kind: FrameKind) -> Result<Notice, ParseError> {
+    Notice::from_fixed(frame.fixed::<NoticeFixed>(kind)?, kind, 16)
+}

@@ -1,0 +1,124 @@
+//! An endpoint: its keys, its grants, its queue's bounds.
+
+use std::time::Duration;
+
+use super::Restriction;
+use crate::ids::{ChannelId, Direction, EndpointId, KeyId, UnixNanos};
+use crate::signature::KeyMaterial;
+
+/// The guarded boundary of one outside party.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Its full name, `account/environment/endpoint`.
+    pub name: Box<str>,
+    /// Whether it may do anything at all.
+    pub enabled: bool,
+    /// Whether it may relay frames of others.
+    pub relay: bool,
+    /// Its keys.
+    pub keys: Vec<Key>,
+    /// Where it may send, by rising channel.
+    pub send: Vec<Grant>,
+    /// What it hears, by rising channel.
+    pub receive: Vec<Grant>,
+    /// What its queue may hold.
+    pub queue: QueueBounds,
+}
+
+impl Endpoint {
+    /// Its grant to send to this channel.
+    #[inline]
+    pub fn send_grant(&self, channel: ChannelId) -> Option<&Grant> {
+        find(&self.send, channel)
+    }
+
+    /// Its grant to hear this channel.
+    #[inline]
+    pub fn receive_grant(&self, channel: ChannelId) -> Option<&Grant> {
+        find(&self.receive, channel)
+    }
+
+    /// Its key with this id.
+    pub fn key(&self, id: KeyId) -> Option<&Key> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+
+    /// Its key with this name, as tokens name it.
+    pub fn key_by_name(&self, name: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| &*key.name == name)
+    }
+}
+
+fn find(grants: &[Grant], channel: ChannelId) -> Option<&Grant> {
+    grants
+        .binary_search_by_key(&channel, |grant| grant.channel)
+        .ok()
+        .map(|at| &grants[at])
+}
+
+/// A key of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its id, unique in its endpoint; 0 is not given out.
+    pub id: KeyId,
+    /// Its name, unique in its endpoint.
+    pub name: Box<str>,
+    /// What it is for.
+    pub direction: Direction,
+    /// What it is made of.
+    pub material: KeyMaterial,
+    /// When it stops to be good.
+    pub expires: Option<UnixNanos>,
+    /// Whether it was withdrawn.
+    pub revoked: bool,
+}
+
+/// A permission to send to, or to hear, a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Conditions on it.
+    pub restriction: Restriction,
+}
+
+/// What happens to new deliveries when a queue is at its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFull {
+    /// They wait in the log.
+    Park,
+    /// The oldest make room, and are counted.
+    DropOldest,
+}
+
+/// What a queue may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// Messages.
+    pub messages_max: u64,
+    /// Bytes of messages.
+    pub bytes_max: u64,
+    /// Age of a message.
+    pub age_max: Option<Duration>,
+    /// What happens beyond.
+    pub on_full: OnFull,
+    /// How long a delivery may stay unsettled.
+    pub lock: Duration,
+    /// Deliveries of one message before it goes to the dead letters; 0: without end.
+    pub deliveries_max: u16,
+}
+
+impl Default for QueueBounds {
+    fn default() -> Self {
+        Self {
+            messages_max: 1_000_000,
+            bytes_max: 1 << 30,
+            age_max: None,
+            on_full: OnFull::Park,
+            lock: Duration::from_secs(30),
+            deliveries_max: 10,
+        }
+    }
+}

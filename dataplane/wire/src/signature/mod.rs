@@ -1,0 +1,106 @@
+//! Signatures: which bytes are signed, with which key, and how they are checked.
+//!
+//! | signature          | key                                | signed bytes                                    |
+//! |--------------------|------------------------------------|-------------------------------------------------|
+//! | session            | of that direction, from HKDF       | frame index, u64 LE, then the frame up to its signature |
+//! | HELLO              | the credential's secret            | `forebay hello 1` NUL, then the frame likewise  |
+//! | envelope           | the endpoint's own, HMAC or Ed25519 | `forebay relay 1` NUL, then the frame likewise |
+//!
+//! The frame index is not sent. It counts every frame of one direction of one connection, bad ones too, so
+//! that no frame can be replayed, left out, moved or slipped in.
+
+mod envelope;
+mod keys;
+mod mac;
+mod session;
+
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
+pub use envelope::{verify_ed25519, verify_ed25519_batch, verify_envelope};
+pub use keys::{
+    KEY_TEXT_BYTES, KeyError, KeyMaterial, SecretKey, verifying_key_from_base64,
+    verifying_key_to_base64,
+};
+pub use mac::{MacKey, TAG_BYTES};
+pub use session::{
+    HELLO_CONTEXT, SESSION_INFO, SessionKeys, hello_tag, sign_session, verify_hello, verify_session,
+};
+
+use crate::frame::SignatureKind;
+use crate::ids::KeyId;
+use ed25519_dalek::Signer as _;
+
+/// What is put before an inner SEND when its endpoint signs it.
+pub const RELAY_CONTEXT: &[u8; 16] = b"forebay relay 1\0";
+
+/// Who signs a frame that is being encoded.
+#[derive(Clone, Copy)]
+pub enum Signer<'a> {
+    /// Nobody.
+    None,
+    /// The session, with the key of this direction.
+    Session {
+        /// That key.
+        key: &'a MacKey,
+        /// Frames already sent in this direction on this connection.
+        frame_index: u64,
+    },
+    /// A HELLO, with the credential's secret.
+    Hello {
+        /// That secret, as a key.
+        key: &'a MacKey,
+    },
+    /// An envelope, with the endpoint's symmetric key.
+    Key {
+        /// The key's id, which the frame names.
+        id: KeyId,
+        /// The key.
+        key: &'a MacKey,
+    },
+    /// An envelope, with the endpoint's Ed25519 key.
+    Ed25519 {
+        /// The key's id, which the frame names.
+        id: KeyId,
+        /// The key.
+        key: &'a SigningKey,
+    },
+}
+
+impl Signer<'_> {
+    /// The signature kind this makes.
+    pub fn kind(&self) -> SignatureKind {
+        match self {
+            Self::None => SignatureKind::None,
+            Self::Session { .. } => SignatureKind::Session,
+            Self::Hello { .. } | Self::Key { .. } => SignatureKind::Key,
+            Self::Ed25519 { .. } => SignatureKind::Ed25519,
+        }
+    }
+
+    /// The id that a SEND names: 0 unless an endpoint's own key signs.
+    pub fn key_id(&self) -> KeyId {
+        match self {
+            Self::Key { id, .. } | Self::Ed25519 { id, .. } => *id,
+            _ => KeyId(0),
+        }
+    }
+
+    /// Append the signature over `out[start..]`.
+    pub(crate) fn append(self, out: &mut Vec<u8>, start: usize) {
+        match self {
+            Self::None => {}
+            Self::Session { key, frame_index } => sign_session(key, frame_index, out, start),
+            Self::Hello { key } => {
+                let tag = key.sign(&[HELLO_CONTEXT, &out[start..]]);
+                out.extend_from_slice(&tag);
+            }
+            Self::Key { key, .. } => {
+                let tag = key.sign(&[RELAY_CONTEXT, &out[start..]]);
+                out.extend_from_slice(&tag);
+            }
+            Self::Ed25519 { key, .. } => {
+                let message = [RELAY_CONTEXT, &out[start..]].concat();
+                out.extend_from_slice(&key.sign(&message).to_bytes());
+            }
+        }
+    }
+}
