@@ -13,12 +13,12 @@ fn a_storm_of_connections_is_accepted_to_the_last_with_the_right_addresses() {
         let mut owner = Owner::new(limits(16, 64), features);
         let (_, address) = owner.listen();
         let storm = move || {
-            (0..50)
+            (0..30)
                 .map(|_| TcpStream::connect(address).unwrap())
                 .collect()
         };
         let storms: Vec<_> = (0..4).map(|_| std::thread::spawn(storm)).collect();
-        owner.run(|owner| owner.accepted.len() == 200);
+        owner.run(|owner| owner.accepted.len() == 120);
         let peers: Vec<Vec<TcpStream>> = storms.into_iter().map(|s| s.join().unwrap()).collect();
         let mut want: Vec<_> = peers
             .iter()
@@ -95,7 +95,9 @@ fn a_listener_that_does_not_listen_is_told_as_dead() {
     let no_listener = TcpListener::from(std::os::fd::OwnedFd::from(stream));
     let id = owner.ring.listen(no_listener).unwrap();
     owner.run(|owner| owner.failures == [libc::EINVAL]);
-    (0..10).for_each(|_| drop(owner.turn()));
+    for _ in 0..10 {
+        owner.turn();
+    }
     assert_eq!(owner.failures.len(), 1, "not tried again");
     owner.ring.stop_listening(id);
     owner.ring.check();

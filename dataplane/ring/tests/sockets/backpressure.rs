@@ -8,9 +8,8 @@ use ring::{CloseCause, RingLimits};
 
 use crate::support::{Owner, combinations, limits, pattern, probed, write_aside};
 
-/// Shrink a buffer of a socket, so that little is under way.
-fn shrink(stream: &TcpStream, option: i32) {
-    let bytes = 4096_i32;
+/// Set a buffer of a socket, so that little is under way.
+fn shrink(stream: &TcpStream, option: i32, bytes: i32) {
     let value = std::ptr::from_ref(&bytes).cast();
     let length = size_of::<i32>() as libc::socklen_t;
     #[expect(unsafe_code, reason = "the standard library cannot set this option")]
@@ -25,8 +24,8 @@ fn narrow_pair(owner: &mut Owner) -> (ring::ConnectionId, TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
-    shrink(&ours, libc::SO_SNDBUF);
-    shrink(&peer, libc::SO_RCVBUF);
+    shrink(&ours, libc::SO_SNDBUF, 4 * 1024);
+    shrink(&peer, libc::SO_RCVBUF, 128 * 1024);
     (owner.ring.attach(ours).unwrap(), peer)
 }
 
@@ -35,7 +34,7 @@ fn a_slow_reader_gets_every_byte_in_order_through_partial_sends() {
     for (which, features) in combinations() {
         let mut owner = Owner::new(limits(4, 1024), features);
         let (connection, mut peer) = narrow_pair(&mut owner);
-        let bytes = pattern(3, 1 << 20);
+        let bytes = pattern(3, 200_000);
         let (expected, mut seed) = (bytes.clone(), fastrand::Rng::with_seed(4));
         let reader = std::thread::spawn(move || {
             let mut got = Vec::new();
@@ -79,8 +78,9 @@ fn with_all_buffers_lent_receiving_stops_and_goes_on_when_they_return() {
             write_aside(&other, bytes.clone()),
         ];
         owner.run(|owner| owner.held.len() == 2 && owner.out_of_buffers > 0);
-        let held = |owner: &Owner| owner.held.len();
-        (0..5).for_each(|_| assert_eq!((owner.turn(), held(&owner)), (0, 2), "{which}"));
+        // The other connection may find out only now; then nothing happens any more.
+        while owner.turn() > 0 {}
+        assert_eq!(owner.held.len(), 2, "{which}");
         owner.hold = false;
         owner.release_held();
         owner.run(|owner| owner.finished.len() == 2);
