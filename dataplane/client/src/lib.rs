@@ -1,1 +1,39 @@
-//! The `client` room.
+//! The Rust SDK of Forebay: send signed messages and take deliveries from an endpoint's queue.
+//!
+//! [`connect`] proves who the endpoint is and opens a session. An ingress credential gives a [`Sender`], an egress
+//! credential a [`Receiver`]; both keep their session over dropped connections: what was not acked is sent again from
+//! where the server stopped, and what the application already holds is not handed out twice.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use client::{Credentials, Message};
+//! let credentials = Credentials::key("acme/prod/sensor-7", 1, &std::env::var("FOREBAY_KEY")?)?;
+//! let sender = client::connect("127.0.0.1:7420", credentials).await?.sender()?;
+//! let ticket = sender.send("acme/prod/readings", Message::new("21.5")).await?;
+//! println!("{}", ticket.await?);
+//! sender.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! [`handshake`], [`outbox`] and [`inbox`] hold the protocol without socket or clock; the rest carries their bytes over
+//! tokio. This crate knows the wire format only through `wire` and nothing of the server.
+
+pub mod credentials;
+pub mod diagnosis;
+pub mod handshake;
+pub mod inbox;
+mod link;
+mod message;
+pub mod outbox;
+mod receiver;
+mod sender;
+
+pub use credentials::Credentials;
+pub use diagnosis::ClientError;
+pub use inbox::Settlement;
+pub use link::{Connection, Options, connect, connect_with};
+pub use message::{Delivery, Message};
+pub use outbox::{Receipt, Rejected};
+pub use receiver::{FetchOptions, Receiver};
+pub use sender::{Sender, Ticket};
+pub use wire::delivery::Source;

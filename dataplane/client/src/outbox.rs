@@ -1,0 +1,409 @@
+//! What a sender still owes the server: frames in order, per partition, until each is acked or refused for good.
+//!
+//! The server takes the frames of a stream strictly in sequence and spends a sequence number only on an append, so a
+//! frame's number is not fixed before it is answered: the first unanswered frame has `last + 1`, the next `last + 2`.
+//! Frames are therefore kept unsigned and are numbered and signed each time they go out. No socket, no clock: time is
+//! an argument, tickets are the caller's.
+
+use crate::handshake::{ChannelTerms, Seal};
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+use wire::ack::{Ack, Reject};
+use wire::frame;
+use wire::ids::{AckMode, ChannelId, Offset, PartitionId, Sequence};
+use wire::reason::{Notice, Reason};
+
+const SIGNATURE_BYTES: usize = 32;
+const RETRY_MIN: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+const RENUMBERS_MAX: u32 = 8;
+
+/// Proof that a frame is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The partition that holds its messages.
+    pub partition: PartitionId,
+    /// The sequence number it spent.
+    pub sequence: Sequence,
+    /// Offset of the last message that the covering ACK covers: this frame's own or a later one's. `None` when the
+    /// answer was read off the session's resumption.
+    pub offset: Option<Offset>,
+    /// What the ack promises.
+    pub ack_mode: AckMode,
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let promise = match self.ack_mode {
+            AckMode::Local => "in the log: survives a process crash, not a power loss",
+            AckMode::Durable => "durable on disk",
+        };
+        write!(
+            out,
+            "sequence {} in partition {}, {promise}",
+            self.sequence, self.partition
+        )
+    }
+}
+
+/// The server's refusal of one frame: nothing of it is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", crate::diagnosis::of_notice("frame rejected", .notice))]
+pub struct Rejected {
+    /// The reason, the value seen, the value needed and when to try again.
+    pub notice: Notice,
+}
+
+/// A frame that has its answer.
+#[derive(Debug)]
+pub struct Answered<T> {
+    /// What the caller gave with the frame.
+    pub ticket: T,
+    /// The answer.
+    pub result: Result<Receipt, Rejected>,
+}
+
+#[derive(Debug)]
+struct Pending<T> {
+    frame: Vec<u8>,
+    channel: ChannelId,
+    ticket: T,
+    /// Since when it is being refused for now.
+    refused_since: Option<Duration>,
+}
+
+impl<T> Pending<T> {
+    fn signed_bytes(&self) -> usize {
+        self.frame.len() + SIGNATURE_BYTES
+    }
+}
+
+#[derive(Debug)]
+struct Stream<T> {
+    partition: PartitionId,
+    ack_mode: AckMode,
+    last: u64,
+    queue: VecDeque<Pending<T>>,
+    /// How many of the queue are on the wire, unanswered.
+    out: usize,
+    hold_until: Duration,
+    refusals: u32,
+    renumbers: u32,
+}
+
+/// All streams of one sending session.
+#[derive(Debug)]
+pub struct Outbox<T> {
+    streams: Vec<Stream<T>>,
+    channels: Vec<ChannelTerms>,
+    credit_frames: u32,
+    credit_bytes: u64,
+    out_frames: u32,
+    out_bytes: u64,
+    waiting_bytes: usize,
+    retry_for: Duration,
+}
+
+impl<T> Outbox<T> {
+    /// An empty outbox that retries a frame refused for now (BUSY, a full disk) for at most `retry_for`.
+    pub fn new(retry_for: Duration) -> Self {
+        Self {
+            streams: Vec::new(),
+            channels: Vec::new(),
+            credit_frames: 0,
+            credit_bytes: 0,
+            out_frames: 0,
+            out_bytes: 0,
+            waiting_bytes: 0,
+            retry_for,
+        }
+    }
+
+    /// Frames without an answer.
+    pub fn len(&self) -> usize {
+        self.streams.iter().map(|stream| stream.queue.len()).sum()
+    }
+
+    /// Whether everything has its answer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the frames without an answer.
+    pub fn bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// A session was opened or reopened: what the server has is answered, everything else goes out again.
+    ///
+    /// Frames of channels that are no longer granted are answered with `not_granted`.
+    pub fn opened(
+        &mut self,
+        channels: Vec<ChannelTerms>,
+        credit_frames: u32,
+        credit_bytes: u32,
+        answered: &mut Vec<Answered<T>>,
+    ) {
+        (self.credit_frames, self.credit_bytes) = (credit_frames, u64::from(credit_bytes));
+        (self.out_frames, self.out_bytes) = (0, 0);
+        for stream in &mut self.streams {
+            (stream.out, stream.hold_until, stream.refusals) = (0, Duration::ZERO, 0);
+        }
+        for terms in &channels {
+            let stream = stream_of(&mut self.streams, terms);
+            while stream.last < terms.last_sequence.0 {
+                let Some(pending) = stream.queue.pop_front() else {
+                    break;
+                };
+                stream.last += 1;
+                self.waiting_bytes -= pending.frame.len();
+                let receipt = stream.receipt(Sequence(stream.last), None);
+                answered.push(Answered {
+                    ticket: pending.ticket,
+                    result: Ok(receipt),
+                });
+            }
+            stream.last = terms.last_sequence.0;
+        }
+        self.channels = channels;
+        self.drop_withdrawn(answered);
+    }
+
+    fn drop_withdrawn(&mut self, answered: &mut Vec<Answered<T>>) {
+        let notice = Notice {
+            reason: Reason::NotGranted,
+            retry_after_ms: 0,
+            seen: 0,
+            needed: 0,
+        };
+        for stream in &mut self.streams {
+            let mut kept = VecDeque::with_capacity(stream.queue.len());
+            for pending in stream.queue.drain(..) {
+                if self
+                    .channels
+                    .iter()
+                    .any(|terms| terms.id == pending.channel)
+                {
+                    kept.push_back(pending);
+                } else {
+                    self.waiting_bytes -= pending.frame.len();
+                    answered.push(Answered {
+                        ticket: pending.ticket,
+                        result: Err(Rejected { notice }),
+                    });
+                }
+            }
+            stream.queue = kept;
+        }
+    }
+
+    /// Take an unsigned SEND (`SendBuilder` output that was not finished) to a channel of this session.
+    ///
+    /// # Errors
+    /// Gives the ticket back when the channel is not granted.
+    pub fn push(&mut self, channel: ChannelId, frame: Vec<u8>, ticket: T) -> Result<(), T> {
+        let partition = self
+            .channels
+            .iter()
+            .find(|terms| terms.id == channel)
+            .map(|terms| terms.partition);
+        let stream = self
+            .streams
+            .iter_mut()
+            .find(|stream| Some(stream.partition) == partition);
+        let Some(stream) = stream else {
+            return Err(ticket);
+        };
+        self.waiting_bytes += frame.len();
+        stream.queue.push_back(Pending {
+            frame,
+            channel,
+            ticket,
+            refused_since: None,
+        });
+        Ok(())
+    }
+
+    /// Number and sign everything that credit allows now and append it to `out`.
+    pub fn pump(&mut self, now: Duration, seal: &mut Seal, out: &mut Vec<u8>) {
+        if !self.streams.is_empty() {
+            self.streams.rotate_left(1);
+        }
+        for stream in &mut self.streams {
+            if stream.hold_until > now {
+                continue;
+            }
+            stream.hold_until = Duration::ZERO;
+            while let Some(pending) = stream.queue.get(stream.out) {
+                let bytes = pending.signed_bytes() as u64;
+                let first = self.out_frames == 0;
+                let room = self.out_frames < self.credit_frames
+                    && self.out_bytes + bytes <= self.credit_bytes;
+                if !room && !(first && self.credit_frames > 0) {
+                    return;
+                }
+                let start = out.len();
+                out.extend_from_slice(&pending.frame);
+                let sequence = stream.last + 1 + stream.out as u64;
+                out[start + 8..start + 16].copy_from_slice(&sequence.to_le_bytes());
+                frame::seal(out, start, seal.signer());
+                stream.out += 1;
+                self.out_frames += 1;
+                self.out_bytes += bytes;
+            }
+        }
+    }
+
+    /// When a held stream goes on, if one is held.
+    pub fn wake_at(&self) -> Option<Duration> {
+        let held = self
+            .streams
+            .iter()
+            .filter(|stream| !stream.queue.is_empty() && !stream.hold_until.is_zero());
+        held.map(|stream| stream.hold_until).min()
+    }
+
+    /// The server acked everything up to `ack.sequence`.
+    pub fn acked(&mut self, ack: &Ack, answered: &mut Vec<Answered<T>>) {
+        (self.credit_frames, self.credit_bytes) = (ack.credit_frames, u64::from(ack.credit_bytes));
+        let Some(stream) = self
+            .streams
+            .iter_mut()
+            .find(|stream| stream.partition == ack.partition)
+        else {
+            return;
+        };
+        stream.ack_mode = ack.ack_mode;
+        while stream.last < ack.sequence.0 && stream.out > 0 {
+            let pending = stream
+                .queue
+                .pop_front()
+                .expect("what is on the wire is in the queue");
+            stream.last += 1;
+            stream.out -= 1;
+            (stream.refusals, stream.renumbers) = (0, 0);
+            self.out_frames -= 1;
+            self.out_bytes -= pending.signed_bytes() as u64;
+            self.waiting_bytes -= pending.frame.len();
+            let receipt = stream.receipt(Sequence(stream.last), Some(ack.offset));
+            answered.push(Answered {
+                ticket: pending.ticket,
+                result: Ok(receipt),
+            });
+        }
+    }
+
+    /// The server refused one frame and discards those behind it until the refused number comes again.
+    ///
+    /// Refused for now: the same frame again after the server's pause, doubled with each refusal in a row. Refused for
+    /// good: it is answered, and the rest moves up by one number.
+    pub fn rejected(&mut self, reject: &Reject, now: Duration, answered: &mut Vec<Answered<T>>) {
+        let Some(stream) = self
+            .streams
+            .iter_mut()
+            .find(|stream| stream.partition == reject.partition)
+        else {
+            return;
+        };
+        let index = reject.sequence.0.wrapping_sub(stream.last + 1);
+        if index >= stream.out as u64 {
+            return;
+        }
+        let index = index as usize;
+        for pending in stream.queue.range(index..stream.out) {
+            self.out_frames -= 1;
+            self.out_bytes -= pending.signed_bytes() as u64;
+        }
+        stream.out = index;
+        let notice = reject.notice;
+        if notice.reason == Reason::OutOfSequence && stream.renumber(&notice) {
+            // Frames before the refused one may have to go again as well: they leave the wire's account.
+            for pending in stream.queue.range(stream.out..index.max(stream.out)) {
+                self.out_frames -= 1;
+                self.out_bytes -= pending.signed_bytes() as u64;
+            }
+            return;
+        }
+        let pending = &mut stream.queue[index];
+        let since = *pending.refused_since.get_or_insert(now);
+        let passing = notice.retry_after_ms > 0 || notice.reason.retryable();
+        if passing
+            && notice.reason != Reason::OutOfSequence
+            && now.saturating_sub(since) < self.retry_for
+        {
+            stream.hold_until = now + stream.pause(&notice);
+            stream.refusals += 1;
+        } else if let Some(pending) = stream.queue.remove(index) {
+            (stream.refusals, stream.hold_until) = (0, Duration::ZERO);
+            self.waiting_bytes -= pending.frame.len();
+            answered.push(Answered {
+                ticket: pending.ticket,
+                result: Err(Rejected { notice }),
+            });
+        }
+    }
+
+    /// Everything that will never be answered any more.
+    pub fn abandon(&mut self) -> Vec<T> {
+        (self.out_frames, self.out_bytes, self.waiting_bytes) = (0, 0, 0);
+        let queues = self.streams.iter_mut().flat_map(|stream| {
+            stream.out = 0;
+            stream.queue.drain(..)
+        });
+        queues.map(|pending| pending.ticket).collect()
+    }
+}
+
+impl<T> Stream<T> {
+    fn receipt(&self, sequence: Sequence, offset: Option<Offset>) -> Receipt {
+        Receipt {
+            partition: self.partition,
+            sequence,
+            offset,
+            ack_mode: self.ack_mode,
+        }
+    }
+
+    fn pause(&self, notice: &Notice) -> Duration {
+        let asked = Duration::from_millis(u64::from(notice.retry_after_ms)).max(RETRY_MIN);
+        asked
+            .saturating_mul(1 << self.refusals.min(10))
+            .min(RETRY_MAX.max(asked))
+    }
+
+    /// Follow the server's idea of the next number; false when it has led nowhere too often.
+    fn renumber(&mut self, notice: &Notice) -> bool {
+        self.renumbers += 1;
+        if self.renumbers > RENUMBERS_MAX || notice.needed == 0 {
+            return false;
+        }
+        let needed = notice.needed - 1;
+        if needed > self.last {
+            self.out = self.out.min((needed - self.last) as usize);
+        } else {
+            (self.last, self.out) = (needed, 0);
+        }
+        true
+    }
+}
+
+fn stream_of<'a, T>(streams: &'a mut Vec<Stream<T>>, terms: &ChannelTerms) -> &'a mut Stream<T> {
+    let found = streams
+        .iter()
+        .position(|stream| stream.partition == terms.partition);
+    let index = found.unwrap_or_else(|| {
+        streams.push(Stream {
+            partition: terms.partition,
+            ack_mode: terms.ack_mode,
+            last: terms.last_sequence.0,
+            queue: VecDeque::new(),
+            out: 0,
+            hold_until: Duration::ZERO,
+            refusals: 0,
+            renumbers: 0,
+        });
+        streams.len() - 1
+    });
+    &mut streams[index]
+}

@@ -1,0 +1,383 @@
+//! The books: what was sent, answered and read back, compared message by message.
+//!
+//! One [`Observer`] per receiving endpoint notes every delivery; [`reconcile`] compares them with the senders'
+//! outcomes. One bit per message and receiver. Nothing here knows time, sockets or frames.
+
+use crate::stamp::Stamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use wire::ids::{ChannelId, EndpointId, UnixNanos};
+
+const EVIDENCE_MAX: usize = 10;
+
+/// Who sends what where: what a receiver may hear in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// The sending endpoint.
+    pub endpoint: EndpointId,
+    /// The channel it sends to.
+    pub channel: ChannelId,
+}
+
+/// The end of one sender's run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Messages put on the wire: numbers `0..sent`.
+    pub sent: u64,
+    /// Messages answered, by ACK or REJECT: numbers `0..answered`.
+    pub answered: u64,
+    /// Numbers below `answered` that were rejected, ascending.
+    pub rejected: Vec<u64>,
+}
+
+impl Outcome {
+    /// Messages the server acked.
+    pub fn acked(&self) -> u64 {
+        self.answered - self.rejected.len() as u64
+    }
+}
+
+/// One delivered message as a receiver saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived<'a> {
+    /// Endpoint that sent it, as the server says.
+    pub sender: EndpointId,
+    /// Channel it was sent to, as the server says.
+    pub channel: ChannelId,
+    /// Delivery attempt, from 1.
+    pub attempt: u16,
+    /// When the server appended it.
+    pub append_time: UnixNanos,
+    /// The message's own timestamp.
+    pub timestamp: UnixNanos,
+    /// Stamp from header or body, if one was found.
+    pub stamp: Option<&'a [u8]>,
+    /// The body the stamp covers.
+    pub covered: &'a [u8],
+}
+
+/// What was wrong, or merely counted, at a receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Findings {
+    /// Messages of this run read for the first time.
+    pub delivered: u64,
+    /// Messages read again although the server did not call it a further attempt.
+    pub duplicated: u64,
+    /// Messages read again as an announced further attempt (at-least-once delivery).
+    pub redelivered: u64,
+    /// Messages read after one with a higher number of the same sender.
+    pub misordered: u64,
+    /// Messages whose timestamp, stamp or body is not what was sent.
+    pub altered: u64,
+    /// Messages this run did not send to this receiver, and rejected ones that came all the same.
+    pub stray: u64,
+    /// Messages that had been in the queue since before the run; settled and otherwise ignored.
+    pub leftover: u64,
+}
+
+impl Findings {
+    fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.duplicated += other.duplicated;
+        self.redelivered += other.redelivered;
+        self.misordered += other.misordered;
+        self.altered += other.altered;
+        self.stray += other.stray;
+        self.leftover += other.leftover;
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    bits: Vec<u64>,
+    beyond_highest: u64,
+}
+
+impl Seen {
+    fn contains(&self, number: u64) -> bool {
+        let word = self.bits.get((number / 64) as usize).copied().unwrap_or(0);
+        word & (1 << (number % 64)) != 0
+    }
+
+    fn insert(&mut self, number: u64) {
+        let word = (number / 64) as usize;
+        if word >= self.bits.len() {
+            self.bits.resize((word + 1).max(self.bits.len() * 2), 0);
+        }
+        self.bits[word] |= 1 << (number % 64);
+    }
+}
+
+/// Notes what one receiving endpoint reads.
+#[derive(Debug)]
+pub struct Observer {
+    name: String,
+    run: u64,
+    began: UnixNanos,
+    sources: Arc<[Source]>,
+    seen: Vec<Seen>,
+    numbers_max: u64,
+    findings: Findings,
+    evidence: Vec<String>,
+}
+
+impl Observer {
+    /// An observer for one receiver; `began` is the start of the run, `numbers_max` bounds message numbers.
+    pub fn new(name: &str, run: u64, began: UnixNanos, sources: Arc<[Source]>, numbers_max: u64) -> Self {
+        let seen = vec![Seen::default(); sources.len()];
+        let (findings, evidence) = (Findings::default(), Vec::new());
+        Self { name: name.to_owned(), run, began, sources, seen, numbers_max, findings, evidence }
+    }
+
+    /// Note one message. True when it is a message of this run, intact, seen for the first time.
+    pub fn note(&mut self, arrived: &Arrived<'_>) -> bool {
+        let timestamp = arrived.timestamp.0;
+        let stamp = arrived.stamp.and_then(|bytes| Stamp::read(bytes, timestamp, arrived.covered));
+        let Some((stamp, intact)) = stamp.filter(|(stamp, _)| stamp.run == self.run) else {
+            if arrived.append_time < self.began {
+                self.findings.leftover += 1;
+            } else {
+                self.findings.stray += 1;
+                self.prove(|| format!("a message of {} that this run did not send", arrived.sender));
+            }
+            return false;
+        };
+        let source = self.sources.get(stamp.sender as usize).copied();
+        let expected = Source { endpoint: arrived.sender, channel: arrived.channel };
+        if source != Some(expected) || stamp.number >= self.numbers_max {
+            self.findings.stray += 1;
+            self.prove(|| format!("message {} of sender {} under another name", stamp.number, stamp.sender));
+            return false;
+        }
+        if !intact {
+            self.findings.altered += 1;
+            self.prove(|| format!("message {} of sender {} altered", stamp.number, stamp.sender));
+        }
+        self.note_order(stamp, arrived.attempt) && intact
+    }
+
+    fn note_order(&mut self, stamp: Stamp, attempt: u16) -> bool {
+        let seen = &mut self.seen[stamp.sender as usize];
+        if seen.contains(stamp.number) {
+            if attempt > 1 {
+                self.findings.redelivered += 1;
+            } else {
+                self.findings.duplicated += 1;
+                self.prove(|| format!("message {} of sender {} twice", stamp.number, stamp.sender));
+            }
+            return false;
+        }
+        seen.insert(stamp.number);
+        self.findings.delivered += 1;
+        let beyond = seen.beyond_highest;
+        if stamp.number < beyond {
+            self.findings.misordered += 1;
+            self.prove(|| format!("message {} of sender {} after {}", stamp.number, stamp.sender, beyond - 1));
+        } else {
+            seen.beyond_highest = stamp.number + 1;
+        }
+        true
+    }
+
+    /// Messages of this run read so far, each counted once.
+    pub fn delivered(&self) -> u64 {
+        self.findings.delivered
+    }
+
+    fn prove(&mut self, what: impl FnOnce() -> String) {
+        if self.evidence.len() < EVIDENCE_MAX {
+            self.evidence.push(format!("{}: {}", self.name, what()));
+        }
+    }
+}
+
+/// The result of comparing all books.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Verification {
+    /// Messages put on the wire.
+    pub sent: u64,
+    /// Messages the server acked.
+    pub acked: u64,
+    /// Messages the server rejected.
+    pub rejected: u64,
+    /// Messages neither acked nor rejected: `sent = acked + rejected + unanswered`.
+    pub unanswered: u64,
+    /// Whether deliveries were read back through receiving endpoints.
+    pub read_back: bool,
+    /// Deliveries owed: acked messages times the receivers that hear their channel.
+    pub expected: u64,
+    /// Acked messages that a receiver hears but did not read before the deadline.
+    pub undelivered: u64,
+    /// What was read.
+    pub findings: Findings,
+    /// The first faults, in words.
+    pub evidence: Vec<String>,
+}
+
+impl Verification {
+    /// Messages lost: unanswered, or acked and not read back.
+    pub fn lost(&self) -> u64 {
+        self.unanswered + self.undelivered
+    }
+
+    /// True when every message is accounted for: nothing lost, duplicated, misordered, altered or stray.
+    pub fn clean(&self) -> bool {
+        let found = &self.findings;
+        self.lost() == 0 && found.duplicated + found.misordered + found.altered + found.stray == 0
+    }
+}
+
+/// Compare the senders' outcomes with what the observers read; `hears` lists each observer's channels.
+pub fn reconcile(outcomes: &[Outcome], observers: Vec<(Observer, Vec<ChannelId>)>) -> Verification {
+    let mut result = Verification { read_back: !observers.is_empty(), ..Verification::default() };
+    for outcome in outcomes {
+        result.sent += outcome.sent;
+        result.acked += outcome.acked();
+        result.rejected += outcome.rejected.len() as u64;
+        result.unanswered += outcome.sent - outcome.answered;
+    }
+    for (mut observer, hears) in observers {
+        for (sender, outcome) in outcomes.iter().enumerate() {
+            if hears.contains(&observer.sources[sender].channel) {
+                result.expected += outcome.acked();
+                result.undelivered += owed(&mut observer, sender, outcome);
+            } else {
+                let heard: u32 = observer.seen[sender].bits.iter().map(|word| word.count_ones()).sum();
+                observer.findings.stray += u64::from(heard);
+            }
+        }
+        result.findings.add(&observer.findings);
+        result.evidence.append(&mut observer.evidence);
+    }
+    result.evidence.truncate(EVIDENCE_MAX);
+    result
+}
+
+/// Count what one observer should have read of one sender and did not; rejected messages it did read become strays.
+fn owed(observer: &mut Observer, sender: usize, outcome: &Outcome) -> u64 {
+    let mut missing = 0;
+    let mut rejected = outcome.rejected.iter().copied().peekable();
+    for number in 0..outcome.answered {
+        let seen = observer.seen[sender].contains(number);
+        if rejected.next_if_eq(&number).is_some() {
+            if seen {
+                observer.findings.stray += 1;
+                observer.prove(|| format!("rejected message {number} of sender {sender} came all the same"));
+            }
+        } else if !seen {
+            missing += 1;
+            observer.prove(|| format!("acked message {number} of sender {sender} never came"));
+        }
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: u64 = 99;
+    const SENDER: EndpointId = EndpointId(5);
+    const CHANNEL: ChannelId = ChannelId(8);
+
+    fn observer() -> Observer {
+        let sources = [Source { endpoint: SENDER, channel: CHANNEL }, Source { endpoint: EndpointId(6), channel: ChannelId(9) }];
+        Observer::new("reader", RUN, UnixNanos(1_000), Arc::new(sources), 1 << 20)
+    }
+
+    struct Message {
+        run: u64,
+        number: u64,
+        sender: EndpointId,
+        attempt: u16,
+        append_time: u64,
+        body: &'static [u8],
+    }
+
+    const GOOD: Message =
+        Message { run: RUN, number: 0, sender: SENDER, attempt: 1, append_time: 2_000, body: b"body" };
+
+    fn read(observer: &mut Observer, message: &Message) -> bool {
+        let stamp = Stamp { run: message.run, sender: 0, number: message.number }.bytes(7, b"body");
+        observer.note(&Arrived {
+            sender: message.sender,
+            channel: CHANNEL,
+            attempt: message.attempt,
+            append_time: UnixNanos(message.append_time),
+            timestamp: UnixNanos(7),
+            stamp: Some(&stamp),
+            covered: message.body,
+        })
+    }
+
+    #[test]
+    fn each_kind_of_fault_is_found_and_named() {
+        let number = |number| Message { number, ..GOOD };
+        let clean = Findings { delivered: 3, ..Findings::default() };
+        for (why, messages, want) in [
+            ("nothing wrong", vec![number(0), number(1), number(2)], clean.clone()),
+            ("twice", vec![number(0), number(1), number(1), number(2)], Findings { duplicated: 1, ..clean.clone() }),
+            (
+                "announced again",
+                vec![number(0), number(1), Message { attempt: 2, ..number(1) }, number(2)],
+                Findings { redelivered: 1, ..clean.clone() },
+            ),
+            ("swapped", vec![number(0), number(2), number(1)], Findings { misordered: 1, ..clean.clone() }),
+            (
+                "altered",
+                vec![number(0), Message { body: b"bodi", ..number(1) }, number(2)],
+                Findings { altered: 1, ..clean.clone() },
+            ),
+            (
+                "of nobody",
+                vec![number(0), number(1), Message { run: 1, ..GOOD }, number(2)],
+                Findings { stray: 1, ..clean.clone() },
+            ),
+            (
+                "of another endpoint",
+                vec![number(0), number(1), number(2), Message { sender: EndpointId(6), ..number(3) }],
+                Findings { stray: 1, ..clean.clone() },
+            ),
+            (
+                "from before the run",
+                vec![Message { run: 1, append_time: 999, ..GOOD }, number(0), number(1), number(2)],
+                Findings { leftover: 1, ..clean.clone() },
+            ),
+        ] {
+            let mut observer = observer();
+            messages.iter().for_each(|message| {
+                read(&mut observer, message);
+            });
+            let outcomes = [Outcome { sent: 3, answered: 3, rejected: vec![] }, Outcome::default()];
+            let result = reconcile(&outcomes, vec![(observer, vec![CHANNEL])]);
+            assert_eq!(result.findings, want, "{why}");
+            let harmless = want.duplicated + want.misordered + want.altered + want.stray == 0;
+            assert_eq!(result.clean(), harmless, "{why}");
+            assert_eq!(result.evidence.is_empty(), harmless, "{why}: {:?}", result.evidence);
+        }
+    }
+
+    #[test]
+    fn sent_is_acked_and_rejected_and_unanswered_to_the_message() {
+        let mut observer = observer();
+        for number in [0, 2, 4, 6] {
+            read(&mut observer, &Message { number, ..GOOD });
+        }
+        let outcomes = [Outcome { sent: 9, answered: 7, rejected: vec![1, 4] }, Outcome::default()];
+        let result = reconcile(&outcomes, vec![(observer, vec![CHANNEL])]);
+        assert_eq!((result.sent, result.acked, result.rejected, result.unanswered), (9, 5, 2, 2));
+        assert_eq!(result.expected, 5);
+        assert_eq!(result.undelivered, 2, "messages 3 and 5 were acked and never came");
+        assert_eq!(result.findings.stray, 1, "message 4 was rejected and came");
+        assert_eq!(result.lost(), 4);
+    }
+
+    #[test]
+    fn a_receiver_that_does_not_hear_the_channel_makes_every_message_a_stray() {
+        let mut observer = observer();
+        read(&mut observer, &GOOD);
+        let outcomes = [Outcome { sent: 1, answered: 1, rejected: vec![] }, Outcome::default()];
+        let result = reconcile(&outcomes, vec![(observer, vec![ChannelId(9)])]);
+        assert_eq!((result.findings.stray, result.expected, result.undelivered), (1, 0, 0));
+    }
+}
