@@ -95,7 +95,7 @@ impl Ack {
 ///
 /// | offset | bytes | field       | meaning                                                        |
 /// |-------:|------:|-------------|----------------------------------------------------------------|
-/// |     16 |     4 | `partition` | the stream: a partition, `RELAY_STREAM` or `QUEUE_STREAM`      |
+/// |     16 |     4 | `partition` | the stream: a partition, `RELAY_STREAM`, `QUEUE_STREAM` or `NO_STREAM` |
 /// |     20 |     4 | `reserved`  | zero; anything else is refused                                 |
 /// |     24 |    24 | `notice`    | why                                                            |
 /// |     48 |    32 |             | signature                                                      |

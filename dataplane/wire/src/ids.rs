@@ -56,6 +56,8 @@ number! {
 pub const RELAY_STREAM: PartitionId = PartitionId(0xFFFF_FFFF);
 /// The stream of an endpoint's queue, where a frame names a partition.
 pub const QUEUE_STREAM: PartitionId = PartitionId(0xFFFF_FFFE);
+/// Stands for the stream of a frame whose stream cannot be told: its channel is unknown, or it cannot be read.
+pub const NO_STREAM: PartitionId = PartitionId(0xFFFF_FFFD);
 /// The hub id that no hub may have: its partitions would be the reserved streams.
 pub const HUB_ID_RESERVED: u16 = 0xFFFF;
 

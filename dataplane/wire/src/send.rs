@@ -118,6 +118,16 @@ impl<'a> Send<'a> {
     }
 }
 
+/// The sender and channel that a SEND names, even if its messages are malformed: enough to tell which
+/// stream is to be answered. `None` when it is no SEND or ends before that.
+pub fn addressed(frame: &Frame<'_>) -> Option<(EndpointId, ChannelId)> {
+    let (fixed, _) = frame.prefix::<SendFixed>(FrameKind::Send).ok()?;
+    Some((
+        EndpointId(fixed.endpoint.get()),
+        ChannelId(fixed.channel.get()),
+    ))
+}
+
 /// A RELAY: its body is one whole SEND of signature kind 2 or 3. Its own `sequence` is the relay number,
 /// from 1 per connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

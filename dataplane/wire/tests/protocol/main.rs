@@ -1,0 +1,9 @@
+//! The protocol as a stranger sees it: golden bytes, a worked conversation, and the document that states both.
+
+mod accepted;
+mod conversation;
+mod golden;
+mod mutation;
+mod parties;
+mod refused;
+mod rules;
