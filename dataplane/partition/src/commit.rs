@@ -1,0 +1,154 @@
+//! Group commit: one sync in flight, and it vouches for exactly what had been appended before it began.
+
+use wire::ids::{Offset, UnixNanos};
+
+use crate::log::{LogId, SegmentId, SegmentRef};
+use crate::partition::Partition;
+use crate::segment::Segment;
+use crate::storage::StorageError;
+
+/// How far a log is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    /// Everything below is on disk.
+    pub(crate) synced: Offset,
+    /// Everything below may be acked and delivered.
+    pub(crate) committed: Offset,
+    pub(crate) in_flight: bool,
+    pub(crate) sealed: bool,
+    pub(crate) failure: Option<StorageError>,
+    /// Kept from the last ticket, so that committing allocates nothing.
+    pub(crate) recycled: Vec<SegmentRef>,
+}
+
+/// A sync to be done: of all `segments`, after which the log is committed up to `upto`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommitTicket {
+    /// Which log.
+    pub log: LogId,
+    /// Segments to sync, oldest first; more than one after a roll.
+    pub segments: Vec<SegmentRef>,
+    /// Offset after the last message that the sync covers.
+    pub upto: Offset,
+    /// Where the covered bytes end: in the last of `segments`.
+    end: (SegmentId, u32),
+}
+
+/// The log is sealed: a sync failed, now or earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the log is sealed after a failed sync")]
+pub struct Sealed;
+
+impl<S: Segment> Partition<S> {
+    /// Begin a commit of everything appended so far. `None` when nothing is new, one is in flight, or
+    /// the log is sealed. The caller syncs the ticket's segments and calls [`Partition::finish_commit`].
+    pub fn begin_commit(&mut self) -> Option<CommitTicket> {
+        let upto = self.appended();
+        if self.commit.in_flight || self.commit.sealed || upto == self.commit.synced {
+            return None;
+        }
+        let open = self.segments.back()?;
+        let end = (open.segment.id(), open.end);
+        let mut segments = std::mem::take(&mut self.commit.recycled);
+        segments.clear();
+        // Only the newest segments can have bytes that are not on disk.
+        let from = self
+            .segments
+            .iter()
+            .rposition(|live| live.synced >= live.end)
+            .map_or(0, |synced| synced + 1);
+        segments.extend(
+            self.segments
+                .range(from..)
+                .map(|live| live.reference(self.log)),
+        );
+        self.commit.in_flight = true;
+        Some(CommitTicket {
+            log: self.log,
+            segments,
+            upto,
+            end,
+        })
+    }
+
+    /// Take in the outcome of a sync. Answers how far the log is committed now.
+    ///
+    /// # Errors
+    /// `Sealed` when the sync failed: what is on disk is unknown from here on, so nothing appended since
+    /// the last good sync is ever committed by this process, and nothing more is taken.
+    pub fn finish_commit(
+        &mut self,
+        ticket: CommitTicket,
+        result: Result<(), StorageError>,
+    ) -> Result<Offset, Sealed> {
+        assert!(
+            self.commit.in_flight && ticket.log == self.log,
+            "a ticket of {} returns to {}",
+            ticket.log,
+            self.log
+        );
+        self.commit.in_flight = false;
+        self.commit.recycled = ticket.segments;
+        if let Err(error) = result {
+            self.seal(error);
+        }
+        if self.commit.sealed {
+            return Err(Sealed);
+        }
+        let (last, position) = ticket.end;
+        let mut rest = self
+            .segments
+            .iter_mut()
+            .rev()
+            .skip_while(|live| live.segment.id() != last);
+        if let Some(live) = rest.next() {
+            live.synced = live.synced.max(position);
+        }
+        rest.take_while(|live| live.synced < live.end)
+            .for_each(|live| live.synced = live.end);
+        self.commit.synced = ticket.upto;
+        self.commit.committed = self.commit.committed.max(ticket.upto);
+        if self.commit.synced == self.appended() {
+            self.note(self.newest);
+        }
+        self.check();
+        Ok(self.commit.committed)
+    }
+
+    /// Leave a record of how far the log is on disk, now that no later record will say so. Without it
+    /// the last commit before a pause could not be told from a torn tail, should it be damaged.
+    fn note(&mut self, time: UnixNanos) {
+        if let Some(open) = self.segments.back_mut() {
+            open.put_note(time);
+        }
+    }
+
+    pub(crate) fn seal(&mut self, error: StorageError) {
+        self.commit.sealed = true;
+        self.commit.failure.get_or_insert(error);
+    }
+
+    /// Commit what is in the mapped log without waiting for the disk: it survives the end of this
+    /// process, not a power failure. Syncs still run behind; a sealed log commits nothing more.
+    pub fn commit_local(&mut self) -> Offset {
+        if !self.commit.sealed {
+            self.commit.committed = self.appended();
+        }
+        self.commit.committed
+    }
+
+    /// Offset after the last committed message.
+    pub fn committed(&self) -> Offset {
+        self.commit.committed
+    }
+
+    /// Offset after the last message that is known to be on disk.
+    pub fn synced(&self) -> Offset {
+        self.commit.synced
+    }
+
+    /// The error that sealed the log.
+    pub fn failure(&self) -> Option<&StorageError> {
+        self.commit.failure.as_ref()
+    }
+}

@@ -1,0 +1,360 @@
+//! Segments as mapped files, `<data>/<log>/<id>.seg`. The only unsafe code of this room.
+//!
+//! A file is made with 64 KiB writes of zeroes under the name `<id>.new`, synced, renamed, and only then
+//! mapped: every mapped byte is allocated, so a full disk never becomes a fault on a store, and the page
+//! cache holds it in units of 64 KiB, which measured best for appending.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapMut};
+
+use crate::log::{LogId, SegmentId, SegmentRef};
+use crate::segment::{SEGMENT_HEADER_BYTES, Segment, spare_header};
+use crate::storage::{SegmentFile, Storage, StorageError};
+
+/// Writes that prepare a segment have this many bytes, and capacities are multiples of it.
+const PREPARE_BYTES: usize = 64 << 10;
+/// Open files kept per storage for syncing; older ones are opened again by name.
+const FILES_MAX: usize = 256;
+
+/// One mapped segment.
+#[derive(Debug)]
+pub struct MappedSegment {
+    id: SegmentId,
+    map: MmapMut,
+}
+
+impl Segment for MappedSegment {
+    fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    fn capacity(&self) -> usize {
+        self.map.len()
+    }
+
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.map[range]
+    }
+
+    fn write(&mut self, at: usize, parts: &[&[u8]]) {
+        let mut at = at;
+        for part in parts {
+            self.map[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+    }
+}
+
+/// Map a whole file for reading and writing.
+fn map_writable(file: &File) -> io::Result<MmapMut> {
+    // SAFETY: the map is sound while nobody else changes or shortens the file. The folder belongs to
+    // this process alone (the node locks it), this storage maps each file once, and it never truncates.
+    unsafe { MmapMut::map_mut(file) }
+}
+
+/// Map a whole file for reading, for `inspect`.
+pub(crate) fn map_readable(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is sound while nobody shortens the file; nothing here ever does. A running node
+    // may append meanwhile: such bytes are read as numbers and checked by their checksum, and no
+    // decision that memory safety hangs on is taken from them twice.
+    unsafe { Mmap::map(file) }
+}
+
+/// Segments in the folders of one data folder.
+#[derive(Debug)]
+pub struct MappedStorage {
+    data: PathBuf,
+    files: VecDeque<(SegmentRef, Arc<File>)>,
+}
+
+impl MappedStorage {
+    /// A storage in `data`. Nothing is touched until a log is opened.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            files: VecDeque::new(),
+        }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The open file of a segment, for syncing it elsewhere: fdatasync, nothing less.
+    ///
+    /// # Errors
+    /// `Missing` if there is no such segment, `Io` if it cannot be opened.
+    pub fn file(&mut self, segment: &SegmentRef) -> Result<Arc<File>, StorageError> {
+        if let Some((_, file)) = self.files.iter().rev().find(|(known, _)| known == segment) {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.path(segment.log, segment.id);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => Ok(self.keep(*segment, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StorageError::Missing { segment: *segment })
+            }
+            Err(error) => Err(fault("open", &path, &error)),
+        }
+    }
+
+    fn keep(&mut self, segment: SegmentRef, file: File) -> Arc<File> {
+        if self.files.len() >= FILES_MAX {
+            self.files.pop_front();
+        }
+        let file = Arc::new(file);
+        self.files.push_back((segment, Arc::clone(&file)));
+        file
+    }
+
+    fn forget(&mut self, segment: SegmentRef) {
+        self.files.retain(|(known, _)| *known != segment);
+    }
+
+    fn folder(&self, log: LogId) -> PathBuf {
+        self.data.join(log.to_string())
+    }
+
+    fn path(&self, log: LogId, id: SegmentId) -> PathBuf {
+        self.folder(log).join(format!("{id}.seg"))
+    }
+
+    fn make_folder(&self, log: LogId) -> Result<PathBuf, StorageError> {
+        let folder = self.folder(log);
+        if !folder.is_dir() {
+            std::fs::create_dir_all(&folder).map_err(|error| fault("create", &folder, &error))?;
+            sync_folder(&self.data)?;
+        }
+        Ok(folder)
+    }
+
+    /// Write, sync and name a new file. On failure nothing is left of it.
+    fn prepare_file(
+        &self,
+        folder: &Path,
+        log: LogId,
+        id: SegmentId,
+        capacity: usize,
+    ) -> Result<File, StorageError> {
+        let (young, grown) = (folder.join(format!("{id}.new")), self.path(log, id));
+        let made = write_zeroes(&young, log, id, capacity).and_then(|file| {
+            std::fs::rename(&young, &grown)?;
+            Ok(file)
+        });
+        match made {
+            Ok(file) => sync_folder(folder).map(|()| file),
+            Err(error) => {
+                // It may not exist; listing removes it otherwise.
+                let _ = std::fs::remove_file(&young);
+                match error.raw_os_error() {
+                    Some(libc::ENOSPC | libc::EDQUOT) => Err(StorageError::Full {
+                        log,
+                        bytes: capacity as u32,
+                    }),
+                    _ => Err(fault("prepare", &young, &error)),
+                }
+            }
+        }
+    }
+
+    fn map(
+        &mut self,
+        log: LogId,
+        id: SegmentId,
+        file: File,
+    ) -> Result<MappedSegment, StorageError> {
+        let map = map_writable(&file).map_err(|error| fault("map", &self.path(log, id), &error))?;
+        self.keep(SegmentRef { log, id }, file);
+        Ok(MappedSegment { id, map })
+    }
+}
+
+fn write_zeroes(path: &Path, log: LogId, id: SegmentId, capacity: usize) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
+    let mut block = vec![0; PREPARE_BYTES];
+    block[..SEGMENT_HEADER_BYTES].copy_from_slice(&spare_header(id, capacity, log));
+    for at in (0..capacity).step_by(PREPARE_BYTES) {
+        file.write_all_at(&block, at as u64)?;
+        block[..SEGMENT_HEADER_BYTES].fill(0);
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), StorageError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| fault("sync", folder, &error))
+}
+
+fn fault(what: &'static str, path: &Path, error: &io::Error) -> StorageError {
+    StorageError::Io {
+        what,
+        path: path.display().to_string(),
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+fn random_id() -> Result<SegmentId, StorageError> {
+    let random = getrandom::u64().map_err(|error| StorageError::Io {
+        what: "draw",
+        path: "a random segment id".into(),
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    })?;
+    // Zero means "none" where a header names its predecessor.
+    Ok(SegmentId(random.max(1)))
+}
+
+/// What a file in a log's folder is, by its name.
+pub(crate) enum FileName {
+    /// A prepared or live segment.
+    Segment(SegmentId),
+    /// A segment whose preparation did not finish.
+    Unfinished,
+    /// Nothing of ours.
+    Foreign,
+}
+
+/// Read a file's name. One spelling only: 16 lower-case hexadecimal digits and `.seg` or `.new`.
+pub(crate) fn file_name(name: &str) -> FileName {
+    let Some((digits, kind)) = name.split_once('.') else {
+        return FileName::Foreign;
+    };
+    let id = match u64::from_str_radix(digits, 16) {
+        Ok(id) if SegmentId(id).to_string() == digits => SegmentId(id),
+        _ => return FileName::Foreign,
+    };
+    match kind {
+        "seg" => FileName::Segment(id),
+        "new" => FileName::Unfinished,
+        _ => FileName::Foreign,
+    }
+}
+
+/// Read what listing needs of one segment's file.
+pub(crate) fn read_file(id: SegmentId, file: &File) -> io::Result<SegmentFile> {
+    let bytes = file.metadata()?.len();
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    let mut filled = 0;
+    while filled < header.len() {
+        match file.read_at(&mut header[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(SegmentFile { id, bytes, header })
+}
+
+impl Storage for MappedStorage {
+    type Segment = MappedSegment;
+
+    fn list(&mut self, log: LogId) -> Result<Vec<SegmentFile>, StorageError> {
+        let folder = self.folder(log);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(fault("list", &folder, &error)),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry
+                .map_err(|error| fault("list", &folder, &error))?
+                .path();
+            match path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .map_or(FileName::Foreign, file_name)
+            {
+                FileName::Segment(id) => {
+                    let file = File::open(&path).and_then(|file| read_file(id, &file));
+                    files.push(file.map_err(|error| fault("read", &path, &error))?);
+                }
+                FileName::Unfinished => {
+                    std::fs::remove_file(&path).map_err(|error| fault("remove", &path, &error))?;
+                }
+                FileName::Foreign => {}
+            }
+        }
+        files.sort_by_key(|file| file.id);
+        Ok(files)
+    }
+
+    fn open(&mut self, log: LogId, file: &SegmentFile) -> Result<MappedSegment, StorageError> {
+        let opened = self.file(&SegmentRef { log, id: file.id })?;
+        let path = self.path(log, file.id);
+        if file.bytes == 0 {
+            // The kernel maps no empty file; an anonymous page stands in, and holds nothing.
+            let map = MmapMut::map_anon(SEGMENT_HEADER_BYTES)
+                .map_err(|error| fault("map", &path, &error))?;
+            return Ok(MappedSegment { id: file.id, map });
+        }
+        let map = map_writable(&opened).map_err(|error| fault("map", &path, &error))?;
+        Ok(MappedSegment { id: file.id, map })
+    }
+
+    fn prepare(&mut self, log: LogId, bytes: u32) -> Result<MappedSegment, StorageError> {
+        let folder = self.make_folder(log)?;
+        let id = random_id()?;
+        let capacity = (bytes as usize).next_multiple_of(PREPARE_BYTES);
+        let file = self.prepare_file(&folder, log, id, capacity)?;
+        self.map(log, id, file)
+    }
+
+    fn sync(&mut self, segment: &SegmentRef) -> Result<(), StorageError> {
+        let file = self.file(segment)?;
+        file.sync_data()
+            .map_err(|error| fault("sync", &self.path(segment.log, segment.id), &error))
+    }
+
+    fn renew(
+        &mut self,
+        log: LogId,
+        mut segment: MappedSegment,
+    ) -> Result<MappedSegment, StorageError> {
+        let (old, new) = (
+            SegmentRef {
+                log,
+                id: segment.id,
+            },
+            SegmentRef {
+                log,
+                id: random_id()?,
+            },
+        );
+        let (from, to) = (self.path(log, old.id), self.path(log, new.id));
+        let file = self.file(&old)?;
+        // The name first: a live header under a new name is still the old segment, while a spare under
+        // an old name would make its old records valid again.
+        std::fs::rename(&from, &to).map_err(|error| fault("rename", &from, &error))?;
+        sync_folder(&self.folder(log))?;
+        self.forget(old);
+        self.files.push_back((new, file));
+        segment.id = new.id;
+        let header = spare_header(new.id, segment.capacity(), log);
+        segment.write(0, &[&header]);
+        self.sync(&new)?;
+        Ok(segment)
+    }
+
+    fn remove(&mut self, log: LogId, segment: MappedSegment) -> Result<(), StorageError> {
+        let path = self.path(log, segment.id);
+        self.forget(SegmentRef {
+            log,
+            id: segment.id,
+        });
+        std::fs::remove_file(&path).map_err(|error| fault("remove", &path, &error))
+    }
+}

@@ -1,0 +1,494 @@
+//! The disk: durable bytes, a journal of writes that were not synced, and faults to be injected.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::log::{LogId, SegmentId, SegmentRef};
+use crate::memory::random::Random;
+use crate::segment::spare_header;
+use crate::storage::StorageError;
+
+/// What a disk writes in one piece.
+const SECTOR_BYTES: usize = 512;
+const EIO: i32 = 5;
+
+/// What happens to writes that were not synced when the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// All are lost.
+    Lost,
+    /// All have reached the medium.
+    Kept,
+    /// Each sector holds some version it had since its last sync, and one in eight is torn inside.
+    Seeded(u64),
+    /// Sectors with unsynced writes, counted over all files in order, are kept where bit `n % 64` is set
+    /// and lost elsewhere. With few sectors, counting the mask up visits every subset.
+    Sectors(u64),
+    /// Only the first so many unsynced writes have reached the medium, in the order they were made.
+    Writes(u64),
+}
+
+/// A fault to inject, once, at the nth call from now; 1 is the next call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A sync fails with EIO and makes nothing durable.
+    Sync(u64),
+    /// A preparation finds the disk full.
+    PrepareFull(u64),
+    /// A preparation fails with EIO and leaves an unfinished file behind.
+    Prepare(u64),
+    /// A rename fails with EIO before it has happened.
+    Rename(u64),
+    /// A removal fails with EIO.
+    Remove(u64),
+}
+
+#[derive(Debug, Clone)]
+struct Write {
+    number: u64,
+    at: usize,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct DiskFile {
+    durable: Vec<u8>,
+    /// In the order they were made.
+    unsynced: Vec<Write>,
+    unfinished: bool,
+}
+
+impl DiskFile {
+    fn contents(&self) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        for write in &self.unsynced {
+            bytes[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+        bytes
+    }
+
+    /// The parts of unsynced writes that fall into each sector, in order.
+    fn sectors(&self) -> BTreeMap<usize, Vec<(usize, &[u8])>> {
+        let mut sectors: BTreeMap<usize, Vec<(usize, &[u8])>> = BTreeMap::new();
+        for write in &self.unsynced {
+            let (mut at, mut rest) = (write.at, &write.bytes[..]);
+            while !rest.is_empty() {
+                let sector = at / SECTOR_BYTES;
+                let (now, later) = rest.split_at(rest.len().min((sector + 1) * SECTOR_BYTES - at));
+                sectors.entry(sector).or_default().push((at, now));
+                (at, rest) = (at + now.len(), later);
+            }
+        }
+        sectors
+    }
+}
+
+/// Files, counters and faults behind a [`Disk`].
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    files: BTreeMap<SegmentRef, DiskFile>,
+    ids: Random,
+    writes: u64,
+    syncs: u64,
+    capacity: Option<u64>,
+    faults: Vec<Fault>,
+}
+
+/// A disk in memory. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    state: Rc<RefCell<State>>,
+}
+
+/// A sync that has begun: it covers the writes made before, and only those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncMark {
+    file: SegmentRef,
+    upto: u64,
+}
+
+impl Disk {
+    /// An empty disk. `seed` decides the ids of segments.
+    pub fn new(seed: u64) -> Self {
+        let (files, ids) = (BTreeMap::new(), Random::new(seed));
+        let state = State {
+            files,
+            ids,
+            writes: 0,
+            syncs: 0,
+            capacity: None,
+            faults: Vec::new(),
+        };
+        Self {
+            state: Rc::new(RefCell::new(state)),
+        }
+    }
+
+    pub(super) fn state(&self) -> &Rc<RefCell<State>> {
+        &self.state
+    }
+
+    /// What the medium holds after the power went: another disk, this one is not changed.
+    pub fn crash(&self, crash: Crash) -> Self {
+        let mut state = self.state.borrow().clone();
+        state.faults.clear();
+        let first_unsynced = state
+            .files
+            .values()
+            .flat_map(|file| &file.unsynced)
+            .map(|write| write.number)
+            .min();
+        let mut image = Image {
+            crash,
+            random: Random::new(crash.seed()),
+            sector: 0,
+            first: first_unsynced.unwrap_or(0),
+        };
+        for file in state.files.values_mut() {
+            file.durable = image.of(file);
+            file.unsynced.clear();
+        }
+        // Ids drawn from now on must differ from those the crash has forgotten.
+        state.ids = Random::new(state.ids.next() ^ crash.seed());
+        Self {
+            state: Rc::new(RefCell::new(state)),
+        }
+    }
+
+    /// Begin a sync; writes made from now on are not covered.
+    ///
+    /// # Errors
+    /// `Missing` if there is no such segment.
+    pub fn sync_begins(&self, segment: &SegmentRef) -> Result<SyncMark, StorageError> {
+        let state = self.state.borrow();
+        let upto = state.writes;
+        let known = state.files.contains_key(segment);
+        if known {
+            Ok(SyncMark {
+                file: *segment,
+                upto,
+            })
+        } else {
+            Err(StorageError::Missing { segment: *segment })
+        }
+    }
+
+    /// End a sync.
+    ///
+    /// # Errors
+    /// `Missing` if the segment has gone meanwhile; `Io` if a fault was injected, nothing is durable then.
+    pub fn sync_ends(&self, mark: SyncMark) -> Result<(), StorageError> {
+        let mut state = self.state.borrow_mut();
+        state.syncs += 1;
+        if state.strikes(|fault| {
+            if let Fault::Sync(calls) = fault {
+                Some(calls)
+            } else {
+                None
+            }
+        }) {
+            return Err(failed("sync", mark.file));
+        }
+        let file = state
+            .files
+            .get_mut(&mark.file)
+            .ok_or(StorageError::Missing { segment: mark.file })?;
+        let covered = file
+            .unsynced
+            .partition_point(|write| write.number < mark.upto);
+        for write in file.unsynced.drain(..covered) {
+            file.durable[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+        Ok(())
+    }
+
+    /// Inject a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.state.borrow_mut().faults.push(fault);
+    }
+
+    /// Take back all faults that have not happened yet.
+    pub fn heal(&self) {
+        self.state.borrow_mut().faults.clear();
+    }
+
+    /// Let the disk hold at most so many bytes; `None` lifts it.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state.borrow_mut().capacity = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.state.borrow().bytes()
+    }
+
+    /// Syncs that were asked for so far.
+    pub fn syncs(&self) -> u64 {
+        self.state.borrow().syncs
+    }
+
+    /// All segment files, in order.
+    pub fn files(&self) -> Vec<SegmentRef> {
+        self.state.borrow().files.keys().copied().collect()
+    }
+
+    /// Sectors with writes that were not synced, over all files.
+    pub fn unsynced_sectors(&self) -> usize {
+        self.state
+            .borrow()
+            .files
+            .values()
+            .map(|file| file.sectors().len())
+            .sum()
+    }
+
+    /// Writes that were not synced, over all files.
+    pub fn unsynced_writes(&self) -> usize {
+        self.state
+            .borrow()
+            .files
+            .values()
+            .map(|file| file.unsynced.len())
+            .sum()
+    }
+
+    /// What a process sees in a file: synced or not.
+    pub fn contents(&self, file: SegmentRef) -> Option<Vec<u8>> {
+        self.state.borrow().files.get(&file).map(DiskFile::contents)
+    }
+
+    /// Change the durable bytes of a file behind the program's back: flipped bits, zeroed sectors, a
+    /// shorter file. Unsynced writes become durable first. Segments that are open keep what they saw.
+    pub fn damage(&self, file: SegmentRef, change: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(file) = self.state.borrow_mut().files.get_mut(&file) {
+            file.durable = file.contents();
+            file.unsynced.clear();
+            change(&mut file.durable);
+        }
+    }
+}
+
+impl Crash {
+    fn seed(self) -> u64 {
+        match self {
+            Self::Lost => 1,
+            Self::Kept => 2,
+            Self::Seeded(seed) | Self::Sectors(seed) | Self::Writes(seed) => seed.wrapping_add(3),
+        }
+    }
+}
+
+/// Makes the durable bytes after a crash, file by file.
+struct Image {
+    crash: Crash,
+    random: Random,
+    /// Sectors with unsynced writes seen so far.
+    sector: u64,
+    /// Number of the oldest unsynced write.
+    first: u64,
+}
+
+impl Image {
+    fn of(&mut self, file: &DiskFile) -> Vec<u8> {
+        let mut bytes = file.durable.clone();
+        if let Crash::Writes(count) = self.crash {
+            let kept = file
+                .unsynced
+                .iter()
+                .take_while(|write| write.number - self.first < count);
+            kept.for_each(|write| put(&mut bytes, write.at, &write.bytes));
+            return bytes;
+        }
+        for versions in file.sectors().into_values() {
+            let kept = self.version(versions.len());
+            versions[..kept]
+                .iter()
+                .for_each(|(at, part)| put(&mut bytes, *at, part));
+            if matches!(self.crash, Crash::Seeded(_)) && self.random.below(8) == 0 {
+                self.tear(&mut bytes, versions.get(kept));
+            }
+            self.sector += 1;
+        }
+        bytes
+    }
+
+    fn version(&mut self, versions: usize) -> usize {
+        match self.crash {
+            Crash::Lost => 0,
+            Crash::Kept | Crash::Writes(_) => versions,
+            Crash::Sectors(mask) => versions * usize::from(mask >> (self.sector % 64) & 1 == 1),
+            // Half of the sectors at one of the extremes: whole lost or whole kept tails are common.
+            Crash::Seeded(_) => match self.random.below(4) {
+                0 => 0,
+                1 => versions,
+                _ => self.random.below(versions as u64 + 1) as usize,
+            },
+        }
+    }
+
+    /// Let only the beginning or only the end of the next write reach the medium.
+    fn tear(&mut self, bytes: &mut [u8], next: Option<&(usize, &[u8])>) {
+        let Some(&(at, part)) = next else { return };
+        let cut = self.random.below(part.len() as u64 + 1) as usize;
+        if self.random.below(2) == 0 {
+            put(bytes, at, &part[..cut]);
+        } else {
+            put(bytes, at + cut, &part[cut..]);
+        }
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
+    bytes[at..at + part.len()].copy_from_slice(part);
+}
+
+fn failed(what: &'static str, file: SegmentRef) -> StorageError {
+    StorageError::Io {
+        what,
+        path: format!("{}/{}.seg", file.log, file.id),
+        errno: EIO,
+    }
+}
+
+impl State {
+    fn bytes(&self) -> u64 {
+        self.files
+            .values()
+            .map(|file| file.durable.len() as u64)
+            .sum()
+    }
+
+    /// Count a call against the faults that `calls` picks; answers whether one is due.
+    fn strikes(&mut self, calls: impl Fn(&mut Fault) -> Option<&mut u64>) -> bool {
+        let mut due = false;
+        self.faults.retain_mut(|fault| match calls(fault) {
+            Some(left) if *left <= 1 => {
+                due = true;
+                false
+            }
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        });
+        due
+    }
+
+    fn new_id(&mut self) -> SegmentId {
+        loop {
+            let id = SegmentId(self.ids.next().max(1));
+            if !self.files.keys().any(|file| file.id == id) {
+                return id;
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, file: SegmentRef, at: usize, bytes: &[u8]) {
+        let number = self.writes;
+        self.writes += 1;
+        if let Some(file) = self.files.get_mut(&file) {
+            file.unsynced.push(Write {
+                number,
+                at,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+
+    pub(super) fn prepare(&mut self, log: LogId, bytes: u32) -> Result<SegmentRef, StorageError> {
+        let full = self
+            .capacity
+            .is_some_and(|capacity| self.bytes() + u64::from(bytes) > capacity);
+        let struck = self.strikes(|fault| {
+            if let Fault::PrepareFull(calls) = fault {
+                Some(calls)
+            } else {
+                None
+            }
+        });
+        if full || struck {
+            return Err(StorageError::Full { log, bytes });
+        }
+        let file = SegmentRef {
+            log,
+            id: self.new_id(),
+        };
+        let mut durable = vec![0; bytes as usize];
+        let unfinished = self.strikes(|fault| {
+            if let Fault::Prepare(calls) = fault {
+                Some(calls)
+            } else {
+                None
+            }
+        });
+        if !unfinished {
+            put(&mut durable, 0, &spare_header(file.id, bytes as usize, log));
+        }
+        self.files.insert(
+            file,
+            DiskFile {
+                durable,
+                unsynced: Vec::new(),
+                unfinished,
+            },
+        );
+        if unfinished {
+            Err(failed("prepare", file))
+        } else {
+            Ok(file)
+        }
+    }
+
+    pub(super) fn rename(&mut self, from: SegmentRef) -> Result<SegmentRef, StorageError> {
+        if self.strikes(|fault| {
+            if let Fault::Rename(calls) = fault {
+                Some(calls)
+            } else {
+                None
+            }
+        }) {
+            return Err(failed("rename", from));
+        }
+        let to = SegmentRef {
+            log: from.log,
+            id: self.new_id(),
+        };
+        let file = self
+            .files
+            .remove(&from)
+            .ok_or(StorageError::Missing { segment: from })?;
+        self.files.insert(to, file);
+        Ok(to)
+    }
+
+    pub(super) fn remove(&mut self, file: SegmentRef) -> Result<(), StorageError> {
+        if self.strikes(|fault| {
+            if let Fault::Remove(calls) = fault {
+                Some(calls)
+            } else {
+                None
+            }
+        }) {
+            return Err(failed("remove", file));
+        }
+        self.files
+            .remove(&file)
+            .map(|_| ())
+            .ok_or(StorageError::Missing { segment: file })
+    }
+
+    pub(super) fn remove_unfinished(&mut self, log: LogId) {
+        self.files
+            .retain(|file, contents| file.log != log || !contents.unfinished);
+    }
+
+    pub(super) fn files_of(&self, log: LogId) -> impl Iterator<Item = (SegmentId, Vec<u8>)> {
+        let ours = self
+            .files
+            .iter()
+            .filter(move |(file, contents)| file.log == log && !contents.unfinished);
+        ours.map(|(file, contents)| (file.id, contents.contents()))
+    }
+}

@@ -1,0 +1,575 @@
+//! Recovery: from whatever a crash left on the medium to a log that can be appended to. Work is bounded
+//! by the segments that were open; sealed ones are not read.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use wire::ids::{Offset, Position, UnixNanos};
+
+use crate::commit::Commit;
+use crate::index::{Index, Source};
+use crate::limits::PartitionLimits;
+use crate::log::{LogId, SegmentId, SegmentRef};
+use crate::partition::{Live, Partition};
+use crate::record::{Record, RecordKind};
+use crate::scan::{Damage, DamageKind, Extent, START, extent, find_any};
+use crate::segment::{SEGMENT_VERSION, Segment, SegmentHeader, live_header};
+use crate::sender::Senders;
+use crate::storage::{SegmentFile, Storage, StorageError};
+
+/// What recovery found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Segments that are part of the log.
+    pub segments: usize,
+    /// Segments that were read in full.
+    pub scanned_segments: usize,
+    /// Intact records in those.
+    pub scanned_records: u64,
+    /// Bytes of a torn tail that were cut: written, but never known to be on disk.
+    pub cut_bytes: u64,
+    /// Intact records among them, which had reached the disk before those in front of them.
+    pub cut_records: u64,
+    /// Damage. It was left in place; what follows it is served.
+    pub damage: Vec<Damage>,
+    /// Why the log is sealed from the start, if it could not be synced.
+    pub sealed: Option<StorageError>,
+}
+
+/// A live segment on its way into the log.
+struct Candidate<S> {
+    segment: S,
+    salt: u64,
+    base: u64,
+    previous: u64,
+    created: u64,
+    /// The header was unreadable and is to be written again if the segment stays open.
+    headless: bool,
+    extent: Option<Extent>,
+}
+
+impl<S: Segment> Candidate<S> {
+    fn whole(&self) -> &[u8] {
+        self.segment.bytes(0..self.segment.capacity())
+    }
+
+    fn scan(&mut self) -> &Extent {
+        if self.extent.is_none() {
+            self.extent = Some(extent(self.whole(), self.salt, self.base));
+        }
+        self.extent.as_ref().expect("it was filled in above")
+    }
+}
+
+impl<S: Segment> Partition<S> {
+    /// Open a log after whatever happened to it.
+    ///
+    /// The open segment is read in full, and the one before it if nothing shows that it was synced.
+    /// Torn tails are overwritten with zeroes and everything kept is synced before this returns, so that
+    /// nothing cut can come back and everything served stays. A new log starts with one spare.
+    ///
+    /// # Errors
+    /// When the medium cannot be listed, opened or written. A failed sync is no error: the log is
+    /// sealed, and says so. A full medium is none either.
+    pub fn recover<T: Storage<Segment = S>>(
+        storage: &mut T,
+        log: LogId,
+        limits: PartitionLimits,
+        now: UnixNanos,
+    ) -> Result<(Self, Recovery), StorageError> {
+        assert!(limits.fit(), "limits do not fit together: {limits:?}");
+        let mut work = Recoverer {
+            storage,
+            log,
+            now,
+            report: Recovery::default(),
+            spares: Vec::new(),
+        };
+        let mut found = work.gather()?;
+        let open_from = work.settle(&mut found)?;
+        let senders = rebuild_senders(&mut found, open_from);
+        let (segments, commit) = work.open(found, open_from, &senders)?;
+        let report = work.finish(segments.len());
+        let mut partition = Self {
+            log,
+            limits,
+            segments,
+            spares: report.1,
+            surplus: Vec::new(),
+            commit,
+            senders,
+            hold: None,
+            starved: false,
+            requested: false,
+            spare_failure: None,
+            newest: now,
+        };
+        partition.first_spare(storage)?;
+        partition.check();
+        Ok((partition, report.0))
+    }
+
+    /// A log without any segment would refuse its first record; it gets its spare at once.
+    fn first_spare<T: Storage<Segment = S>>(
+        &mut self,
+        storage: &mut T,
+    ) -> Result<(), StorageError> {
+        if !self.segments.is_empty() || self.commit.sealed {
+            return Ok(());
+        }
+        let Some(bytes) = self.wants_spare() else {
+            return Ok(());
+        };
+        match storage.prepare(self.log, bytes) {
+            Ok(spare) => self.offer(spare),
+            Err(full @ StorageError::Full { .. }) => self.spare_failed(full),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+struct Recoverer<'a, T: Storage> {
+    storage: &'a mut T,
+    log: LogId,
+    now: UnixNanos,
+    report: Recovery,
+    spares: Vec<T::Segment>,
+}
+
+impl<T: Storage> Recoverer<'_, T> {
+    /// Sort the files into live segments, by base offset, and spares.
+    fn gather(&mut self) -> Result<Vec<Candidate<T::Segment>>, StorageError> {
+        let mut found = Vec::new();
+        for file in self.storage.list(self.log)? {
+            match SegmentHeader::parse(&file.header, self.log, file.id, file.bytes) {
+                SegmentHeader::Spare { .. } => self.take_spare(&file)?,
+                SegmentHeader::Live {
+                    id,
+                    capacity,
+                    base,
+                    previous,
+                    created,
+                } => {
+                    let segment = self.storage.open(self.log, &file)?;
+                    self.note_truncation(&segment, capacity);
+                    let (salt, headless, extent) = (id.0, false, None);
+                    found.push(Candidate {
+                        segment,
+                        salt,
+                        base,
+                        previous,
+                        created,
+                        headless,
+                        extent,
+                    });
+                }
+                SegmentHeader::Damaged { torn } => self.take_damaged(&file, torn, &mut found)?,
+                SegmentHeader::Foreign { version } => {
+                    let segment = SegmentRef {
+                        log: self.log,
+                        id: file.id,
+                    };
+                    return Err(StorageError::Version {
+                        segment,
+                        seen: version,
+                        needed: SEGMENT_VERSION,
+                    });
+                }
+            }
+        }
+        found.sort_by_key(|candidate| (candidate.base, candidate.created));
+        while let Some(twin) = found
+            .windows(2)
+            .position(|pair| pair[0].base == pair[1].base)
+        {
+            let spare = found.remove(twin);
+            self.report_whole(&spare.segment, DamageKind::Unreadable);
+        }
+        Ok(found)
+    }
+
+    /// A spare gets a new id: a crash may have lost its live header and kept records under the old one.
+    fn take_spare(&mut self, file: &SegmentFile) -> Result<(), StorageError> {
+        let spare = self.storage.open(self.log, file)?;
+        if !self.spares.is_empty() {
+            return self.storage.remove(self.log, spare);
+        }
+        let spare = self.storage.renew(self.log, spare)?;
+        self.spares.push(spare);
+        Ok(())
+    }
+
+    /// Without a header the file's name gives the salt, and the first record under it the place.
+    fn take_damaged(
+        &mut self,
+        file: &SegmentFile,
+        torn: bool,
+        found: &mut Vec<Candidate<T::Segment>>,
+    ) -> Result<(), StorageError> {
+        let segment = self.storage.open(self.log, file)?;
+        let bytes = segment.bytes(0..segment.capacity());
+        match find_any(bytes, file.id.0) {
+            Some(first) => {
+                if !torn {
+                    self.report_header(&segment);
+                }
+                let (salt, base, created) = (file.id.0, first.base, self.now.0);
+                let (previous, headless, extent) = (0, true, None);
+                found.push(Candidate {
+                    segment,
+                    salt,
+                    base,
+                    previous,
+                    created,
+                    headless,
+                    extent,
+                });
+            }
+            // The header was caught half written when the segment was begun; nothing followed it.
+            None if torn => self.take_spare(file)?,
+            None => self.report_whole(&segment, DamageKind::Unreadable),
+        }
+        Ok(())
+    }
+
+    fn note_truncation(&mut self, segment: &T::Segment, capacity: u32) {
+        if segment.capacity() < capacity as usize {
+            let positions = Position(segment.capacity() as u32)..Position(capacity);
+            self.damaged(
+                segment.id(),
+                DamageKind::Truncated,
+                positions,
+                Offset(0)..Offset(0),
+            );
+        }
+    }
+
+    fn report_header(&mut self, segment: &T::Segment) {
+        self.damaged(
+            segment.id(),
+            DamageKind::Header,
+            Position(0)..Position(START),
+            Offset(0)..Offset(0),
+        );
+    }
+
+    fn report_whole(&mut self, segment: &T::Segment, kind: DamageKind) {
+        let positions = Position(0)..Position(segment.capacity() as u32);
+        self.damaged(segment.id(), kind, positions, Offset(0)..Offset(0));
+    }
+
+    fn damaged(
+        &mut self,
+        segment: SegmentId,
+        kind: DamageKind,
+        positions: std::ops::Range<Position>,
+        offsets: std::ops::Range<Offset>,
+    ) {
+        self.report.damage.push(Damage {
+            log: self.log,
+            segment,
+            kind,
+            positions,
+            offsets,
+        });
+    }
+
+    /// Read the segments that were open and drop those that follow a torn tail. Answers which segment is
+    /// the first that was open.
+    fn settle(&mut self, found: &mut Vec<Candidate<T::Segment>>) -> Result<usize, StorageError> {
+        let mut from = found.len();
+        while from > 0 {
+            from -= 1;
+            // A commit that covered any byte of a segment covered all segments before it.
+            if found[from].scan().commit > 0 {
+                break;
+            }
+        }
+        let mut keep = from + 1;
+        while keep < found.len() {
+            let linked = found[keep].headless || found[keep].previous == found[keep - 1].salt;
+            let next = found[keep - 1].scan().next;
+            let missing = !linked && found[keep].base > next;
+            if next != found[keep].base && !missing {
+                break;
+            }
+            keep += 1;
+        }
+        let dropped = if keep < found.len() {
+            found.split_off(keep)
+        } else {
+            Vec::new()
+        };
+        for candidate in dropped {
+            self.drop_torn(candidate)?;
+        }
+        self.report_missing(found);
+        Ok(from)
+    }
+
+    fn drop_torn(&mut self, mut candidate: Candidate<T::Segment>) -> Result<(), StorageError> {
+        let extent = candidate.scan();
+        self.report.cut_records += extent.records + extent.cut_records;
+        self.report.cut_bytes += u64::from(extent.stale_end.max(extent.end) - START);
+        let renewed = self.storage.renew(self.log, candidate.segment)?;
+        if self.spares.is_empty() {
+            self.spares.push(renewed);
+            return Ok(());
+        }
+        self.storage.remove(self.log, renewed)
+    }
+
+    fn report_missing(&mut self, found: &[Candidate<T::Segment>]) {
+        for pair in found.windows(2) {
+            if !pair[1].headless && pair[1].previous != pair[0].salt {
+                let after = pair[0]
+                    .extent
+                    .as_ref()
+                    .map_or(pair[1].base, |extent| extent.next);
+                let offsets = Offset(after)..Offset(pair[1].base);
+                let id = SegmentId(pair[1].previous);
+                self.damaged(
+                    id,
+                    DamageKind::MissingSegment,
+                    Position(0)..Position(0),
+                    offsets,
+                );
+            }
+        }
+    }
+
+    /// Cut torn tails, sync what is kept, and build the log's view of its segments.
+    fn open(
+        &mut self,
+        found: Vec<Candidate<T::Segment>>,
+        open_from: usize,
+        senders: &Senders,
+    ) -> Result<(VecDeque<Live<T::Segment>>, Commit), StorageError> {
+        let bases: Vec<u64> = found.iter().map(|candidate| candidate.base).collect();
+        let count = found.len();
+        let mut segments = VecDeque::with_capacity(count + 1);
+        let mut unsure = None;
+        for (number, candidate) in found.into_iter().enumerate() {
+            let last = number + 1 == count;
+            let live = if number < open_from {
+                sealed(candidate, bases[number + 1])
+            } else {
+                let commit = candidate.extent.as_ref().map_or(0, |extent| extent.commit);
+                let mut live = self.cut(candidate, last, senders);
+                if unsure.is_none() {
+                    unsure = Some(offset_at(&live, commit));
+                }
+                if let Some(&next) = bases.get(number + 1) {
+                    live.next = next;
+                }
+                live
+            };
+            segments.push_back(live);
+        }
+        let commit = self.sync(&mut segments, open_from, unsure)?;
+        Ok((segments, commit))
+    }
+
+    fn cut(
+        &mut self,
+        candidate: Candidate<T::Segment>,
+        last: bool,
+        senders: &Senders,
+    ) -> Live<T::Segment> {
+        let Candidate {
+            mut segment,
+            salt,
+            base,
+            previous,
+            created,
+            headless,
+            extent,
+            ..
+        } = candidate;
+        let extent = extent.expect("open segments have been scanned");
+        self.report.scanned_segments += 1;
+        self.report.scanned_records += extent.records;
+        self.report.cut_records += extent.cut_records;
+        self.report.cut_bytes += u64::from(extent.stale_end.saturating_sub(extent.end));
+        self.report.damage.extend(
+            extent
+                .gaps
+                .iter()
+                .map(|gap| gap.damage(self.log, segment.id())),
+        );
+        if headless && last {
+            let header = live_header(
+                SegmentId(salt),
+                segment.capacity(),
+                self.log,
+                base,
+                previous,
+                created,
+            );
+            segment.write(0, &[&header]);
+        }
+        // A segment that holds no message yet starts over: its snapshot may be torn.
+        let empty = last && extent.next == base;
+        let end = if empty { START } else { extent.end };
+        zero(&mut segment, end, extent.stale_end.max(extent.end));
+        let index = RefCell::new(Index::with_gaps(base, segment.capacity(), extent.gaps));
+        let mut live = Live {
+            segment,
+            salt,
+            base,
+            next: base,
+            created,
+            end,
+            synced: 0,
+            index,
+        };
+        let source = Source {
+            bytes: live.segment.bytes(0..end as usize),
+            salt,
+            next: extent.next,
+        };
+        live.index.borrow_mut().visit(source, end, |_| ());
+        live.next = extent.next;
+        if empty && fits(&live, senders) {
+            live.put_senders(senders, self.now);
+        }
+        live
+    }
+
+    /// Make what was kept and what was cut durable. Until then nothing may be served as committed.
+    fn sync(
+        &mut self,
+        segments: &mut VecDeque<Live<T::Segment>>,
+        open_from: usize,
+        unsure: Option<Offset>,
+    ) -> Result<Commit, StorageError> {
+        let appended = segments.back().map_or(Offset(0), |open| Offset(open.next));
+        for live in segments.iter_mut().skip(open_from) {
+            if let Err(error) = self.storage.sync(&live.reference(self.log)) {
+                self.report.sealed = Some(error.clone());
+                let committed = unsure.unwrap_or_default();
+                let failure = Some(error);
+                return Ok(Commit {
+                    synced: committed,
+                    committed,
+                    sealed: true,
+                    failure,
+                    ..Commit::default()
+                });
+            }
+            live.synced = live.end;
+        }
+        Ok(Commit {
+            synced: appended,
+            committed: appended,
+            ..Commit::default()
+        })
+    }
+
+    fn finish(mut self, segments: usize) -> (Recovery, Vec<T::Segment>) {
+        self.report.segments = segments;
+        (self.report, self.spares)
+    }
+}
+
+/// A segment that was sealed before: not read until somebody asks.
+fn sealed<S: Segment>(candidate: Candidate<S>, next: u64) -> Live<S> {
+    let Candidate {
+        segment,
+        salt,
+        base,
+        created,
+        ..
+    } = candidate;
+    let end = segment.capacity() as u32;
+    let index = RefCell::new(Index::new(base, 0));
+    Live {
+        segment,
+        salt,
+        base,
+        next,
+        created,
+        end,
+        synced: end,
+        index,
+    }
+}
+
+fn fits<S: Segment>(live: &Live<S>, senders: &Senders) -> bool {
+    let snapshot = senders.count() * crate::sender::ENTRY_BYTES
+        + senders.parts() * crate::record::record_bytes(0);
+    snapshot <= live.segment.capacity() - live.end as usize
+}
+
+/// Zero everything that was written under the segment's salt behind its new end.
+fn zero<S: Segment>(segment: &mut S, from: u32, to: u32) {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    let (mut at, to) = (from as usize, to as usize);
+    while at < to {
+        let bytes = (to - at).min(ZEROES.len());
+        segment.write(at, &[&ZEROES[..bytes]]);
+        at += bytes;
+    }
+}
+
+/// The offset of the first record at or after `position`.
+fn offset_at<S: Segment>(live: &Live<S>, position: u32) -> Offset {
+    let source = live.source();
+    let mut at = live.base;
+    let gaps = live.index.borrow().gaps().to_vec();
+    Index::with_gaps(live.base, 0, gaps).visit(source, live.end, |found| {
+        if found.at < position {
+            at = found.next;
+        }
+    });
+    Offset(at)
+}
+
+/// Senders from the snapshot that begins the open segment and the records since. If that snapshot is
+/// damaged, segments before it are read until one has a whole one.
+fn rebuild_senders<S: Segment>(found: &mut [Candidate<S>], open_from: usize) -> Senders {
+    let mut from = open_from.min(found.len().saturating_sub(1));
+    while from > 0 && !has_snapshot(&mut found[from]) {
+        from -= 1;
+    }
+    let mut senders = Senders::default();
+    for candidate in &mut found[from.min(open_from)..] {
+        take_senders(candidate, &mut senders);
+    }
+    senders
+}
+
+/// Visit the records that a scanned segment keeps.
+fn visit<S: Segment>(candidate: &mut Candidate<S>, mut each: impl FnMut(Record<'_>)) {
+    let Extent {
+        end, next, gaps, ..
+    } = candidate.scan().clone();
+    let (bytes, id) = (candidate.whole(), candidate.segment.id());
+    let source = Source {
+        bytes,
+        salt: candidate.salt,
+        next,
+    };
+    Index::with_gaps(candidate.base, 0, gaps)
+        .visit(source, end, |found| each(found.view(bytes, id)));
+}
+
+fn has_snapshot<S: Segment>(candidate: &mut Candidate<S>) -> bool {
+    let (mut seen, mut parts) = (0, 1);
+    visit(candidate, |record| {
+        if record.kind() == RecordKind::Senders {
+            seen += 1;
+            parts = record.channel().0;
+        }
+    });
+    seen == parts
+}
+
+fn take_senders<S: Segment>(candidate: &mut Candidate<S>, senders: &mut Senders) {
+    visit(candidate, |record| match record.kind() {
+        RecordKind::Senders => senders.restore(record.payload()),
+        RecordKind::Frame => senders.append(record.endpoint(), record.sequence()),
+        RecordKind::QueueJournal | RecordKind::QueueSnapshot | RecordKind::Note => {}
+    });
+}

@@ -1,0 +1,213 @@
+//! Finding out what a segment holds from its bytes alone: which records are intact, what is damage,
+//! and where a torn tail begins. Knows no files; the same code serves recovery and `inspect`.
+
+use std::ops::Range;
+
+use wire::ids::{Offset, Position};
+
+use crate::log::{LogId, SegmentId};
+use crate::record::{Found, OFFSET_MAX, RECORD_HEADER_BYTES, peek};
+use crate::segment::SEGMENT_HEADER_BYTES;
+
+/// Position of a segment's first record.
+pub(crate) const START: u32 = SEGMENT_HEADER_BYTES as u32;
+
+/// What kind of damage was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DamageKind {
+    /// Bytes that were once on disk no longer hold the records they held.
+    Records,
+    /// The segment's header is unreadable; its place was found from its records.
+    Header,
+    /// The file is shorter than its header says.
+    Truncated,
+    /// A segment that the next one names as its predecessor is not there.
+    MissingSegment,
+    /// Neither header nor any record can be read; the file is left where it is and not used.
+    Unreadable,
+}
+
+/// One damaged range. It is reported and left in place; what follows it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// In which log.
+    pub log: LogId,
+    /// In which segment; for a missing one, its id.
+    pub segment: SegmentId,
+    /// What happened.
+    pub kind: DamageKind,
+    /// Bytes of the segment that cannot be read.
+    pub positions: Range<Position>,
+    /// Messages that cannot be read. Empty when no message is affected.
+    pub offsets: Range<Offset>,
+}
+
+/// Unreadable bytes between two intact records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+}
+
+impl Gap {
+    pub(crate) fn damage(&self, log: LogId, segment: SegmentId) -> Damage {
+        Damage {
+            log,
+            segment,
+            kind: DamageKind::Records,
+            positions: Position(self.from)..Position(self.to),
+            offsets: Offset(self.first)..Offset(self.next),
+        }
+    }
+}
+
+/// The first intact record at or after `from` whose offset is at least `base`.
+///
+/// Looks at every multiple of 8. Hashes only where the masked offset is in range, which foreign bytes
+/// reach with a chance of about 2^-28, so the cost is one pass over the bytes.
+pub(crate) fn find(bytes: &[u8], from: u32, salt: u64, base: u64) -> Option<Found> {
+    shaped(bytes, from, salt, base).find(|found| found.intact(bytes, salt))
+}
+
+/// Like [`find`] for a segment whose base is not known.
+pub(crate) fn find_any(bytes: &[u8], salt: u64) -> Option<Found> {
+    places(bytes, START)
+        .filter_map(|at| peek(bytes, at, salt))
+        .find(|found| found.intact(bytes, salt))
+}
+
+fn places(bytes: &[u8], from: u32) -> impl Iterator<Item = u32> {
+    let last = bytes.len().saturating_sub(RECORD_HEADER_BYTES);
+    (from as usize..=last)
+        .step_by(8)
+        .map(|at| at as u32)
+        .filter(|&at| {
+            // The kind's byte is zero in unused space and above 5 in most others.
+            matches!(bytes[at as usize + 4], 1..=5)
+        })
+}
+
+/// Places with the shape of a record of this segment, whole or not.
+fn shaped(bytes: &[u8], from: u32, salt: u64, base: u64) -> impl Iterator<Item = Found> {
+    let records = bytes.len() as u64 / RECORD_HEADER_BYTES as u64;
+    let limit = (base + records * u64::from(u16::MAX)).min(OFFSET_MAX);
+    places(bytes, from)
+        .filter_map(move |at| peek(bytes, at, salt))
+        .filter(move |found| (base..=limit).contains(&found.base))
+}
+
+/// Intact records without anything between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    start: u32,
+    end: u32,
+    first: u64,
+    next: u64,
+    records: u64,
+}
+
+/// What a segment holds, once it is decided where it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Extent {
+    /// Where the next record goes.
+    pub(crate) end: u32,
+    /// Which offset it gets.
+    pub(crate) next: u64,
+    /// Damage before `end`.
+    pub(crate) gaps: Vec<Gap>,
+    /// Highest recorded commit position; 0 if nothing shows that any record was ever synced.
+    pub(crate) commit: u32,
+    /// Intact records before `end`.
+    pub(crate) records: u64,
+    /// Intact records after `end`: parts of a torn tail that reached the disk out of order.
+    pub(crate) cut_records: u64,
+    /// End of everything behind `end` that was written under this salt.
+    pub(crate) stale_end: u32,
+}
+
+/// Read a whole segment and decide where it ends.
+///
+/// Everything behind the highest recorded commit position had been synced, so what is not intact there
+/// is damage and what follows is kept. Past it, the first byte that is not part of a contiguous record
+/// starts the torn tail. Cost: one hash of the records and one pass over the rest.
+pub(crate) fn extent(bytes: &[u8], salt: u64, base: u64) -> Extent {
+    let (runs, commit) = runs(bytes, salt, base);
+    let mut extent = Extent {
+        end: START,
+        next: base,
+        commit,
+        ..Extent::default()
+    };
+    let mut kept = 0;
+    for run in &runs {
+        let contiguous = run.start == extent.end && run.first == extent.next;
+        if !contiguous {
+            if extent.end >= commit {
+                break;
+            }
+            let to = run.start.min(commit);
+            extent.gaps.push(Gap {
+                from: extent.end,
+                to,
+                first: extent.next,
+                next: run.first,
+            });
+            (extent.end, extent.next) = (to, run.first);
+            if run.start > commit {
+                // What lies between was never known to be on disk, so neither is this run.
+                break;
+            }
+        }
+        (extent.end, extent.next) = (run.end, run.next);
+        extent.records += run.records;
+        kept += 1;
+    }
+    extent.cut_records = runs[kept..].iter().map(|run| run.records).sum();
+    extent.stale_end = shaped(bytes, extent.end, salt, base)
+        .map(|found| found.end)
+        .max()
+        .unwrap_or(extent.end);
+    extent
+}
+
+fn runs(bytes: &[u8], salt: u64, base: u64) -> (Vec<Run>, u32) {
+    let mut runs = Vec::new();
+    let mut run = Run {
+        start: START,
+        end: START,
+        first: base,
+        next: base,
+        records: 0,
+    };
+    let mut commit = 0;
+    loop {
+        let contiguous = peek(bytes, run.end, salt)
+            .filter(|found| found.base == run.next && found.intact(bytes, salt));
+        if let Some(found) = contiguous {
+            commit = commit.max(found.commit_position);
+            run = Run {
+                end: found.end,
+                next: found.next,
+                records: run.records + 1,
+                ..run
+            };
+            continue;
+        }
+        if run.records > 0 {
+            runs.push(run);
+        }
+        // The next one cannot start before the bytes behind the last one.
+        let Some(found) = find(bytes, run.end + 8, salt, run.next) else {
+            return (runs, commit);
+        };
+        run = Run {
+            start: found.at,
+            end: found.at,
+            first: found.base,
+            next: found.base,
+            records: 0,
+        };
+    }
+}

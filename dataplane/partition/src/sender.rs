@@ -1,0 +1,197 @@
+//! What a partition remembers of its senders: the highest sequence and which of the 64 up to it were
+//! appended. Written at the start of every segment, so recovery never reads the whole log.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use wire::ids::{EndpointId, Sequence};
+use zerocopy::little_endian::U64;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Sequences that the window of a sender covers, the highest included.
+pub const WINDOW: u64 = 64;
+
+/// What is known of one sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SenderState {
+    /// Highest sequence that was appended; 0 for a sender never heard of.
+    pub last: Sequence,
+    /// Bit `n` is set when sequence `last - n` was appended.
+    pub window: u64,
+}
+
+/// How a sequence relates to what a sender sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Higher than any before.
+    Ahead,
+    /// Inside the window, not appended yet.
+    Unseen,
+    /// Inside the window, appended before.
+    Seen,
+    /// So far below the highest that it can no longer be told.
+    Below,
+}
+
+impl SenderState {
+    /// Where `sequence` stands.
+    pub fn place(&self, sequence: Sequence) -> Place {
+        if sequence > self.last {
+            return Place::Ahead;
+        }
+        match self.last.0 - sequence.0 {
+            _ if sequence.0 == 0 => Place::Below,
+            back if back >= WINDOW => Place::Below,
+            back if self.window >> back & 1 == 1 => Place::Seen,
+            _ => Place::Unseen,
+        }
+    }
+
+    /// Record that `sequence` was appended.
+    pub(crate) fn append(&mut self, sequence: Sequence) {
+        if sequence > self.last {
+            let ahead = sequence.0 - self.last.0;
+            self.window = if ahead < WINDOW {
+                self.window << ahead | 1
+            } else {
+                1
+            };
+            self.last = sequence;
+        } else if self.last.0 - sequence.0 < WINDOW {
+            self.window |= 1 << (self.last.0 - sequence.0);
+        }
+    }
+}
+
+/// Endpoint ids are hashes already; spread them once more, always in the same way, so that the order
+/// of a snapshot depends on nothing but what was appended.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
+
+/// All senders of a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Senders {
+    states: HashMap<u64, SenderState, BuildHasherDefault<IdHasher>>,
+}
+
+/// One sender in a snapshot: 24 bytes, little-endian.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct SnapshotEntry {
+    endpoint: U64,
+    last: U64,
+    window: U64,
+}
+
+/// Bytes of one sender in a snapshot.
+pub(crate) const ENTRY_BYTES: usize = 24;
+const _: () = assert!(size_of::<SnapshotEntry>() == ENTRY_BYTES);
+/// Senders in one snapshot record.
+pub(crate) const PART_SENDERS: usize = 2_048;
+
+impl Senders {
+    pub(crate) fn get(&self, endpoint: EndpointId) -> SenderState {
+        self.states.get(&endpoint.0).copied().unwrap_or_default()
+    }
+
+    /// Allocates only when a sender is new.
+    pub(crate) fn append(&mut self, endpoint: EndpointId, sequence: Sequence) {
+        self.states.entry(endpoint.0).or_default().append(sequence);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Records that a snapshot takes; one even without senders, so that every segment begins with one.
+    pub(crate) fn parts(&self) -> usize {
+        self.count().div_ceil(PART_SENDERS).max(1)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = SnapshotEntry> {
+        self.states.iter().map(|(&endpoint, state)| SnapshotEntry {
+            endpoint: U64::new(endpoint),
+            last: U64::new(state.last.0),
+            window: U64::new(state.window),
+        })
+    }
+
+    /// Take in one part of a snapshot. Later knowledge wins over earlier.
+    pub(crate) fn restore(&mut self, payload: &[u8]) {
+        let (entries, _) = <[SnapshotEntry]>::ref_from_prefix(payload).unwrap_or((&[], payload));
+        for entry in entries {
+            let state = SenderState {
+                last: Sequence(entry.last.get()),
+                window: entry.window.get(),
+            };
+            self.states.insert(entry.endpoint.get(), state);
+        }
+    }
+
+    /// Every sender, in an order that depends on the past only.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (EndpointId, SenderState)> {
+        self.states
+            .iter()
+            .map(|(&endpoint, &state)| (EndpointId(endpoint), state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_tells_seen_from_unseen_and_from_too_old() {
+        let mut state = SenderState::default();
+        let mut appended = Vec::new();
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..5_000 {
+            let sequence = Sequence(random.u64(state.last.0.saturating_sub(80)..state.last.0 + 90));
+            let want = match sequence.0 {
+                s if s > state.last.0 => Place::Ahead,
+                0 => Place::Below,
+                s if s + WINDOW <= state.last.0 => Place::Below,
+                s if appended.contains(&s) => Place::Seen,
+                _ => Place::Unseen,
+            };
+            assert_eq!(state.place(sequence), want, "{sequence} with {state:?}");
+            if matches!(want, Place::Ahead | Place::Unseen) {
+                state.append(sequence);
+                appended.push(sequence.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_restores_every_sender() {
+        let mut senders = Senders::default();
+        for n in 0..5_000u64 {
+            senders.append(EndpointId(n * n), Sequence(n + 1));
+        }
+        assert_eq!(senders.parts(), 3);
+        let mut again = Senders::default();
+        for entry in senders.entries() {
+            again.restore(entry.as_bytes());
+        }
+        assert_eq!(again.count(), 5_000);
+        for (endpoint, state) in senders.iter() {
+            assert_eq!(again.get(endpoint), state);
+        }
+    }
+}
