@@ -2,6 +2,7 @@
 
 mod accepted;
 mod conversation;
+mod document;
 mod golden;
 mod mutation;
 mod parties;
