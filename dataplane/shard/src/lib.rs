@@ -7,8 +7,12 @@
 pub mod counters;
 mod io;
 mod limits;
+pub mod planted;
 pub mod queue;
 
 pub use counters::Counters;
-pub use io::{ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent, StorageRequest};
+pub use io::{
+    ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
+    StorageRequest,
+};
 pub use limits::{Limits, LimitsError};

@@ -1,0 +1,73 @@
+//! Bugs planted on purpose, for the simulator to find. Without the feature `planted-bugs` every switch
+//! is the constant `false` and costs nothing; no product build has the feature.
+
+/// One planted bug each; at most one is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A durable append is acknowledged before its sync ended.
+    AckBeforeSync,
+    /// Every signature of a SEND is taken as good.
+    SkipSignature,
+    /// A journal transaction lacks the watermark of its partition.
+    ForgetWatermark,
+    /// A refused frame does not stop the frames after it, so the cumulative ack covers it.
+    AckCoversRejected,
+    /// A cumulative settlement covers one message too many.
+    SettleOffByOne,
+    /// A withdrawn grant does not stop deliveries.
+    IgnoreGrants,
+    /// A frame that was sent again after a reconnect is appended again.
+    SkipDuplicateCheck,
+    /// A receiver that comes back does not get again what was in flight.
+    ResumeKeepsCursor,
+    /// Locks never expire.
+    IgnoreLocks,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::AckBeforeSync,
+        Self::SkipSignature,
+        Self::ForgetWatermark,
+        Self::AckCoversRejected,
+        Self::SettleOffByOne,
+        Self::IgnoreGrants,
+        Self::SkipDuplicateCheck,
+        Self::ResumeKeepsCursor,
+        Self::IgnoreLocks,
+    ];
+}
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plant `bug` in this thread, or none.
+    pub fn plant(bug: Option<Bug>) {
+        ACTIVE.set(bug);
+    }
+
+    /// Whether `bug` is planted.
+    pub(crate) fn active(bug: Bug) -> bool {
+        ACTIVE.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+pub(crate) use switch::active;
+#[cfg(feature = "planted-bugs")]
+pub use switch::plant;
+
+/// Never, in this build.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub(crate) const fn active(_: Bug) -> bool {
+    false
+}

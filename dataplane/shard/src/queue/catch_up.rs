@@ -1,0 +1,137 @@
+//! A parked queue reads on in the log, when it has room, from where it parked.
+
+use partition::{Partition, ReadError, RecordKind, Segment};
+use wire::ids::{Offset, PartitionId, UnixNanos};
+use wire::route::{Endpoint, RouteTable};
+
+use super::bounds::has_room;
+use super::fan_out::Span;
+use super::group::QueueGroup;
+use super::op::Op;
+use super::run::share;
+
+impl<S: Segment> QueueGroup<S> {
+    /// Let parked queues with room read on in the partitions that `log` names, up to the watermark:
+    /// messages of the channels that their endpoint hears today join the queue, in order. Reads at most
+    /// `catch_up_records_max` records; `true` when there is more to do at once.
+    pub fn catch_up<'a>(
+        &mut self,
+        table: &RouteTable,
+        now: UnixNanos,
+        log: impl Fn(PartitionId) -> Option<&'a Partition<S>>,
+    ) -> bool
+    where
+        S: 'a,
+    {
+        let mut budget = self.limits.catch_up_records_max;
+        for _ in 0..self.behind.len() {
+            if budget == 0 || self.journal.pending() >= self.limits.batch_ops_max {
+                return true;
+            }
+            let Some(slot) = self.behind.pop_front() else {
+                return false;
+            };
+            self.queues.at_mut(slot).behind = false;
+            let Some(endpoint) = table.endpoint(self.queues.at(slot).id) else {
+                continue;
+            };
+            while let Some(&parked) = self.queues.at(slot).parked().first() {
+                if !has_room(&self.queues.at(slot).live, &endpoint.queue, &self.limits) {
+                    break;
+                }
+                let Some(log) = log(parked.partition) else {
+                    break;
+                };
+                if !self.read_on(
+                    slot,
+                    endpoint,
+                    log,
+                    parked.partition,
+                    parked.from,
+                    now,
+                    &mut budget,
+                ) {
+                    break;
+                }
+            }
+            let queue = self.queues.at(slot);
+            let room = has_room(&queue.live, &endpoint.queue, &self.limits);
+            let readable = queue
+                .parked()
+                .first()
+                .is_some_and(|parked| log(parked.partition).is_some());
+            if readable && room && budget == 0 {
+                self.note_room(slot);
+            }
+        }
+        budget == 0 && !self.behind.is_empty()
+    }
+
+    /// Read on in one partition; `true` when the queue has caught up with it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one loop body, split off for its length"
+    )]
+    fn read_on(
+        &mut self,
+        slot: u32,
+        endpoint: &Endpoint,
+        log: &Partition<S>,
+        partition: PartitionId,
+        mut from: Offset,
+        now: UnixNanos,
+        budget: &mut usize,
+    ) -> bool {
+        let end = self.watermark(partition);
+        let begun = from;
+        while from < end && *budget > 0 {
+            *budget -= 1;
+            let span = match log.read(from) {
+                Ok(record) if record.kind() == RecordKind::Frame => {
+                    let skipped = (from.0 - record.first().0) as u32;
+                    let whole = u32::from(record.count());
+                    let count = whole - skipped;
+                    let bytes = share(record.payload().len() as u64, count, whole);
+                    Span {
+                        partition,
+                        channel: record.channel(),
+                        first: from,
+                        count,
+                        bytes,
+                    }
+                }
+                Ok(record) => {
+                    from = record.next().max(from.plus(1));
+                    continue;
+                }
+                Err(ReadError::Expired { first }) => {
+                    from = first.max(from.plus(1));
+                    continue;
+                }
+                Err(ReadError::Damaged { next }) => {
+                    from = next.max(from.plus(1));
+                    continue;
+                }
+                Err(ReadError::NotYet) => break,
+            };
+            let heard = endpoint.receive_grant(span.channel).is_some();
+            if heard || crate::planted::active(crate::planted::Bug::IgnoreGrants) {
+                let taken = self.add(slot, endpoint.id, &endpoint.queue, &span, now);
+                self.counters.caught_up += u64::from(taken);
+                from = from.plus(u64::from(taken));
+                if taken < span.count {
+                    break;
+                }
+            } else {
+                from = from.plus(u64::from(span.count));
+            }
+        }
+        let done = from >= end;
+        if done {
+            self.push_op(slot, Op::unpark(endpoint.id, partition));
+        } else if from > begun {
+            self.push_op(slot, Op::park(endpoint.id, partition, from));
+        }
+        done
+    }
+}

@@ -1,0 +1,172 @@
+//! The journal of a queue group: operations that wait for the log, and what the log has made safe.
+//!
+//! A flush is one transaction of one or more records: each carries in `sequence` how many follow it,
+//! and replay applies them only when the last one (0) is there. Knows no queue.
+
+use std::collections::VecDeque;
+
+use partition::{AppendError, CommitTicket, NewRecord, Partition, RecordKind, Sealed, Segment};
+use partition::{Appended, StorageError};
+use wire::ids::{AckMode, ChannelId, EndpointId, Offset, Sequence, UnixNanos};
+
+use super::op::{self, OP_BYTES, Op, Source};
+
+/// Numbers of one list below `below` become deliverable when the journal is safe up to `upto`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) upto: Offset,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) source: Source,
+    pub(crate) below: u64,
+}
+
+/// One group's journal log.
+pub(crate) struct Journal<S: Segment> {
+    log: Partition<S>,
+    ack: AckMode,
+    pending: Vec<Op>,
+    marks: VecDeque<Mark>,
+    /// Counts flushes, so that a queue knows whether its last `Add` may still be extended.
+    pub(crate) batch: u64,
+    /// Bytes written since the newest snapshot began.
+    pub(crate) since_snapshot: u64,
+    pub(crate) records: u64,
+}
+
+impl<S: Segment> Journal<S> {
+    pub(crate) fn new(log: Partition<S>, ack: AckMode) -> Self {
+        Self {
+            log,
+            ack,
+            pending: Vec::new(),
+            marks: VecDeque::new(),
+            batch: 1,
+            since_snapshot: 0,
+            records: 0,
+        }
+    }
+
+    pub(crate) fn log(&self) -> &Partition<S> {
+        &self.log
+    }
+
+    pub(crate) fn log_mut(&mut self) -> &mut Partition<S> {
+        &mut self.log
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Let an operation, already applied, wait for the next flush. Returns its place.
+    pub(crate) fn push(&mut self, op: Op) -> usize {
+        self.pending.push(op);
+        self.pending.len() - 1
+    }
+
+    pub(crate) fn pending_mut(&mut self, at: usize) -> &mut Op {
+        &mut self.pending[at]
+    }
+
+    /// Write everything that waits as one transaction. When the log has no room, all of it goes on
+    /// waiting, and replay ignores what was written of it.
+    pub(crate) fn flush(
+        &mut self,
+        record_ops_max: usize,
+        now: UnixNanos,
+    ) -> Result<(), AppendError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let parts = self.pending.len().div_ceil(record_ops_max);
+        let mut upto = Offset(0);
+        for (part, ops) in self.pending.chunks(record_ops_max).enumerate() {
+            let follow = (parts - 1 - part) as u64;
+            upto = append(&mut self.log, RecordKind::QueueJournal, follow, ops, now)?;
+            self.since_snapshot += (ops.len() * OP_BYTES) as u64;
+            self.records += 1;
+        }
+        for op in &self.pending {
+            if let Some((source, below)) = op.reveals() {
+                self.marks.push_back(Mark {
+                    upto,
+                    endpoint: op.endpoint(),
+                    source,
+                    below,
+                });
+            }
+        }
+        self.pending.clear();
+        self.batch += 1;
+        if self.ack == AckMode::Local {
+            self.log.commit_local();
+        }
+        Ok(())
+    }
+
+    /// The planted bug that forgets how far fan-out is.
+    pub(crate) fn drop_watermarks(&mut self) {
+        self.pending
+            .retain(|op| op.kind() != Some(op::OpKind::Watermark));
+    }
+
+    /// Write operations of a snapshot at once, as one record.
+    pub(crate) fn write_snapshot(
+        &mut self,
+        ops: &[Op],
+        now: UnixNanos,
+    ) -> Result<Offset, AppendError> {
+        debug_assert!(
+            self.pending.is_empty(),
+            "{} operations wait",
+            self.pending.len()
+        );
+        self.records += 1;
+        append(&mut self.log, RecordKind::QueueSnapshot, 0, ops, now)
+    }
+
+    /// The next mark that the log has made safe.
+    pub(crate) fn pop_safe(&mut self) -> Option<Mark> {
+        let committed = self.log.committed();
+        let mark = self
+            .marks
+            .front()
+            .copied()
+            .filter(|mark| mark.upto <= committed)?;
+        self.marks.pop_front();
+        Some(mark)
+    }
+
+    pub(crate) fn begin_commit(&mut self) -> Option<CommitTicket> {
+        self.log.begin_commit()
+    }
+
+    pub(crate) fn finish_commit(
+        &mut self,
+        ticket: CommitTicket,
+        result: Result<(), StorageError>,
+    ) -> Result<Offset, Sealed> {
+        self.log.finish_commit(ticket, result)
+    }
+}
+
+/// Append one record of operations; returns the offset after it.
+fn append<S: Segment>(
+    log: &mut Partition<S>,
+    kind: RecordKind,
+    follow: u64,
+    ops: &[Op],
+    now: UnixNanos,
+) -> Result<Offset, AppendError> {
+    let record = NewRecord {
+        kind,
+        signature_kind: 0,
+        count: 1,
+        endpoint: EndpointId(0),
+        channel: ChannelId(0),
+        sequence: Sequence(follow),
+        time: now,
+    };
+    let Appended { first, count, .. } = log.append(&record, &[op::bytes(ops)])?;
+    Ok(first.plus(u64::from(count)))
+}

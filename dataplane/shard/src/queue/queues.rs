@@ -1,0 +1,131 @@
+//! All queues of a group and how far every partition has been fanned out: what a journal rebuilds.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use wire::ids::{EndpointId, Offset, PartitionId};
+
+use super::endpoint::EndpointQueue;
+use super::op::{Op, OpKind};
+
+/// Endpoint ids are hashes already.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+/// The queues that got a message at least once, and the watermarks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Queues {
+    queues: Vec<EndpointQueue>,
+    slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
+    watermarks: Vec<(PartitionId, Offset)>,
+}
+
+impl Queues {
+    pub(crate) fn len(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Slots count up from 0 in the order in which queues were made, and stay.
+    pub(crate) fn slot(&self, endpoint: EndpointId) -> Option<u32> {
+        self.slots.get(&endpoint).copied()
+    }
+
+    pub(crate) fn slot_or_new(&mut self, endpoint: EndpointId) -> u32 {
+        let queues = &mut self.queues;
+        *self.slots.entry(endpoint).or_insert_with(|| {
+            queues.push(EndpointQueue::new(endpoint));
+            (queues.len() - 1) as u32
+        })
+    }
+
+    pub(crate) fn at(&self, slot: u32) -> &EndpointQueue {
+        &self.queues[slot as usize]
+    }
+
+    pub(crate) fn at_mut(&mut self, slot: u32) -> &mut EndpointQueue {
+        &mut self.queues[slot as usize]
+    }
+
+    pub(crate) fn get(&self, endpoint: EndpointId) -> Option<&EndpointQueue> {
+        self.slot(endpoint).map(|slot| self.at(slot))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut EndpointQueue> {
+        self.queues.iter_mut()
+    }
+
+    pub(crate) fn watermarks(&self) -> &[(PartitionId, Offset)] {
+        &self.watermarks
+    }
+
+    /// The first offset of `partition` that has not been fanned out.
+    pub(crate) fn watermark(&self, partition: PartitionId) -> Option<Offset> {
+        let at = self
+            .watermarks
+            .binary_search_by_key(&partition, |&(id, _)| id);
+        at.ok().map(|at| self.watermarks[at].1)
+    }
+
+    pub(crate) fn set_watermark(&mut self, partition: PartitionId, next: Offset) {
+        match self
+            .watermarks
+            .binary_search_by_key(&partition, |&(id, _)| id)
+        {
+            Ok(at) => self.watermarks[at].1 = next,
+            Err(at) => self.watermarks.insert(at, (partition, next)),
+        }
+    }
+
+    /// `partition` ends at `end`: forget what points beyond. Returns how many messages that were.
+    pub(crate) fn clamp(&mut self, partition: PartitionId, end: Offset) -> u64 {
+        if let Some(mark) = self.watermark(partition) {
+            self.set_watermark(partition, mark.min(end));
+        }
+        self.queues
+            .iter_mut()
+            .map(|queue| queue.clamp(partition, end))
+            .sum()
+    }
+
+    /// Whether anything points beyond the `end` of `partition`.
+    pub(crate) fn reaches_beyond(&self, partition: PartitionId, end: Offset) -> bool {
+        self.watermark(partition).is_some_and(|mark| mark > end)
+            || self
+                .queues
+                .iter()
+                .any(|queue| queue.reaches_beyond(partition, end))
+    }
+
+    /// Apply one operation of the journal; `false` when it does not fit and nothing changed.
+    pub(crate) fn apply(&mut self, op: &Op) -> bool {
+        match op.kind() {
+            Some(OpKind::Watermark) => self.set_watermark(op.partition(), op.offset()),
+            Some(OpKind::Clamp) => {
+                self.clamp(op.partition(), op.offset());
+            }
+            Some(OpKind::SnapshotBegin | OpKind::SnapshotEnd) => {}
+            Some(_) => {
+                let slot = self.slot_or_new(op.endpoint());
+                return self.at_mut(slot).apply(op);
+            }
+            None => return false,
+        }
+        true
+    }
+}
