@@ -54,6 +54,11 @@ impl Kernel {
         })
     }
 
+    /// Whether entering is by the registered descriptor. A thread has few such registrations.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.is_some()
+    }
+
     /// # Safety
     /// `address` must be a mapped, page-aligned ring of `entries` entries that outlives this ring.
     pub(crate) unsafe fn register_buffers(
@@ -286,5 +291,40 @@ fn register(ring: RawFd, what: libc::c_long, update: &mut Update) -> std::io::Re
         Err(std::io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use io_uring::opcode;
+
+    use super::*;
+
+    #[test]
+    fn operations_that_found_the_queue_full_are_submitted_in_order() {
+        let limits = RingLimits {
+            entries: 8,
+            ..RingLimits::default()
+        };
+        let features = Features::probe().expect("this machine runs rings");
+        let mut kernel = Kernel::new(&limits, &features).expect("this machine runs rings");
+        let mut counters = Counters::default();
+        // As `push` leaves them when submitting does not help.
+        let entry = |number| opcode::Nop::new().build().user_data(number);
+        kernel.backlog.extend((0..100).map(entry));
+        kernel.in_flight += 100;
+        // SAFETY: names no descriptor and no memory.
+        unsafe { kernel.push(entry(100), &mut counters) };
+        assert_eq!((kernel.pending(), counters.submissions_delayed), (101, 1));
+        let mut numbers = Vec::new();
+        while kernel.in_flight() > 0 {
+            let mut taken = Vec::new();
+            kernel
+                .submit_and_reap(&mut counters)
+                .expect("the kernel takes part");
+            kernel.take(1000, &mut taken);
+            numbers.extend(taken.iter().map(cqueue::Entry::user_data));
+        }
+        assert_eq!(numbers, (0..=100).collect::<Vec<u64>>());
     }
 }

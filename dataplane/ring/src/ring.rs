@@ -79,7 +79,7 @@ impl Ring {
     ///
     /// # Errors
     /// Any fault of limits or environment, with its remedy.
-    pub fn new(limits: RingLimits, features: Features) -> Result<Self, RingError> {
+    pub fn new(limits: RingLimits, mut features: Features) -> Result<Self, RingError> {
         limits.check()?;
         if !features.buffer_ring {
             return Err(RingError::FeatureMissing {
@@ -90,6 +90,7 @@ impl Ring {
         let waker = Waker::new()?;
         let buffers = Buffers::new(limits.buffers, limits.buffer_bytes)?;
         let kernel = Kernel::new(&limits, &features)?;
+        features.registered_ring = kernel.is_registered();
         kernel.register_eventfd(waker.completions())?;
         let (address, entries) = buffers.shared();
         // SAFETY: the buffer ring is mapped, page aligned and has `entries` entries. It outlives the kernel's
@@ -161,8 +162,7 @@ impl Ring {
         let before = events.len();
         for _ in 0..ROUNDS_MAX {
             self.prepare(events);
-            let idle = self.kernel.is_empty() || self.kernel.overflowed();
-            if idle || self.kernel.pending() > 0 {
+            if self.kernel.is_empty() || self.kernel.pending() > 0 {
                 self.submit_and_reap()?;
             }
             let taken = self.dispatch(events);
@@ -190,8 +190,7 @@ impl Ring {
         self.start_prepared();
         self.arm_wake();
         let first = self.waker.start_waiting();
-        if first || !self.touched.is_empty() || !self.kernel.is_empty() || self.kernel.overflowed()
-        {
+        if first || !self.touched.is_empty() || !self.kernel.is_empty() {
             return self.submit();
         }
         self.kernel.wait(timeout, &mut self.counters)

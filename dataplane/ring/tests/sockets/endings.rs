@@ -248,3 +248,13 @@ fn ten_thousand_connections_pass_through_a_few_slots() {
         .for_each(|client| client.join().unwrap());
     assert_eq!(owner.ring.connections(), 0);
 }
+
+#[test]
+fn rings_of_one_thread_may_follow_each_other_without_end() {
+    // A thread has 16 registrations: a ring that kept its own would leave none for the seventeenth.
+    for number in 0..40 {
+        let owner = Owner::new(limits(4, 64), probed());
+        let registered = owner.ring.features().registered_ring;
+        assert_eq!(registered, probed().registered_ring, "ring {number}");
+    }
+}
