@@ -30,8 +30,9 @@ pub const BAD_SIGNATURES_MAX: u32 = 16;
 pub const REPLAY_WINDOW: u64 = 64;
 
 const _: () = assert!(16 + 16 + 16 + HEADERS_BYTES_MAX + BODY_BYTES_MAX + 64 <= FRAME_BYTES_MAX);
-const _: () = assert!(MESSAGES_MAX <= u16::MAX as usize && GROUPS_MAX <= u16::MAX as usize);
-const _: () =
-    assert!(HEADERS_BYTES_MAX <= u16::MAX as usize && TOKEN_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(MESSAGES_MAX <= u16::MAX as usize);
+const _: () = assert!(GROUPS_MAX <= u16::MAX as usize);
+const _: () = assert!(HEADERS_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(TOKEN_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(112 + CHANNELS_MAX * (20 + NAME_BYTES_MAX) + 32 <= FRAME_BYTES_MAX);
 const _: () = assert!(GROUPS_MAX * (48 + 16) <= FRAME_BYTES_MAX);

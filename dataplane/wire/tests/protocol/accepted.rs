@@ -16,7 +16,7 @@ use crate::golden::{Block, assert_same};
 use crate::parties::*;
 
 /// Headers of the golden messages.
-pub const HEADERS: [(&str, &[u8]); 2] = [
+pub(crate) const HEADERS: [(&str, &[u8]); 2] = [
     ("content-type", b"application/json"),
     ("unit", b"\xC2\xB0C"),
 ];
@@ -37,7 +37,7 @@ fn made(encode: impl FnOnce(&mut Vec<u8>, Signer<'_>)) -> Vec<u8> {
     out
 }
 
-pub fn send(messages: &[(&[(&str, &[u8])], &[u8])], signer: Signer<'_>) -> Vec<u8> {
+pub(crate) fn send(messages: &[Content<'_>], signer: Signer<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut builder = SendBuilder::begin(&mut out, sender(), channel(), Sequence(1));
     for (headers, body) in messages {
@@ -49,7 +49,7 @@ pub fn send(messages: &[(&[(&str, &[u8])], &[u8])], signer: Signer<'_>) -> Vec<u
     out
 }
 
-pub fn hello(auth: Auth<'_>, name: &str) -> Vec<u8> {
+pub(crate) fn hello(auth: Auth<'_>, name: &str) -> Vec<u8> {
     let connection = Connection::ingress();
     let fields = HelloFields {
         auth,
@@ -62,7 +62,7 @@ pub fn hello(auth: Auth<'_>, name: &str) -> Vec<u8> {
     out
 }
 
-pub fn group(number: u64, offset: u64, count: u16) -> GroupHeader {
+pub(crate) fn group(number: u64, offset: u64, count: u16) -> GroupHeader {
     GroupHeader {
         number: Sequence(number),
         sender: sender(),
@@ -187,8 +187,8 @@ fn sends() -> Vec<Block> {
         id: KeyId(3),
         key: &ed25519,
     };
-    let one: &[(&[(&str, &[u8])], &[u8])] = &[(&[], b"21.5")];
-    let two: &[(&[(&str, &[u8])], &[u8])] = &[(&HEADERS, b"21.5"), (&[("empty", b"")], b"")];
+    let one: &[Content<'_>] = &[(&[], b"21.5")];
+    let two: &[Content<'_>] = &[(&HEADERS, b"21.5"), (&[("empty", b"")], b"")];
     let relay = |inner: Vec<u8>| made(|out, signer| encode_relay(out, Sequence(1), &inner, signer));
     vec![
         Block::new("send of one message", "send", send(one, session)),
@@ -361,12 +361,12 @@ fn link() -> Vec<Block> {
 }
 
 /// All of them.
-pub fn blocks() -> Vec<Block> {
+pub(crate) fn blocks() -> Vec<Block> {
     [handshake(), sends(), answers(), deliveries(), link()].concat()
 }
 
 /// The bytes of the one with this title.
-pub fn bytes(title: &str) -> Vec<u8> {
+pub(crate) fn bytes(title: &str) -> Vec<u8> {
     blocks()
         .into_iter()
         .find(|block| block.title == title)

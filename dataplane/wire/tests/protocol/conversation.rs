@@ -82,12 +82,7 @@ impl<'a> Line<'a> {
     }
 }
 
-fn send(
-    out: &mut Vec<u8>,
-    sequence: u64,
-    messages: &[(&[(&str, &[u8])], &[u8])],
-    signer: Signer<'_>,
-) {
+fn send(out: &mut Vec<u8>, sequence: u64, messages: &[Content<'_>], signer: Signer<'_>) {
     let mut builder = SendBuilder::begin(out, sender(), channel(), Sequence(sequence));
     for (at, (headers, body)) in messages.iter().enumerate() {
         let timestamp = UnixNanos(UnixNanos::from_seconds(NOW).0 + at as u64);
@@ -98,7 +93,7 @@ fn send(
     builder.finish(signer).expect("at least one message");
 }
 
-const TWO: &[(&[(&str, &[u8])], &[u8])] = &[(&HEADERS, b"21.5"), (&[], b"21.6")];
+const TWO: &[Content<'static>] = &[(&HEADERS, b"21.5"), (&[], b"21.6")];
 
 fn ack() -> Ack {
     Ack {
@@ -236,7 +231,7 @@ fn stored() -> Vec<u8> {
         .to_vec()
 }
 
-pub fn blocks() -> Vec<Block> {
+pub(crate) fn blocks() -> Vec<Block> {
     [first(&Connection::ingress()), second(&Connection::egress())].concat()
 }
 

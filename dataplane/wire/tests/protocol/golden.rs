@@ -6,17 +6,17 @@ use std::path::PathBuf;
 
 /// One block of a golden file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub(crate) struct Block {
     /// What it shows.
-    pub title: String,
+    pub(crate) title: String,
     /// One line about it.
-    pub note: String,
+    pub(crate) note: String,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Block {
-    pub fn new(title: impl Into<String>, note: impl Into<String>, bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(title: impl Into<String>, note: impl Into<String>, bytes: Vec<u8>) -> Self {
         Self {
             title: title.into(),
             note: note.into(),
@@ -25,14 +25,14 @@ impl Block {
     }
 }
 
-pub fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
 }
 
 /// The blocks as text: what the file holds, and what the document repeats.
-pub fn render(blocks: &[Block]) -> String {
+pub(crate) fn render(blocks: &[Block]) -> String {
     let mut text = String::new();
     for Block { title, note, bytes } in blocks {
         writeln!(text, "[{title}]\n{note}").expect("a String takes everything");
@@ -46,7 +46,7 @@ pub fn render(blocks: &[Block]) -> String {
 }
 
 /// The blocks of a golden file.
-pub fn read(name: &str) -> Vec<Block> {
+pub(crate) fn read(name: &str) -> Vec<Block> {
     let text =
         std::fs::read_to_string(path(name)).expect("the golden file is part of the repository");
     let mut blocks = Vec::new();
@@ -69,7 +69,7 @@ pub fn read(name: &str) -> Vec<Block> {
 }
 
 /// Assert that the file holds exactly these blocks.
-pub fn assert_same(name: &str, blocks: &[Block]) {
+pub(crate) fn assert_same(name: &str, blocks: &[Block]) {
     if std::env::var_os("FOREBAY_BLESS").is_some() {
         std::fs::write(path(name), render(blocks)).expect("the golden file can be written");
     }

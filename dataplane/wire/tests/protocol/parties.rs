@@ -6,56 +6,61 @@ use wire::{
     AckMode, ChannelId, Direction, EndpointId, KeyId, PartitionId, Sequence, SessionId, UnixNanos,
 };
 
-pub const SENDER: &str = "acme/prod/pump-7";
-pub const RECEIVER: &str = "acme/prod/billing";
-pub const CHANNEL: &str = "acme/prod/telemetry";
-pub const HUB: u16 = 0x0001;
-pub const SENDER_KEY: KeyId = KeyId(1);
-pub const RECEIVER_KEY_NAME: &str = "primary";
+/// Header pairs.
+pub(crate) type Pairs<'a> = &'a [(&'a str, &'a [u8])];
+/// A message to be: its headers, its body.
+pub(crate) type Content<'a> = (Pairs<'a>, &'a [u8]);
+
+pub(crate) const SENDER: &str = "acme/prod/pump-7";
+pub(crate) const RECEIVER: &str = "acme/prod/billing";
+pub(crate) const CHANNEL: &str = "acme/prod/telemetry";
+pub(crate) const HUB: u16 = 0x0001;
+pub(crate) const SENDER_KEY: KeyId = KeyId(1);
+pub(crate) const RECEIVER_KEY_NAME: &str = "primary";
 /// 2026-11-21T12:00:00Z.
-pub const NOW: u64 = 1_795_262_400;
+pub(crate) const NOW: u64 = 1_795_262_400;
 
 /// 32 bytes that count up from `first`.
-pub fn counting(first: u8) -> [u8; 32] {
+pub(crate) fn counting(first: u8) -> [u8; 32] {
     std::array::from_fn(|at| first.wrapping_add(at as u8))
 }
 
-pub fn sender_secret() -> SecretKey {
+pub(crate) fn sender_secret() -> SecretKey {
     SecretKey::from_random(counting(0x00))
 }
 
-pub fn receiver_secret() -> SecretKey {
+pub(crate) fn receiver_secret() -> SecretKey {
     SecretKey::from_random(counting(0x20))
 }
 
-pub fn ed25519() -> SigningKey {
+pub(crate) fn ed25519() -> SigningKey {
     SigningKey::from_bytes(&counting(0x40))
 }
 
-pub fn sender() -> EndpointId {
+pub(crate) fn sender() -> EndpointId {
     EndpointId::of(SENDER)
 }
 
-pub fn channel() -> ChannelId {
+pub(crate) fn channel() -> ChannelId {
     ChannelId::of(CHANNEL)
 }
 
 /// The sender's partition in a hub of 4.
-pub fn partition() -> PartitionId {
+pub(crate) fn partition() -> PartitionId {
     PartitionId::new(HUB, (sender().0 % 4) as u16)
 }
 
 /// One connection: its nonces, its session, its credential's secret.
-pub struct Connection {
-    pub client_nonce: [u8; 32],
-    pub server_nonce: [u8; 32],
-    pub session: SessionId,
-    pub secret: Vec<u8>,
-    pub keys: SessionKeys,
+pub(crate) struct Connection {
+    pub(crate) client_nonce: [u8; 32],
+    pub(crate) server_nonce: [u8; 32],
+    pub(crate) session: SessionId,
+    pub(crate) secret: Vec<u8>,
+    pub(crate) keys: SessionKeys,
 }
 
 impl Connection {
-    pub fn new(client: u8, server: u8, session: u8, secret: Vec<u8>) -> Self {
+    pub(crate) fn new(client: u8, server: u8, session: u8, secret: Vec<u8>) -> Self {
         let (client_nonce, server_nonce) = (counting(client), counting(server));
         let session = SessionId([session; 16]);
         let keys = SessionKeys::derive(&secret, &client_nonce, &server_nonce, session, &[]);
@@ -69,19 +74,19 @@ impl Connection {
     }
 
     /// The sender's, opened with its key.
-    pub fn ingress() -> Self {
+    pub(crate) fn ingress() -> Self {
         Self::new(0x60, 0x80, 0xA1, sender_secret().text_bytes().to_vec())
     }
 
     /// The receiver's, opened with a token that leaves its signature out.
-    pub fn egress() -> Self {
+    pub(crate) fn egress() -> Self {
         let key = MacKey::new(receiver_secret().text_bytes());
         let token = receiver_token();
         let token = wire::token::Token::parse(&token).expect("our own token");
         Self::new(0xA0, 0xC0, 0xB2, token.expected_signature(&key).to_vec())
     }
 
-    pub fn welcome(&self, name: &str, direction: Direction) -> WelcomeFields {
+    pub(crate) fn welcome(&self, name: &str, direction: Direction) -> WelcomeFields {
         WelcomeFields {
             epoch: 7,
             session_id: self.session,
@@ -103,7 +108,7 @@ impl Connection {
 }
 
 /// A token of the receiver's for itself, good for an hour, without `sig`.
-pub fn receiver_token() -> String {
+pub(crate) fn receiver_token() -> String {
     let resource = "sb%3a%2f%2fforebay.example%2facme%2fprod%2fbilling";
     format!(
         "SharedAccessSignature sr={resource}&se={}&skn={RECEIVER_KEY_NAME}",
@@ -111,7 +116,7 @@ pub fn receiver_token() -> String {
     )
 }
 
-pub fn ingress_entry() -> WelcomeEntry<'static> {
+pub(crate) fn ingress_entry() -> WelcomeEntry<'static> {
     WelcomeEntry {
         channel: channel(),
         partition: partition(),
@@ -121,7 +126,7 @@ pub fn ingress_entry() -> WelcomeEntry<'static> {
     }
 }
 
-pub fn egress_entry() -> WelcomeEntry<'static> {
+pub(crate) fn egress_entry() -> WelcomeEntry<'static> {
     WelcomeEntry {
         partition: PartitionId(0),
         ..ingress_entry()

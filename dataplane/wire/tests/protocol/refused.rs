@@ -11,9 +11,10 @@ use wire::{ParseError, Reason, UnixNanos, split};
 
 use crate::accepted::bytes;
 use crate::golden::{Block, assert_same};
+use crate::parties::Pairs;
 
 /// Run the parser of this name over one frame.
-pub fn parse(parser: &str, bytes: &[u8]) -> Result<(), ParseError> {
+pub(crate) fn parse(parser: &str, bytes: &[u8]) -> Result<(), ParseError> {
     if parser == "preface" {
         return Preface::parse(bytes).map(|_| ());
     }
@@ -271,7 +272,7 @@ fn handshake_rows() -> Vec<Row> {
 }
 
 /// All of them: the note names the parser and the answer.
-pub fn blocks() -> Vec<Block> {
+pub(crate) fn blocks() -> Vec<Block> {
     let rows = [
         headers_rows(),
         send_rows(),
@@ -310,7 +311,7 @@ fn messages_that_no_parser_would_take_are_not_encoded() {
     let many: Vec<(&str, &[u8])> = vec![("k", b""); 65];
     let long_body = vec![0; 262_145];
     let long_value = vec![0; 8_192];
-    let rows: [(&str, &[(&str, &[u8])], &[u8], ParseError); 5] = [
+    let rows: [(&str, Pairs<'_>, &[u8], ParseError); 5] = [
         (
             "no key",
             &[("", b"v")],

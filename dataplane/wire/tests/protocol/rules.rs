@@ -132,7 +132,7 @@ fn a_commitment_of_small_order_is_refused_in_a_batch_too() {
 #[test]
 fn a_frame_sent_again_is_the_frame_that_would_have_been_made() {
     let key = MacKey::new(b"session");
-    let body: (&[(&str, &[u8])], &[u8]) = (&[("k", b"v")], b"body");
+    let body: Content<'_> = (&[("k", b"v")], b"body");
     let build = |out: &mut Vec<u8>, sequence, frame_index| {
         let mut builder = SendBuilder::begin(out, sender(), channel(), Sequence(sequence));
         builder
