@@ -41,20 +41,34 @@ fn threads(folder: &Path, prefix: &str) -> Option<Duration> {
 
 fn schedstat(task: &Path) -> Option<Duration> {
     let text = std::fs::read_to_string(task.join("schedstat")).ok()?;
-    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+    text.split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
 }
 
 fn metrics(addr: SocketAddr) -> Option<Duration> {
     let mut stream = TcpStream::connect_timeout(&addr, METRICS_TIMEOUT).ok()?;
     stream.set_read_timeout(Some(METRICS_TIMEOUT)).ok()?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").ok()?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
     let mut text = String::new();
-    stream.take(METRICS_BYTES_MAX).read_to_string(&mut text).ok()?;
+    stream
+        .take(METRICS_BYTES_MAX)
+        .read_to_string(&mut text)
+        .ok()?;
     cpu_of(&text)
 }
 
 fn cpu_of(metrics: &str) -> Option<Duration> {
-    let line = metrics.lines().find(|line| line.strip_prefix(CPU_METRIC).is_some_and(|rest| rest.starts_with([' ', '{'])))?;
+    let line = metrics.lines().find(|line| {
+        line.strip_prefix(CPU_METRIC)
+            .is_some_and(|rest| rest.starts_with([' ', '{']))
+    })?;
     Duration::try_from_secs_f64(line.rsplit(' ').next()?.parse().ok()?).ok()
 }
 
@@ -62,8 +76,14 @@ fn cpu_of(metrics: &str) -> Option<Duration> {
 pub fn disk_bytes(folder: &Path) -> Option<u64> {
     let mut total = 0;
     for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        let Ok(found) = entry.metadata() else { continue };
-        total += if found.is_dir() { disk_bytes(&entry.path()).unwrap_or(0) } else { found.blocks() * 512 };
+        let Ok(found) = entry.metadata() else {
+            continue;
+        };
+        total += if found.is_dir() {
+            disk_bytes(&entry.path()).unwrap_or(0)
+        } else {
+            found.blocks() * 512
+        };
     }
     Some(total)
 }
@@ -87,7 +107,10 @@ mod tests {
     #[test]
     fn processor_seconds_are_found_among_metrics() {
         for (text, want) in [
-            ("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.5\n", Some(1500)),
+            (
+                "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.5\n",
+                Some(1500),
+            ),
             ("process_cpu_seconds_total{a=\"b\"} 2\n", Some(2000)),
             ("process_cpu_seconds_total_other 2\n", None),
             ("", None),

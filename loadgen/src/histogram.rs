@@ -14,7 +14,8 @@ pub struct Latencies {
 
 impl Default for Latencies {
     fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(LOWEST, HIGHEST, 3).expect("constant bounds are valid");
+        let histogram =
+            Histogram::new_with_bounds(LOWEST, HIGHEST, 3).expect("constant bounds are valid");
         Self { histogram }
     }
 }
@@ -27,7 +28,9 @@ impl Latencies {
 
     /// Add everything another histogram holds.
     pub fn merge(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("both have the same bounds");
+        self.histogram
+            .add(&other.histogram)
+            .expect("both have the same bounds");
     }
 
     /// How many values were recorded.
@@ -68,7 +71,8 @@ pub struct Summary {
     pub p90: f64,
     /// 99th percentile, ms.
     pub p99: f64,
-    /// 99.9th percentile, ms.
+    /// 99.9th percentile, ms; named `p99.9` in JSON.
+    #[serde(rename = "p99.9")]
     pub p999: f64,
     /// The longest, ms.
     pub max: f64,
@@ -90,7 +94,11 @@ mod tests {
             let mut latencies = Latencies::default();
             latencies.record(nanos);
             let max = latencies.summary().expect("one value").max;
-            assert!((max / want - 1.0).abs() < 0.025 && (want < 0.01 || (max / want - 1.0).abs() < 0.0015), "{why}: {max} ms, want {want} ms");
+            assert!(
+                (max / want - 1.0).abs() < 0.025
+                    && (want < 0.01 || (max / want - 1.0).abs() < 0.0015),
+                "{why}: {max} ms, want {want} ms"
+            );
         }
     }
 

@@ -97,7 +97,9 @@ fn keep_reading(put: &SyncSender<Box<[u8]>>) {
 }
 
 fn json(reading: &Reading) -> Box<[u8]> {
-    serde_json::to_vec(reading).expect("plain numbers and a name serialise").into()
+    serde_json::to_vec(reading)
+        .expect("plain numbers and a name serialise")
+        .into()
 }
 
 /// Read /proc once.
@@ -106,7 +108,9 @@ fn json(reading: &Reading) -> Box<[u8]> {
 /// When one of the files is missing or unreadable.
 pub fn read() -> std::io::Result<Reading> {
     let file = |name: &str| std::fs::read_to_string(format!("/proc/{name}"));
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Ok(Reading {
         time: since_epoch.as_millis() as f64 / 1e3,
         host: file("sys/kernel/hostname")?.trim().to_owned(),
@@ -123,7 +127,12 @@ fn number(field: Option<&&str>) -> u64 {
 }
 
 fn cpu(stat: &str) -> Cpu {
-    let fields: Vec<&str> = stat.lines().next().unwrap_or("").split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .lines()
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
     Cpu {
         user: number(fields.get(1)) + number(fields.get(2)),
         system: number(fields.get(3)),
@@ -133,16 +142,25 @@ fn cpu(stat: &str) -> Cpu {
 }
 
 fn load(text: &str) -> [f64; 3] {
-    let mut fields = text.split_whitespace().map(|field| field.parse().unwrap_or(0.0));
+    let mut fields = text
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or(0.0));
     [(); 3].map(|()| fields.next().unwrap_or(0.0))
 }
 
 fn memory(text: &str) -> Memory {
     let kib = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
     };
-    Memory { total_kib: kib("MemTotal"), available_kib: kib("MemAvailable"), dirty_kib: kib("Dirty") }
+    Memory {
+        total_kib: kib("MemTotal"),
+        available_kib: kib("MemAvailable"),
+        dirty_kib: kib("Dirty"),
+    }
 }
 
 fn disk(text: &str) -> Disk {
@@ -150,7 +168,8 @@ fn disk(text: &str) -> Disk {
     for line in text.lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let name = fields.get(2).copied().unwrap_or("");
-        let whole = !name.ends_with(|c: char| c.is_ascii_digit()) || name.starts_with("nvme") && !name.contains('p');
+        let whole = !name.ends_with(|c: char| c.is_ascii_digit())
+            || name.starts_with("nvme") && !name.contains('p');
         if whole {
             disk.read_bytes += number(fields.get(5)) * 512;
             disk.written_bytes += number(fields.get(9)) * 512;
@@ -162,7 +181,9 @@ fn disk(text: &str) -> Disk {
 fn network(text: &str) -> Network {
     let mut network = Network::default();
     for line in text.lines() {
-        let Some((_, counters)) = line.split_once(':') else { continue };
+        let Some((_, counters)) = line.split_once(':') else {
+            continue;
+        };
         let fields: Vec<&str> = counters.split_whitespace().collect();
         network.received_bytes += number(fields.first());
         network.sent_bytes += number(fields.get(8));
@@ -176,14 +197,43 @@ mod tests {
 
     #[test]
     fn proc_texts_are_read_by_field() {
-        assert_eq!(cpu("cpu  10 2 30 400 5 0 0\ncpu0 1 1 1\n"), Cpu { user: 12, system: 30, idle: 400, iowait: 5 });
+        assert_eq!(
+            cpu("cpu  10 2 30 400 5 0 0\ncpu0 1 1 1\n"),
+            Cpu {
+                user: 12,
+                system: 30,
+                idle: 400,
+                iowait: 5
+            }
+        );
         assert_eq!(load("0.50 0.25 0.10 1/234 999\n"), [0.5, 0.25, 0.1]);
-        let text = "MemTotal:       8000 kB\nMemFree: 1 kB\nMemAvailable:   6000 kB\nDirty:  12 kB\n";
-        assert_eq!(memory(text), Memory { total_kib: 8000, available_kib: 6000, dirty_kib: 12 });
+        let text =
+            "MemTotal:       8000 kB\nMemFree: 1 kB\nMemAvailable:   6000 kB\nDirty:  12 kB\n";
+        assert_eq!(
+            memory(text),
+            Memory {
+                total_kib: 8000,
+                available_kib: 6000,
+                dirty_kib: 12
+            }
+        );
         let text = "254 0 vda 1 0 8 0 2 0 16 0 0\n254 1 vda1 1 0 8 0 2 0 16 0 0\n259 0 nvme0n1 1 0 2 0 1 0 4 0\n";
-        assert_eq!(disk(text), Disk { read_bytes: 10 * 512, written_bytes: 20 * 512 }, "partitions are not counted twice");
+        assert_eq!(
+            disk(text),
+            Disk {
+                read_bytes: 10 * 512,
+                written_bytes: 20 * 512
+            },
+            "partitions are not counted twice"
+        );
         let text = "Inter-|   Receive\n face |bytes\n    lo: 100 1 0 0 0 0 0 0 100 1\n  eth0: 50 1 0 0 0 0 0 0 7 1\n";
-        assert_eq!(network(text), Network { received_bytes: 150, sent_bytes: 107 });
+        assert_eq!(
+            network(text),
+            Network {
+                received_bytes: 150,
+                sent_bytes: 107
+            }
+        );
         assert_eq!(cpu(""), Cpu::default(), "an empty file reads as zero");
     }
 

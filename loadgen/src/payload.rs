@@ -6,7 +6,7 @@ use crate::diagnosis;
 use crate::host;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::mpsc::Receiver;
@@ -81,7 +81,11 @@ impl FromStr for BodySizes {
             let mut parts = Vec::new();
             for part in text.split(',') {
                 let (length, weight) = part.split_once(':').ok_or_else(refuse)?;
-                let weight: u32 = weight.trim().trim_end_matches('%').parse().map_err(|_| refuse())?;
+                let weight: u32 = weight
+                    .trim()
+                    .trim_end_matches('%')
+                    .parse()
+                    .map_err(|_| refuse())?;
                 parts.push((bytes(length)?, weight));
             }
             if parts.iter().all(|(_, weight)| *weight == 0) {
@@ -90,7 +94,9 @@ impl FromStr for BodySizes {
             return Ok(Self::Mixed(parts));
         }
         match text.split_once('-') {
-            Some((least, most)) if bytes(least)? <= bytes(most)? => Ok(Self::Uniform(bytes(least)?, bytes(most)?)),
+            Some((least, most)) if bytes(least)? <= bytes(most)? => {
+                Ok(Self::Uniform(bytes(least)?, bytes(most)?))
+            }
             Some(_) => Err(refuse()),
             None => Ok(Self::Fixed(bytes(text)?)),
         }
@@ -142,25 +148,40 @@ impl Bodies {
     /// # Errors
     /// A 52xx diagnosis when a file cannot be read, holds no line, or holds a line longer than a message body may be.
     pub fn open(source: &PayloadSource, sizes: &BodySizes, seed: u64) -> Result<Self, Diagnosis> {
-        let fixed = |bodies, stamped_inside| Self { bodies, stamped_inside, readings: None, latest: 0 };
+        let fixed = |bodies, stamped_inside| Self {
+            bodies,
+            stamped_inside,
+            readings: None,
+            latest: 0,
+        };
         match source {
             PayloadSource::Synthetic => Ok(fixed(synthetic(sizes, seed), true)),
             PayloadSource::Lines(path) => {
                 let name = path.display().to_string();
-                let file = std::fs::File::open(path).map_err(|error| diagnosis::payload_unreadable(&name, &error))?;
+                let file = std::fs::File::open(path)
+                    .map_err(|error| diagnosis::payload_unreadable(&name, &error))?;
                 Ok(fixed(lines(&name, BufReader::new(file))?, false))
             }
             PayloadSource::Stdin => Ok(fixed(lines("stdin", std::io::stdin().lock())?, false)),
             PayloadSource::Host => {
                 let (first, readings) = host::start()?;
-                Ok(Self { bodies: vec![first], stamped_inside: false, readings: Some(readings), latest: 0 })
+                Ok(Self {
+                    bodies: vec![first],
+                    stamped_inside: false,
+                    readings: Some(readings),
+                    latest: 0,
+                })
             }
         }
     }
 
     /// The index of the body for message `number`; for `host` the newest reading.
     pub fn pick(&self, number: u64) -> u32 {
-        let index = if self.readings.is_some() { self.latest } else { (number % self.bodies.len() as u64) as usize };
+        let index = if self.readings.is_some() {
+            self.latest
+        } else {
+            (number % self.bodies.len() as u64) as usize
+        };
         index as u32
     }
 
@@ -181,7 +202,9 @@ impl Bodies {
 
     /// Take over readings that were made since the last call. Cheap when there are none.
     pub fn refresh(&mut self) {
-        let Some(readings) = &self.readings else { return };
+        let Some(readings) = &self.readings else {
+            return;
+        };
         while let Ok(reading) = readings.try_recv() {
             if self.bodies.len() < HOST_COUNT_MAX {
                 self.latest = self.bodies.len();
@@ -238,7 +261,10 @@ mod tests {
             ("262145", None),
             ("64-1024", Some(BodySizes::Uniform(64, 1024))),
             ("1024-64", None),
-            ("128:80,4096:20", Some(BodySizes::Mixed(vec![(128, 80), (4096, 20)]))),
+            (
+                "128:80,4096:20",
+                Some(BodySizes::Mixed(vec![(128, 80), (4096, 20)])),
+            ),
             ("128:0", None),
             ("128:1,", None),
             ("", None),
@@ -268,14 +294,28 @@ mod tests {
     fn lines_become_bodies_without_their_line_ends() {
         let long = vec![b'x'; BODY_BYTES_MAX + 1];
         for (why, input, want) in [
-            ("two lines", &b"one\ntwo\r\n"[..], Some(vec![&b"one"[..], b"two"])),
-            ("no last line end", b"one\n\nthree", Some(vec![b"one", b"", b"three"])),
+            (
+                "two lines",
+                &b"one\ntwo\r\n"[..],
+                Some(vec![&b"one"[..], b"two"]),
+            ),
+            (
+                "no last line end",
+                b"one\n\nthree",
+                Some(vec![b"one", b"", b"three"]),
+            ),
             ("nothing", b"", None),
             ("one byte more than a body may hold", &long, None),
-            ("exactly what a body may hold", &long[1..], Some(vec![&long[1..]])),
+            (
+                "exactly what a body may hold",
+                &long[1..],
+                Some(vec![&long[1..]]),
+            ),
         ] {
             let got = lines("test", input).ok();
-            let got: Option<Vec<&[u8]>> = got.as_ref().map(|all| all.iter().map(|body| &**body).collect());
+            let got: Option<Vec<&[u8]>> = got
+                .as_ref()
+                .map(|all| all.iter().map(|body| &**body).collect());
             assert!(got == want, "{why}");
         }
     }
@@ -284,11 +324,20 @@ mod tests {
     fn host_readings_replace_each_other_as_they_come() {
         let (put, readings) = std::sync::mpsc::channel();
         let first: Box<[u8]> = b"1".as_slice().into();
-        let mut bodies = Bodies { bodies: vec![first], stamped_inside: false, readings: Some(readings), latest: 0 };
+        let mut bodies = Bodies {
+            bodies: vec![first],
+            stamped_inside: false,
+            readings: Some(readings),
+            latest: 0,
+        };
         assert_eq!(bodies.body(bodies.pick(9)), b"1");
         put.send(b"2".as_slice().into()).expect("receiver lives");
         bodies.refresh();
         assert_eq!(bodies.body(bodies.pick(9)), b"2");
-        assert_eq!(bodies.body(0), b"1", "earlier readings stay for frames that carry them");
+        assert_eq!(
+            bodies.body(0),
+            b"1",
+            "earlier readings stay for frames that carry them"
+        );
     }
 }

@@ -38,7 +38,11 @@ pub struct ReceiverCredential {
 
 impl std::fmt::Debug for SenderCredential {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} (key {}) to {}", self.endpoint, self.key_id, self.channel)
+        write!(
+            out,
+            "{} (key {}) to {}",
+            self.endpoint, self.key_id, self.channel
+        )
     }
 }
 
@@ -140,9 +144,24 @@ impl LoadPlan {
         let rate_good = options.rate.is_finite() && (0.0..=1e9).contains(&options.rate);
         let share_good = options.lateness_share_max.is_finite() && options.lateness_share_max > 0.0;
         let rules = [
-            ("senders", senders.to_string(), (1..=1 << 20).contains(&senders), "1 to 1048576 sending endpoints"),
-            ("rate", options.rate.to_string(), rate_good, "0 to 1000000000 messages per second"),
-            ("duration", format!("{:?}", options.duration), !options.duration.is_zero(), "more than 0 s"),
+            (
+                "senders",
+                senders.to_string(),
+                (1..=1 << 20).contains(&senders),
+                "1 to 1048576 sending endpoints",
+            ),
+            (
+                "rate",
+                options.rate.to_string(),
+                rate_good,
+                "0 to 1000000000 messages per second",
+            ),
+            (
+                "duration",
+                format!("{:?}", options.duration),
+                !options.duration.is_zero(),
+                "more than 0 s",
+            ),
             (
                 "warm_up",
                 format!("{:?}", options.warm_up),
@@ -161,7 +180,12 @@ impl LoadPlan {
                 options.connections as usize <= senders,
                 "at most one per sending endpoint: a sender's sequence lives in one session",
             ),
-            ("lateness_share_max", options.lateness_share_max.to_string(), share_good, "more than 0"),
+            (
+                "lateness_share_max",
+                options.lateness_share_max.to_string(),
+                share_good,
+                "more than 0",
+            ),
         ];
         for (what, seen, good, needed) in rules {
             if !good {
@@ -172,10 +196,18 @@ impl LoadPlan {
     }
 
     fn check_names(&self) -> Result<(), Diagnosis> {
-        let mut names: Vec<&str> = self.senders.iter().map(|sender| sender.endpoint.as_str()).collect();
+        let mut names: Vec<&str> = self
+            .senders
+            .iter()
+            .map(|sender| sender.endpoint.as_str())
+            .collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(diagnosis::plan("senders", format!("{} twice", pair[0]), "each endpoint once")),
+            Some(pair) => Err(diagnosis::plan(
+                "senders",
+                format!("{} twice", pair[0]),
+                "each endpoint once",
+            )),
             None => Ok(()),
         }
     }
@@ -229,11 +261,17 @@ pub(crate) mod tests {
         type Break = fn(&mut LoadPlan);
         let cases: [(&str, &str, Break); 9] = [
             ("senders", "saw 0", |plan| plan.senders.clear()),
-            ("senders", "a/e/sender-0 twice", |plan| plan.senders[1] = plan.senders[0].clone()),
+            ("senders", "a/e/sender-0 twice", |plan| {
+                plan.senders[1] = plan.senders[0].clone()
+            }),
             ("rate", "saw -1", |plan| plan.options.rate = -1.0),
             ("rate", "saw NaN", |plan| plan.options.rate = f64::NAN),
-            ("duration", "saw 0ns", |plan| plan.options.duration = Duration::ZERO),
-            ("warm_up", "saw 10s", |plan| plan.options.warm_up = Duration::from_secs(10)),
+            ("duration", "saw 0ns", |plan| {
+                plan.options.duration = Duration::ZERO
+            }),
+            ("warm_up", "saw 10s", |plan| {
+                plan.options.warm_up = Duration::from_secs(10)
+            }),
             ("batch", "saw 0", |plan| plan.options.batch = 0),
             ("batch", "saw 4097", |plan| plan.options.batch = 4097),
             ("connections", "saw 3", |plan| plan.options.connections = 3),
@@ -249,9 +287,15 @@ pub(crate) mod tests {
 
     #[test]
     fn options_read_back_as_they_were_written_and_unknown_ones_are_refused() {
-        let options = LoadOptions { rate: 12.5, ..LoadOptions::default() };
+        let options = LoadOptions {
+            rate: 12.5,
+            ..LoadOptions::default()
+        };
         let text = serde_json::to_string(&options).expect("plain values");
-        assert_eq!(serde_json::from_str::<LoadOptions>(&text).expect("just written"), options);
+        assert_eq!(
+            serde_json::from_str::<LoadOptions>(&text).expect("just written"),
+            options
+        );
         assert!(serde_json::from_str::<LoadOptions>(r#"{"rates": 1}"#).is_err());
         assert!(serde_json::from_str::<LoadOptions>(r#"{"message_bytes": "300000"}"#).is_err());
     }

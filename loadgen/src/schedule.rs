@@ -33,16 +33,34 @@ impl Schedule {
     ///
     /// The superposition of the senders' Poisson schedules is again Poisson with the total rate. Equal arguments give
     /// equal schedules. `per_second` must be above 0 and `senders` at least 1.
-    pub fn new(arrival: Arrival, per_second: f64, length: Duration, number: u32, senders: u32, seed: u64) -> Self {
-        assert!(per_second > 0.0 && senders > 0, "rate {per_second}, senders {senders}");
+    pub fn new(
+        arrival: Arrival,
+        per_second: f64,
+        length: Duration,
+        number: u32,
+        senders: u32,
+        seed: u64,
+    ) -> Self {
+        assert!(
+            per_second > 0.0 && senders > 0,
+            "rate {per_second}, senders {senders}"
+        );
         let gap = 1e9 * f64::from(senders) / per_second;
-        let mut random = fastrand::Rng::with_seed(seed ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut random =
+            fastrand::Rng::with_seed(seed ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let next = match arrival {
             Arrival::Constant => gap * f64::from(number) / f64::from(senders),
             Arrival::Poisson => exponential(&mut random, gap),
         };
         let end = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-        Self { arrival, gap, next, index: 0, end, random }
+        Self {
+            arrival,
+            gap,
+            next,
+            index: 0,
+            end,
+            random,
+        }
     }
 }
 
@@ -75,20 +93,33 @@ mod tests {
 
     fn all(arrival: Arrival, per_second: f64, seconds: u64, senders: u32, seed: u64) -> Vec<u64> {
         let length = Duration::from_secs(seconds);
-        let mut due: Vec<u64> =
-            (0..senders).flat_map(|number| Schedule::new(arrival, per_second, length, number, senders, seed)).collect();
+        let mut due: Vec<u64> = (0..senders)
+            .flat_map(|number| Schedule::new(arrival, per_second, length, number, senders, seed))
+            .collect();
         due.sort_unstable();
         due
     }
 
     #[test]
     fn a_constant_schedule_is_evenly_spaced_over_all_senders_and_never_drifts() {
-        for (per_second, seconds, senders) in [(1_000.0, 2, 1), (1_000.0, 2, 8), (3.0, 100, 3), (100_000.0, 1, 7)] {
+        for (per_second, seconds, senders) in [
+            (1_000.0, 2, 1),
+            (1_000.0, 2, 8),
+            (3.0, 100, 3),
+            (100_000.0, 1, 7),
+        ] {
             let due = all(Arrival::Constant, per_second, seconds, senders, 1);
-            assert_eq!(due.len() as f64, per_second * seconds as f64, "{per_second} per second of {senders} senders");
+            assert_eq!(
+                due.len() as f64,
+                per_second * seconds as f64,
+                "{per_second} per second of {senders} senders"
+            );
             for (index, at) in due.iter().enumerate() {
                 let want = index as f64 * 1e9 / per_second;
-                assert!((*at as f64 - want).abs() <= 1.0, "message {index} due at {at}, want {want}");
+                assert!(
+                    (*at as f64 - want).abs() <= 1.0,
+                    "message {index} due at {at}, want {want}"
+                );
             }
         }
     }
@@ -97,15 +128,31 @@ mod tests {
     fn a_poisson_schedule_keeps_its_rate_and_its_gaps_are_exponential() {
         let due = all(Arrival::Poisson, 10_000.0, 20, 4, 7);
         let count = due.len() as f64;
-        assert!((count - 200_000.0).abs() < 5.0 * 200_000f64.sqrt(), "{count} arrivals");
+        assert!(
+            (count - 200_000.0).abs() < 5.0 * 200_000f64.sqrt(),
+            "{count} arrivals"
+        );
         let mean = 100_000.0;
-        let longer = due.windows(2).filter(|pair| (pair[1] - pair[0]) as f64 > mean).count() as f64 / count;
-        assert!((longer - (-1f64).exp()).abs() < 0.01, "share of gaps beyond the mean: {longer}");
+        let longer = due
+            .windows(2)
+            .filter(|pair| (pair[1] - pair[0]) as f64 > mean)
+            .count() as f64
+            / count;
+        assert!(
+            (longer - (-1f64).exp()).abs() < 0.01,
+            "share of gaps beyond the mean: {longer}"
+        );
     }
 
     #[test]
     fn equal_seeds_give_equal_schedules_and_other_seeds_others() {
-        assert_eq!(all(Arrival::Poisson, 500.0, 2, 3, 42), all(Arrival::Poisson, 500.0, 2, 3, 42));
-        assert_ne!(all(Arrival::Poisson, 500.0, 2, 3, 42), all(Arrival::Poisson, 500.0, 2, 3, 43));
+        assert_eq!(
+            all(Arrival::Poisson, 500.0, 2, 3, 42),
+            all(Arrival::Poisson, 500.0, 2, 3, 42)
+        );
+        assert_ne!(
+            all(Arrival::Poisson, 500.0, 2, 3, 42),
+            all(Arrival::Poisson, 500.0, 2, 3, 43)
+        );
     }
 }

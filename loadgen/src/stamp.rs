@@ -50,13 +50,21 @@ impl Stamp {
         let bytes: &[u8; STAMP_BYTES] = bytes.get(..STAMP_BYTES)?.try_into().ok()?;
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        let stamp = Self { run: u64_at(0), sender: u32_at(8), number: u64_at(16) };
-        let intact = u32_at(12) as usize == covered.len() && u64_at(24) == stamp.checksum(timestamp, covered);
+        let stamp = Self {
+            run: u64_at(0),
+            sender: u32_at(8),
+            number: u64_at(16),
+        };
+        let intact = u32_at(12) as usize == covered.len()
+            && u64_at(24) == stamp.checksum(timestamp, covered);
         Some((stamp, intact))
     }
 
     fn checksum(&self, timestamp: u64, covered: &[u8]) -> u64 {
-        let seed = self.run ^ self.number.rotate_left(20) ^ u64::from(self.sender).rotate_left(44) ^ timestamp.rotate_left(7);
+        let seed = self.run
+            ^ self.number.rotate_left(20)
+            ^ u64::from(self.sender).rotate_left(44)
+            ^ timestamp.rotate_left(7);
         xxh3_64_with_seed(covered, seed)
     }
 }
@@ -67,14 +75,34 @@ mod tests {
 
     #[test]
     fn a_stamp_reads_back_and_any_change_is_seen() {
-        let stamp = Stamp { run: 7, sender: 3, number: 41 };
+        let stamp = Stamp {
+            run: 7,
+            sender: 3,
+            number: 41,
+        };
         let body = b"21.5 degrees";
         let bytes = stamp.bytes(1_000, body);
         assert_eq!(Stamp::read(&bytes, 1_000, body), Some((stamp, true)));
-        assert_eq!(Stamp::read(&bytes, 1_001, body), Some((stamp, false)), "other timestamp");
-        assert_eq!(Stamp::read(&bytes, 1_000, b"21.6 degrees"), Some((stamp, false)), "other body");
-        assert_eq!(Stamp::read(&bytes, 1_000, b"21.5 degree"), Some((stamp, false)), "shorter body");
-        assert_eq!(Stamp::read(&bytes[..31], 1_000, body), None, "one byte short");
+        assert_eq!(
+            Stamp::read(&bytes, 1_001, body),
+            Some((stamp, false)),
+            "other timestamp"
+        );
+        assert_eq!(
+            Stamp::read(&bytes, 1_000, b"21.6 degrees"),
+            Some((stamp, false)),
+            "other body"
+        );
+        assert_eq!(
+            Stamp::read(&bytes, 1_000, b"21.5 degree"),
+            Some((stamp, false)),
+            "shorter body"
+        );
+        assert_eq!(
+            Stamp::read(&bytes[..31], 1_000, body),
+            None,
+            "one byte short"
+        );
         for byte in 0..STAMP_BYTES {
             let mut changed = bytes;
             changed[byte] ^= 1;

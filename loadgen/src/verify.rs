@@ -9,6 +9,8 @@ use std::sync::Arc;
 use wire::ids::{ChannelId, EndpointId, UnixNanos};
 
 const EVIDENCE_MAX: usize = 10;
+/// A number further than this beyond the highest seen is not believed.
+const GAP_MAX: u64 = 1 << 24;
 
 /// Who sends what where: what a receiver may hear in this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,42 +118,70 @@ pub struct Observer {
     began: UnixNanos,
     sources: Arc<[Source]>,
     seen: Vec<Seen>,
-    numbers_max: u64,
     findings: Findings,
     evidence: Vec<String>,
 }
 
 impl Observer {
-    /// An observer for one receiver; `began` is the start of the run, `numbers_max` bounds message numbers.
-    pub fn new(name: &str, run: u64, began: UnixNanos, sources: Arc<[Source]>, numbers_max: u64) -> Self {
+    /// An observer for one receiver of a run that began at `began`.
+    pub fn new(name: &str, run: u64, began: UnixNanos, sources: Arc<[Source]>) -> Self {
         let seen = vec![Seen::default(); sources.len()];
         let (findings, evidence) = (Findings::default(), Vec::new());
-        Self { name: name.to_owned(), run, began, sources, seen, numbers_max, findings, evidence }
+        Self {
+            name: name.to_owned(),
+            run,
+            began,
+            sources,
+            seen,
+            findings,
+            evidence,
+        }
     }
 
     /// Note one message. True when it is a message of this run, intact, seen for the first time.
     pub fn note(&mut self, arrived: &Arrived<'_>) -> bool {
         let timestamp = arrived.timestamp.0;
-        let stamp = arrived.stamp.and_then(|bytes| Stamp::read(bytes, timestamp, arrived.covered));
+        let stamp = arrived
+            .stamp
+            .and_then(|bytes| Stamp::read(bytes, timestamp, arrived.covered));
         let Some((stamp, intact)) = stamp.filter(|(stamp, _)| stamp.run == self.run) else {
             if arrived.append_time < self.began {
                 self.findings.leftover += 1;
             } else {
                 self.findings.stray += 1;
-                self.prove(|| format!("a message of {} that this run did not send", arrived.sender));
+                self.prove(|| {
+                    format!("a message of {} that this run did not send", arrived.sender)
+                });
             }
             return false;
         };
         let source = self.sources.get(stamp.sender as usize).copied();
-        let expected = Source { endpoint: arrived.sender, channel: arrived.channel };
-        if source != Some(expected) || stamp.number >= self.numbers_max {
+        let expected = Source {
+            endpoint: arrived.sender,
+            channel: arrived.channel,
+        };
+        let believed = self
+            .seen
+            .get(stamp.sender as usize)
+            .is_some_and(|seen| stamp.number < seen.beyond_highest + GAP_MAX);
+        if source != Some(expected) || !believed {
             self.findings.stray += 1;
-            self.prove(|| format!("message {} of sender {} under another name", stamp.number, stamp.sender));
+            self.prove(|| {
+                format!(
+                    "message {} of sender {} under another name",
+                    stamp.number, stamp.sender
+                )
+            });
             return false;
         }
         if !intact {
             self.findings.altered += 1;
-            self.prove(|| format!("message {} of sender {} altered", stamp.number, stamp.sender));
+            self.prove(|| {
+                format!(
+                    "message {} of sender {} altered",
+                    stamp.number, stamp.sender
+                )
+            });
         }
         self.note_order(stamp, arrived.attempt) && intact
     }
@@ -172,7 +202,14 @@ impl Observer {
         let beyond = seen.beyond_highest;
         if stamp.number < beyond {
             self.findings.misordered += 1;
-            self.prove(|| format!("message {} of sender {} after {}", stamp.number, stamp.sender, beyond - 1));
+            self.prove(|| {
+                format!(
+                    "message {} of sender {} after {}",
+                    stamp.number,
+                    stamp.sender,
+                    beyond - 1
+                )
+            });
         } else {
             seen.beyond_highest = stamp.number + 1;
         }
@@ -229,7 +266,10 @@ impl Verification {
 
 /// Compare the senders' outcomes with what the observers read; `hears` lists each observer's channels.
 pub fn reconcile(outcomes: &[Outcome], observers: Vec<(Observer, Vec<ChannelId>)>) -> Verification {
-    let mut result = Verification { read_back: !observers.is_empty(), ..Verification::default() };
+    let mut result = Verification {
+        read_back: !observers.is_empty(),
+        ..Verification::default()
+    };
     for outcome in outcomes {
         result.sent += outcome.sent;
         result.acked += outcome.acked();
@@ -242,7 +282,11 @@ pub fn reconcile(outcomes: &[Outcome], observers: Vec<(Observer, Vec<ChannelId>)
                 result.expected += outcome.acked();
                 result.undelivered += owed(&mut observer, sender, outcome);
             } else {
-                let heard: u32 = observer.seen[sender].bits.iter().map(|word| word.count_ones()).sum();
+                let heard: u32 = observer.seen[sender]
+                    .bits
+                    .iter()
+                    .map(|word| word.count_ones())
+                    .sum();
                 observer.findings.stray += u64::from(heard);
             }
         }
@@ -262,7 +306,9 @@ fn owed(observer: &mut Observer, sender: usize, outcome: &Outcome) -> u64 {
         if rejected.next_if_eq(&number).is_some() {
             if seen {
                 observer.findings.stray += 1;
-                observer.prove(|| format!("rejected message {number} of sender {sender} came all the same"));
+                observer.prove(|| {
+                    format!("rejected message {number} of sender {sender} came all the same")
+                });
             }
         } else if !seen {
             missing += 1;
@@ -281,8 +327,17 @@ mod tests {
     const CHANNEL: ChannelId = ChannelId(8);
 
     fn observer() -> Observer {
-        let sources = [Source { endpoint: SENDER, channel: CHANNEL }, Source { endpoint: EndpointId(6), channel: ChannelId(9) }];
-        Observer::new("reader", RUN, UnixNanos(1_000), Arc::new(sources), 1 << 20)
+        let sources = [
+            Source {
+                endpoint: SENDER,
+                channel: CHANNEL,
+            },
+            Source {
+                endpoint: EndpointId(6),
+                channel: ChannelId(9),
+            },
+        ];
+        Observer::new("reader", RUN, UnixNanos(1_000), Arc::new(sources))
     }
 
     struct Message {
@@ -294,11 +349,22 @@ mod tests {
         body: &'static [u8],
     }
 
-    const GOOD: Message =
-        Message { run: RUN, number: 0, sender: SENDER, attempt: 1, append_time: 2_000, body: b"body" };
+    const GOOD: Message = Message {
+        run: RUN,
+        number: 0,
+        sender: SENDER,
+        attempt: 1,
+        append_time: 2_000,
+        body: b"body",
+    };
 
     fn read(observer: &mut Observer, message: &Message) -> bool {
-        let stamp = Stamp { run: message.run, sender: 0, number: message.number }.bytes(7, b"body");
+        let stamp = Stamp {
+            run: message.run,
+            sender: 0,
+            number: message.number,
+        }
+        .bytes(7, b"body");
         observer.note(&Arrived {
             sender: message.sender,
             channel: CHANNEL,
@@ -313,47 +379,127 @@ mod tests {
     #[test]
     fn each_kind_of_fault_is_found_and_named() {
         let number = |number| Message { number, ..GOOD };
-        let clean = Findings { delivered: 3, ..Findings::default() };
+        let clean = Findings {
+            delivered: 3,
+            ..Findings::default()
+        };
         for (why, messages, want) in [
-            ("nothing wrong", vec![number(0), number(1), number(2)], clean.clone()),
-            ("twice", vec![number(0), number(1), number(1), number(2)], Findings { duplicated: 1, ..clean.clone() }),
+            (
+                "nothing wrong",
+                vec![number(0), number(1), number(2)],
+                clean.clone(),
+            ),
+            (
+                "twice",
+                vec![number(0), number(1), number(1), number(2)],
+                Findings {
+                    duplicated: 1,
+                    ..clean.clone()
+                },
+            ),
             (
                 "announced again",
-                vec![number(0), number(1), Message { attempt: 2, ..number(1) }, number(2)],
-                Findings { redelivered: 1, ..clean.clone() },
+                vec![
+                    number(0),
+                    number(1),
+                    Message {
+                        attempt: 2,
+                        ..number(1)
+                    },
+                    number(2),
+                ],
+                Findings {
+                    redelivered: 1,
+                    ..clean.clone()
+                },
             ),
-            ("swapped", vec![number(0), number(2), number(1)], Findings { misordered: 1, ..clean.clone() }),
+            (
+                "swapped",
+                vec![number(0), number(2), number(1)],
+                Findings {
+                    misordered: 1,
+                    ..clean.clone()
+                },
+            ),
             (
                 "altered",
-                vec![number(0), Message { body: b"bodi", ..number(1) }, number(2)],
-                Findings { altered: 1, ..clean.clone() },
+                vec![
+                    number(0),
+                    Message {
+                        body: b"bodi",
+                        ..number(1)
+                    },
+                    number(2),
+                ],
+                Findings {
+                    altered: 1,
+                    ..clean.clone()
+                },
             ),
             (
                 "of nobody",
                 vec![number(0), number(1), Message { run: 1, ..GOOD }, number(2)],
-                Findings { stray: 1, ..clean.clone() },
+                Findings {
+                    stray: 1,
+                    ..clean.clone()
+                },
             ),
             (
                 "of another endpoint",
-                vec![number(0), number(1), number(2), Message { sender: EndpointId(6), ..number(3) }],
-                Findings { stray: 1, ..clean.clone() },
+                vec![
+                    number(0),
+                    number(1),
+                    number(2),
+                    Message {
+                        sender: EndpointId(6),
+                        ..number(3)
+                    },
+                ],
+                Findings {
+                    stray: 1,
+                    ..clean.clone()
+                },
             ),
             (
                 "from before the run",
-                vec![Message { run: 1, append_time: 999, ..GOOD }, number(0), number(1), number(2)],
-                Findings { leftover: 1, ..clean.clone() },
+                vec![
+                    Message {
+                        run: 1,
+                        append_time: 999,
+                        ..GOOD
+                    },
+                    number(0),
+                    number(1),
+                    number(2),
+                ],
+                Findings {
+                    leftover: 1,
+                    ..clean.clone()
+                },
             ),
         ] {
             let mut observer = observer();
             messages.iter().for_each(|message| {
                 read(&mut observer, message);
             });
-            let outcomes = [Outcome { sent: 3, answered: 3, rejected: vec![] }, Outcome::default()];
+            let outcomes = [
+                Outcome {
+                    sent: 3,
+                    answered: 3,
+                    rejected: vec![],
+                },
+                Outcome::default(),
+            ];
             let result = reconcile(&outcomes, vec![(observer, vec![CHANNEL])]);
             assert_eq!(result.findings, want, "{why}");
             let harmless = want.duplicated + want.misordered + want.altered + want.stray == 0;
             assert_eq!(result.clean(), harmless, "{why}");
-            assert_eq!(result.evidence.is_empty(), harmless, "{why}: {:?}", result.evidence);
+            assert_eq!(
+                result.evidence.is_empty(),
+                harmless,
+                "{why}: {:?}",
+                result.evidence
+            );
         }
     }
 
@@ -363,11 +509,29 @@ mod tests {
         for number in [0, 2, 4, 6] {
             read(&mut observer, &Message { number, ..GOOD });
         }
-        let outcomes = [Outcome { sent: 9, answered: 7, rejected: vec![1, 4] }, Outcome::default()];
+        let outcomes = [
+            Outcome {
+                sent: 9,
+                answered: 7,
+                rejected: vec![1, 4],
+            },
+            Outcome::default(),
+        ];
         let result = reconcile(&outcomes, vec![(observer, vec![CHANNEL])]);
-        assert_eq!((result.sent, result.acked, result.rejected, result.unanswered), (9, 5, 2, 2));
+        assert_eq!(
+            (
+                result.sent,
+                result.acked,
+                result.rejected,
+                result.unanswered
+            ),
+            (9, 5, 2, 2)
+        );
         assert_eq!(result.expected, 5);
-        assert_eq!(result.undelivered, 2, "messages 3 and 5 were acked and never came");
+        assert_eq!(
+            result.undelivered, 2,
+            "messages 3 and 5 were acked and never came"
+        );
         assert_eq!(result.findings.stray, 1, "message 4 was rejected and came");
         assert_eq!(result.lost(), 4);
     }
@@ -376,8 +540,18 @@ mod tests {
     fn a_receiver_that_does_not_hear_the_channel_makes_every_message_a_stray() {
         let mut observer = observer();
         read(&mut observer, &GOOD);
-        let outcomes = [Outcome { sent: 1, answered: 1, rejected: vec![] }, Outcome::default()];
+        let outcomes = [
+            Outcome {
+                sent: 1,
+                answered: 1,
+                rejected: vec![],
+            },
+            Outcome::default(),
+        ];
         let result = reconcile(&outcomes, vec![(observer, vec![ChannelId(9)])]);
-        assert_eq!((result.findings.stray, result.expected, result.undelivered), (1, 0, 0));
+        assert_eq!(
+            (result.findings.stray, result.expected, result.undelivered),
+            (1, 0, 0)
+        );
     }
 }

@@ -1,0 +1,280 @@
+//! The client against a small server over real sockets: what it promises over faults of the connection and refusals.
+
+mod fake;
+
+use client::{
+    ClientError, Connection, Credentials, FetchOptions, Message, Options, Receiver, Sender,
+    Settlement, Ticket,
+};
+use fake::{CHANNEL, Fake, Fault, KEY};
+use std::time::Duration;
+use wire::delivery::Outcome;
+use wire::reason::Reason;
+
+async fn connect(fake: &Fake, endpoint: &str) -> Connection {
+    let credentials = Credentials::key(endpoint, 1, KEY).expect("a well formed key");
+    client::connect(fake.addr.to_string(), credentials)
+        .await
+        .expect("the fake accepts this key")
+}
+
+async fn sender(fake: &Fake) -> Sender {
+    connect(fake, "a/e/sender")
+        .await
+        .sender()
+        .expect("an ingress key")
+}
+
+async fn receiver(fake: &Fake) -> Receiver {
+    connect(fake, "a/e/reader")
+        .await
+        .receiver(FetchOptions::default())
+        .expect("an egress key")
+}
+
+async fn send(sender: &Sender, bodies: std::ops::Range<u32>) -> Vec<Ticket> {
+    let mut tickets = Vec::new();
+    for body in bodies {
+        let message = Message::new(body.to_string()).header("kind", "test");
+        tickets.push(
+            sender
+                .send(CHANNEL, message)
+                .await
+                .expect("granted and open"),
+        );
+    }
+    tickets
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn pipelined_messages_are_all_acked_in_order_beyond_the_credit() {
+    let fake = Fake::start(&[]);
+    let sender = sender(&fake).await;
+    let mut last = 0;
+    for ticket in send(&sender, 0..500).await {
+        let receipt = ticket.await.expect("acked");
+        assert_eq!(receipt.sequence.0, last + 1);
+        last = receipt.sequence.0;
+    }
+    sender.close().await.expect("open until now");
+    assert_eq!(fake.state().bodies(), numbers(0..500));
+}
+
+#[tokio::test]
+async fn a_batch_is_one_frame_with_one_answer() {
+    let fake = Fake::start(&[]);
+    let sender = sender(&fake).await;
+    let batch: Vec<Message> = (0..100)
+        .map(|number| Message::new(number.to_string()))
+        .collect();
+    let receipt = sender
+        .send_batch(CHANNEL, &batch)
+        .await
+        .expect("fits")
+        .await
+        .expect("acked");
+    assert_eq!(
+        (
+            receipt.sequence.0,
+            receipt.offset.expect("acked on this connection").0
+        ),
+        (1, 99)
+    );
+    assert_eq!(fake.state().bodies(), numbers(0..100));
+}
+
+#[tokio::test]
+async fn a_frame_refused_for_good_is_dropped_and_the_rest_goes_again_in_order() {
+    let fake = Fake::start(&[Fault::Reject(3, Reason::RestrictedBody, 0)]);
+    let sender = sender(&fake).await;
+    for (number, ticket) in send(&sender, 0..20).await.into_iter().enumerate() {
+        match (number, ticket.await) {
+            (3, Err(ClientError::Rejected(rejected))) => {
+                let notice = rejected.notice;
+                assert_eq!(
+                    (notice.reason, notice.seen, notice.needed),
+                    (Reason::RestrictedBody, 1, 2)
+                );
+            }
+            (_, Ok(receipt)) => {
+                assert_eq!(receipt.sequence.0, number as u64 + u64::from(number < 3))
+            }
+            (_, Err(error)) => panic!("message {number}: {error}"),
+        }
+    }
+    let want: Vec<String> = numbers(0..20)
+        .into_iter()
+        .filter(|body| body != "3")
+        .collect();
+    assert_eq!(fake.state().bodies(), want);
+}
+
+#[tokio::test]
+async fn a_frame_refused_for_now_is_sent_again_after_the_pause() {
+    for reason in [Reason::Busy, Reason::StorageFull] {
+        let fake = Fake::start(&[Fault::Reject(2, reason, 5), Fault::Reject(3, reason, 5)]);
+        let sender = sender(&fake).await;
+        for ticket in send(&sender, 0..10).await {
+            ticket.await.expect("acked in the end");
+        }
+        assert_eq!(fake.state().bodies(), numbers(0..10), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_connection_is_resumed_and_nothing_is_lost_or_appended_twice() {
+    for (why, faults, hellos) in [
+        ("resumed", vec![Fault::Cut(5), Fault::Cut(40)], (1, 2)),
+        (
+            "forgotten by the server",
+            vec![Fault::Cut(5), Fault::Cut(40), Fault::Forget],
+            (3, 0),
+        ),
+    ] {
+        let fake = Fake::start(&faults);
+        let sender = sender(&fake).await;
+        for ticket in send(&sender, 0..100).await {
+            ticket.await.expect("acked in the end");
+        }
+        let state = fake.state();
+        assert_eq!(state.bodies(), numbers(0..100), "{why}");
+        assert_eq!(state.hellos, hellos, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn deliveries_come_in_order_and_are_settled_one_by_one_and_cumulatively() {
+    let fake = Fake::start(&[]);
+    let sender = sender(&fake).await;
+    for ticket in send(&sender, 0..10).await {
+        ticket.await.expect("acked");
+    }
+    let mut receiver = receiver(&fake).await;
+    let mut deliveries = Vec::new();
+    for number in 0..10u32 {
+        let delivery = receiver.next().await.expect("open").expect("a delivery");
+        assert_eq!(String::from_utf8_lossy(&delivery.body), number.to_string());
+        assert_eq!(delivery.header("kind"), Some(&b"test"[..]));
+        assert_eq!(delivery.channel_name.as_deref(), Some(CHANNEL));
+        deliveries.push(delivery);
+    }
+    receiver.accept_through(&deliveries[6]).await.expect("open");
+    receiver
+        .settle(&deliveries[8], Settlement::DeadLetter)
+        .await
+        .expect("open");
+    receiver
+        .settle(&deliveries[7], Settlement::Accept)
+        .await
+        .expect("open");
+    receiver
+        .settle(&deliveries[9], Settlement::Release)
+        .await
+        .expect("open");
+    let again = receiver
+        .next()
+        .await
+        .expect("open")
+        .expect("the released one");
+    assert_eq!(again.number, deliveries[9].number);
+    receiver
+        .settle(&again, Settlement::Accept)
+        .await
+        .expect("open");
+    receiver.close().await.expect("open");
+    let want = [
+        (7, Outcome::AcceptUpTo),
+        (9, Outcome::DeadLetterOne),
+        (8, Outcome::AcceptOne),
+        (10, Outcome::ReleaseOne),
+        (10, Outcome::AcceptOne),
+    ];
+    assert_eq!(fake.state().settled, want);
+}
+
+#[tokio::test]
+async fn a_receiver_that_reconnects_gets_nothing_twice() {
+    let fake = Fake::start(&[Fault::CutDelivery(4), Fault::CutDelivery(9)]);
+    let sender = sender(&fake).await;
+    for ticket in send(&sender, 0..20).await {
+        ticket.await.expect("acked");
+    }
+    let mut receiver = receiver(&fake).await;
+    for number in 0..20u32 {
+        let delivery = receiver.next().await.expect("open").expect("a delivery");
+        assert_eq!(String::from_utf8_lossy(&delivery.body), number.to_string());
+        if number % 3 == 2 {
+            receiver.accept_through(&delivery).await.expect("open");
+        }
+    }
+    receiver.close().await.expect("open");
+    assert!(fake.state().hellos.1 >= 2, "{:?}", fake.state().hellos);
+}
+
+#[tokio::test]
+async fn mistakes_are_told_with_their_code() {
+    let fake = Fake::start(&[]);
+    let short = Options {
+        handshake_timeout: Duration::from_secs(2),
+        ..Options::default()
+    };
+    let key = |endpoint, key| Credentials::key(endpoint, 1, key).expect("well formed");
+    let addr = fake.addr.to_string();
+    let wrong = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let refused = client::connect_with(&addr, key("a/e/sender", wrong), short.clone())
+        .await
+        .expect_err("wrong key");
+    let nobody = client::connect_with("127.0.0.1:1", key("a/e/sender", KEY), short)
+        .await
+        .expect_err("no node");
+    let direction = connect(&fake, "a/e/reader")
+        .await
+        .sender()
+        .expect_err("an egress key");
+    let sender = sender(&fake).await;
+    let channel = sender
+        .send("a/e/other", Message::new("x"))
+        .await
+        .expect_err("not granted");
+    let long = sender
+        .send(CHANNEL, Message::new(vec![0; 262_145]))
+        .await
+        .expect_err("one byte too long");
+    let fits = sender
+        .send(CHANNEL, Message::new(vec![0; 262_144]))
+        .await
+        .expect("the longest body");
+    fits.await.expect("acked");
+    let empty = sender
+        .send_batch(CHANNEL, &[])
+        .await
+        .expect_err("nothing to send");
+    let clone = sender.clone();
+    sender.close().await.expect("open until now");
+    let closed = clone
+        .send(CHANNEL, Message::new("x"))
+        .await
+        .expect_err("closed");
+    for (error, code) in [
+        (refused, 1104),
+        (nobody, 5101),
+        (direction, 5109),
+        (channel, 5107),
+        (long, 5108),
+        (empty, 5108),
+        (closed, 5110),
+    ] {
+        let diagnosis = error.diagnosis();
+        assert_eq!(diagnosis.code, code, "{error}");
+        assert!(
+            !diagnosis.seen.is_empty()
+                && !diagnosis.needed.is_empty()
+                && !diagnosis.remedy.is_empty(),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,515 @@
+//! A small server for tests: real handshake, signatures, sequences and deliveries over real sockets, one thread per
+//! connection, and faults on demand. It keeps messages in memory and knows one sender key and one receiver key.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use wire::ack::{Ack, Reject};
+use wire::delivery::{DeliverBuilder, Fetch, GroupHeader, Outcome, Settle, Source};
+use wire::frame::{Frame, FrameKind, split};
+use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, encode_welcome};
+use wire::ids::{
+    AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, QUEUE_STREAM, Sequence,
+    SessionId, UnixNanos,
+};
+use wire::link::encode_pong;
+use wire::preface::Preface;
+use wire::reason::{Notice, Reason};
+use wire::send::Send;
+use wire::signature::{SessionKeys, Signer, verify_hello, verify_session};
+
+/// The key of every endpoint of the fake.
+pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+/// The channel everybody may send to and hears.
+pub const CHANNEL: &str = "a/e/readings";
+const PARTITION: PartitionId = PartitionId(7 << 16);
+const NONCE: [u8; 32] = [9; 32];
+
+/// What goes wrong. Frames are counted over all connections from 0, as they are appended or received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Ack this appended frame and never deliver it.
+    Lose(usize),
+    /// Deliver this appended frame twice.
+    Duplicate(usize),
+    /// Deliver this appended frame after the next one.
+    Swap(usize),
+    /// Flip a bit in the body of this appended frame.
+    Alter(usize),
+    /// Deliver this frame in the name of another sender.
+    Rename(usize),
+    /// Refuse this received frame once.
+    Reject(usize, Reason, u32),
+    /// Append this received frame, then cut the connection instead of acking.
+    Cut(usize),
+    /// Cut a receiver's connection once after so many messages were delivered.
+    CutDelivery(u64),
+    /// Know no session any more.
+    Forget,
+}
+
+/// One appended frame.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Who sent it.
+    pub sender: EndpointId,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Messages in it.
+    pub count: u16,
+    /// The messages, verbatim.
+    pub bytes: Vec<u8>,
+    /// Offset of the first message.
+    pub offset: u64,
+}
+
+/// What the server remembers.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Frames in the order of appending.
+    pub log: Vec<Stored>,
+    /// What receivers get: index into `log` and whether the body is altered or renamed.
+    pub queue: Vec<Stored>,
+    /// Messages settled, in order of settling: number and outcome.
+    pub settled: Vec<(u64, Outcome)>,
+    /// Frames that came again after a reconnect.
+    pub duplicates: usize,
+    /// Handshakes by kind: with key or token, by resume.
+    pub hellos: (usize, usize),
+    faults: Vec<Fault>,
+    last: HashMap<EndpointId, u64>,
+    sessions: HashMap<SessionId, ([u8; 32], String)>,
+    received: usize,
+    messages: u64,
+    accepted: u64,
+}
+
+/// The running server.
+#[derive(Clone)]
+pub struct Fake {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Fake {
+    /// Start on a free port of the loopback interface.
+    pub fn start(faults: &[Fault]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let state = Arc::new(Mutex::new(State {
+            faults: faults.to_vec(),
+            ..State::default()
+        }));
+        let fake = Self { addr, state };
+        let server = fake.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = server.clone();
+                std::thread::spawn(move || drop(server.serve(stream)));
+            }
+        });
+        fake
+    }
+
+    /// Look at what the server remembers.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut input = Vec::new();
+        let Some(mut connection) = self.handshake(&mut stream, &mut input)? else {
+            return Ok(());
+        };
+        stream.set_read_timeout(Some(Duration::from_millis(1)))?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let mut rest = &input[..];
+            while let Some((frame, after)) = split(rest).map_err(std::io::Error::other)? {
+                rest = after;
+                if !self.take(&mut connection, frame) {
+                    return Ok(());
+                }
+            }
+            let done = input.len() - rest.len();
+            input.drain(..done);
+            let cut = self.deliver(&mut connection);
+            stream.write_all(&std::mem::take(&mut connection.out))?;
+            if cut {
+                return Ok(());
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(bytes) => input.extend_from_slice(&buffer[..bytes]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn handshake(
+        &self,
+        stream: &mut TcpStream,
+        input: &mut Vec<u8>,
+    ) -> std::io::Result<Option<Connection>> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some((preface, rest)) = Preface::parse(input).map_err(std::io::Error::other)?
+                && let Some((frame, rest)) = split(rest).map_err(std::io::Error::other)?
+            {
+                let mut out = preface.answer().encode().to_vec();
+                let hello = Hello::parse(frame).map_err(std::io::Error::other)?;
+                let connection = self.welcome(&hello, &mut out);
+                let done = input.len() - rest.len();
+                input.drain(..done);
+                stream.write_all(&out)?;
+                return Ok(connection);
+            }
+            match stream.read(&mut buffer)? {
+                0 => return Ok(None),
+                bytes => input.extend_from_slice(&buffer[..bytes]),
+            }
+        }
+    }
+
+    fn welcome(&self, hello: &Hello<'_>, out: &mut Vec<u8>) -> Option<Connection> {
+        let mut state = self.state();
+        let fields = hello.fields;
+        let refuse = |reason, out: &mut Vec<u8>| encode_refused(out, Notice::new(reason, 0, 0));
+        let secret = match fields.auth {
+            Auth::Key(_) | Auth::Token(_) => KEY.as_bytes().to_vec(),
+            Auth::Resume(session) => match state.sessions.get(&session) {
+                Some((secret, _)) if !state.faults.contains(&Fault::Forget) => secret.to_vec(),
+                _ => {
+                    refuse(Reason::SessionUnknown, out);
+                    return None;
+                }
+            },
+        };
+        if !verify_hello(&secret, &hello.frame()) {
+            refuse(Reason::BadCredential, out);
+            return None;
+        }
+        let session_id = match fields.auth {
+            Auth::Resume(session) => {
+                state.hellos.1 += 1;
+                session
+            }
+            _ => {
+                state.hellos.0 += 1;
+                SessionId([state.sessions.len() as u8 + 1; 16])
+            }
+        };
+        let endpoint = EndpointId::of(fields.name);
+        let direction = if fields.name.contains("read") {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        };
+        let keys = SessionKeys::derive(&secret, &fields.client_nonce, &NONCE, session_id, &[]);
+        state
+            .sessions
+            .insert(session_id, (keys.resume, fields.name.to_owned()));
+        let last = state.last.get(&endpoint).copied().unwrap_or(0);
+        let sender = direction == Direction::Ingress;
+        let entry = WelcomeEntry {
+            channel: ChannelId::of(CHANNEL),
+            partition: if sender { PARTITION } else { PartitionId(0) },
+            last_sequence: Sequence(if sender { last } else { 0 }),
+            ack_mode: AckMode::Durable,
+            name: CHANNEL,
+        };
+        let signer = Signer::Session {
+            key: &keys.server,
+            frame_index: 0,
+        };
+        encode_welcome(
+            out,
+            &terms(session_id, endpoint, direction),
+            [entry].into_iter(),
+            signer,
+        );
+        let next = state.accepted;
+        Some(Connection {
+            endpoint,
+            keys,
+            received: 0,
+            sent: 1,
+            out: Vec::new(),
+            seen: 0,
+            discard_from: None,
+            credit: 0,
+            next_queue: next,
+            receiver: !sender,
+        })
+    }
+
+    /// Take one frame; false cuts the connection.
+    fn take(&self, connection: &mut Connection, frame: Frame<'_>) -> bool {
+        assert!(
+            verify_session(&connection.keys.client, connection.received, &frame),
+            "bad signature on {frame:?}"
+        );
+        connection.received += 1;
+        match frame.kind() {
+            FrameKind::Send => {
+                return self.append(connection, &Send::parse(frame).expect("a well formed SEND"));
+            }
+            FrameKind::Fetch => {
+                connection.credit += u64::from(Fetch::parse(frame).expect("a FETCH").messages)
+            }
+            FrameKind::Settle => self.settle(connection, Settle::parse(frame).expect("a SETTLE")),
+            FrameKind::Ping => {
+                let signer = Signer::Session {
+                    key: &connection.keys.server,
+                    frame_index: connection.sent,
+                };
+                encode_pong(&mut connection.out, frame.sequence(), signer);
+                connection.sent += 1;
+            }
+            FrameKind::Bye => return false,
+            other => panic!("{other:?} from a client"),
+        }
+        true
+    }
+
+    fn append(&self, connection: &mut Connection, send: &Send<'_>) -> bool {
+        let mut state = self.state();
+        let sequence = send.sequence().0;
+        let last = state.last.get(&connection.endpoint).copied().unwrap_or(0);
+        if connection.discard_from.is_some_and(|from| sequence > from) {
+            return true;
+        }
+        connection.discard_from = None;
+        let nth = state.received;
+        state.received += 1;
+        if let Some(at) = state
+            .faults
+            .iter()
+            .position(|fault| matches!(fault, Fault::Reject(n, ..) if *n == nth))
+        {
+            let Fault::Reject(_, reason, retry) = state.faults.remove(at) else {
+                return true;
+            };
+            connection.reject(
+                PARTITION,
+                sequence,
+                Notice::new(reason, 1, 2).retry_after(retry),
+            );
+            return true;
+        }
+        if sequence > last + 1 {
+            connection.reject(
+                PARTITION,
+                sequence,
+                Notice::new(Reason::OutOfSequence, sequence, last + 1),
+            );
+            return true;
+        }
+        if sequence <= last {
+            state.duplicates += 1;
+            connection.ack(last, 0);
+            return true;
+        }
+        let offset = state.messages;
+        state.messages += u64::from(send.count());
+        state.last.insert(connection.endpoint, sequence);
+        let stored = Stored {
+            sender: connection.endpoint,
+            sequence,
+            count: send.count(),
+            bytes: send.messages_bytes().to_vec(),
+            offset,
+        };
+        state.store(stored);
+        if let Some(at) = state
+            .faults
+            .iter()
+            .position(|fault| *fault == Fault::Cut(nth))
+        {
+            state.faults.remove(at);
+            return false;
+        }
+        let upto = state.messages - 1;
+        connection.ack(sequence, upto);
+        true
+    }
+
+    fn settle(&self, connection: &mut Connection, settle: Settle) {
+        let mut state = self.state();
+        let number = settle.number.0;
+        if number > connection.next_queue {
+            let notice = Notice::new(Reason::NotDelivered, number, connection.next_queue);
+            return connection.reject(QUEUE_STREAM, number, notice);
+        }
+        state.settled.push((number, settle.outcome));
+        match settle.outcome {
+            Outcome::AcceptUpTo => state.accepted = state.accepted.max(number),
+            Outcome::ReleaseOne => connection.next_queue = number - 1,
+            _ if number == state.accepted + 1 => state.accepted = number,
+            _ => {}
+        }
+    }
+
+    /// Deliver what credit allows, one group per frame; true cuts the connection.
+    fn deliver(&self, connection: &mut Connection) -> bool {
+        if !connection.receiver {
+            return false;
+        }
+        let mut state = self.state();
+        let mut first = 0;
+        for index in 0..state.queue.len() {
+            let stored = state.queue[index].clone();
+            let number = first + 1;
+            first += u64::from(stored.count);
+            if number <= connection.next_queue || connection.credit == 0 {
+                continue;
+            }
+            connection.deliver(&stored, number);
+            let cut = Fault::CutDelivery(number);
+            if let Some(at) = state.faults.iter().position(|fault| *fault == cut) {
+                state.faults.remove(at);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl State {
+    fn store(&mut self, mut stored: Stored) {
+        let nth = self.log.len();
+        self.log.push(stored.clone());
+        let has = |fault| self.faults.contains(&fault);
+        if has(Fault::Lose(nth)) {
+            return;
+        }
+        if has(Fault::Alter(nth)) {
+            *stored.bytes.last_mut().expect("a message is not empty") ^= 1;
+        }
+        if has(Fault::Rename(nth)) {
+            stored.sender = EndpointId(1);
+        }
+        if has(Fault::Duplicate(nth)) {
+            self.queue.push(stored.clone());
+        }
+        if nth > 0 && has(Fault::Swap(nth - 1)) {
+            let before = self.queue.pop().expect("the frame before this one");
+            self.queue.push(stored);
+            stored = before;
+        }
+        self.queue.push(stored);
+    }
+
+    /// Bodies in the log, in order.
+    pub fn bodies(&self) -> Vec<String> {
+        let messages = self
+            .log
+            .iter()
+            .flat_map(|stored| wire::message::Messages::trusted(&stored.bytes));
+        messages
+            .map(|message| String::from_utf8_lossy(message.body).into_owned())
+            .collect()
+    }
+}
+
+struct Connection {
+    endpoint: EndpointId,
+    keys: SessionKeys,
+    received: u64,
+    sent: u64,
+    out: Vec<u8>,
+    seen: u64,
+    discard_from: Option<u64>,
+    credit: u64,
+    next_queue: u64,
+    receiver: bool,
+}
+
+impl Connection {
+    fn ack(&mut self, sequence: u64, offset: u64) {
+        let ack = Ack {
+            partition: PARTITION,
+            sequence: Sequence(sequence),
+            ack_mode: AckMode::Durable,
+            offset: Offset(offset),
+            credit_frames: 64,
+            credit_bytes: 4 << 20,
+        };
+        ack.encode(
+            &mut self.out,
+            Signer::Session {
+                key: &self.keys.server,
+                frame_index: self.sent,
+            },
+        );
+        self.sent += 1;
+        self.seen = self.seen.max(sequence);
+    }
+
+    fn reject(&mut self, partition: PartitionId, sequence: u64, notice: Notice) {
+        let reject = Reject {
+            partition,
+            sequence: Sequence(sequence),
+            notice,
+        };
+        reject.encode(
+            &mut self.out,
+            Signer::Session {
+                key: &self.keys.server,
+                frame_index: self.sent,
+            },
+        );
+        self.sent += 1;
+        self.discard_from = Some(sequence);
+    }
+
+    fn deliver(&mut self, stored: &Stored, number: u64) {
+        let header = GroupHeader {
+            number: Sequence(number),
+            sender: stored.sender,
+            offset: Offset(stored.offset),
+            append_time: UnixNanos(u64::MAX / 2),
+            partition: PARTITION,
+            channel: ChannelId::of(CHANNEL),
+            count: stored.count,
+            attempt: 1,
+        };
+        let mut builder = DeliverBuilder::begin(&mut self.out, Source::Queue);
+        assert!(
+            builder.group(&header, &stored.bytes),
+            "one frame fits another"
+        );
+        assert!(builder.finish(Signer::Session {
+            key: &self.keys.server,
+            frame_index: self.sent
+        }));
+        self.sent += 1;
+        self.next_queue = number + u64::from(stored.count) - 1;
+        self.credit = self.credit.saturating_sub(u64::from(stored.count));
+    }
+}
+
+fn terms(session_id: SessionId, endpoint: EndpointId, direction: Direction) -> WelcomeFields {
+    WelcomeFields {
+        epoch: 1,
+        session_id,
+        server_nonce: NONCE,
+        endpoint,
+        unix_nanos: UnixNanos(0),
+        frame_bytes_max: wire::limits::FRAME_BYTES_MAX as u32,
+        body_bytes_max: wire::limits::BODY_BYTES_MAX as u32,
+        messages_max: wire::limits::MESSAGES_MAX as u16,
+        shards: 1,
+        home_shard: 0,
+        direction,
+        credit_frames: 64,
+        credit_bytes: 4 << 20,
+        idle_timeout_ms: 30_000,
+        linger_ms: 60_000,
+    }
+}

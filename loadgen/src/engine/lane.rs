@@ -1,0 +1,163 @@
+//! One sending connection: frames signed ahead of their time, the server's credit, and its answers in order.
+//!
+//! A lane carries the frames of one sender as SEND, or of several as RELAY. No socket and no clock.
+
+use crate::inflow::Inflow;
+use client::handshake::{Opened, Seal};
+use std::collections::VecDeque;
+use wire::ids::{PartitionId, RELAY_STREAM};
+
+/// One frame of one sender.
+#[derive(Debug)]
+pub struct Item {
+    /// Index of the sender.
+    pub flow: u32,
+    /// Number of its first message.
+    pub first: u64,
+    /// Messages in it.
+    pub count: u16,
+    /// When its last message is due.
+    pub due: u64,
+    /// The signed frame; empty once it is on the wire.
+    pub bytes: Vec<u8>,
+    /// Length of the signed frame.
+    pub frame_bytes: usize,
+    /// Whether the server rejected it (relays are answered one by one).
+    pub rejected: bool,
+}
+
+/// One connection of the sending side.
+#[derive(Debug)]
+pub struct Lane {
+    /// Signs and checks this connection's frames.
+    pub seal: Seal,
+    /// Frames that arrive in pieces.
+    pub inflow: Inflow,
+    /// The answers that concern this lane.
+    pub stream: PartitionId,
+    /// Highest answered sequence or relay number.
+    pub last: u64,
+    /// On the wire, unanswered, in order.
+    pub wire: VecDeque<Item>,
+    /// Signed and not sent yet, in order.
+    pub ready: VecDeque<Item>,
+    /// How many of `ready` are due.
+    pub owed: usize,
+    /// Why it ended, once it has.
+    pub fault: Option<String>,
+    /// When a frame or PING was last sent.
+    pub spoke: u64,
+    /// A third of the time after which the server gives the connection up.
+    pub ping_every: u64,
+    /// Since when credit was there without a break; lateness is not the generator's before it.
+    pub open_since: u64,
+    credit_frames: usize,
+    credit_bytes: usize,
+    wire_bytes: usize,
+}
+
+impl Lane {
+    /// A lane over an open session; `stream` and `last` as WELCOME gave them for its channel.
+    pub fn new(opened: Opened, stream: PartitionId, last: u64) -> Self {
+        Self {
+            seal: opened.seal,
+            inflow: Inflow::default(),
+            stream,
+            last,
+            wire: VecDeque::new(),
+            ready: VecDeque::new(),
+            owed: 0,
+            fault: None,
+            spoke: 0,
+            ping_every: u64::from(opened.terms.idle_timeout_ms.max(300)) * 1_000_000 / 3,
+            open_since: 0,
+            credit_frames: opened.terms.credit_frames as usize,
+            credit_bytes: opened.terms.credit_bytes as usize,
+            wire_bytes: 0,
+        }
+    }
+
+    /// Whether frames travel inside RELAY.
+    pub fn relays(&self) -> bool {
+        self.stream == RELAY_STREAM
+    }
+
+    /// The sequence or relay number of the next frame to be signed.
+    pub fn next_sequence(&self) -> u64 {
+        self.last + 1 + (self.wire.len() + self.ready.len()) as u64
+    }
+
+    /// Whether the server takes a further frame of so many bytes now.
+    pub fn has_credit(&self, frame_bytes: usize) -> bool {
+        self.wire.len() < self.credit_frames && self.wire_bytes + frame_bytes <= self.credit_bytes
+    }
+
+    /// Whether the credit has room for what is signed already and one frame more.
+    pub fn wants_more(&self, frame_bytes: usize) -> bool {
+        let signed: usize = self.ready.iter().map(|item| item.frame_bytes).sum();
+        self.wire.len() + self.ready.len() < self.credit_frames
+            && self.wire_bytes + signed + frame_bytes <= self.credit_bytes
+    }
+
+    /// Set the credit that an ACK repeats.
+    pub fn set_credit(&mut self, frames: u32, bytes: u32) {
+        (self.credit_frames, self.credit_bytes) = (frames as usize, bytes as usize);
+    }
+
+    /// Put the first due frame on the wire, if there is one and credit for it: its bytes, and a view of it.
+    pub fn send_next(&mut self, now: u64) -> Option<(Vec<u8>, &Item)> {
+        if self.owed == 0 || self.fault.is_some() {
+            return None;
+        }
+        let front = self.ready.front().expect("what is owed is signed");
+        if !self.has_credit(front.frame_bytes) {
+            self.open_since = u64::MAX;
+            return None;
+        }
+        if self.open_since == u64::MAX {
+            self.open_since = now;
+        }
+        let mut item = self.ready.pop_front().expect("looked at just now");
+        let bytes = std::mem::take(&mut item.bytes);
+        self.owed -= 1;
+        self.spoke = now;
+        self.wire_bytes += item.frame_bytes;
+        self.wire.push_back(item);
+        Some((bytes, self.wire.back().expect("pushed just now")))
+    }
+
+    /// Take the oldest frame off the wire because it has its answer.
+    pub fn answer_next(&mut self) -> Option<Item> {
+        let item = self.wire.pop_front()?;
+        self.wire_bytes -= item.frame_bytes;
+        self.last += 1;
+        Some(item)
+    }
+
+    /// The server refused the frame at `index` of the wire and discards those behind it: take it out, and move the
+    /// rest back to be signed anew. Returns the refused frame.
+    pub fn go_back(&mut self, index: usize) -> Option<Item> {
+        let mut back = self.wire.split_off(index);
+        for item in &back {
+            self.wire_bytes -= item.frame_bytes;
+        }
+        let refused = back.pop_front();
+        self.owed += back.len();
+        while let Some(item) = back.pop_back() {
+            self.ready.push_front(item);
+        }
+        refused
+    }
+
+    /// Mark one relayed frame as rejected; the others go on.
+    pub fn mark_rejected(&mut self, index: usize) {
+        if let Some(item) = self.wire.get_mut(index) {
+            item.rejected = true;
+        }
+    }
+
+    /// End the lane; what is unanswered stays so.
+    pub fn end(&mut self, fault: String) {
+        self.fault.get_or_insert(fault);
+    }
+}

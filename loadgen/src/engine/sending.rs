@@ -1,0 +1,504 @@
+//! The sending side of a run without socket and clock: what is signed when, sent when, and how answers are booked.
+//!
+//! Frames are signed up to [`HORIZON`] before they are due and released when they are. A frame that finds no credit
+//! waits; its messages keep their due times, so the wait is part of their latency.
+
+use super::flow::{Flow, Run, put_send};
+use super::lane::{Item, Lane};
+use crate::histogram::Latencies;
+use crate::payload::Bodies;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use wire::ack::{Ack, Reject};
+use wire::frame::{Frame, FrameKind};
+use wire::ids::Sequence;
+use wire::link::{encode_ping, parse_goaway};
+use wire::reason::Notice;
+use wire::send::encode_relay;
+use wire::signature::Signer;
+
+/// How far ahead frames are signed, in nanoseconds.
+pub const HORIZON: u64 = 20_000_000;
+const SIGNED_BYTES_MAX: usize = 8 << 20;
+const SIGN_AT_ONCE: usize = 64;
+const PING_CHECK: u64 = 100_000_000;
+
+/// Where frames go.
+pub trait Port {
+    /// An empty buffer, recycled if possible.
+    fn buffer(&mut self) -> Vec<u8>;
+    /// Put a frame on the wire of a lane.
+    fn send(&mut self, lane: usize, bytes: Vec<u8>);
+}
+
+/// When messages are due and which are measured, in nanoseconds since the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Messages due before are not measured.
+    pub warm_up: u64,
+    /// No message is due from here on.
+    pub end: u64,
+    /// Nothing is waited for from here on.
+    pub deadline: u64,
+    /// As fast as credit allows.
+    pub saturate: bool,
+}
+
+/// What was measured while sending.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// From due to acked.
+    pub ack: Latencies,
+    /// From due (or from when credit was there) to handed to the kernel.
+    pub lateness: Latencies,
+    /// Measured messages put on the wire.
+    pub sent: u64,
+    /// Measured messages acked before `Times::end`, for saturation mode.
+    pub acked_in_time: u64,
+    /// When the last measured message was put on the wire.
+    pub last_sent: u64,
+    /// Reasons of rejects and how often each came.
+    pub reasons: Vec<(Notice, u64)>,
+    /// The ack mode, as the last ACK named it.
+    pub ack_mode: Option<wire::ids::AckMode>,
+}
+
+/// All senders and their connections.
+#[derive(Debug)]
+pub struct Sending {
+    /// The senders.
+    pub flows: Vec<Flow>,
+    /// The connections.
+    pub lanes: Vec<Lane>,
+    /// What was measured.
+    pub measured: Measured,
+    /// Messages put on the wire, acked and rejected so far.
+    pub totals: Totals,
+    bodies: Bodies,
+    run: Run,
+    times: Times,
+    batch: u16,
+    frame_bytes: usize,
+    due: BinaryHeap<Reverse<(u64, u32)>>,
+    order: VecDeque<(u64, u32)>,
+    signed_bytes: usize,
+    released: Vec<Released>,
+    touched: Vec<usize>,
+    scratch: Vec<u8>,
+    next_flow: usize,
+    ping_check: u64,
+}
+
+/// A frame that was handed over and not submitted yet.
+#[derive(Debug, Clone, Copy)]
+struct Released {
+    due: u64,
+    reference: u64,
+    count: u16,
+}
+
+/// Running totals, in messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Put on the wire.
+    pub sent: u64,
+    /// Acked.
+    pub acked: u64,
+    /// Rejected.
+    pub rejected: u64,
+}
+
+impl Sending {
+    /// A run about to begin; `frame_bytes` is the length of its longest frame.
+    pub fn new(
+        (flows, lanes): (Vec<Flow>, Vec<Lane>),
+        bodies: Bodies,
+        run: Run,
+        times: Times,
+        (batch, frame_bytes): (u16, usize),
+    ) -> Self {
+        let mut sending = Self {
+            flows,
+            lanes,
+            measured: Measured::default(),
+            totals: Totals::default(),
+            bodies,
+            run,
+            times,
+            batch,
+            frame_bytes,
+            due: BinaryHeap::new(),
+            order: VecDeque::new(),
+            signed_bytes: 0,
+            released: Vec::new(),
+            touched: Vec::new(),
+            scratch: Vec::new(),
+            next_flow: 0,
+            ping_check: 0,
+        };
+        for flow in 0..sending.flows.len() {
+            sending.enlist(flow as u32);
+        }
+        sending
+    }
+
+    fn enlist(&mut self, flow: u32) {
+        let schedule = self.flows[flow as usize].schedule.as_mut();
+        if let Some(due) = schedule.and_then(|schedule| schedule.peek().copied()) {
+            self.due.push(Reverse((due, flow)));
+        }
+    }
+
+    /// Sign frames that will soon be due, a bounded number of them. True when some were signed.
+    pub fn prepare(&mut self, now: u64, port: &mut impl Port) -> bool {
+        self.bodies.refresh();
+        if self.times.saturate {
+            return self.prepare_saturated(now, port);
+        }
+        let mut any = false;
+        for _ in 0..SIGN_AT_ONCE {
+            let Some(Reverse((due, flow))) = self.due.peek().copied() else {
+                break;
+            };
+            if due > now + HORIZON || self.signed_bytes > SIGNED_BYTES_MAX {
+                break;
+            }
+            self.due.pop();
+            let lane = self.flows[flow as usize].lane;
+            if self.lanes[lane as usize].fault.is_some() {
+                continue;
+            }
+            let first = self.flows[flow as usize].next_number();
+            let (count, last_due) = self.flows[flow as usize].plan(self.batch, &self.bodies);
+            self.sign(flow, (first, count, last_due), port);
+            self.insert_order(last_due, lane);
+            self.enlist(flow);
+            any = true;
+        }
+        any
+    }
+
+    fn prepare_saturated(&mut self, now: u64, port: &mut impl Port) -> bool {
+        let mut any = false;
+        if now >= self.times.end {
+            return false;
+        }
+        for _ in 0..SIGN_AT_ONCE.max(self.flows.len().min(1_024)) {
+            let flow = self.next_flow;
+            self.next_flow = (flow + 1) % self.flows.len();
+            let lane = self.flows[flow].lane as usize;
+            if self.lanes[lane].fault.is_some() || !self.lanes[lane].wants_more(self.frame_bytes) {
+                continue;
+            }
+            let first = self.flows[flow].next_number();
+            for _ in 0..self.batch {
+                self.flows[flow].plan_one(now, &self.bodies);
+            }
+            self.sign(flow as u32, (first, self.batch, now), port);
+            self.order.push_back((now, lane as u32));
+            any = true;
+        }
+        any
+    }
+
+    /// Frames are planned by their first message and due with their last: keep the order of what is due.
+    fn insert_order(&mut self, due: u64, lane: u32) {
+        let at = self
+            .order
+            .iter()
+            .rposition(|(other, _)| *other <= due)
+            .map_or(0, |index| index + 1);
+        self.order.insert(at, (due, lane));
+    }
+
+    fn sign(&mut self, flow: u32, (first, count, due): (u64, u16, u64), port: &mut impl Port) {
+        let lane = self.flows[flow as usize].lane as usize;
+        let sequence = self.lanes[lane].next_sequence();
+        let mut item = Item {
+            flow,
+            first,
+            count,
+            due,
+            bytes: port.buffer(),
+            frame_bytes: 0,
+            rejected: false,
+        };
+        self.encode(&mut item, lane, sequence);
+        self.signed_bytes += item.frame_bytes;
+        self.lanes[lane].ready.push_back(item);
+    }
+
+    fn encode(&mut self, item: &mut Item, lane: usize, sequence: u64) {
+        let (first, count) = (item.first, item.count);
+        let out = &mut item.bytes;
+        out.clear();
+        let flow = &mut self.flows[item.flow as usize];
+        let seal = &mut self.lanes[lane].seal;
+        if let Some(key) = flow.envelope.as_mut() {
+            let (id, own, mac) = (key.id, key.next, key.secret.mac().clone());
+            key.next += 1;
+            self.scratch.clear();
+            let signer = Signer::Key { id, key: &mac };
+            put_send(
+                &mut self.scratch,
+                self.run,
+                item.flow,
+                flow,
+                &self.bodies,
+                (first, count, own),
+                signer,
+            );
+            encode_relay(out, Sequence(sequence), &self.scratch, seal.signer());
+        } else {
+            let signer = seal.signer();
+            put_send(
+                out,
+                self.run,
+                item.flow,
+                flow,
+                &self.bodies,
+                (first, count, sequence),
+                signer,
+            );
+        }
+        item.frame_bytes = out.len();
+    }
+
+    /// Send what is due and has credit. True when something went out; then call [`Sending::submitted`].
+    pub fn release(&mut self, now: u64, port: &mut impl Port) -> bool {
+        while let Some((due, lane)) = self.order.front().copied() {
+            if due > now {
+                break;
+            }
+            self.order.pop_front();
+            self.lanes[lane as usize].owed += 1;
+            self.push(lane as usize, now, port);
+        }
+        while let Some(lane) = self.touched.pop() {
+            self.push(lane, now, port);
+        }
+        if now >= self.ping_check {
+            self.ping_check = now + PING_CHECK;
+            self.ping(now, port);
+        }
+        !self.released.is_empty()
+    }
+
+    fn push(&mut self, lane: usize, now: u64, port: &mut impl Port) {
+        while let Some((bytes, item)) = self.lanes[lane].send_next(now) {
+            let (flow, first, count, due) = (item.flow as usize, item.first, item.count, item.due);
+            self.signed_bytes -= item.frame_bytes;
+            port.send(lane, bytes);
+            let beyond = first + u64::from(count);
+            let outcome = &mut self.flows[flow].outcome;
+            if beyond > outcome.sent {
+                self.totals.sent += beyond - outcome.sent;
+                outcome.sent = beyond;
+                let reference = due.max(self.lanes[lane].open_since);
+                self.released.push(Released {
+                    due,
+                    reference,
+                    count,
+                });
+            }
+        }
+    }
+
+    /// Everything released so far is with the kernel now.
+    pub fn submitted(&mut self, now: u64) {
+        for released in self.released.drain(..) {
+            if released.due >= self.times.warm_up {
+                self.measured
+                    .lateness
+                    .record(now.saturating_sub(released.reference));
+                self.measured.sent += u64::from(released.count);
+                self.measured.last_sent = now;
+            }
+        }
+    }
+
+    fn ping(&mut self, now: u64, port: &mut impl Port) {
+        for lane in 0..self.lanes.len() {
+            let each = &mut self.lanes[lane];
+            // A frame that is signed already has an index before the PING's.
+            if each.fault.is_none()
+                && each.ready.is_empty()
+                && now.saturating_sub(each.spoke) > each.ping_every
+            {
+                each.spoke = now;
+                let mut bytes = port.buffer();
+                encode_ping(&mut bytes, Sequence(1), each.seal.signer());
+                port.send(lane, bytes);
+            }
+        }
+    }
+
+    /// Take bytes that came on a lane. What they allow to be sent goes out with the next [`Sending::release`].
+    pub fn receive(&mut self, lane: usize, now: u64, bytes: &[u8]) {
+        let mut inflow = std::mem::take(&mut self.lanes[lane].inflow);
+        let fed = inflow.feed(bytes, |frame| {
+            self.take(lane, now, frame);
+            self.lanes[lane].fault.is_none()
+        });
+        self.lanes[lane].inflow = inflow;
+        if let Err(error) = fed {
+            self.lanes[lane].end(error.to_string());
+        }
+        if !self.touched.contains(&lane) {
+            self.touched.push(lane);
+        }
+    }
+
+    fn take(&mut self, lane: usize, now: u64, frame: Frame<'_>) {
+        if !self.lanes[lane].seal.check(&frame) {
+            return self.lanes[lane].end("a frame that the server did not sign".to_owned());
+        }
+        let result = match frame.kind() {
+            FrameKind::Ack => Ack::parse(frame).map(|ack| self.acked(lane, now, &ack)),
+            FrameKind::Reject => Reject::parse(frame).map(|reject| self.rejected(lane, &reject)),
+            FrameKind::Pong => Ok(()),
+            FrameKind::Goaway => {
+                parse_goaway(frame).map(|notice| self.lanes[lane].end(notice.to_string()))
+            }
+            other => return self.lanes[lane].end(format!("{other:?} to a sender")),
+        };
+        if let Err(error) = result {
+            self.lanes[lane].end(error.to_string());
+        }
+    }
+
+    fn acked(&mut self, lane: usize, now: u64, ack: &Ack) {
+        self.lanes[lane].set_credit(ack.credit_frames, ack.credit_bytes);
+        self.measured.ack_mode = Some(ack.ack_mode);
+        if ack.partition != self.lanes[lane].stream {
+            return;
+        }
+        while self.lanes[lane].last < ack.sequence.0 {
+            let Some(item) = self.lanes[lane].answer_next() else {
+                return self.lanes[lane]
+                    .end(format!("ack of {}, which was not sent", ack.sequence));
+            };
+            if item.rejected {
+                self.book_rejected(&item);
+            } else {
+                self.book_acked(&item, now);
+            }
+        }
+    }
+
+    fn book_acked(&mut self, item: &Item, now: u64) {
+        let flow = &mut self.flows[item.flow as usize];
+        flow.outcome.answered += u64::from(item.count);
+        self.totals.acked += u64::from(item.count);
+        for planned in flow.planned.drain(..usize::from(item.count)) {
+            if planned.due >= self.times.warm_up {
+                self.measured.ack.record(now.saturating_sub(planned.due));
+                self.measured.acked_in_time += u64::from(now < self.times.end);
+            }
+        }
+        self.totals.rejected += flow.book_refused();
+    }
+
+    fn book_rejected(&mut self, item: &Item) {
+        let flow = &mut self.flows[item.flow as usize];
+        flow.outcome.answered += u64::from(item.count);
+        self.totals.rejected += u64::from(item.count);
+        flow.outcome
+            .rejected
+            .extend(item.first..item.first + u64::from(item.count));
+        flow.planned.drain(..usize::from(item.count));
+    }
+
+    fn rejected(&mut self, lane: usize, reject: &Reject) {
+        let each = &mut self.lanes[lane];
+        let index = reject.sequence.0.wrapping_sub(each.last + 1);
+        if reject.partition != each.stream || index >= each.wire.len() as u64 {
+            return;
+        }
+        let index = index as usize;
+        let reasons = &mut self.measured.reasons;
+        match reasons
+            .iter_mut()
+            .find(|(known, _)| known.reason == reject.notice.reason)
+        {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reject.notice, 1)),
+        }
+        if each.relays() {
+            return each.mark_rejected(index);
+        }
+        let unsent = each.ready.len();
+        let Some(refused) = each.go_back(index) else {
+            return;
+        };
+        // Frames that were signed and never sent give their indexes back.
+        each.seal.sent -= unsent as u64;
+        let back = each.ready.len() - unsent;
+        self.signed_bytes += each
+            .ready
+            .range(..back)
+            .map(|item| item.frame_bytes)
+            .sum::<usize>();
+        let flow = &mut self.flows[refused.flow as usize];
+        flow.refused.push_back((refused.first, refused.count));
+        self.totals.rejected += flow.book_refused();
+        self.sign_again(lane);
+    }
+
+    /// Number and sign everything that is ready once more: the refused frame has left a gap.
+    fn sign_again(&mut self, lane: usize) {
+        let mut items = std::mem::take(&mut self.lanes[lane].ready);
+        let first = self.lanes[lane].next_sequence();
+        for (sequence, item) in (first..).zip(&mut items) {
+            self.encode(item, lane, sequence);
+        }
+        self.lanes[lane].ready = items;
+    }
+
+    /// Messages of the schedules that were never put on the wire and would have been measured.
+    pub fn unsent(&mut self) -> u64 {
+        let warm_up = self.times.warm_up;
+        let mut unsent = 0;
+        for flow in &mut self.flows {
+            let skip =
+                (flow.outcome.sent - flow.outcome.answered).min(flow.planned.len() as u64) as usize;
+            let signed = flow
+                .planned
+                .range(skip..)
+                .filter(|planned| planned.due >= warm_up)
+                .count();
+            let rest = flow
+                .schedule
+                .as_mut()
+                .map_or(0, |rest| rest.filter(|due| *due >= warm_up).count());
+            unsent += (signed + rest) as u64;
+        }
+        unsent
+    }
+
+    /// Whether nothing is left to send or to wait for, or the deadline has passed.
+    pub fn finished(&self, now: u64) -> bool {
+        if now >= self.times.deadline {
+            return true;
+        }
+        let planned = self.due.is_empty() && (!self.times.saturate || now >= self.times.end);
+        let idle =
+            |lane: &Lane| lane.fault.is_some() || (lane.wire.is_empty() && lane.ready.is_empty());
+        (planned && self.lanes.iter().all(idle))
+            || self.lanes.iter().all(|lane| lane.fault.is_some())
+    }
+
+    /// When there is something to do next even if nothing comes.
+    pub fn wake_at(&self, now: u64) -> u64 {
+        let frame = self.order.front().map_or(u64::MAX, |(due, _)| *due);
+        let signing = self
+            .due
+            .peek()
+            .map_or(u64::MAX, |Reverse((due, _))| due.saturating_sub(HORIZON));
+        frame
+            .min(signing)
+            .min(self.ping_check)
+            .max(now)
+            .min(self.times.deadline)
+    }
+}

@@ -1,0 +1,305 @@
+//! The two threads of a run, each with a ring of its own.
+
+use super::flow::Flow;
+use super::receiving::Tap;
+use super::sending::{Port, Sending};
+use super::{Clock, Sockets};
+use crate::cost;
+use crate::diagnosis;
+use crate::progress::Live;
+use crate::verify::Source;
+use ring::{ConnectionId, Event, Features, Ring, RingLimits};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use wire::diagnosis::Diagnosis;
+use wire::link::encode_bye;
+use wire::reason::{Notice, Reason};
+
+const WAIT_MAX: Duration = Duration::from_millis(20);
+const QUIET: u64 = 100_000_000;
+const BYE_TIME: u64 = 500_000_000;
+const SEND_BUFFERS: (u16, u32) = (256, 16 << 10);
+const RECEIVE_BUFFERS: (u16, u32) = (128, 64 << 10);
+
+/// The sending side after its run.
+pub(crate) struct Sent {
+    pub(crate) sending: Sending,
+    pub(crate) cpu: Duration,
+}
+
+/// A ring with the connections of one thread; their indexes are the caller's.
+struct Connections {
+    ring: Ring,
+    ids: Vec<ConnectionId>,
+    index_of_slot: Vec<Option<usize>>,
+    events: Vec<Event>,
+}
+
+impl Connections {
+    fn new(
+        sockets: Sockets,
+        (buffers, buffer_bytes): (u16, u32),
+    ) -> Result<(Self, Vec<Vec<u8>>), Diagnosis> {
+        let failed = |error| diagnosis::ring(&error);
+        let connections = u32::try_from(sockets.streams.len())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let limits = RingLimits {
+            buffers,
+            buffer_bytes,
+            connections_max: connections,
+            sends_bytes_max: 256 << 20,
+            close_timeout: Duration::from_nanos(BYE_TIME),
+            ..RingLimits::default()
+        };
+        let mut ring = Ring::new(limits, Features::probe().map_err(failed)?).map_err(failed)?;
+        let mut ids = Vec::new();
+        let mut index_of_slot = vec![None; connections as usize];
+        for (index, stream) in sockets.streams.into_iter().enumerate() {
+            let id = ring.attach(stream).map_err(failed)?;
+            index_of_slot[id.slot()] = Some(index);
+            ids.push(id);
+        }
+        Ok((
+            Self {
+                ring,
+                ids,
+                index_of_slot,
+                events: Vec::new(),
+            },
+            sockets.rests,
+        ))
+    }
+
+    /// Take what has come: bytes by connection, and which connections ended. True when there was something.
+    fn poll(
+        &mut self,
+        mut take: impl FnMut(usize, Result<&[u8], String>),
+    ) -> Result<bool, Diagnosis> {
+        self.ring
+            .poll(&mut self.events)
+            .map_err(|error| diagnosis::ring(&error))?;
+        let any = !self.events.is_empty();
+        for event in self.events.drain(..) {
+            match event {
+                Event::Received { connection, lease } => {
+                    if let Some(index) = self.index_of_slot[connection.slot()] {
+                        take(index, Ok(self.ring.bytes(&lease)));
+                    }
+                    self.ring.release(lease);
+                }
+                Event::Finished { connection } => {
+                    if let Some(index) = self.index_of_slot[connection.slot()] {
+                        take(index, Err("the server ended the connection".to_owned()));
+                    }
+                }
+                Event::Closed { connection, cause } => {
+                    if let Some(index) = self.index_of_slot[connection.slot()].take() {
+                        take(index, Err(format!("the connection ended: {cause:?}")));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(any)
+    }
+
+    fn wait(&mut self, most: Duration) -> Result<(), Diagnosis> {
+        self.ring
+            .wait(most.min(WAIT_MAX))
+            .map_err(|error| diagnosis::ring(&error))
+    }
+}
+
+impl Port for Connections {
+    fn buffer(&mut self) -> Vec<u8> {
+        self.ring.take_buffer()
+    }
+
+    fn send(&mut self, lane: usize, bytes: Vec<u8>) {
+        self.ring.send(self.ids[lane], bytes);
+    }
+}
+
+/// Send everything and wait for the answers.
+pub(crate) fn send_thread(
+    mut sending: Sending,
+    sockets: Sockets,
+    clock: Clock,
+    live: &Live,
+) -> Result<Sent, Diagnosis> {
+    let (mut port, rests) = Connections::new(sockets, SEND_BUFFERS)?;
+    for (lane, rest) in rests.into_iter().enumerate() {
+        sending.receive(lane, 0, &rest);
+    }
+    while !clock.begun() {
+        if !sending.prepare(0, &mut port) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let cpu = cost::own_thread();
+    loop {
+        let now = clock.now();
+        let came = port.poll(|lane, what| match what {
+            Ok(bytes) => sending.receive(lane, now, bytes),
+            Err(fault) => sending.lanes[lane].end(fault),
+        })?;
+        let now = if came { clock.now() } else { now };
+        let released = sending.release(now, &mut port);
+        if released {
+            port.ring
+                .submit()
+                .map_err(|error| diagnosis::ring(&error))?;
+            sending.submitted(clock.now());
+        }
+        let prepared = sending.prepare(now, &mut port);
+        publish(live, &sending);
+        if sending.finished(now) {
+            break;
+        }
+        if !came && !released && !prepared {
+            port.wait(Duration::from_nanos(
+                sending.wake_at(now).saturating_sub(now),
+            ))?;
+        }
+    }
+    let cpu = cost::own_thread().saturating_sub(cpu);
+    say_bye(&mut sending, &mut port, clock)?;
+    Ok(Sent { sending, cpu })
+}
+
+fn publish(live: &Live, sending: &Sending) {
+    live.sent.store(sending.totals.sent, Ordering::Relaxed);
+    live.acked.store(sending.totals.acked, Ordering::Relaxed);
+    live.rejected
+        .store(sending.totals.rejected, Ordering::Relaxed);
+}
+
+fn say_bye(sending: &mut Sending, port: &mut Connections, clock: Clock) -> Result<(), Diagnosis> {
+    for lane in 0..sending.lanes.len() {
+        let each = &mut sending.lanes[lane];
+        if each.fault.is_none() {
+            each.seal.sent -= each.ready.len() as u64;
+            let mut bytes = port.buffer();
+            encode_bye(
+                &mut bytes,
+                Notice::new(Reason::PeerBye, 0, 0),
+                each.seal.signer(),
+            );
+            port.send(lane, bytes);
+        }
+        port.ring.close(port.ids[lane]);
+    }
+    drain(port, clock)
+}
+
+/// Let the connections end, for a bounded time.
+fn drain(port: &mut Connections, clock: Clock) -> Result<(), Diagnosis> {
+    let until = clock.now() + BYE_TIME;
+    while port.ring.connections() > 0 && clock.now() < until {
+        port.poll(|_, _| {})?;
+        if port.ring.connections() > 0 {
+            port.wait(WAIT_MAX)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the reading thread what it still has to wait for.
+#[derive(Default)]
+pub(crate) struct Finish {
+    rest: Mutex<Option<Rest>>,
+}
+
+struct Rest {
+    acked: Vec<(Source, u64)>,
+    deadline: u64,
+}
+
+impl Finish {
+    /// Sending is over: these many messages of each source were acked; wait for them until `deadline`.
+    pub(crate) fn sending_is_over(&self, flows: &[Flow], deadline: u64) {
+        let acked = flows
+            .iter()
+            .map(|flow| (flow.source, flow.outcome.acked()))
+            .collect();
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Rest { acked, deadline });
+    }
+
+    fn is_over(&self, taps: &[Tap], now: u64) -> bool {
+        let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rest) = rest.as_ref() else {
+            return false;
+        };
+        let complete = taps.iter().all(|tap| {
+            let heard = rest
+                .acked
+                .iter()
+                .filter(|(source, _)| tap.hears.contains(&source.channel));
+            let owed: u64 = heard.map(|(_, acked)| acked).sum();
+            tap.fault.is_some()
+                || (tap.observer.delivered() >= owed && now.saturating_sub(tap.heard) > QUIET)
+        });
+        complete || now >= rest.deadline
+    }
+}
+
+/// Read back until everything that was acked has come, and nothing more comes for a moment.
+pub(crate) fn receive_thread(
+    mut taps: Vec<Tap>,
+    sockets: Sockets,
+    clock: Clock,
+    live: &Live,
+    finish: &Finish,
+) -> Result<(Vec<Tap>, Duration), Diagnosis> {
+    if taps.is_empty() {
+        return Ok((taps, Duration::ZERO));
+    }
+    let (mut port, rests) = Connections::new(sockets, RECEIVE_BUFFERS)?;
+    for (tap, rest) in taps.iter_mut().zip(rests) {
+        tap.receive(&rest, 0, clock.unix(0));
+    }
+    let cpu = cost::own_thread();
+    loop {
+        let came = port.poll(|index, what| {
+            let now = clock.now();
+            match what {
+                Ok(bytes) => taps[index].receive(bytes, now, clock.unix(now)),
+                Err(fault) => drop(taps[index].fault.get_or_insert(fault)),
+            }
+        })?;
+        let now = clock.now();
+        let mut sent = false;
+        for (index, tap) in taps.iter_mut().enumerate() {
+            tap.keep_alive(now);
+            if !tap.out.is_empty() && tap.fault.is_none() {
+                let bytes = std::mem::replace(&mut tap.out, port.buffer());
+                port.send(index, bytes);
+                sent = true;
+            }
+        }
+        if sent {
+            port.ring
+                .submit()
+                .map_err(|error| diagnosis::ring(&error))?;
+        }
+        live.delivered.store(
+            taps.iter().map(|tap| tap.observer.delivered()).sum(),
+            Ordering::Relaxed,
+        );
+        if !came {
+            if finish.is_over(&taps, now) {
+                break;
+            }
+            port.wait(WAIT_MAX)?;
+        }
+    }
+    let cpu = cost::own_thread().saturating_sub(cpu);
+    for index in 0..taps.len() {
+        port.ring.close(port.ids[index]);
+    }
+    drain(&mut port, clock)?;
+    Ok((taps, cpu))
+}
