@@ -1,1 +1,19 @@
-//! The `control` room.
+//! Control: who may do what, written as a plan file and compiled into the route table shards follow.
+//!
+//! A plan names accounts, environments, hubs, channels, endpoints, keys, grants and restrictions. It is read
+//! strictly: a name that is not known is refused with its line and the nearest name that is. Nothing here
+//! opens a socket or a log; reading a file is the caller's business.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod compile;
+pub mod diagnosis;
+pub mod keys;
+pub mod nearest;
+pub mod plan;
+pub mod quantity;
+pub mod render;
+pub mod token;
+
+pub use compile::{compile, compile_epoch};

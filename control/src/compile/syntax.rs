@@ -1,0 +1,84 @@
+//! What the TOML reader says, put into the words of a diagnosis: unknown keys get the nearest known one.
+
+use super::faults::{Faults, did_you_mean};
+use crate::diagnosis::{AMOUNT, MISSING_KEY, SYNTAX, UNKNOWN_KEY, VALUE};
+
+/// Note the reader's `error`.
+pub(crate) fn note(error: &toml::de::Error, text: &str, faults: &mut Faults<'_>) {
+    let span = error.span().unwrap_or(0..0);
+    let message = error.message().trim();
+    let names = quoted(message);
+    let first = names.first().copied().unwrap_or("");
+    let rest = || names.iter().skip(1).copied();
+    if message.starts_with("unknown field") {
+        let known = rest().collect::<Vec<_>>().join(", ");
+        let remedy = did_you_mean(first, rest(), "remove the line");
+        faults.add(
+            span,
+            UNKNOWN_KEY,
+            "a key is not known here",
+            format!("`{first}`"),
+            format!("one of {known}"),
+            remedy,
+        );
+    } else if message.starts_with("missing field") {
+        let remedy = format!("add `{first} = ...` to this table");
+        faults.add(
+            span,
+            MISSING_KEY,
+            "a key is missing",
+            "nothing",
+            format!("`{first}`"),
+            remedy,
+        );
+    } else if message.starts_with("unknown variant") {
+        let known = rest()
+            .map(|name| format!("\"{name}\""))
+            .collect::<Vec<_>>()
+            .join(" or ");
+        let remedy = did_you_mean(first, rest(), "choose one of these values");
+        faults.add(
+            span,
+            VALUE,
+            "a value is not in its list",
+            format!("\"{first}\""),
+            known,
+            remedy,
+        );
+    } else if message.starts_with("amount ") {
+        let needed = message
+            .split_once("expected ")
+            .map_or("an amount", |(_, needed)| needed);
+        let remedy = "write the number and its unit together, in quotes";
+        faults.add(
+            span,
+            AMOUNT,
+            "an amount cannot be read",
+            format!("\"{first}\""),
+            needed,
+            remedy,
+        );
+    } else {
+        let seen = text
+            .get(span.clone())
+            .map_or("", |seen| seen.lines().next().unwrap_or(""));
+        let seen = if seen.is_empty() {
+            "the end of the line".to_owned()
+        } else {
+            format!("`{seen}`")
+        };
+        faults.add(
+            span,
+            SYNTAX,
+            "the plan cannot be read",
+            seen,
+            message.replace('\n', "; "),
+            "correct this line",
+        );
+    }
+}
+
+/// The texts between back quotes in `message`.
+fn quoted(message: &str) -> Vec<&str> {
+    message.split('`').skip(1).step_by(2).collect()
+}

@@ -1,0 +1,169 @@
+//! The codes of this room, 2101 to 2199, and what each one means.
+
+/// One code: number, name, meaning, remedy.
+pub type Code = (u16, &'static str, &'static str, &'static str);
+
+/// The text is not valid TOML, or a value has the wrong type.
+pub const SYNTAX: u16 = 2101;
+/// A key that no plan has.
+pub const UNKNOWN_KEY: u16 = 2102;
+/// A key that must be given is not.
+pub const MISSING_KEY: u16 = 2103;
+/// A value outside its list or range.
+pub const VALUE: u16 = 2104;
+/// A malformed name.
+pub const NAME: u16 = 2105;
+/// Two things of one kind share a name.
+pub const DUPLICATE: u16 = 2106;
+/// A name that leads nowhere.
+pub const UNKNOWN_NAME: u16 = 2107;
+/// Two names hash to one id.
+pub const ID_COLLISION: u16 = 2108;
+/// A key without its secret or public key.
+pub const SECRET_MISSING: u16 = 2109;
+/// A secret that is not base64 of 32 bytes.
+pub const SECRET_MALFORMED: u16 = 2110;
+/// A public key that is not one.
+pub const PUBLIC_MALFORMED: u16 = 2111;
+/// More active keys than a primary and a secondary.
+pub const TOO_MANY_KEYS: u16 = 2112;
+/// A secret where a public key belongs, or the other way round.
+pub const KEY_KIND: u16 = 2113;
+/// An address range that is not one.
+pub const ADDRESS: u16 = 2114;
+/// An amount of bytes or time that cannot be read.
+pub const AMOUNT: u16 = 2115;
+/// A date and time without offset, or before 1970.
+pub const EXPIRY: u16 = 2116;
+/// The compiled table was refused.
+pub const TABLE: u16 = 2117;
+/// The plan file cannot be read.
+pub const UNREADABLE: u16 = 2118;
+/// A token was asked for with a key that cannot sign one.
+pub const TOKEN_KEY: u16 = 2121;
+/// A token was asked for with a time that has passed.
+pub const TOKEN_EXPIRY: u16 = 2122;
+
+/// Every code this room can give.
+pub const CODES: &[Code] = &[
+    (
+        SYNTAX,
+        "plan_syntax",
+        "The plan is not valid TOML, or a value has the wrong type.",
+        "correct the line named in the message; `forebay config check` shows the result",
+    ),
+    (
+        UNKNOWN_KEY,
+        "plan_unknown_key",
+        "The plan has a key that Forebay does not know; nothing is ignored silently.",
+        "use the nearest name in the message, or remove the line",
+    ),
+    (
+        MISSING_KEY,
+        "plan_missing_key",
+        "A key that has no default is missing from a table of the plan.",
+        "add the key to the table at the line named",
+    ),
+    (
+        VALUE,
+        "plan_value",
+        "A value of the plan is outside its list or its range.",
+        "choose one of the values needed",
+    ),
+    (
+        NAME,
+        "plan_name",
+        "A name is malformed. Full names are account/environment/name; each part has 1 to 80 letters, digits, '-', '_' or '.'.",
+        "rename it",
+    ),
+    (
+        DUPLICATE,
+        "plan_duplicate",
+        "Two things of one kind have the same name or number.",
+        "rename or remove one of them",
+    ),
+    (
+        UNKNOWN_NAME,
+        "plan_unknown_name",
+        "The plan refers to a name that it does not declare.",
+        "use the nearest name in the message, or declare the missing one",
+    ),
+    (
+        ID_COLLISION,
+        "plan_id_collision",
+        "Two names have the same id. Ids are hashes of names unless they are given.",
+        "give one of the two an explicit `id =` that is free; keep it for good once data exists",
+    ),
+    (
+        SECRET_MISSING,
+        "plan_secret_missing",
+        "A key of the plan has neither `secret` nor `public`.",
+        "make one with `forebay keys new` and paste it",
+    ),
+    (
+        SECRET_MALFORMED,
+        "plan_secret_malformed",
+        "A secret is not the base64 text of 32 bytes (44 characters, the last one '=').",
+        "paste the whole line that `forebay keys new` printed",
+    ),
+    (
+        PUBLIC_MALFORMED,
+        "plan_public_malformed",
+        "An Ed25519 public key is not the base64 text of a valid 32-byte key.",
+        "paste the `public` line that `forebay keys new --kind ed25519` printed",
+    ),
+    (
+        TOO_MANY_KEYS,
+        "plan_too_many_keys",
+        "An endpoint has more than two active keys in one direction; a primary and a secondary are enough to rotate without downtime.",
+        "set `revoked = true` on the key that is going away, or remove it",
+    ),
+    (
+        KEY_KIND,
+        "plan_key_kind",
+        "The kind of a key and what is given for it do not fit: `hmac-sha256` takes `secret`, `ed25519` takes `public`.",
+        "give the one that the kind takes",
+    ),
+    (
+        ADDRESS,
+        "plan_address",
+        "An address restriction is not an address or a CIDR range.",
+        "write it like \"10.0.0.0/8\", \"192.168.1.7\" or \"fd00::/8\"",
+    ),
+    (
+        AMOUNT,
+        "plan_amount",
+        "An amount of bytes or time cannot be read.",
+        "write bytes like \"64MiB\" and times like \"30s\"",
+    ),
+    (
+        EXPIRY,
+        "plan_expiry",
+        "A key's expiry is not a date and time with an offset after 1970.",
+        "write it like 2027-01-31T00:00:00Z",
+    ),
+    (
+        TABLE,
+        "plan_table",
+        "The plan is well formed, but the route table it gives is not allowed.",
+        "change what the message names",
+    ),
+    (
+        UNREADABLE,
+        "plan_unreadable",
+        "The plan file cannot be read.",
+        "check the path under `[plan] file` and its permissions",
+    ),
+    (
+        TOKEN_KEY,
+        "token_key",
+        "A token can only be signed with a shared secret (base64 text of 32 bytes).",
+        "use an `hmac-sha256` key",
+    ),
+    (
+        TOKEN_EXPIRY,
+        "token_expiry",
+        "A token that expires in the past, or never, is of no use.",
+        "choose a validity such as `--valid 1h`",
+    ),
+];
