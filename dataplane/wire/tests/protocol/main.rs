@@ -10,3 +10,4 @@ mod parties;
 mod refused;
 mod routes;
 mod rules;
+mod seeds;
