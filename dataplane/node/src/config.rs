@@ -1,0 +1,235 @@
+//! The `[node]` table of the configuration file: read strictly, overridden by the environment, checked once.
+//!
+//! What comes out is a [`NodeConfig`] of plain numbers and addresses; after start-up nothing else of the configuration travels. Where
+//! each value came from is kept for `forebay config show`. This room reads text and a list of variables; it opens no file.
+
+mod origin;
+mod setting;
+mod value;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use origin::{Effective, Origin};
+pub use setting::{Kind, SETTINGS, Setting};
+
+use crate::diagnosis::{Diagnosis, SETTINGS_CONFLICT, diagnose};
+use origin::Values;
+
+/// How one node is set up. Made by [`NodeConfig::parse`] or [`NodeConfig::new`] only, so every value is within its bounds.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The folder that holds the logs.
+    pub data: PathBuf,
+    /// Where frames over TCP are accepted. Port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// Where metrics and probes are served.
+    pub admin: SocketAddr,
+    /// How many shards. One, for now.
+    pub shards: u16,
+    /// The processor the first shard is pinned to; `None` leaves it to the scheduler.
+    pub cpu: Option<usize>,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// Bounds of the sockets' ring.
+    pub ring: RingConfig,
+    /// Bounds of the shard's own state.
+    pub shard: ShardConfig,
+    /// How long to wait for whom.
+    pub timeouts: Timeouts,
+    /// How files are treated.
+    pub disk: DiskConfig,
+    /// The shape of log lines.
+    pub log_format: LogFormat,
+    effective: Vec<Effective>,
+}
+
+/// `[node.ring]`: bounds of the sockets' ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Submission queue entries.
+    pub entries: u32,
+    /// Receive buffers shared by all connections; a power of two.
+    pub buffers: u16,
+    /// Bytes of one receive buffer.
+    pub buffer_bytes: u32,
+    /// Connections that may be open at once.
+    pub connections_max: u32,
+    /// Bytes that may wait to be sent on one connection before it is closed as too slow.
+    pub sends_bytes_max: u64,
+}
+
+/// `[node.shard]`: bounds of the shard's own state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// Sessions that may exist at once.
+    pub sessions_max: u32,
+    /// Frames a session may have unacked.
+    pub credit_frames: u32,
+    /// Bytes a session may have unacked.
+    pub credit_bytes: u32,
+    /// Bytes put to one connection and not yet sent, above which nothing more is delivered to it.
+    pub unsent_bytes_high: u64,
+}
+
+/// `[node.timeouts]`: how long to wait for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept to a good HELLO.
+    pub handshake: Duration,
+    /// Silence after which a connection is closed.
+    pub idle: Duration,
+    /// How long a session outlives its connection.
+    pub linger: Duration,
+    /// How long a graceful stop may take.
+    pub drain: Duration,
+}
+
+/// `[node.disk]`: how files are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Bytes of one segment of a queue journal.
+    pub journal_segment_bytes: u32,
+    /// How often a preparation refused by a full disk is tried again.
+    pub prepare_retry: Duration,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `time level event key=value`.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl NodeConfig {
+    /// Read the `[node]` table of `text` and lay the variables that begin with `FOREBAY_NODE_` over it.
+    ///
+    /// `env` may be the whole environment. The tables `[plan]` and `[client]` of the same file belong to others and are skipped;
+    /// any further one is refused.
+    ///
+    /// # Errors
+    /// A diagnosis of the range 20xx that names the line and the nearest known name.
+    pub fn parse(
+        text: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Diagnosis> {
+        let mut values = Values::defaults();
+        origin::read_file(text, &mut values)?;
+        origin::read_environment(env, &mut values)?;
+        Self::assemble(&values)
+    }
+
+    /// The defaults, with this data folder, free ports on the loopback address and no pinning. Used by tests and `quickstart`.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let mut values = Values::defaults();
+        values.put_text("listen", "127.0.0.1:0");
+        values.put_text("admin", "127.0.0.1:0");
+        let mut config = Self::assemble(&values).expect("the defaults are within their own bounds");
+        config.data = data.into();
+        config
+    }
+
+    fn assemble(values: &Values) -> Result<Self, Diagnosis> {
+        let config = Self {
+            data: PathBuf::from(values.text("data")),
+            listen: values.address("listen"),
+            admin: values.address("admin"),
+            shards: values.narrow("shards"),
+            cpu: values.optional_count("cpu").map(|cpu| cpu as usize),
+            backlog: values.narrow("backlog"),
+            ring: RingConfig {
+                entries: values.narrow("ring.entries"),
+                buffers: values.narrow("ring.buffers"),
+                buffer_bytes: values.narrow("ring.buffer_bytes"),
+                connections_max: values.narrow("ring.connections_max"),
+                sends_bytes_max: values.count("ring.sends_bytes_max"),
+            },
+            shard: ShardConfig {
+                sessions_max: values.narrow("shard.sessions_max"),
+                credit_frames: values.narrow("shard.credit_frames"),
+                credit_bytes: values.narrow("shard.credit_bytes"),
+                unsent_bytes_high: values.count("shard.unsent_bytes_high"),
+            },
+            timeouts: Timeouts {
+                handshake: values.duration("timeouts.handshake"),
+                idle: values.duration("timeouts.idle"),
+                linger: values.duration("timeouts.linger"),
+                drain: values.duration("timeouts.drain"),
+            },
+            disk: DiskConfig {
+                journal_segment_bytes: values.narrow("disk.journal_segment_bytes"),
+                prepare_retry: values.duration("disk.prepare_retry"),
+            },
+            log_format: match values.text("log.format") {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
+            },
+            effective: values.effective(),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single setting can show.
+    fn check(&self) -> Result<(), Diagnosis> {
+        if self.listen == self.admin && self.listen.port() != 0 {
+            return Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.admin",
+                format!("{}, the same as node.listen", self.admin),
+                "another address or port",
+                "give the admin port a number of its own",
+            ));
+        }
+        if !self.admin.ip().is_loopback() {
+            return Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.admin",
+                self.admin.to_string(),
+                "a loopback address, because the admin port asks nobody who they are",
+                "use 127.0.0.1 and let a local agent forward the metrics",
+            ));
+        }
+        let frame = wire::limits::FRAME_BYTES_MAX as u64;
+        if u64::from(self.shard.credit_bytes) < frame {
+            return Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.shard.credit_bytes",
+                self.shard.credit_bytes.to_string(),
+                format!("at least {frame}, the longest frame"),
+                "raise it, or such a frame could never be sent",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Every setting with its value and where it came from, in the order of the file.
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    /// The configuration in force as TOML, one setting a line, its source behind it. Reading it again gives the same node.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let mut table = None;
+        for setting in &self.effective {
+            let (inside, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+            if table != Some(inside) {
+                let dot = if inside.is_empty() { "" } else { "." };
+                let gap = if table.is_some() { "\n" } else { "" };
+                let _ = writeln!(out, "{gap}[node{dot}{inside}]");
+                table = Some(inside);
+            }
+            let line = match &setting.value {
+                Some(value) => format!("{name} = {value}"),
+                None => format!("# {name} is not set"),
+            };
+            let _ = writeln!(out, "{line:<40} # {}", setting.origin);
+        }
+        out
+    }
+}
