@@ -23,6 +23,8 @@ pub mod sender;
 
 mod scan;
 
+mod chain;
+
 mod index;
 
 pub mod partition;
@@ -42,6 +44,8 @@ pub mod recover;
 pub mod mapped;
 
 pub mod memory;
+
+pub mod inspect;
 
 pub use commit::{CommitTicket, Sealed};
 pub use limits::PartitionLimits;

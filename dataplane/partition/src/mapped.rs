@@ -198,7 +198,7 @@ fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     synced.map_err(|error| fault("sync", folder, &error))
 }
 
-fn fault(what: &'static str, path: &Path, error: &io::Error) -> StorageError {
+pub(crate) fn fault(what: &'static str, path: &Path, error: &io::Error) -> StorageError {
     StorageError::Io {
         what,
         path: path.display().to_string(),
@@ -221,7 +221,7 @@ pub(crate) enum FileName {
     /// A prepared or live segment.
     Segment(SegmentId),
     /// A segment whose preparation did not finish.
-    Unfinished,
+    Unfinished(SegmentId),
     /// Nothing of ours.
     Foreign,
 }
@@ -237,7 +237,7 @@ pub(crate) fn file_name(name: &str) -> FileName {
     };
     match kind {
         "seg" => FileName::Segment(id),
-        "new" => FileName::Unfinished,
+        "new" => FileName::Unfinished(id),
         _ => FileName::Foreign,
     }
 }
@@ -282,7 +282,7 @@ impl Storage for MappedStorage {
                     let file = File::open(&path).and_then(|file| read_file(id, &file));
                     files.push(file.map_err(|error| fault("read", &path, &error))?);
                 }
-                FileName::Unfinished => {
+                FileName::Unfinished(_) => {
                     std::fs::remove_file(&path).map_err(|error| fault("remove", &path, &error))?;
                 }
                 FileName::Foreign => {}

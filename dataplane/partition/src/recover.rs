@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use wire::ids::{Offset, Position, UnixNanos};
 
+use crate::chain::{Link, decide};
 use crate::commit::Commit;
 use crate::index::{Index, Source};
 use crate::limits::PartitionLimits;
@@ -53,9 +54,22 @@ impl<S: Segment> Candidate<S> {
         self.segment.bytes(0..self.segment.capacity())
     }
 
+    fn link(&self) -> Link {
+        let previous = (!self.headless).then_some(self.previous);
+        Link {
+            salt: self.salt,
+            base: self.base,
+            previous,
+        }
+    }
+
+    fn read(&self) -> Extent {
+        extent(self.whole(), self.salt, self.base)
+    }
+
     fn scan(&mut self) -> &Extent {
         if self.extent.is_none() {
-            self.extent = Some(extent(self.whole(), self.salt, self.base));
+            self.extent = Some(self.read());
         }
         self.extent.as_ref().expect("it was filled in above")
     }
@@ -78,23 +92,27 @@ impl<S: Segment> Partition<S> {
         now: UnixNanos,
     ) -> Result<(Self, Recovery), StorageError> {
         assert!(limits.fit(), "limits do not fit together: {limits:?}");
+        let (report, unused, spares) = (Recovery::default(), Vec::new(), Vec::new());
         let mut work = Recoverer {
             storage,
             log,
             now,
-            report: Recovery::default(),
-            spares: Vec::new(),
+            report,
+            unused,
+            spares,
         };
         let mut found = work.gather()?;
         let open_from = work.settle(&mut found)?;
         let senders = rebuild_senders(&mut found, open_from);
         let (segments, commit) = work.open(found, open_from, &senders)?;
-        let report = work.finish(segments.len());
+        work.renew_spares()?;
+        work.report.segments = segments.len();
+        let (report, spares) = (work.report, work.spares);
         let mut partition = Self {
             log,
             limits,
             segments,
-            spares: report.1,
+            spares,
             surplus: Vec::new(),
             commit,
             senders,
@@ -106,7 +124,7 @@ impl<S: Segment> Partition<S> {
         };
         partition.first_spare(storage)?;
         partition.check();
-        Ok((partition, report.0))
+        Ok((partition, report))
     }
 
     /// A log without any segment would refuse its first record; it gets its spare at once.
@@ -134,6 +152,8 @@ struct Recoverer<'a, T: Storage> {
     log: LogId,
     now: UnixNanos,
     report: Recovery,
+    /// Spares as found; they are not touched before the log itself is safe.
+    unused: Vec<SegmentFile>,
     spares: Vec<T::Segment>,
 }
 
@@ -143,7 +163,7 @@ impl<T: Storage> Recoverer<'_, T> {
         let mut found = Vec::new();
         for file in self.storage.list(self.log)? {
             match SegmentHeader::parse(&file.header, self.log, file.id, file.bytes) {
-                SegmentHeader::Spare { .. } => self.take_spare(&file)?,
+                SegmentHeader::Spare { .. } => self.unused.push(file),
                 SegmentHeader::Live {
                     id,
                     capacity,
@@ -189,17 +209,6 @@ impl<T: Storage> Recoverer<'_, T> {
         Ok(found)
     }
 
-    /// A spare gets a new id: a crash may have lost its live header and kept records under the old one.
-    fn take_spare(&mut self, file: &SegmentFile) -> Result<(), StorageError> {
-        let spare = self.storage.open(self.log, file)?;
-        if !self.spares.is_empty() {
-            return self.storage.remove(self.log, spare);
-        }
-        let spare = self.storage.renew(self.log, spare)?;
-        self.spares.push(spare);
-        Ok(())
-    }
-
     /// Without a header the file's name gives the salt, and the first record under it the place.
     fn take_damaged(
         &mut self,
@@ -227,7 +236,7 @@ impl<T: Storage> Recoverer<'_, T> {
                 });
             }
             // The header was caught half written when the segment was begun; nothing followed it.
-            None if torn => self.take_spare(file)?,
+            None if torn => self.unused.push(file.clone()),
             None => self.report_whole(&segment, DamageKind::Unreadable),
         }
         Ok(())
@@ -278,34 +287,18 @@ impl<T: Storage> Recoverer<'_, T> {
     /// Read the segments that were open and drop those that follow a torn tail. Answers which segment is
     /// the first that was open.
     fn settle(&mut self, found: &mut Vec<Candidate<T::Segment>>) -> Result<usize, StorageError> {
-        let mut from = found.len();
-        while from > 0 {
-            from -= 1;
-            // A commit that covered any byte of a segment covered all segments before it.
-            if found[from].scan().commit > 0 {
-                break;
-            }
+        let links: Vec<Link> = found.iter().map(Candidate::link).collect();
+        let spares: Vec<SegmentId> = self.unused.iter().map(|file| file.id).collect();
+        let (chain, extents) = decide(&links, &spares, |number| found[number].read());
+        for (candidate, extent) in found[chain.open_from..].iter_mut().zip(extents) {
+            candidate.extent = Some(extent);
         }
-        let mut keep = from + 1;
-        while keep < found.len() {
-            let linked = found[keep].headless || found[keep].previous == found[keep - 1].salt;
-            let next = found[keep - 1].scan().next;
-            let missing = !linked && found[keep].base > next;
-            if next != found[keep].base && !missing {
-                break;
-            }
-            keep += 1;
-        }
-        let dropped = if keep < found.len() {
-            found.split_off(keep)
-        } else {
-            Vec::new()
-        };
-        for candidate in dropped {
+        // Newest first: should this be cut short, what is left still follows a torn tail.
+        for candidate in found.split_off(chain.keep).into_iter().rev() {
             self.drop_torn(candidate)?;
         }
         self.report_missing(found);
-        Ok(from)
+        Ok(chain.open_from)
     }
 
     fn drop_torn(&mut self, mut candidate: Candidate<T::Segment>) -> Result<(), StorageError> {
@@ -322,7 +315,7 @@ impl<T: Storage> Recoverer<'_, T> {
 
     fn report_missing(&mut self, found: &[Candidate<T::Segment>]) {
         for pair in found.windows(2) {
-            if !pair[1].headless && pair[1].previous != pair[0].salt {
+            if pair[1].link().misses(&pair[0].link()) {
                 let after = pair[0]
                     .extent
                     .as_ref()
@@ -467,9 +460,19 @@ impl<T: Storage> Recoverer<'_, T> {
         })
     }
 
-    fn finish(mut self, segments: usize) -> (Recovery, Vec<T::Segment>) {
-        self.report.segments = segments;
-        (self.report, self.spares)
+    /// A spare gets a new id: a crash may have taken its live header and left records under the old one.
+    /// One is kept, dropped segments included.
+    fn renew_spares(&mut self) -> Result<(), StorageError> {
+        for file in std::mem::take(&mut self.unused) {
+            let spare = self.storage.open(self.log, &file)?;
+            if self.spares.is_empty() {
+                let spare = self.storage.renew(self.log, spare)?;
+                self.spares.push(spare);
+            } else {
+                self.storage.remove(self.log, spare)?;
+            }
+        }
+        Ok(())
     }
 }
 

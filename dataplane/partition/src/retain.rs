@@ -42,9 +42,11 @@ impl<S: Segment> Partition<S> {
     }
 
     fn retire_oldest(&mut self, limit: Option<Offset>) -> Option<S> {
-        let next = self.segments.get(1)?.base;
-        let oldest = self.segments.front()?;
-        let settled = oldest.synced >= oldest.end && next <= self.commit.committed.0;
+        let (oldest, follower) = (self.segments.front()?, self.segments.get(1)?);
+        let next = follower.base;
+        // The follower's snapshot must be on disk before the segments that it sums up may go.
+        let settled =
+            oldest.synced >= oldest.end && follower.synced > 0 && next <= self.commit.committed.0;
         let free = limit.is_none_or(|limit| next <= limit.0);
         if !settled || !free {
             return None;

@@ -1,0 +1,139 @@
+//! Retention, and segments that live more than once.
+
+use std::time::Duration;
+
+use partition::memory::Crash;
+use partition::{PartitionLimits, ReadError, Storage};
+use wire::ids::{Offset, UnixNanos};
+
+use crate::harness::{LOG, Rig, small};
+
+fn retire(rig: &mut Rig, now: UnixNanos) -> usize {
+    let mut retired = 0;
+    while let Some(segment) = rig.log.expire(now) {
+        retired += 1;
+        if let Some(spare) = rig.storage.retire(LOG, segment).expect("no fault") {
+            rig.log.offer(spare);
+        }
+    }
+    retired
+}
+
+#[test]
+fn segments_beyond_the_bound_in_bytes_expire_and_live_again() {
+    let limits = PartitionLimits {
+        retention_bytes: Some(5 * 4096),
+        ..small()
+    };
+    let mut rig = Rig::new(1, limits);
+    for round in 0..40 {
+        rig.append_many(30);
+        rig.commit();
+        retire(&mut rig, UnixNanos(0));
+        assert!(rig.log.bytes() <= 5 * 4096);
+        assert!(rig.disk.bytes() <= 8 * 4096, "{} bytes", rig.disk.bytes());
+        rig.check_records("after expiry");
+        if round % 3 == 0 {
+            let report = rig.reopen(rig.disk.crash(Crash::Lost), "recycled");
+            assert_eq!(report.damage, []);
+        }
+    }
+    let first = rig.log.first();
+    assert!(first > Offset(1000));
+    assert!(
+        matches!(rig.log.read(Offset(0)), Err(ReadError::Expired { first: seen }) if seen == first)
+    );
+}
+
+#[test]
+fn crashes_over_recycled_segments_never_bring_an_earlier_life_back() {
+    let limits = PartitionLimits {
+        retention_bytes: Some(3 * 4096),
+        ..small()
+    };
+    for seed in 0..150 {
+        let mut rig = Rig::new(seed, limits);
+        for life in 0..6 {
+            for _ in 0..rig.random.below(6) + 1 {
+                rig.append_many(12);
+                if rig.random.below(3) > 0 {
+                    rig.commit();
+                }
+                retire(&mut rig, UnixNanos(0));
+            }
+            let crash = Crash::Seeded(rig.random.next());
+            let report = rig.reopen(rig.disk.crash(crash), &format!("seed {seed} life {life}"));
+            assert_eq!(report.damage, [], "seed {seed} life {life}");
+        }
+    }
+}
+
+#[test]
+fn segments_expire_by_the_age_of_their_newest_record() {
+    let limits = PartitionLimits {
+        retention_age: Some(Duration::from_nanos(100)),
+        ..small()
+    };
+    let mut rig = Rig::new(2, limits);
+    rig.append_many(100);
+    rig.commit();
+    let segments = rig.log.segments();
+    assert_eq!(retire(&mut rig, UnixNanos(0)), 0, "nothing is that old");
+    let newest = rig.list.last().expect("there are some").new.time;
+    retire(&mut rig, UnixNanos(newest.0 + 100));
+    assert_eq!(
+        (rig.log.segments(), segments > 3),
+        (1, true),
+        "all but the open one"
+    );
+    let first = rig.log.first();
+    assert_eq!(first, rig.log.open_base());
+    assert!(rig.log.read(first).is_ok());
+}
+
+#[test]
+fn what_is_held_or_not_committed_does_not_expire() {
+    let limits = PartitionLimits {
+        retention_bytes: Some(0),
+        ..small()
+    };
+    let mut rig = Rig::new(3, limits);
+    rig.append_many(60);
+    assert_eq!(retire(&mut rig, UnixNanos(0)), 0, "nothing is on disk yet");
+    rig.log.commit_local();
+    assert_eq!(
+        retire(&mut rig, UnixNanos(0)),
+        0,
+        "nor after a local commit"
+    );
+    rig.commit();
+    let hold = rig
+        .log
+        .previous_base(rig.log.open_base())
+        .expect("there are many segments");
+    rig.log.set_hold(Some(hold));
+    let segments = rig.log.segments();
+    retire(&mut rig, UnixNanos(0));
+    assert_eq!((rig.log.segments(), segments > 2), (2, true));
+    assert!(rig.log.first() <= hold && rig.log.read(hold).is_ok());
+    rig.log.set_hold(None);
+    retire(&mut rig, UnixNanos(0));
+    assert_eq!(rig.log.first(), rig.log.open_base());
+}
+
+#[test]
+fn an_owner_expires_what_it_no_longer_needs() {
+    let mut rig = Rig::new(4, small());
+    rig.append_many(100);
+    rig.commit();
+    let before = rig
+        .log
+        .previous_base(rig.log.open_base())
+        .expect("there are many");
+    while let Some(segment) = rig.log.expire_before(before) {
+        rig.storage.remove(LOG, segment).expect("no fault");
+    }
+    assert_eq!(rig.log.first(), before);
+    rig.reopen(rig.disk.crash(Crash::Lost), "expired");
+    assert_eq!(rig.log.first(), before);
+}
