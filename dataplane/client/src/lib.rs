@@ -20,6 +20,8 @@
 
 pub mod credentials;
 pub mod diagnosis;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod handshake;
 pub mod inbox;
 mod link;

@@ -1,12 +1,10 @@
 //! The client against a small server over real sockets: what it promises over faults of the connection and refusals.
 
-mod fake;
-
+use client::fake::{CHANNEL, Fake, Fault, KEY};
 use client::{
     ClientError, Connection, Credentials, FetchOptions, Message, Options, Receiver, Sender,
     Settlement, Ticket,
 };
-use fake::{CHANNEL, Fake, Fault, KEY};
 use std::time::Duration;
 use wire::delivery::Outcome;
 use wire::reason::Reason;

@@ -240,7 +240,6 @@ impl Fake {
             received: 0,
             sent: 1,
             out: Vec::new(),
-            seen: 0,
             discard_from: None,
             credit: 0,
             next_queue: next,
@@ -423,7 +422,6 @@ struct Connection {
     received: u64,
     sent: u64,
     out: Vec<u8>,
-    seen: u64,
     discard_from: Option<u64>,
     credit: u64,
     next_queue: u64,
@@ -448,7 +446,6 @@ impl Connection {
             },
         );
         self.sent += 1;
-        self.seen = self.seen.max(sequence);
     }
 
     fn reject(&mut self, partition: PartitionId, sequence: u64, notice: Notice) {

@@ -1,0 +1,236 @@
+//! The sending side with injected times: a server that pauses shows in the latencies, in full.
+
+use client::fake::KEY;
+use client::handshake::{Opened, Opening};
+use loadgen::engine::flow::{Flow, Run};
+use loadgen::engine::lane::Lane;
+use loadgen::engine::sending::{Port, Sending, Times};
+use loadgen::payload::Bodies;
+use loadgen::schedule::{Arrival, Schedule};
+use loadgen::verify::{Outcome, Source};
+use loadgen::{BodySizes, PayloadSource};
+use std::collections::VecDeque;
+use std::time::Duration;
+use wire::ack::Ack;
+use wire::frame::split;
+use wire::handshake::{Hello, WelcomeEntry, WelcomeFields, encode_welcome};
+use wire::ids::{
+    AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, Sequence, SessionId, UnixNanos,
+};
+use wire::preface::Preface;
+use wire::send::Send;
+use wire::signature::{SessionKeys, Signer, verify_session};
+
+const MILLISECOND: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLISECOND;
+const CREDIT_FRAMES: u32 = 64;
+const CHANNEL: &str = "a/e/readings";
+
+/// The server's end of one connection.
+struct Server {
+    keys: SessionKeys,
+    received: u64,
+    sent: u64,
+    last: u64,
+    waiting: VecDeque<Vec<u8>>,
+}
+
+impl Server {
+    /// Ack everything that waits.
+    fn ack(&mut self) -> Option<Vec<u8>> {
+        self.waiting.front()?;
+        for bytes in self.waiting.drain(..) {
+            let (frame, _) = split(&bytes).expect("well formed").expect("whole");
+            assert!(
+                verify_session(&self.keys.client, self.received, &frame),
+                "frame {}",
+                self.received
+            );
+            self.received += 1;
+            assert_eq!(
+                Send::parse(frame).expect("a SEND").sequence().0,
+                self.last + 1
+            );
+            self.last += 1;
+        }
+        let mut out = Vec::new();
+        let ack = Ack {
+            partition: PartitionId(3),
+            sequence: Sequence(self.last),
+            ack_mode: AckMode::Local,
+            offset: Offset(self.last),
+            credit_frames: CREDIT_FRAMES,
+            credit_bytes: 1 << 20,
+        };
+        ack.encode(
+            &mut out,
+            Signer::Session {
+                key: &self.keys.server,
+                frame_index: self.sent,
+            },
+        );
+        self.sent += 1;
+        Some(out)
+    }
+}
+
+struct Wire<'a>(&'a mut Server);
+
+impl Port for Wire<'_> {
+    fn buffer(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn send(&mut self, _: usize, bytes: Vec<u8>) {
+        self.0.waiting.push_back(bytes);
+    }
+}
+
+fn handshake() -> (Opened, Server) {
+    let credentials = client::Credentials::key("a/e/sender", 1, KEY).expect("well formed");
+    let (opening, flight) = Opening::begin(&credentials, None, [1; 32], 0).expect("fits");
+    let (preface, rest) = Preface::parse(&flight).expect("a preface").expect("whole");
+    let (frame, _) = split(rest).expect("a frame").expect("whole");
+    let hello = Hello::parse(frame).expect("a HELLO");
+    let session_id = SessionId([5; 16]);
+    let keys = SessionKeys::derive(
+        KEY.as_bytes(),
+        &hello.fields.client_nonce,
+        &[2; 32],
+        session_id,
+        &[],
+    );
+    let fields = WelcomeFields {
+        epoch: 1,
+        session_id,
+        server_nonce: [2; 32],
+        endpoint: EndpointId::of("a/e/sender"),
+        unix_nanos: UnixNanos(0),
+        frame_bytes_max: 524_288,
+        body_bytes_max: 262_144,
+        messages_max: 4_096,
+        shards: 1,
+        home_shard: 0,
+        direction: Direction::Ingress,
+        credit_frames: CREDIT_FRAMES,
+        credit_bytes: 1 << 20,
+        idle_timeout_ms: 60_000,
+        linger_ms: 60_000,
+    };
+    let entry = WelcomeEntry {
+        channel: ChannelId::of(CHANNEL),
+        partition: PartitionId(3),
+        last_sequence: Sequence(0),
+        ack_mode: AckMode::Local,
+        name: CHANNEL,
+    };
+    let mut answer = preface.answer().encode().to_vec();
+    let signer = Signer::Session {
+        key: &keys.server,
+        frame_index: 0,
+    };
+    encode_welcome(&mut answer, &fields, [entry].into_iter(), signer);
+    let (opened, _) = opening
+        .read(&answer)
+        .expect("a good WELCOME")
+        .expect("whole");
+    (
+        opened,
+        Server {
+            keys,
+            received: 0,
+            sent: 1,
+            last: 0,
+            waiting: VecDeque::new(),
+        },
+    )
+}
+
+/// Run `seconds` at 1,000 messages/s in steps of 1 ms; the server takes nothing during `pause`.
+fn run(seconds: u64, pause: std::ops::Range<u64>) -> Sending {
+    let (opened, mut server) = handshake();
+    let source = Source {
+        endpoint: EndpointId::of("a/e/sender"),
+        channel: ChannelId::of(CHANNEL),
+    };
+    let length = Duration::from_secs(seconds);
+    let flow = Flow {
+        source,
+        lane: 0,
+        envelope: None,
+        schedule: Some(Schedule::new(Arrival::Constant, 1_000.0, length, 0, 1, 1).peekable()),
+        planned: VecDeque::new(),
+        refused: VecDeque::new(),
+        outcome: Outcome::default(),
+    };
+    let bodies =
+        Bodies::open(&PayloadSource::Synthetic, &BodySizes::Fixed(100), 1).expect("synthetic");
+    let times = Times {
+        warm_up: 0,
+        end: seconds * SECOND,
+        deadline: (seconds + 10) * SECOND,
+        saturate: false,
+    };
+    let lane = Lane::new(opened, PartitionId(3), 0);
+    let mut sending = Sending::new(
+        (vec![flow], vec![lane]),
+        bodies,
+        Run { id: 1, began: 0 },
+        times,
+        (1, 512),
+    );
+    let mut now = 0;
+    while !sending.finished(now) {
+        if !pause.contains(&now)
+            && let Some(ack) = server.ack()
+        {
+            sending.receive(0, now, &ack);
+        }
+        let mut port = Wire(&mut server);
+        sending.release(now, &mut port);
+        sending.submitted(now);
+        sending.prepare(now, &mut port);
+        now += MILLISECOND;
+    }
+    assert_eq!(sending.lanes[0].fault, None);
+    sending
+}
+
+#[test]
+fn a_server_that_never_pauses_shows_no_long_latency() {
+    let sending = run(4, 0..0);
+    let ack = sending.measured.ack.summary().expect("acked");
+    assert_eq!(
+        (ack.count, sending.totals.sent, sending.totals.acked),
+        (4_000, 4_000, 4_000)
+    );
+    assert!(ack.max <= 2.01, "{ack:?}");
+}
+
+#[test]
+fn a_pause_of_two_seconds_is_charged_to_every_message_due_meanwhile() {
+    let sending = run(10, 4 * SECOND..6 * SECOND);
+    let measured = &sending.measured;
+    let ack = measured.ack.summary().expect("acked");
+    assert_eq!(
+        (ack.count, sending.totals.acked),
+        (10_000, 10_000),
+        "every due message was sent and acked"
+    );
+    assert!(ack.max >= 1_999.0 && ack.p999 >= 1_900.0, "{ack:?}");
+    // A fifth of all messages were due during the pause: they wait between 0 and 2 s.
+    assert!(ack.p90 > 900.0 && ack.p50 < 3.0, "{ack:?}");
+    let late = measured.lateness.summary().expect("sent");
+    assert!(
+        late.max <= 1.01,
+        "the generator itself was never late: {late:?}"
+    );
+    assert_eq!(
+        sending.flows[0].outcome,
+        Outcome {
+            sent: 10_000,
+            answered: 10_000,
+            rejected: vec![]
+        }
+    );
+}
