@@ -193,7 +193,7 @@ impl Backlog {
     }
 
     /// Settle `[from, to)`; what is settled already stays so. Returns how many messages were not.
-    /// When messages stay in flight, their lock runs until `lock`.
+    /// When messages stay in flight, their lock runs until `lock`, or as before.
     pub(crate) fn settle(&mut self, from: u64, to: u64, lock: Option<Duration>) -> u64 {
         let (from, to) = (from.max(self.head), to.min(self.next));
         if from >= to {
@@ -202,7 +202,8 @@ impl Backlog {
         let newly = self.present(from, to) - self.settled_present(from, to);
         if from == self.head {
             self.advance(to);
-            self.lock = lock.filter(|_| self.lock.is_some() && self.cursor > self.head);
+            let in_flight = self.lock.filter(|_| self.cursor > self.head);
+            self.lock = in_flight.map(|held| lock.unwrap_or(held));
         } else {
             self.settled.insert(from, to);
         }

@@ -51,6 +51,8 @@ impl<S: Segment> QueueGroup<S> {
                     now,
                     &mut budget,
                 ) {
+                    // Another partition's turn next time, so that none starves.
+                    self.queues.at_mut(slot).rotate_parked();
                     break;
                 }
             }

@@ -74,6 +74,13 @@ impl EndpointQueue {
         &self.parked
     }
 
+    /// Put the first place last.
+    pub(crate) fn rotate_parked(&mut self) {
+        if self.parked.len() > 1 {
+            self.parked.rotate_left(1);
+        }
+    }
+
     /// Where the queue reads `partition` itself.
     pub(crate) fn parked_at(&self, partition: PartitionId) -> Option<Offset> {
         self.parked

@@ -68,8 +68,7 @@ impl<S: Segment> QueueGroup<S> {
                 return;
             };
             let head = self.list(slot, source).map_or(to, |list| list.head());
-            let lock = self.list(slot, source).and_then(|list| list.lock());
-            let newly = self.give_up(slot, source, head, to, lock);
+            let newly = self.give_up(slot, source, head, to, None);
             self.counters.expired += newly;
         }
     }

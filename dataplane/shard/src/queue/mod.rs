@@ -43,3 +43,6 @@ pub use op::Source;
 pub use recover::{LogEnd, QueueRecovery};
 pub use run::Run;
 pub use settle::{Expired, Rewind, SettleError};
+
+#[cfg(test)]
+mod oracle_tests;

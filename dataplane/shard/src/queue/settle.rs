@@ -314,8 +314,7 @@ impl<S: Segment> QueueGroup<S> {
         let Some(slot) = self.queues.slot(endpoint) else {
             return;
         };
-        let lock = self.list(slot, source).and_then(Backlog::lock);
-        let newly = self.give_up(slot, source, number, number + u64::from(count), lock);
+        let newly = self.give_up(slot, source, number, number + u64::from(count), None);
         match why {
             SkipReason::Expired => self.counters.expired += newly,
             SkipReason::Withdrawn => self.counters.withdrawn += newly,
