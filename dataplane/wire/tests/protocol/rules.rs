@@ -1,8 +1,12 @@
 //! Signatures on whole frames: who can make them, what breaks them, and what a client does to go back.
 
+use curve25519_dalek::Scalar;
+use ed25519_dalek::{Signature, verify_batch};
+use sha2::{Digest, Sha512};
 use wire::send::{Relay, Send, SendBuilder, resign};
 use wire::signature::{
-    KeyMaterial, MacKey, Signer, SigningKey, verify_ed25519_batch, verify_envelope, verify_session,
+    KeyMaterial, MacKey, RELAY_CONTEXT, Signer, SigningKey, verify_ed25519_batch, verify_envelope,
+    verify_session,
 };
 use wire::{KeyId, ParseError, Sequence, UnixNanos, split};
 
@@ -106,7 +110,22 @@ fn a_batch_says_which_of_its_signatures_are_bad() {
     }
 }
 
-/// R = the identity, s = H(R, A, M) * a: the plain equation holds, so that a batch alone would pass it.
+/// An envelope whose signature is `commitment` and s = H(R, A, M) * a: with the identity as R the equation
+/// holds, so that the library's batch passes what its strict check refuses.
+fn hollow(seed: u8, commitment: [u8; 32]) -> Vec<u8> {
+    let key = SigningKey::from_bytes(&[seed; 32]);
+    let mut frame = envelope(seed, b"x");
+    let at = frame.len() - 64;
+    let hash = Sha512::new_with_prefix(commitment)
+        .chain_update(key.verifying_key().as_bytes())
+        .chain_update(RELAY_CONTEXT)
+        .chain_update(&frame[..at]);
+    let challenge = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+    frame[at..at + 32].copy_from_slice(&commitment);
+    frame[at + 32..].copy_from_slice((challenge * key.to_scalar()).as_bytes());
+    frame
+}
+
 #[test]
 fn a_commitment_of_small_order_is_refused_in_a_batch_too() {
     let mut identity = [0; 32];
@@ -114,19 +133,25 @@ fn a_commitment_of_small_order_is_refused_in_a_batch_too() {
     let mut noncanonical = [0xFF; 32];
     noncanonical[0] = 0xEE;
     noncanonical[31] = 0x7F;
+    let key = SigningKey::from_bytes(&[9; 32]).verifying_key();
     for (why, commitment) in [
         ("identity", identity),
         ("order 4", [0; 32]),
-        ("not canonical", noncanonical),
+        ("identity, longer", noncanonical),
     ] {
-        let key = SigningKey::from_bytes(&[9; 32]).verifying_key();
-        let mut frame = envelope(9, b"x");
-        let at = frame.len() - 64;
-        frame[at..at + 32].copy_from_slice(&commitment);
+        let frame = hollow(9, commitment);
         let (fine, mut good) = (envelope(9, b"y"), Vec::new());
         verify_ed25519_batch(&[(&key, &inner(&fine)), (&key, &inner(&frame))], &mut good);
         assert_eq!(good, [true, false], "{why}");
     }
+    let frame = hollow(9, identity);
+    let (signed, signature) = frame.split_at(frame.len() - 64);
+    let message = [RELAY_CONTEXT, signed].concat();
+    let signature = Signature::from_slice(signature).expect("64 bytes");
+    assert!(
+        verify_batch(&[&message], &[signature], &[key]).is_ok(),
+        "the library's batch alone would pass it"
+    );
 }
 
 #[test]
