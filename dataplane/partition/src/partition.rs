@@ -138,6 +138,7 @@ impl<S: Segment> Live<S> {
             salt: self.salt,
             base: self.next,
             commit_position: self.synced,
+            at,
         };
         let header = seal_header(new, bind, self.segment.bytes(start..start + payload_bytes));
         self.segment.write(at as usize, &[header.as_bytes()]);
@@ -306,7 +307,7 @@ impl<S: Segment> Partition<S> {
     }
 
     /// Bytes a new segment must have to hold the senders' snapshot and the longest record.
-    fn segment_bytes_min(&self) -> usize {
+    pub(crate) fn segment_bytes_min(&self) -> usize {
         let longest = record_bytes(self.limits.record_bytes_max as usize);
         SEGMENT_HEADER_BYTES + self.snapshot_bytes() + longest + RECORD_HEADER_BYTES
     }
@@ -320,7 +321,7 @@ impl<S: Segment> Partition<S> {
         }
         let longest = record_bytes(self.limits.record_bytes_max as usize);
         let wanted = (snapshot + 2 * longest + (1 << 10)).next_multiple_of(1 << 16);
-        u32::try_from(wanted).unwrap_or(u32::MAX & !0xffff)
+        u32::try_from(wanted).unwrap_or(!0xffff)
     }
 
     fn begin_segment(&mut self, time: UnixNanos) -> Result<(), AppendError> {
@@ -376,14 +377,10 @@ impl<S: Segment> Partition<S> {
     /// Bytes of the spare that should be prepared: when there is none and the open segment is half full
     /// or missing. `None` while one is on its way after [`Partition::request_spare`].
     pub fn wants_spare(&self) -> Option<u32> {
-        let half = self
-            .segments
-            .back()
-            .is_none_or(|open| open.room() * 2 <= open.segment.capacity());
-        let wanted = !self.requested
-            && !self.commit.sealed
-            && self.spares.is_empty()
-            && (half || self.starved);
+        let longest = record_bytes(self.limits.record_bytes_max as usize);
+        let low = |open: &Live<S>| open.room() < longest.max(open.segment.capacity() / 2);
+        let wanted = !self.requested && !self.commit.sealed && self.spares.is_empty();
+        let wanted = wanted && (self.starved || self.segments.back().is_none_or(low));
         wanted.then(|| self.segment_bytes_wanted())
     }
 

@@ -16,8 +16,8 @@
 //!
 //! All little-endian. A record starts at a multiple of 8; zero bytes fill up the last one.
 //!
-//! The checksum is xxh3-64, seeded with the segment's salt, over header bytes 0..8, 16..56 and the
-//! xxh3-64 of the payload. Masking the base offset costs nothing and lets a search for records after
+//! The checksum is xxh3-64, seeded with the segment's salt plus the record's position, over header bytes
+//! 0..8, 16..56 and the xxh3-64 of the payload. Masking the base offset costs nothing and lets a search for records after
 //! damage dismiss recycled bytes, and payloads that imitate records, without hashing them: such a
 //! search stays linear, because nobody outside knows the salt.
 
@@ -120,6 +120,18 @@ pub(crate) struct Binding {
     pub(crate) salt: u64,
     pub(crate) base: u64,
     pub(crate) commit_position: u32,
+    pub(crate) at: u32,
+}
+
+impl Binding {
+    fn seed(&self) -> u64 {
+        seed(self.salt, self.at)
+    }
+}
+
+/// A record is intact only where it was written: a misplaced sector holds none.
+fn seed(salt: u64, at: u32) -> u64 {
+    salt.wrapping_add(u64::from(at))
 }
 
 /// The header for a record whose payload is already in place.
@@ -139,17 +151,17 @@ pub(crate) fn seal_header(new: &NewRecord, bind: Binding, payload: &[u8]) -> Rec
         channel: U32::new(new.channel.0),
         commit_position: U32::new(bind.commit_position),
     };
-    header.checksum = U64::new(checksum(&header, payload, bind.salt));
+    header.checksum = U64::new(checksum(&header, payload, bind.seed()));
     header
 }
 
-fn checksum(header: &RecordHeader, payload: &[u8], salt: u64) -> u64 {
+fn checksum(header: &RecordHeader, payload: &[u8], seed: u64) -> u64 {
     let header = header.as_bytes();
     let mut signed = [0u8; 56];
     signed[..8].copy_from_slice(&header[..8]);
     signed[8..48].copy_from_slice(&header[16..]);
     signed[48..].copy_from_slice(&xxh3_64(payload).to_le_bytes());
-    xxh3_64_with_seed(&signed, salt)
+    xxh3_64_with_seed(&signed, seed)
 }
 
 /// A place that has the shape of a record: known kind, fitting count, inside the segment, offset in
@@ -191,7 +203,7 @@ impl Found {
     /// Whether header and payload are what was written, under this salt.
     pub(crate) fn intact(&self, bytes: &[u8], salt: u64) -> bool {
         let header = self.header(bytes);
-        checksum(header, self.payload(bytes), salt) == header.checksum.get()
+        checksum(header, self.payload(bytes), seed(salt, self.at)) == header.checksum.get()
     }
 
     fn header<'a>(&self, bytes: &'a [u8]) -> &'a RecordHeader {

@@ -105,9 +105,13 @@ impl<S: Segment> Partition<S> {
         let open_from = work.settle(&mut found)?;
         let senders = rebuild_senders(&mut found, open_from);
         let (segments, commit) = work.open(found, open_from, &senders)?;
-        work.renew_spares()?;
         work.report.segments = segments.len();
-        let (report, spares) = (work.report, work.spares);
+        let Recoverer {
+            report,
+            unused,
+            spares,
+            ..
+        } = work;
         let mut partition = Self {
             log,
             limits,
@@ -122,9 +126,32 @@ impl<S: Segment> Partition<S> {
             spare_failure: None,
             newest: now,
         };
+        partition.take_spares(storage, unused)?;
         partition.first_spare(storage)?;
         partition.check();
         Ok((partition, report))
+    }
+
+    /// A spare gets a new id: a crash may have taken its live header and left records under the old one.
+    /// One is kept, dropped segments included; what is too small or one too many is removed.
+    fn take_spares<T: Storage<Segment = S>>(
+        &mut self,
+        storage: &mut T,
+        unused: Vec<SegmentFile>,
+    ) -> Result<(), StorageError> {
+        let least = self.segment_bytes_min();
+        for small in self.spares.extract_if(.., |spare| spare.capacity() < least) {
+            storage.remove(self.log, small)?;
+        }
+        for file in unused {
+            let spare = storage.open(self.log, &file)?;
+            if self.spares.is_empty() && spare.capacity() >= least {
+                self.spares.push(storage.renew(self.log, spare)?);
+            } else {
+                storage.remove(self.log, spare)?;
+            }
+        }
+        Ok(())
     }
 
     /// A log without any segment would refuse its first record; it gets its spare at once.
@@ -146,6 +173,9 @@ impl<S: Segment> Partition<S> {
         Ok(())
     }
 }
+
+/// The log's segments, oldest first, and how far they are committed.
+type Opened<S> = (VecDeque<Live<S>>, Commit);
 
 struct Recoverer<'a, T: Storage> {
     storage: &'a mut T,
@@ -338,7 +368,7 @@ impl<T: Storage> Recoverer<'_, T> {
         found: Vec<Candidate<T::Segment>>,
         open_from: usize,
         senders: &Senders,
-    ) -> Result<(VecDeque<Live<T::Segment>>, Commit), StorageError> {
+    ) -> Result<Opened<T::Segment>, StorageError> {
         let bases: Vec<u64> = found.iter().map(|candidate| candidate.base).collect();
         let count = found.len();
         let mut segments = VecDeque::with_capacity(count + 1);
@@ -403,7 +433,7 @@ impl<T: Storage> Recoverer<'_, T> {
             segment.write(0, &[&header]);
         }
         // A segment that holds no message yet starts over: its snapshot may be torn.
-        let empty = last && extent.next == base;
+        let empty = last && extent.next == base && extent.gaps.is_empty();
         let end = if empty { START } else { extent.end };
         zero(&mut segment, end, extent.stale_end.max(extent.end));
         let index = RefCell::new(Index::with_gaps(base, segment.capacity(), extent.gaps));
@@ -458,21 +488,6 @@ impl<T: Storage> Recoverer<'_, T> {
             committed: appended,
             ..Commit::default()
         })
-    }
-
-    /// A spare gets a new id: a crash may have taken its live header and left records under the old one.
-    /// One is kept, dropped segments included.
-    fn renew_spares(&mut self) -> Result<(), StorageError> {
-        for file in std::mem::take(&mut self.unused) {
-            let spare = self.storage.open(self.log, &file)?;
-            if self.spares.is_empty() {
-                let spare = self.storage.renew(self.log, spare)?;
-                self.spares.push(spare);
-            } else {
-                self.storage.remove(self.log, spare)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -150,7 +150,7 @@ impl Disk {
             file.unsynced.clear();
         }
         // Ids drawn from now on must differ from those the crash has forgotten.
-        state.ids = Random::new(state.ids.next() ^ crash.seed());
+        state.ids = Random::new(state.ids.next_u64() ^ crash.seed());
         Self {
             state: Rc::new(RefCell::new(state)),
         }
@@ -378,7 +378,7 @@ impl State {
 
     fn new_id(&mut self) -> SegmentId {
         loop {
-            let id = SegmentId(self.ids.next().max(1));
+            let id = SegmentId(self.ids.next_u64().max(1));
             if !self.files.keys().any(|file| file.id == id) {
                 return id;
             }

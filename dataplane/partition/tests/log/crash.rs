@@ -31,7 +31,7 @@ fn after_any_crash_the_log_is_a_prefix_with_everything_durable_in_it() {
             let crash = match rig.random.below(8) {
                 0 => Crash::Lost,
                 1 => Crash::Kept,
-                _ => Crash::Seeded(rig.random.next()),
+                _ => Crash::Seeded(rig.random.next_u64()),
             };
             let report = rig.reopen(rig.disk.crash(crash), &why);
             assert_eq!(report.damage, [], "{why}: a crash is no damage");

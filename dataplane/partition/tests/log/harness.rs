@@ -101,7 +101,7 @@ impl Rig {
             1 => 512,
             _ => self.random.below(160),
         };
-        let payload = (0..bytes).map(|_| self.random.next() as u8).collect();
+        let payload = (0..bytes).map(|_| self.random.next_u64() as u8).collect();
         let new = NewRecord {
             kind: RecordKind::Frame,
             signature_kind: 1 + (endpoint.0 % 2) as u8,

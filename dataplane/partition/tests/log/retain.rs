@@ -61,7 +61,7 @@ fn crashes_over_recycled_segments_never_bring_an_earlier_life_back() {
                 }
                 retire(&mut rig, UnixNanos(0));
             }
-            let crash = Crash::Seeded(rig.random.next());
+            let crash = Crash::Seeded(rig.random.next_u64());
             let report = rig.reopen(rig.disk.crash(crash), &format!("seed {seed} life {life}"));
             assert_eq!(report.damage, [], "seed {seed} life {life}");
         }
