@@ -21,7 +21,8 @@ pub struct Piece {
     pub offset: Offset,
     /// How many messages, never 0.
     pub count: u32,
-    /// 1 for the first delivery; one more for every time this message held up its queue.
+    /// 1 for the first delivery, at least 2 for another one; it counts on for every time that this
+    /// message was the one released, or the first unsettled one when delivery went back.
     pub attempt: u16,
 }
 
@@ -134,12 +135,16 @@ impl Backlog {
         if let Some(settled) = self.settled.next(number) {
             end = end.min(settled);
         }
-        let attempt = 1 + self.charges_of(number);
-        if attempt > 1 {
+        let (charges, again) = (self.charges_of(number), number < self.delivered);
+        if again {
+            end = end.min(self.delivered);
+        }
+        if charges > 0 {
             end = end.min(number + 1);
         } else if let Some(&(charged, _)) = self.charges.iter().find(|&&(n, _)| n > number) {
             end = end.min(charged);
         }
+        let attempt = charges.saturating_add(1).max(1 + u16::from(again));
         let count = end.checked_sub(number).filter(|&count| count > 0)? as u32;
         Some(Piece {
             number,

@@ -11,7 +11,7 @@ use wire::route::{
     ChannelParts, Endpoint, Grant, Hub, OnFull, QueueBounds, Restriction, RouteTable, TableParts,
 };
 
-use super::{FanOut, LogEnd, QueueGroup, QueueLimits, Rewind, SkipReason, Source, Span};
+use super::{FanOut, LogEnd, QueueGroup, QueueLimits, Rewind, Source, Span};
 
 const PARTITIONS: [PartitionId; 2] = [PartitionId(1 << 16), PartitionId(1 << 16 | 1)];
 const CHANNELS: u32 = 3;
@@ -382,10 +382,10 @@ impl World {
                     .insert(place, stamp);
             }
             6 => {
-                let most = self.table.endpoint(id).expect("known").queue.deliveries_max;
+                let bounds = self.table.endpoint(id).expect("known").queue.clone();
                 let unix = self.unix();
                 self.group
-                    .release(id, Source::Queue, number, most, unix)
+                    .release(id, Source::Queue, number, &bounds, unix)
                     .expect("delivered");
                 self.rewound(id);
             }
@@ -400,9 +400,9 @@ impl World {
 
     fn receive(&mut self) {
         let at = self.random.u32(..self.table.endpoints().len() as u32);
-        let (id, most) = {
+        let (id, bounds) = {
             let endpoint = self.table.endpoint_at(at);
-            (endpoint.id, endpoint.queue.deliveries_max)
+            (endpoint.id, endpoint.queue.clone())
         };
         let count = self.random.u32(1..30);
         let sent = self.deliver(id, Source::Queue, count);
@@ -410,7 +410,7 @@ impl World {
             0 => {
                 let unix = self.unix();
                 self.group
-                    .rewind(id, Source::Queue, Rewind::Disconnected, most, unix);
+                    .rewind(id, Source::Queue, Rewind::Disconnected, &bounds, unix);
                 self.rewound(id);
             }
             1 => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use partition::Segment;
 use wire::ids::{EndpointId, UnixNanos};
-use wire::route::RouteTable;
+use wire::route::{QueueBounds, RouteTable};
 
 use super::backlog::Backlog;
 use super::expire::SkipReason;
@@ -99,7 +99,7 @@ impl<S: Segment> QueueGroup<S> {
         endpoint: EndpointId,
         source: Source,
         number: u64,
-        deliveries_max: u16,
+        bounds: &QueueBounds,
         now: UnixNanos,
     ) -> Result<(), SettleError> {
         let slot = self.delivered_slot(endpoint, source, number)?;
@@ -107,7 +107,7 @@ impl<S: Segment> QueueGroup<S> {
         if let Some(list) = self.queues.at_mut(slot).list_mut(source) {
             list.rewind();
         }
-        self.charge(slot, source, number, deliveries_max, now);
+        self.charge(slot, source, number, bounds.deliveries_max, now);
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl<S: Segment> QueueGroup<S> {
         endpoint: EndpointId,
         source: Source,
         why: Rewind,
-        deliveries_max: u16,
+        bounds: &QueueBounds,
         now: UnixNanos,
     ) {
         if crate::planted::active(crate::planted::Bug::ResumeKeepsCursor)
@@ -157,7 +157,7 @@ impl<S: Segment> QueueGroup<S> {
         };
         let Some(first) = list.rewind() else { return };
         self.counters.rewinds += 1;
-        self.charge(slot, source, first, deliveries_max, now);
+        self.charge(slot, source, first, bounds.deliveries_max, now);
     }
 
     /// The earliest time at which a lock expires.
@@ -191,10 +191,9 @@ impl<S: Segment> QueueGroup<S> {
                 let endpoint = self.queues.at(slot).id;
                 out.push(Expired { endpoint, source });
                 self.counters.locks_expired += 1;
-                let most = table
-                    .endpoint(endpoint)
-                    .map_or(0, |found| found.queue.deliveries_max);
-                self.rewind(endpoint, source, Rewind::LockExpired, most, unix);
+                let gone = QueueBounds::default();
+                let bounds = table.endpoint(endpoint).map_or(&gone, |found| &found.queue);
+                self.rewind(endpoint, source, Rewind::LockExpired, bounds, unix);
             }
         }
     }
