@@ -72,7 +72,7 @@ reasons! {
         "sign a token whose sr covers the endpoint's name";
     ClockSkew = 1110, "clock_skew", false,
         "the client's clock is too far from the server's",
-        "seconds between the clocks", "300",
+        "the client's clock, unix seconds", "the server's clock, unix seconds",
         "set the clock, or send 0 for none";
     SessionUnknown = 1111, "session_unknown", false,
         "there is no such session to resume",
@@ -140,15 +140,15 @@ reasons! {
         "put a message in";
     SignatureKind = 1211, "signature_kind", false,
         "the signature kind does not exist or does not suit the frame or the key",
-        "the signature kind", "0",
+        "the signature kind", "the kind needed, or 0",
         "sign as the frame's kind requires";
     BadSignature = 1301, "bad_signature", false,
         "the signature is wrong",
-        "frame index, or key id for an envelope", "0",
+        "bad signatures on this connection so far", "how many end it",
         "check the key, the frame index and the bytes signed";
     Replayed = 1302, "replayed", false,
         "this number was received before",
-        "the number", "lowest number still welcome",
+        "the number", "the next number",
         "go on with the next number";
     OutOfSequence = 1303, "out_of_sequence", false,
         "a number was left out",
@@ -160,7 +160,7 @@ reasons! {
         "send with the endpoint's own session, or relay an envelope";
     RelayNotAllowed = 1305, "relay_not_allowed", false,
         "this endpoint may not relay",
-        "0", "0",
+        "endpoint id of the session", "0",
         "have relaying granted";
     UnknownSender = 1306, "unknown_sender", false,
         "the envelope's endpoint or key is not known, or may not be used",
@@ -176,7 +176,7 @@ reasons! {
         "have it granted";
     WrongDirection = 1403, "wrong_direction", false,
         "the session's credential is for the other direction",
-        "1 ingress, 2 egress", "1 ingress, 2 egress",
+        "0", "0",
         "use a key of the other direction";
     RestrictedAddress = 1404, "restricted_address", false,
         "the grant does not hold for this address",
@@ -196,7 +196,7 @@ reasons! {
         "send shorter bodies";
     Busy = 1501, "busy", true,
         "the server has no room for more just now, or the credit is used up",
-        "frames or bytes unacked", "frames or bytes allowed",
+        "what is in use or asked for: frames, bytes or gaps", "how much may be",
         "send again after the time given";
     StorageFull = 1502, "storage_full", true,
         "the partition's disk is full",
@@ -208,7 +208,7 @@ reasons! {
         "have the disk replaced and the node restarted";
     NotOwner = 1504, "not_owner", true,
         "the partition moved to another shard or node",
-        "0", "0",
+        "partition id", "0",
         "connect again";
     QueueTaken = 1601, "queue_taken", false,
         "another session fetches from this queue now; the last FETCH wins",
@@ -216,7 +216,7 @@ reasons! {
         "fetch with one session at a time";
     NotDelivered = 1602, "not_delivered", false,
         "this number is not in flight: settled, released, expired or never delivered",
-        "delivery number", "lowest number in flight, 0 if none",
+        "delivery number", "one past the highest number delivered, or 0",
         "nothing; if it is not settled it is delivered again";
     FetchTooLarge = 1603, "fetch_too_large", false,
         "the credit asked for is more than may be held",
