@@ -1,9 +1,7 @@
-//! Bytes to types: the Forebay protocol, version 1, as [PROTOCOL.md] states it.
+//! Bytes to types: the Forebay protocol, version 1, as `PROTOCOL.md` beside this crate states it.
 //!
 //! Everything here is a pure function of its arguments. This room knows no clock, no disk, no socket
 //! and no source of randomness; parsing and verifying a SEND allocates nothing.
-//!
-//! [PROTOCOL.md]: https://docs.rs/crate/forebay-wire/source/PROTOCOL.md
 
 pub mod limits;
 
