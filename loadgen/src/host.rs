@@ -11,6 +11,9 @@ use wire::diagnosis::Diagnosis;
 const PERIOD: Duration = Duration::from_millis(100);
 const WAITING_MAX: usize = 16;
 
+/// A reading as JSON.
+pub type Body = Box<[u8]>;
+
 /// One reading. Counters are totals since boot, so that a missed reading loses nothing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Reading {
@@ -76,7 +79,7 @@ pub struct Network {
 ///
 /// # Errors
 /// A 52xx diagnosis when /proc cannot be read.
-pub fn start() -> Result<(Box<[u8]>, Receiver<Box<[u8]>>), Diagnosis> {
+pub fn start() -> Result<(Body, Receiver<Body>), Diagnosis> {
     let first = json(&read().map_err(|error| diagnosis::payload_unreadable("/proc", &error))?);
     let (put, readings) = sync_channel(WAITING_MAX);
     std::thread::Builder::new()

@@ -11,14 +11,18 @@ use wire::delivery::{DeliverBuilder, Fetch, GroupHeader, Outcome, Settle, Source
 use wire::frame::{Frame, FrameKind, split};
 use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, encode_welcome};
 use wire::ids::{
-    AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, QUEUE_STREAM, Sequence,
-    SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, QUEUE_STREAM, RELAY_STREAM,
+    Sequence, SessionId, UnixNanos,
 };
 use wire::link::encode_pong;
 use wire::preface::Preface;
 use wire::reason::{Notice, Reason};
-use wire::send::Send;
-use wire::signature::{SessionKeys, Signer, verify_hello, verify_session};
+use wire::send::{Relay, Send};
+use wire::signature::{
+    KeyMaterial, MacKey, SecretKey, SessionKeys, Signer, verify_envelope, verify_hello,
+    verify_session,
+};
+use wire::token::Token;
 
 /// The key of every endpoint of the fake.
 pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -84,6 +88,7 @@ pub struct State {
     received: usize,
     messages: u64,
     accepted: u64,
+    held_back: Option<Stored>,
 }
 
 /// The running server.
@@ -181,7 +186,13 @@ impl Fake {
         let fields = hello.fields;
         let refuse = |reason, out: &mut Vec<u8>| encode_refused(out, Notice::new(reason, 0, 0));
         let secret = match fields.auth {
-            Auth::Key(_) | Auth::Token(_) => KEY.as_bytes().to_vec(),
+            Auth::Key(_) => KEY.as_bytes().to_vec(),
+            Auth::Token(text) => {
+                let token = Token::parse(text).expect("a well formed token");
+                token
+                    .expected_signature(&MacKey::new(KEY.as_bytes()))
+                    .to_vec()
+            }
             Auth::Resume(session) => match state.sessions.get(&session) {
                 Some((secret, _)) if !state.faults.contains(&Fault::Forget) => secret.to_vec(),
                 _ => {
@@ -258,6 +269,12 @@ impl Fake {
             FrameKind::Send => {
                 return self.append(connection, &Send::parse(frame).expect("a well formed SEND"));
             }
+            FrameKind::Relay => {
+                self.relay(
+                    connection,
+                    &Relay::parse(frame).expect("a well formed RELAY"),
+                );
+            }
             FrameKind::Fetch => {
                 connection.credit += u64::from(Fetch::parse(frame).expect("a FETCH").messages)
             }
@@ -311,20 +328,10 @@ impl Fake {
         }
         if sequence <= last {
             state.duplicates += 1;
-            connection.ack(last, 0);
+            connection.ack(PARTITION, last, 0);
             return true;
         }
-        let offset = state.messages;
-        state.messages += u64::from(send.count());
-        state.last.insert(connection.endpoint, sequence);
-        let stored = Stored {
-            sender: connection.endpoint,
-            sequence,
-            count: send.count(),
-            bytes: send.messages_bytes().to_vec(),
-            offset,
-        };
-        state.store(stored);
+        let upto = state.append(connection.endpoint, send);
         if let Some(at) = state
             .faults
             .iter()
@@ -333,9 +340,34 @@ impl Fake {
             state.faults.remove(at);
             return false;
         }
-        let upto = state.messages - 1;
-        connection.ack(sequence, upto);
+        connection.ack(PARTITION, sequence, upto);
         true
+    }
+
+    /// Append an envelope under its own endpoint's name, or refuse it; the connection's others go on either way.
+    fn relay(&self, connection: &mut Connection, relay: &Relay<'_>) {
+        let (number, inner) = (relay.number().0, relay.inner());
+        let key = SecretKey::from_base64(KEY).expect("a well formed key");
+        let mut state = self.state();
+        let nth = state.received;
+        state.received += 1;
+        let refused = state.faults.iter().find_map(|fault| match fault {
+            Fault::Reject(n, reason, retry) if *n == nth => {
+                Some(Notice::new(*reason, 1, 2).retry_after(*retry))
+            }
+            _ => None,
+        });
+        assert!(
+            verify_envelope(&KeyMaterial::Symmetric(key), &inner),
+            "bad envelope"
+        );
+        if let Some(notice) = refused {
+            connection.reject(RELAY_STREAM, number, notice);
+            connection.discard_from = None;
+            return;
+        }
+        let offset = state.append(inner.endpoint(), &inner);
+        connection.ack(RELAY_STREAM, number, offset);
     }
 
     fn settle(&self, connection: &mut Connection, settle: Settle) {
@@ -380,6 +412,21 @@ impl Fake {
 }
 
 impl State {
+    /// Append a frame; the offset of its last message.
+    fn append(&mut self, sender: EndpointId, send: &Send<'_>) -> u64 {
+        let offset = self.messages;
+        self.messages += u64::from(send.count());
+        self.last.insert(sender, send.sequence().0);
+        self.store(Stored {
+            sender,
+            sequence: send.sequence().0,
+            count: send.count(),
+            bytes: send.messages_bytes().to_vec(),
+            offset,
+        });
+        self.messages - 1
+    }
+
     fn store(&mut self, mut stored: Stored) {
         let nth = self.log.len();
         self.log.push(stored.clone());
@@ -396,12 +443,12 @@ impl State {
         if has(Fault::Duplicate(nth)) {
             self.queue.push(stored.clone());
         }
-        if nth > 0 && has(Fault::Swap(nth - 1)) {
-            let before = self.queue.pop().expect("the frame before this one");
-            self.queue.push(stored);
-            stored = before;
+        if has(Fault::Swap(nth)) {
+            self.held_back = Some(stored);
+            return;
         }
         self.queue.push(stored);
+        self.queue.extend(self.held_back.take());
     }
 
     /// Bodies in the log, in order.
@@ -429,9 +476,9 @@ struct Connection {
 }
 
 impl Connection {
-    fn ack(&mut self, sequence: u64, offset: u64) {
+    fn ack(&mut self, partition: PartitionId, sequence: u64, offset: u64) {
         let ack = Ack {
-            partition: PARTITION,
+            partition,
             sequence: Sequence(sequence),
             ack_mode: AckMode::Durable,
             offset: Offset(offset),

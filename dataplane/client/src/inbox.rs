@@ -11,6 +11,8 @@ use wire::delivery::{Deliver, Fetch, Group, Outcome, Settle, Source};
 use wire::ids::Sequence;
 use wire::message::Message;
 
+const GAP_MAX: u64 = 65_536;
+
 /// What becomes of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
@@ -42,6 +44,8 @@ pub struct Inbox {
     credit_bytes: u64,
     /// Everything up to this number is accepted.
     accepted: u64,
+    /// The highest number that ever came.
+    highest: u64,
     known: BTreeMap<u64, Fate>,
     held: usize,
     /// Settlements to send, in order.
@@ -59,6 +63,7 @@ impl Inbox {
             credit_messages: 0,
             credit_bytes: 0,
             accepted: 0,
+            highest: 0,
             known: BTreeMap::new(),
             held: 0,
             settles: Vec::new(),
@@ -95,12 +100,15 @@ impl Inbox {
 
     fn is_new(&mut self, number: u64) -> bool {
         if self.fresh {
-            (self.fresh, self.accepted) = (false, number.saturating_sub(1));
+            self.fresh = false;
+            self.accepted = number.saturating_sub(1);
+            self.highest = self.accepted;
         }
         if number <= self.accepted {
             self.settles.push((number, Outcome::AcceptOne));
             return false;
         }
+        self.pass_over_gap(number);
         match self.known.get_mut(&number) {
             Some(fate @ Fate::Awaited) => {
                 *fate = Fate::Held;
@@ -111,13 +119,27 @@ impl Inbox {
                 self.settles.push((number, outcome));
                 false
             }
-            Some(Fate::Held) => true,
+            // The server goes back to its first unsettled message: the application has this one still.
+            Some(Fate::Held) => false,
             None => {
                 self.known.insert(number, Fate::Held);
                 self.held += 1;
                 true
             }
         }
+    }
+
+    /// Deliveries come in order and only settled ones are skipped: a jump beyond the highest number shows what an
+    /// earlier receiver settled. A jump too wide to be remembered is left alone.
+    fn pass_over_gap(&mut self, number: u64) {
+        if number > self.highest && number - self.highest <= GAP_MAX {
+            for settled in self.highest + 1..number {
+                self.known
+                    .insert(settled, Fate::Settled(Outcome::AcceptOne));
+            }
+        }
+        self.highest = self.highest.max(number);
+        self.forget();
     }
 
     /// Settle one delivery. False when the application does not hold that number.
@@ -153,12 +175,19 @@ impl Inbox {
             .range((Bound::Unbounded, Bound::Included(number)))
             .map(|(number, fate)| (*number, *fate))
             .collect();
-        let Some((last, _)) = open.iter().rev().find(|(_, fate)| *fate == Fate::Held) else {
-            // Nothing of it has come on this connection: each is accepted when it does.
-            self.mark_accepted(&open);
-            return;
-        };
-        self.settles.push((*last, Outcome::AcceptUpTo));
+        let held = || open.iter().filter(|(_, fate)| *fate == Fate::Held);
+        if let Some((last, _)) = held().next_back() {
+            // A cumulative settlement would also take a released message that has not come again yet.
+            let whole =
+                open.partition_point(|(number, _)| number <= last) as u64 == last - self.accepted;
+            match whole {
+                true => self.settles.push((*last, Outcome::AcceptUpTo)),
+                false => self
+                    .settles
+                    .extend(held().map(|(number, _)| (*number, Outcome::AcceptOne))),
+            }
+        }
+        // What has not come on this connection yet is accepted when it does.
         self.mark_accepted(&open);
     }
 
@@ -257,3 +286,6 @@ fn delivery(group: &Group<'_>, index: u64, message: &Message<'_>) -> Delivery {
         body: message.body.to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests;

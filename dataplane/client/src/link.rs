@@ -367,5 +367,10 @@ impl Link {
         // The session lingers and is forgotten by itself if this does not arrive.
         let _ = self.stream.write_all(&rest).await;
         let _ = self.stream.shutdown().await;
+        // The server's end of stream tells that it has taken everything.
+        self.input.clear();
+        while matches!(self.stream.read_buf(&mut self.input).await, Ok(bytes) if bytes > 0) {
+            self.input.clear();
+        }
     }
 }

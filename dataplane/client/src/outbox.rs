@@ -69,6 +69,8 @@ struct Pending<T> {
     frame: Vec<u8>,
     channel: ChannelId,
     ticket: T,
+    /// Whether it was ever on a wire: only then may the server have it.
+    tried: bool,
     /// Since when it is being refused for now.
     refused_since: Option<Duration>,
 }
@@ -153,7 +155,7 @@ impl<T> Outbox<T> {
         for terms in &channels {
             let stream = stream_of(&mut self.streams, terms);
             while stream.last < terms.last_sequence.0 {
-                let Some(pending) = stream.queue.pop_front() else {
+                let Some(pending) = stream.queue.pop_front_if(|pending| pending.tried) else {
                     break;
                 };
                 stream.last += 1;
@@ -220,6 +222,7 @@ impl<T> Outbox<T> {
             frame,
             channel,
             ticket,
+            tried: false,
             refused_since: None,
         });
         Ok(())
@@ -235,15 +238,17 @@ impl<T> Outbox<T> {
                 continue;
             }
             stream.hold_until = Duration::ZERO;
-            while let Some(pending) = stream.queue.get(stream.out) {
+            while let Some(pending) = stream.queue.get_mut(stream.out) {
                 let bytes = pending.signed_bytes() as u64;
-                let first = self.out_frames == 0;
-                let room = self.out_frames < self.credit_frames
+                // A frame longer than the whole credit goes alone, or it would wait for ever.
+                let alone = self.out_frames == 0 && self.credit_frames > 0;
+                let fits = self.out_frames < self.credit_frames
                     && self.out_bytes + bytes <= self.credit_bytes;
-                if !room && !(first && self.credit_frames > 0) {
+                if !fits && !alone {
                     return;
                 }
                 let start = out.len();
+                pending.tried = true;
                 out.extend_from_slice(&pending.frame);
                 let sequence = stream.last + 1 + stream.out as u64;
                 out[start + 8..start + 16].copy_from_slice(&sequence.to_le_bytes());
@@ -407,3 +412,6 @@ fn stream_of<'a, T>(streams: &'a mut Vec<Stream<T>>, terms: &ChannelTerms) -> &'
     });
     &mut streams[index]
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ enum Command {
 }
 
 /// Receives the messages of one endpoint's queue. At least once over the lifetime of a queue; over the lifetime of
-/// one `Receiver`, reconnects included, a message comes again only when its lock expired or it was released.
+/// one `Receiver`, reconnects and expired locks included, a message comes again only when it was released.
 #[derive(Debug)]
 pub struct Receiver {
     deliveries: mpsc::Receiver<Result<Delivery, ClientError>>,

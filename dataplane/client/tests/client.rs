@@ -214,6 +214,22 @@ async fn a_receiver_that_reconnects_gets_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_token_opens_a_session_and_resumes_it_without_being_sent_whole() {
+    let fake = Fake::start(&[Fault::Cut(5), Fault::Forget]);
+    let key = wire::signature::MacKey::new(KEY.as_bytes());
+    let token = wire::token::mint(&key, "a/e/sender", 4_102_444_800, "main");
+    let credentials = Credentials::token("a/e/sender", &token).expect("well formed");
+    let connection = client::connect(fake.addr.to_string(), credentials)
+        .await
+        .expect("a good token");
+    let sender = connection.sender().expect("an ingress key");
+    for ticket in send(&sender, 0..10).await {
+        ticket.await.expect("acked in the end");
+    }
+    assert_eq!(fake.state().bodies(), numbers(0..10));
+}
+
+#[tokio::test]
 async fn mistakes_are_told_with_their_code() {
     let fake = Fake::start(&[]);
     let short = Options {

@@ -54,6 +54,7 @@ pub struct Lane {
     credit_frames: usize,
     credit_bytes: usize,
     wire_bytes: usize,
+    ready_bytes: usize,
 }
 
 impl Lane {
@@ -74,6 +75,7 @@ impl Lane {
             credit_frames: opened.terms.credit_frames as usize,
             credit_bytes: opened.terms.credit_bytes as usize,
             wire_bytes: 0,
+            ready_bytes: 0,
         }
     }
 
@@ -94,9 +96,8 @@ impl Lane {
 
     /// Whether the credit has room for what is signed already and one frame more.
     pub fn wants_more(&self, frame_bytes: usize) -> bool {
-        let signed: usize = self.ready.iter().map(|item| item.frame_bytes).sum();
         self.wire.len() + self.ready.len() < self.credit_frames
-            && self.wire_bytes + signed + frame_bytes <= self.credit_bytes
+            && self.wire_bytes + self.ready_bytes + frame_bytes <= self.credit_bytes
     }
 
     /// Set the credit that an ACK repeats.
@@ -121,9 +122,16 @@ impl Lane {
         let bytes = std::mem::take(&mut item.bytes);
         self.owed -= 1;
         self.spoke = now;
+        self.ready_bytes -= item.frame_bytes;
         self.wire_bytes += item.frame_bytes;
         self.wire.push_back(item);
         Some((bytes, self.wire.back().expect("pushed just now")))
+    }
+
+    /// Add a frame that was signed for this lane.
+    pub fn add_ready(&mut self, item: Item) {
+        self.ready_bytes += item.frame_bytes;
+        self.ready.push_back(item);
     }
 
     /// Take the oldest frame off the wire because it has its answer.
@@ -140,8 +148,10 @@ impl Lane {
         let mut back = self.wire.split_off(index);
         for item in &back {
             self.wire_bytes -= item.frame_bytes;
+            self.ready_bytes += item.frame_bytes;
         }
         let refused = back.pop_front();
+        self.ready_bytes -= refused.as_ref().map_or(0, |item| item.frame_bytes);
         self.owed += back.len();
         while let Some(item) = back.pop_back() {
             self.ready.push_front(item);

@@ -128,7 +128,7 @@ pub fn run(plan: LoadPlan, progress: &mut dyn Progress) -> Result<Report, Diagno
         send_sockets,
         taps,
         read_sockets,
-        (clock, times),
+        (clock, times, options.drain),
         progress,
     )?;
     progress.finish();
@@ -184,7 +184,7 @@ fn drive(
     send_sockets: Sockets,
     taps: Vec<Tap>,
     read_sockets: Sockets,
-    (clock, times): (Clock, Times),
+    (clock, times, drain): (Clock, Times, Duration),
     progress: &mut dyn Progress,
 ) -> Result<(Sent, Vec<Tap>, Duration), Diagnosis> {
     let (live, finish) = (Arc::new(Live::default()), Arc::new(Finish::default()));
@@ -216,7 +216,9 @@ fn drive(
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let deadline = match sent.is_ok() {
-        true => times.deadline.max(clock.now() + nanos(READ_BACK_LEAST)),
+        true => times
+            .deadline
+            .max(clock.now() + nanos(READ_BACK_LEAST.min(drain))),
         false => 0,
     };
     finish.sending_is_over(

@@ -225,7 +225,7 @@ impl Sending {
         };
         self.encode(&mut item, lane, sequence);
         self.signed_bytes += item.frame_bytes;
-        self.lanes[lane].ready.push_back(item);
+        self.lanes[lane].add_ready(item);
     }
 
     fn encode(&mut self, item: &mut Item, lane: usize, sequence: u64) {
