@@ -1,18 +1,46 @@
 //! One core's logic: bytes of many connections in, records in partition logs, deliveries out.
 //!
 //! A shard reads no clock, opens nothing, awaits nothing and draws no random numbers; a sequence of
-//! inputs always gives the same outputs, so a seed replays any failure. `Shard::turn` takes one
+//! inputs always gives the same outputs, so a seed replays any failure. [`Shard::turn`] takes one
 //! bounded batch through the stages in order; each stage is one file.
 
 pub mod counters;
 mod io;
 mod limits;
 pub mod planted;
+
+mod connection;
+mod handshake;
+mod log;
+mod peers;
+mod session;
+
+mod parse;
+mod verify;
+
+mod route;
+
+mod append;
+
+mod commit;
+
+mod fanout;
+
+mod deliver;
+
 pub mod queue;
 
+mod turn;
+
+pub use append::AppendError;
 pub use counters::Counters;
+pub use deliver::DeliverError;
+pub use handshake::HandshakeError;
 pub use io::{
-    ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
-    StorageRequest,
+    ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent, StorageRequest,
 };
 pub use limits::{Limits, LimitsError};
+pub use parse::ParseError;
+pub use route::RouteError;
+pub use turn::Shard;
+pub use verify::VerifyError;

@@ -118,21 +118,45 @@ impl Limits {
             ("assembly_bytes_max", self.assembly_bytes_max as u64, frame),
             ("credit_frames", self.credit_frames.into(), 1),
             ("credit_bytes", self.credit_bytes.into(), frame),
-            ("relay_window_max", self.relay_window_max as u64, self.credit_frames.into()),
+            (
+                "relay_window_max",
+                self.relay_window_max as u64,
+                self.credit_frames.into(),
+            ),
             ("bad_signatures_max", self.bad_signatures_max.into(), 1),
-            ("fetch_messages_max", self.fetch_messages_max, MESSAGES_MAX as u64),
+            (
+                "fetch_messages_max",
+                self.fetch_messages_max,
+                MESSAGES_MAX as u64,
+            ),
             ("fetch_bytes_max", self.fetch_bytes_max, frame),
             ("unsent_bytes_high", self.unsent_bytes_high as u64, 1),
-            ("unsent_bytes_max", self.unsent_bytes_max as u64, self.unsent_bytes_high as u64 + 2 * frame),
-            ("deliver_bytes_per_turn", self.deliver_bytes_per_turn as u64, BODY_BYTES_MAX as u64),
-            ("fanout_records_per_turn", self.fanout_records_per_turn as u64, 1),
+            (
+                "unsent_bytes_max",
+                self.unsent_bytes_max as u64,
+                self.unsent_bytes_high as u64 + 2 * frame,
+            ),
+            (
+                "deliver_bytes_per_turn",
+                self.deliver_bytes_per_turn as u64,
+                BODY_BYTES_MAX as u64,
+            ),
+            (
+                "fanout_records_per_turn",
+                self.fanout_records_per_turn as u64,
+                1,
+            ),
             ("retire_per_turn", self.retire_per_turn as u64, 1),
             ("retry_after", millis(self.retry_after), 1),
             ("expiry_interval", millis(self.expiry_interval), 1),
         ];
         for (name, seen, needed) in least {
             if seen < needed {
-                return Err(LimitsError { name, seen, needed: format!("at least {needed}") });
+                return Err(LimitsError {
+                    name,
+                    seen,
+                    needed: format!("at least {needed}"),
+                });
             }
         }
         for (name, seen) in [
@@ -142,7 +166,11 @@ impl Limits {
             ("slow_receiver_after", millis(self.slow_receiver_after)),
         ] {
             if seen == 0 || seen > millis_max {
-                return Err(LimitsError { name, seen, needed: format!("1 to {millis_max} ms") });
+                return Err(LimitsError {
+                    name,
+                    seen,
+                    needed: format!("1 to {millis_max} ms"),
+                });
             }
         }
         Ok(())
@@ -168,13 +196,55 @@ mod tests {
         let good = Limits::default;
         for (name, limits) in [
             ("shards", Limits { shard: 1, ..good() }),
-            ("connections_max", Limits { connections_max: 0, ..good() }),
-            ("assembly_bytes_max", Limits { assembly_bytes_max: FRAME_BYTES_MAX - 1, ..good() }),
-            ("credit_bytes", Limits { credit_bytes: FRAME_BYTES_MAX as u32 - 1, ..good() }),
-            ("relay_window_max", Limits { relay_window_max: 1_023, ..good() }),
-            ("unsent_bytes_max", Limits { unsent_bytes_max: 1 << 20, ..good() }),
-            ("linger", Limits { linger: Duration::ZERO, ..good() }),
-            ("idle_timeout", Limits { idle_timeout: Duration::from_secs(5_000_000), ..good() }),
+            (
+                "connections_max",
+                Limits {
+                    connections_max: 0,
+                    ..good()
+                },
+            ),
+            (
+                "assembly_bytes_max",
+                Limits {
+                    assembly_bytes_max: FRAME_BYTES_MAX - 1,
+                    ..good()
+                },
+            ),
+            (
+                "credit_bytes",
+                Limits {
+                    credit_bytes: FRAME_BYTES_MAX as u32 - 1,
+                    ..good()
+                },
+            ),
+            (
+                "relay_window_max",
+                Limits {
+                    relay_window_max: 1_023,
+                    ..good()
+                },
+            ),
+            (
+                "unsent_bytes_max",
+                Limits {
+                    unsent_bytes_max: 1 << 20,
+                    ..good()
+                },
+            ),
+            (
+                "linger",
+                Limits {
+                    linger: Duration::ZERO,
+                    ..good()
+                },
+            ),
+            (
+                "idle_timeout",
+                Limits {
+                    idle_timeout: Duration::from_secs(5_000_000),
+                    ..good()
+                },
+            ),
         ] {
             assert_eq!(limits.check().expect_err(name).name, name);
         }

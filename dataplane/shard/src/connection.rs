@@ -1,0 +1,289 @@
+//! Connections: a table by slot, what each holds, and the buffers in which straddling frames are put
+//! together. Knows bytes and frame indexes; never keys, endpoints or logs.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use wire::reason::Notice;
+
+use crate::io::{ConnectionId, Opened};
+use crate::session::SessionRef;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waits for the eight bytes of the preface.
+    Preface,
+    /// Waits for HELLO.
+    Hello,
+    /// HELLO was read; REFUSED or WELCOME follows. The client has nothing to say until then.
+    Handshake,
+    /// A session talks over it.
+    Open(SessionRef),
+    /// We said the last word; only `closed` is awaited. Bytes are ignored.
+    Closing,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) random: [u8; 48],
+    pub(crate) phase: Phase,
+    /// Frames received since HELLO, bad ones too.
+    pub(crate) frames_in: u64,
+    /// Frames sent since the handshake, WELCOME included.
+    pub(crate) frames_out: u64,
+    pub(crate) bad_signatures: u32,
+    /// A framing fault was found in its bytes; nothing behind it is looked at.
+    pub(crate) deaf: bool,
+    /// The start of a frame whose rest has not come; `assembly_need` bytes are reserved for it.
+    pub(crate) assembly: Vec<u8>,
+    pub(crate) assembly_need: usize,
+    /// Frames of this turn, sent at its end.
+    pub(crate) out: Vec<u8>,
+    /// Listed for sending at the end of the turn.
+    pub(crate) listed: bool,
+    /// The last word, said at the end of the turn.
+    pub(crate) goodbye: Option<Goodbye>,
+    /// Handed to the caller and not yet reported as sent.
+    pub(crate) unsent: usize,
+    /// When `unsent` last went down, or up from 0.
+    pub(crate) progress_at: Duration,
+    pub(crate) opened_at: Duration,
+    pub(crate) received_at: Duration,
+    /// The moment under which the connection stands in the timers.
+    pub(crate) timer: Duration,
+    pub(crate) relays: Relays,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goodbye {
+    /// After a GOAWAY with this notice.
+    Goaway(Notice),
+    /// After a REFUSED with this notice.
+    Refused(Notice),
+    /// Without a further word.
+    Silent,
+}
+
+/// Relay numbers of a connection: answered in any order, acknowledged cumulatively.
+#[derive(Debug, Default)]
+pub(crate) struct Relays {
+    /// The highest number received; the next one must follow it.
+    pub(crate) received: u64,
+    /// Every number up to this one has been answered.
+    pub(crate) acked: u64,
+    /// Whether `acked + 1 + i` was answered.
+    answered: std::collections::VecDeque<bool>,
+    pub(crate) dirty: bool,
+}
+
+impl Relays {
+    /// Take in the next number.
+    pub(crate) fn receive(&mut self) {
+        self.received += 1;
+        self.answered.push_back(false);
+    }
+
+    /// Numbers that wait behind one that has not been answered.
+    pub(crate) fn waiting(&self) -> usize {
+        self.answered.len()
+    }
+
+    /// Note that `number` was answered. Returns whether the cumulative number moved.
+    pub(crate) fn answer(&mut self, number: u64) -> bool {
+        let Some(at) = number.checked_sub(self.acked + 1) else { return false };
+        if let Some(answered) = usize::try_from(at).ok().and_then(|at| self.answered.get_mut(at)) {
+            *answered = true;
+        }
+        let before = self.acked;
+        while self.answered.front() == Some(&true) {
+            self.answered.pop_front();
+            self.acked += 1;
+        }
+        self.acked != before
+    }
+}
+
+impl Connection {
+    fn new(opened: &Opened, now: Duration) -> Self {
+        Self {
+            id: opened.connection,
+            peer: opened.peer,
+            random: opened.random,
+            phase: Phase::Preface,
+            frames_in: 0,
+            frames_out: 0,
+            bad_signatures: 0,
+            deaf: false,
+            assembly: Vec::new(),
+            assembly_need: 0,
+            out: Vec::new(),
+            listed: false,
+            goodbye: None,
+            unsent: 0,
+            progress_at: now,
+            opened_at: now,
+            received_at: now,
+            timer: Duration::ZERO,
+            relays: Relays::default(),
+        }
+    }
+
+    /// Whether the peer is still listened to.
+    pub(crate) fn listens(&self) -> bool {
+        self.goodbye.is_none() && self.phase != Phase::Closing
+    }
+
+    /// The session that talks over it.
+    pub(crate) fn session(&self) -> Option<SessionRef> {
+        match self.phase {
+            Phase::Open(session) => Some(session),
+            _ => None,
+        }
+    }
+}
+
+/// All connections of a shard, by slot. A name of an earlier generation finds nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Vec<Option<Box<Connection>>>,
+    count: u32,
+}
+
+impl Connections {
+    /// Take in a connection.
+    pub(crate) fn open(&mut self, opened: &Opened, now: Duration) -> &mut Connection {
+        let slot = opened.connection.slot();
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        assert!(self.slots[slot].is_none(), "connection {} opened before its slot was free", opened.connection);
+        self.count += 1;
+        self.slots[slot].insert(Box::new(Connection::new(opened, now)))
+    }
+
+    /// Forget a connection.
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+        self.get(id)?;
+        self.count -= 1;
+        self.slots[id.slot()].take()
+    }
+
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.slots.get(id.slot())?.as_deref().filter(|connection| connection.id == id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slots.get_mut(id.slot())?.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    /// The connection in a slot, of whatever generation.
+    pub(crate) fn at(&self, slot: usize) -> Option<ConnectionId> {
+        self.slots.get(slot)?.as_deref().map(|connection| connection.id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().filter_map(|slot| slot.as_deref())
+    }
+
+    /// Connections open or closing.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+/// Buffers for frames that straddle receive buffers, under one budget of bytes. The bytes of a frame
+/// are reserved before its first one is kept.
+#[derive(Debug)]
+pub(crate) struct AssemblyPool {
+    free: Vec<Vec<u8>>,
+    reserved: usize,
+    bytes_max: usize,
+    buffers_max: usize,
+    buffer_bytes_max: usize,
+}
+
+impl AssemblyPool {
+    pub(crate) fn new(bytes_max: usize, buffers_max: usize, buffer_bytes_max: usize) -> Self {
+        Self { free: Vec::new(), reserved: 0, bytes_max, buffers_max, buffer_bytes_max }
+    }
+
+    /// Bytes reserved now.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// Reserve `bytes` more, or refuse.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> bool {
+        let fits = self.reserved + bytes <= self.bytes_max;
+        if fits {
+            self.reserved += bytes;
+        }
+        fits
+    }
+
+    /// Give a reservation back.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        assert!(bytes <= self.reserved, "released {bytes} of {}", self.reserved);
+        self.reserved -= bytes;
+    }
+
+    /// An empty buffer, for which bytes have been reserved.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    /// Keep a buffer for the next frame, if it is no larger than those that are kept.
+    pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0
+            && buffer.capacity() <= self.buffer_bytes_max
+            && self.free.len() < self.buffers_max
+        {
+            buffer.clear();
+            self.free.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_numbers_are_acknowledged_without_gaps() {
+        let mut relays = Relays::default();
+        for _ in 0..4 {
+            relays.receive();
+        }
+        for (why, number, moved, acked) in [
+            ("not the first", 2, false, 0),
+            ("fills the gap", 1, true, 2),
+            ("again", 2, false, 2),
+            ("the last", 4, false, 2),
+            ("fills it up", 3, true, 4),
+            ("never received", 9, false, 4),
+        ] {
+            assert_eq!((relays.answer(number), relays.acked), (moved, acked), "{why}");
+        }
+        assert_eq!(relays.waiting(), 0);
+    }
+
+    #[test]
+    fn the_assembly_pool_refuses_beyond_its_budget_and_keeps_small_buffers() {
+        let mut pool = AssemblyPool::new(100, 1, 64);
+        assert!(pool.reserve(60));
+        assert!(!pool.reserve(41));
+        assert!(pool.reserve(40));
+        pool.release(100);
+        pool.put(Vec::with_capacity(65));
+        assert_eq!(pool.take().capacity(), 0, "too large to keep");
+        pool.put(Vec::with_capacity(32));
+        pool.put(Vec::with_capacity(32));
+        assert!(pool.take().capacity() >= 32);
+        assert_eq!(pool.take().capacity(), 0, "only one is kept");
+    }
+}

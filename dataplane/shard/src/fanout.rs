@@ -1,0 +1,128 @@
+//! Stage 7, fan-out: committed records go to the queues of everyone who hears their channel. Nothing is
+//! refused here: a queue group that cannot take more reads the rest from the log later, from its watermark.
+
+use partition::{ReadError, RecordKind, Segment};
+use wire::frame::SignatureKind;
+use wire::ids::{ChannelId, Offset};
+use wire::route::RouteTable;
+use wire::send::MESSAGES_AT;
+
+use crate::commit::Committed;
+use crate::log::{Group, Log};
+use crate::peers::Peers;
+use crate::queue::{FanOut, QueueGroup, Span};
+use crate::route::Owned;
+
+/// Stage 7: bring every queue group up to what is committed, within the bounds of a turn. Returns whether
+/// there is more to do at once.
+pub(crate) fn fanout<S: Segment>(
+    peers: &mut Peers,
+    logs: &[Log<S>],
+    groups: &mut [Group<S>],
+    owned: &Owned,
+    committed: &[Committed],
+    spans: &mut Vec<Span>,
+) -> bool {
+    let mut more = false;
+    let mut budget = peers.limits.fanout_records_per_turn;
+    for group in groups.iter_mut().map(|group| &mut group.queues) {
+        let mut rest = committed;
+        for log in logs {
+            // The records of a log stand together, in order of the logs.
+            let count = rest.iter().take_while(|record| record.partition() == log.id).count();
+            let (fresh, after) = rest.split_at(count);
+            rest = after;
+            more |= catch_up_with(peers, log, group, fresh, spans, &mut budget);
+        }
+        let find = |id| owned.log(id).map(|at| &logs[at as usize].partition);
+        more |= group.catch_up(&peers.table, peers.now.unix, find);
+    }
+    more
+}
+
+/// Bring one group up to one log. Returns whether there is more to do at once.
+fn catch_up_with<S: Segment>(
+    peers: &mut Peers,
+    log: &Log<S>,
+    group: &mut QueueGroup<S>,
+    fresh: &[Committed],
+    spans: &mut Vec<Span>,
+    budget: &mut usize,
+) -> bool {
+    let (from, end) = (group.watermark(log.id), log.partition.committed());
+    if from >= end {
+        return false;
+    }
+    spans.clear();
+    if fresh.first().is_some_and(|record| record.first() <= from) {
+        let new = fresh.iter().filter(|record| record.first().plus(u64::from(record.count())) > from);
+        spans.extend(new.map(span));
+        peers.counters.fanout.records += spans.len() as u64;
+    } else {
+        read_back(peers, log, from, end, spans, budget);
+    }
+    let table = std::sync::Arc::clone(&peers.table);
+    match group.fan_out(spans, &table, peers.now.unix) {
+        FanOut::Taken(taken) if taken > 0 => group.watermark(log.id) < end,
+        FanOut::Taken(_) => *budget == 0,
+        FanOut::Paused => {
+            peers.counters.fanout.stalls += 1;
+            false
+        }
+    }
+}
+
+fn span(record: &Committed) -> Span {
+    Span {
+        partition: record.partition(),
+        channel: record.channel(),
+        first: record.first(),
+        count: u32::from(record.count()),
+        bytes: u64::from(record.message_bytes()),
+    }
+}
+
+/// Read records from the log for a group that is behind: after a restart, or when it could not take more.
+fn read_back<S: Segment>(
+    peers: &mut Peers,
+    log: &Log<S>,
+    mut from: Offset,
+    end: Offset,
+    spans: &mut Vec<Span>,
+    budget: &mut usize,
+) {
+    let counters = &mut peers.counters.fanout;
+    while from < end && *budget > 0 {
+        *budget -= 1;
+        let next = match log.partition.read_committed(from) {
+            Ok(record) if record.kind() == RecordKind::Frame => {
+                counters.records_read_back += 1;
+                let signature = SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);
+                let bytes = record.payload().len().saturating_sub(MESSAGES_AT + signature) as u64;
+                let (first, count) = (record.first(), u32::from(record.count()));
+                spans.push(Span { partition: log.id, channel: record.channel(), first, count, bytes });
+                record.next()
+            }
+            Ok(record) => record.next(),
+            Err(ReadError::NotYet) => return,
+            Err(ReadError::Expired { first: next } | ReadError::Damaged { next }) => {
+                counters.records_lost += 1;
+                pass_over(&peers.table, log, from, next.min(end), spans);
+                next
+            }
+        };
+        from = next.max(from.plus(1));
+    }
+}
+
+/// Spans that nobody hears move the watermark past what cannot be read.
+fn pass_over<S: Segment>(table: &RouteTable, log: &Log<S>, from: Offset, to: Offset, spans: &mut Vec<Span>) {
+    let nobodys = (0..=u32::MAX).map(ChannelId).find(|id| table.channel(*id).is_none());
+    let channel = nobodys.expect("no table has all four billion channels");
+    let mut first = from;
+    while first < to {
+        let count = u32::try_from(to.0 - first.0).unwrap_or(u32::MAX);
+        spans.push(Span { partition: log.id, channel, first, count, bytes: 0 });
+        first = first.plus(u64::from(count));
+    }
+}

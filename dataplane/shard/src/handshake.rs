@@ -1,0 +1,432 @@
+//! HELLO to session: who is this, by which credential, and may they in now. One round trip; what is wrong is
+//! told by REFUSED, and nothing that a stranger could learn from the order of the checks is told at all:
+//! an unknown endpoint, an unknown key and a wrong proof have one answer.
+
+use partition::Segment;
+use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_welcome};
+use wire::ids::{Direction, Offset, PartitionId, Sequence, SessionId, UnixNanos};
+use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
+use wire::reason::{Notice, Reason};
+use wire::route::{Endpoint, Grant, Key, KeyMaterial, RouteTable};
+use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
+use wire::token::{Token, TokenError};
+
+use crate::connection::{Goodbye, Phase};
+use crate::io::ConnectionId;
+use crate::log::Log;
+use crate::peers::{Peers, millis};
+use crate::route::Owned;
+use crate::session::{ChannelRoute, Session, SessionRef, Stream};
+
+/// Why there is no session. The notice is what the peer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.reason)]
+pub struct HandshakeError(pub Notice);
+
+impl From<TokenError> for HandshakeError {
+    fn from(error: TokenError) -> Self {
+        let (seen, needed) = match error {
+            TokenError::Expired { expiry, now } => (now, expiry),
+            _ => (0, 0),
+        };
+        Self(Notice::new(error.reason(), seen, needed))
+    }
+}
+
+fn fault(reason: Reason, seen: u64, needed: u64) -> HandshakeError {
+    HandshakeError(Notice::new(reason, seen, needed))
+}
+
+/// A WELCOME that waits until what its endpoint has in the logs is committed. Otherwise it could not say which
+/// number is next: a client that begins anew would use one that a lost connection has used.
+#[derive(Debug)]
+pub(crate) struct Welcoming {
+    connection: ConnectionId,
+    session: SessionRef,
+    server_nonce: [u8; 32],
+    resumed: bool,
+    waits: Vec<(u32, Offset)>,
+}
+
+/// A credential that has been proven.
+struct Proven {
+    endpoint: u32,
+    direction: Direction,
+    key: wire::ids::KeyId,
+    key_expires: Option<UnixNanos>,
+    token_expires: Option<UnixNanos>,
+    keys: SessionKeys,
+    id: SessionId,
+    resumed: Option<SessionRef>,
+}
+
+/// Answer one HELLO: a session whose WELCOME is due at the end of the commit stage, or REFUSED.
+pub(crate) fn hello<S: Segment>(
+    peers: &mut Peers,
+    logs: &mut [Log<S>],
+    owned: &Owned,
+    id: ConnectionId,
+    hello: &Hello<'_>,
+    welcoming: &mut Vec<Welcoming>,
+) {
+    match open(peers, logs, owned, id, hello) {
+        Ok(waiting) => welcoming.push(waiting),
+        Err(HandshakeError(notice)) => peers.goodbye(id, Goodbye::Refused(notice)),
+    }
+}
+
+fn open<S: Segment>(
+    peers: &mut Peers,
+    logs: &mut [Log<S>],
+    owned: &Owned,
+    id: ConnectionId,
+    hello: &Hello<'_>,
+) -> Result<Welcoming, HandshakeError> {
+    if peers.draining {
+        return Err(HandshakeError(Notice::new(Reason::Draining, 0, 0).retry_after(peers.retry_after_ms())));
+    }
+    check_clock(peers, hello.fields.unix_seconds)?;
+    let connection = peers.connections.get(id).ok_or(fault(Reason::Busy, 0, 0))?;
+    let (peer, random) = (connection.peer, connection.random);
+    let proven = prove(peers, hello, &random)?;
+    let endpoint = peers.table.endpoint_at(proven.endpoint);
+    check_address(endpoint, proven.direction, peer.ip())?;
+    let resumed = proven.resumed.is_some();
+    let reference = match proven.resumed {
+        Some(reference) => resume(peers, reference, id, proven),
+        None => begin(peers, id, proven)?,
+    };
+    let waits = claim(peers, logs, owned, reference, true);
+    let server_nonce = *random.last_chunk::<32>().expect("48 bytes hold 32");
+    Ok(Welcoming { connection: id, session: reference, server_nonce, resumed, waits })
+}
+
+fn check_clock(peers: &Peers, theirs: u64) -> Result<(), HandshakeError> {
+    let ours = peers.now.unix.seconds();
+    let far = theirs.abs_diff(ours) > peers.limits.clock_skew_max.as_secs();
+    if theirs != 0 && far { Err(fault(Reason::ClockSkew, theirs, ours)) } else { Ok(()) }
+}
+
+/// Check the proof in HELLO, then the state of the credential behind it.
+fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, HandshakeError> {
+    let (id_bytes, server_nonce) = random.split_at(16);
+    let id = SessionId(id_bytes.try_into().expect("16 bytes"));
+    let server_nonce: [u8; 32] = server_nonce.try_into().expect("32 bytes");
+    let derive = |secret: &[u8], id| SessionKeys::derive(secret, &hello.fields.client_nonce, &server_nonce, id, &[]);
+    let table = &peers.table;
+    let endpoint = table.endpoint_by_name(hello.fields.name);
+    let index = endpoint.and_then(|endpoint| table.endpoint_index(endpoint.id));
+    let bad = fault(Reason::BadCredential, 0, 0);
+    let (key, token_expires, keys) = match hello.fields.auth {
+        Auth::Key(key) => {
+            let key = endpoint.and_then(|endpoint| endpoint.key(key));
+            let (key, secret) = prove_symmetric(key, |secret| verify_hello(secret.text_bytes(), &hello.frame()))?;
+            (key, None, derive(secret.text_bytes(), id))
+        }
+        Auth::Token(text) => {
+            let token = Token::parse(text)?;
+            let key = endpoint.and_then(|endpoint| endpoint.key_by_name(token.key_name()));
+            let proof = |secret: &SecretKey| verify_hello(&token.expected_signature(secret.mac()), &hello.frame());
+            let (key, secret) = prove_symmetric(key, proof)?;
+            let signature = token.check(secret.mac(), peers.now.unix, hello.fields.name)?;
+            (key, Some(UnixNanos::from_seconds(token.expiry_seconds())), derive(&signature, id))
+        }
+        Auth::Resume(session) => return prove_resumption(peers, hello, session, derive),
+    };
+    let endpoint = endpoint.ok_or(bad)?;
+    check_key(key, endpoint, peers.now.unix)?;
+    Ok(Proven {
+        endpoint: index.ok_or(bad)?,
+        direction: key.direction,
+        key: key.id,
+        key_expires: key.expires,
+        token_expires,
+        keys,
+        id,
+        resumed: None,
+    })
+}
+
+/// The symmetric key of a credential, if the proof with it holds. A key that is not there costs as much.
+fn prove_symmetric<'k>(
+    key: Option<&'k Key>,
+    proof: impl Fn(&SecretKey) -> bool,
+) -> Result<(&'k Key, &'k SecretKey), HandshakeError> {
+    let bad = fault(Reason::BadCredential, 0, 0);
+    match key.map(|key| (key, &key.material)) {
+        Some((key, KeyMaterial::Symmetric(secret))) => {
+            if proof(secret) { Ok((key, secret)) } else { Err(bad) }
+        }
+        Some((key, KeyMaterial::Ed25519(_))) => Err(fault(Reason::KeyKind, u64::from(key.id.0), 0)),
+        None => {
+            const _: () = assert!(KEY_TEXT_BYTES == 44);
+            let _same_cost = proof(&SecretKey::from_random([0; 32]));
+            Err(bad)
+        }
+    }
+}
+
+/// The session's own secret stands in for the credential, which still has to be good.
+fn prove_resumption(
+    peers: &Peers,
+    hello: &Hello<'_>,
+    id: SessionId,
+    derive: impl Fn(&[u8], SessionId) -> SessionKeys,
+) -> Result<Proven, HandshakeError> {
+    let unknown = fault(Reason::SessionUnknown, 0, 0);
+    let reference = peers.sessions.find(id).ok_or(unknown)?;
+    let session = peers.sessions.get(reference).ok_or(unknown)?;
+    if !verify_hello(&session.keys.resume, &hello.frame()) {
+        return Err(fault(Reason::BadCredential, 0, 0));
+    }
+    let endpoint = peers.table.endpoint_at(session.endpoint_index);
+    if *endpoint.name != *hello.fields.name {
+        return Err(fault(Reason::BadCredential, 0, 0));
+    }
+    let now = peers.now.unix;
+    if let Some((expires, token)) = session.expires().filter(|(expires, _)| *expires <= now) {
+        let reason = if token { Reason::TokenExpired } else { Reason::KeyExpired };
+        return Err(fault(reason, now.seconds(), expires.seconds()));
+    }
+    Ok(Proven {
+        endpoint: session.endpoint_index,
+        direction: session.direction,
+        key: session.key,
+        key_expires: session.key_expires,
+        token_expires: session.token_expires,
+        keys: derive(&session.keys.resume, id),
+        id,
+        resumed: Some(reference),
+    })
+}
+
+fn check_key(key: &Key, endpoint: &Endpoint, now: UnixNanos) -> Result<(), HandshakeError> {
+    if key.revoked {
+        return Err(fault(Reason::KeyRevoked, u64::from(key.id.0), 0));
+    }
+    if let Some(expires) = key.expires.filter(|expires| *expires <= now) {
+        return Err(fault(Reason::KeyExpired, now.seconds(), expires.seconds()));
+    }
+    if !endpoint.enabled {
+        return Err(fault(Reason::EndpointDisabled, 0, 0));
+    }
+    Ok(())
+}
+
+/// What the grants say about the peer as a whole. To send, one grant that holds here is enough, each frame is
+/// looked at again. To receive, all must hold: a queue mixes the channels of its endpoint.
+fn check_address(endpoint: &Endpoint, direction: Direction, peer: std::net::IpAddr) -> Result<(), HandshakeError> {
+    let address = |grant: &Grant| grant.restriction.allows_address(peer);
+    let origin = |grant: &Grant| grant.restriction.allows_origin(None);
+    let (address, origin) = match direction {
+        Direction::Ingress => {
+            let some = |test: &dyn Fn(&Grant) -> bool| endpoint.send.is_empty() || endpoint.send.iter().any(test);
+            // Only addresses are final here: which origin counts is told frame by frame.
+            (some(&address), true)
+        }
+        Direction::Egress => (endpoint.receive.iter().all(address), endpoint.receive.iter().all(origin)),
+    };
+    match (address, origin) {
+        (false, _) => Err(fault(Reason::AddressRefused, 0, 0)),
+        (true, false) => Err(fault(Reason::RestrictedOrigin, 0, 0)),
+        (true, true) => Ok(()),
+    }
+}
+
+fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> Result<SessionRef, HandshakeError> {
+    if peers.sessions.full()
+        && let Some(oldest) = peers.sessions.evictable()
+    {
+        peers.end_session(oldest);
+    }
+    let (count, count_max) = (peers.sessions.count() as u64, u64::from(peers.limits.sessions_max));
+    if peers.sessions.full() {
+        let notice = Notice::new(Reason::SessionsFull, count, count_max);
+        return Err(HandshakeError(notice.retry_after(peers.retry_after_ms())));
+    }
+    if peers.sessions.find(proven.id).is_some() {
+        // 16 random bytes came twice: let the client draw again.
+        return Err(HandshakeError(Notice::new(Reason::Busy, 0, 0).retry_after(peers.retry_after_ms())));
+    }
+    let endpoint = peers.table.endpoint_at(proven.endpoint).id;
+    Ok(peers.sessions.insert(|reference| Session {
+        reference,
+        id: proven.id,
+        endpoint,
+        endpoint_index: proven.endpoint,
+        direction: proven.direction,
+        key: proven.key,
+        token_expires: proven.token_expires,
+        key_expires: proven.key_expires,
+        keys: proven.keys,
+        connection: Some(id),
+        linger_until: Default::default(),
+        unacked_frames: 0,
+        unacked_bytes: 0,
+        streams: Vec::new(),
+        routes: Vec::new(),
+        credit: Default::default(),
+    }))
+}
+
+/// Move a session to a new connection, under new keys. The old connection, if it still stands, is told.
+fn resume(peers: &mut Peers, reference: SessionRef, id: ConnectionId, proven: Proven) -> SessionRef {
+    let before = peers.sessions.get(reference).and_then(|session| session.connection);
+    if let Some(before) = before {
+        peers.part(before, reference);
+    }
+    peers.sessions.attach(reference, id);
+    let session = peers.sessions.get_mut(reference).expect("prove_resumption has found it");
+    session.keys = proven.keys;
+    session.streams.clear();
+    session.routes.clear();
+    session.credit = Default::default();
+    reference
+}
+
+/// Resolve what a session may send to against the route table in force, and claim its streams: from now on only
+/// this session appends direct frames to them. Streams that it has keep their state. Returns up to where each
+/// log has to be committed before WELCOME can name the next numbers.
+pub(crate) fn claim<S: Segment>(
+    peers: &mut Peers,
+    logs: &mut [Log<S>],
+    owned: &Owned,
+    reference: SessionRef,
+    take_over: bool,
+) -> Vec<(u32, Offset)> {
+    let mut waits = Vec::new();
+    let table = std::sync::Arc::clone(&peers.table);
+    let Some(session) = peers.sessions.get_mut(reference) else { return waits };
+    session.routes.clear();
+    if session.direction != Direction::Ingress {
+        return waits;
+    }
+    let endpoint = table.endpoint_at(session.endpoint_index);
+    for (at, grant) in endpoint.send.iter().enumerate() {
+        let Some((partition, log)) = place(&table, owned, endpoint, grant) else { continue };
+        let stream = match session.stream_of(partition) {
+            Some(stream) => stream,
+            None => {
+                session.streams.push(new_stream(&mut logs[log as usize], log, partition, session));
+                session.streams.len() - 1
+            }
+        };
+        let (channel, grant_at) = (grant.channel, at as u32);
+        let restricted = !grant.restriction.is_none();
+        session.routes.push(ChannelRoute { channel, stream: stream as u32, grant: grant_at, restricted });
+    }
+    if take_over {
+        for stream in &session.streams {
+            let log = &logs[stream.log as usize];
+            let committed = log.senders[stream.sender as usize].committed;
+            if committed < stream.claimed_last && !log.sealed() {
+                waits.push((stream.log, log.partition.appended()));
+            }
+        }
+    }
+    waits
+}
+
+fn place(table: &RouteTable, owned: &Owned, endpoint: &Endpoint, grant: &Grant) -> Option<(PartitionId, u32)> {
+    let channel = table.channel(grant.channel)?;
+    let partition = table.partition_of(endpoint.id, channel);
+    Some((partition, owned.log(partition)?))
+}
+
+fn new_stream<S: Segment>(log: &mut Log<S>, at: u32, partition: PartitionId, session: &Session) -> Stream {
+    let sender = log.sender(session.endpoint);
+    log.senders[sender as usize].owner = Some(session.reference);
+    Stream {
+        log: at,
+        partition,
+        sender,
+        claimed_last: log.partition.sender(session.endpoint).last,
+        received: Sequence(0),
+        blocked: None,
+        acked: Sequence(0),
+        acked_offset: Offset(0),
+        dirty: false,
+    }
+}
+
+/// Send the WELCOMEs whose logs have come far enough.
+pub(crate) fn welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, welcoming: &mut Vec<Welcoming>) {
+    welcoming.retain(|waiting| {
+        let there = peers.connections.get(waiting.connection).is_some_and(|connection| connection.listens());
+        let current = peers.sessions.get(waiting.session);
+        if !there || current.is_none_or(|session| session.connection != Some(waiting.connection)) {
+            peers.orphan(waiting.connection, waiting.session);
+            return false;
+        }
+        let ready = waiting.waits.iter().all(|(log, upto)| {
+            let log = &logs[*log as usize];
+            log.sealed() || log.partition.committed() >= *upto
+        });
+        if ready {
+            say_welcome(peers, logs, owned, waiting);
+        }
+        !ready
+    });
+}
+
+fn say_welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, waiting: &Welcoming) {
+    let table = std::sync::Arc::clone(&peers.table);
+    let Some(session) = peers.sessions.get(waiting.session) else { return };
+    let fields = fields(peers, session, waiting, &table);
+    let endpoint = table.endpoint_at(session.endpoint_index);
+    let mut entries = Vec::new();
+    let grants = if session.direction == Direction::Ingress { &endpoint.send } else { &endpoint.receive };
+    for grant in grants {
+        entries.extend(entry(&table, logs, owned, session, endpoint, grant));
+    }
+    if let Some(connection) = peers.connections.get_mut(waiting.connection) {
+        connection.phase = Phase::Open(waiting.session);
+    }
+    peers.say(waiting.connection, |out, signer| encode_welcome(out, &fields, entries.into_iter(), signer));
+    peers.rearm(waiting.connection);
+    let counters = &mut peers.counters.session;
+    if waiting.resumed { counters.resumed += 1 } else { counters.welcomed += 1 }
+}
+
+fn fields(peers: &Peers, session: &Session, waiting: &Welcoming, table: &RouteTable) -> WelcomeFields {
+    let limits = &peers.limits;
+    let ms = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
+    WelcomeFields {
+        epoch: table.epoch(),
+        session_id: session.id,
+        server_nonce: waiting.server_nonce,
+        endpoint: session.endpoint,
+        unix_nanos: peers.now.unix,
+        frame_bytes_max: FRAME_BYTES_MAX as u32,
+        body_bytes_max: BODY_BYTES_MAX as u32,
+        messages_max: MESSAGES_MAX as u16,
+        shards: limits.shards,
+        home_shard: limits.shard,
+        direction: session.direction,
+        credit_frames: limits.credit_frames,
+        credit_bytes: limits.credit_bytes,
+        idle_timeout_ms: ms(limits.idle_timeout),
+        linger_ms: ms(limits.linger),
+    }
+}
+
+fn entry<'t, S: Segment>(
+    table: &'t RouteTable,
+    logs: &[Log<S>],
+    owned: &Owned,
+    session: &Session,
+    endpoint: &Endpoint,
+    grant: &Grant,
+) -> Option<WelcomeEntry<'t>> {
+    let channel = table.channel(grant.channel)?;
+    let ack_mode = table.hub_of(channel).ack;
+    let (id, name) = (channel.id, &*channel.name);
+    if session.direction == Direction::Egress {
+        let (partition, last_sequence) = (PartitionId(0), Sequence(0));
+        return Some(WelcomeEntry { channel: id, partition, last_sequence, ack_mode, name });
+    }
+    let (partition, log) = place(table, owned, endpoint, grant)?;
+    let stream = &session.streams[session.stream_of(partition)?];
+    let last_sequence = logs[log as usize].senders[stream.sender as usize].committed;
+    Some(WelcomeEntry { channel: id, partition, last_sequence, ack_mode, name })
+}

@@ -1,0 +1,137 @@
+//! A partition as its shard holds it: the log, the frames that wait for their commit, and what is known
+//! of each sender beyond what the log itself keeps.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
+
+use partition::{LogId, LogState, Partition, Segment};
+use wire::ids::{AckMode, EndpointId, Offset, PartitionId, Sequence};
+use wire::route::RouteTable;
+
+use crate::append::Waiting;
+use crate::queue::QueueGroup;
+use crate::session::SessionRef;
+
+/// Ids are hashes already, and the order of a map is never looked at; no randomness is needed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+}
+
+/// A sender to one partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    /// The highest sequence that is committed.
+    pub(crate) committed: Sequence,
+    /// The session that appends direct frames of this sender: the one that was welcomed last.
+    pub(crate) owner: Option<SessionRef>,
+}
+
+/// One partition of the shard.
+pub(crate) struct Log<S: Segment> {
+    pub(crate) id: PartitionId,
+    pub(crate) partition: Partition<S>,
+    pub(crate) ack: AckMode,
+    /// Frames appended, or sent again, whose commit is awaited; in order of their ends.
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) senders: Vec<Sender>,
+    slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
+    /// When a spare may be asked for again, after one could not be made.
+    pub(crate) prepare_at: Duration,
+}
+
+impl<S: Segment> Log<S> {
+    pub(crate) fn new(partition: Partition<S>, table: &RouteTable) -> Self {
+        let LogId::Partition(id) = partition.log() else {
+            panic!("{} is no partition's log", partition.log());
+        };
+        let ack = ack_mode(id, table, AckMode::Durable);
+        Self {
+            id,
+            partition,
+            ack,
+            waiting: VecDeque::new(),
+            senders: Vec::new(),
+            slots: HashMap::default(),
+            prepare_at: Duration::ZERO,
+        }
+    }
+
+    /// Take over the ack mode of a new table; a partition that it does not name keeps its own.
+    pub(crate) fn apply(&mut self, table: &RouteTable) {
+        self.ack = ack_mode(self.id, table, self.ack);
+    }
+
+    /// The place of a sender. Allocates only when the sender is new to this process.
+    pub(crate) fn sender(&mut self, endpoint: EndpointId) -> u32 {
+        let (senders, partition) = (&mut self.senders, &self.partition);
+        *self.slots.entry(endpoint).or_insert_with(|| {
+            // Nothing of a sender without a place waits here, and what was recovered was made durable then;
+            // where that failed the log is sealed, and what is durable is unknown.
+            let durable = partition.state() != LogState::Sealed;
+            let committed = if durable { partition.sender(endpoint).last } else { Sequence(0) };
+            senders.push(Sender { committed, owner: None });
+            (senders.len() - 1) as u32
+        })
+    }
+
+    pub(crate) fn sealed(&self) -> bool {
+        self.partition.state() == LogState::Sealed
+    }
+
+    /// Whether everything appended is durable, or never will be.
+    pub(crate) fn settled(&self) -> bool {
+        self.sealed() || (self.waiting.is_empty() && self.partition.synced() == self.partition.appended())
+    }
+
+    /// The rules that hold between two turns.
+    pub(crate) fn check(&self) {
+        let committed: Offset = self.partition.committed();
+        debug_assert!(
+            self.waiting.front().is_none_or(|waiting| waiting.end() > committed || self.sealed()),
+            "a committed frame waits in {:?}",
+            self.id
+        );
+        debug_assert!(self.slots.len() == self.senders.len(), "{} senders", self.senders.len());
+    }
+}
+
+/// One group of queues, with its journal.
+pub(crate) struct Group<S: Segment> {
+    pub(crate) queues: QueueGroup<S>,
+    /// When a spare may be asked for again, after one could not be made.
+    pub(crate) prepare_at: Duration,
+    /// The journal could not take what waits for it.
+    pub(crate) stuck: bool,
+}
+
+impl<S: Segment> Group<S> {
+    pub(crate) fn new(queues: QueueGroup<S>) -> Self {
+        Self { queues, prepare_at: Duration::ZERO, stuck: false }
+    }
+
+    /// Whether everything that can be durable is.
+    pub(crate) fn settled(&self) -> bool {
+        let log = self.queues.log();
+        self.stuck || log.state() == LogState::Sealed || log.synced() == log.appended()
+    }
+}
+
+fn ack_mode(id: PartitionId, table: &RouteTable, otherwise: AckMode) -> AckMode {
+    table.hub_of_partition(id).map_or(otherwise, |hub| hub.ack)
+}

@@ -1,0 +1,436 @@
+//! Stage 2, parse: bytes of connections become frames, frames become what they mean. Nothing is copied but
+//! frames that straddle receive buffers, which are assembled once. No signature is looked at here.
+
+use wire::delivery::{Fetch, Settle};
+use wire::frame::{Frame, FrameKind, frame_bytes, split};
+use wire::handshake::{HELLO_BYTES_MAX, Hello};
+use wire::ids::{ChannelId, NO_STREAM, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence};
+use wire::link::{parse_bye, parse_ping};
+use wire::preface::{PREFACE_BYTES, Preface};
+use wire::reason::{Notice, Reason};
+use wire::send::{Relay, Send};
+
+use crate::connection::{Goodbye, Phase};
+use crate::io::{ConnectionId, Received};
+use crate::peers::Peers;
+
+/// Why bytes are not what they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The stream of frames cannot be followed any further: the connection ends.
+    #[error("framing: {0}")]
+    Framing(wire::ParseError),
+    /// A frame that is not expected now: the connection ends.
+    #[error("frame kind {kind:#04x} is not expected now")]
+    Unexpected {
+        /// Its kind.
+        kind: u8,
+    },
+    /// Not this protocol's preface: the connection ends without a word.
+    #[error("preface: {0}")]
+    Preface(wire::ParseError),
+    /// A HELLO that cannot be read: refused.
+    #[error("HELLO: {0}")]
+    Hello(wire::ParseError),
+    /// No protocol version is common: the connection ends behind our preface.
+    #[error("no common version: {max} offered at most")]
+    Version {
+        /// The highest version that was offered.
+        max: u8,
+    },
+    /// No room to put a straddling frame together: the peer shall come again.
+    #[error("no room for {bytes} bytes of a frame that straddles, {reserved} are in use")]
+    AssemblyFull {
+        /// Bytes of the frame.
+        bytes: usize,
+        /// Bytes in use.
+        reserved: usize,
+    },
+    /// The content of one frame is at fault: it is rejected, the connection goes on.
+    #[error("content: {0}")]
+    Content(wire::ParseError),
+}
+
+impl ParseError {
+    /// What the peer is told.
+    pub fn notice(&self) -> Notice {
+        match *self {
+            Self::Framing(fault) | Self::Preface(fault) | Self::Hello(fault) | Self::Content(fault) => fault.notice(),
+            Self::Unexpected { kind } => Notice::new(Reason::UnexpectedFrame, u64::from(kind), 0),
+            Self::Version { max } => {
+                let highest = u64::from(wire::limits::VERSIONS.1);
+                Notice::new(Reason::UnsupportedVersion, u64::from(max), highest)
+            }
+            Self::AssemblyFull { bytes, reserved } => Notice::new(Reason::Busy, reserved as u64, bytes as u64),
+        }
+    }
+}
+
+/// A frame whose content has been read and lies within the limits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parsed<'a> {
+    order: u32,
+    connection: ConnectionId,
+    frame_index: u64,
+    content: Content<'a>,
+}
+
+/// What a frame of a client means.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Content<'a> {
+    Hello(Hello<'a>),
+    Send(Send<'a>),
+    Relay(Relay<'a>),
+    Fetch(Fetch, Frame<'a>),
+    Settle(Settle, Frame<'a>),
+    Ping(Sequence, Frame<'a>),
+    Bye(Frame<'a>),
+}
+
+impl<'a> Parsed<'a> {
+    /// Its place in the turn: refusals are told in this order.
+    pub(crate) fn order(&self) -> u32 {
+        self.order
+    }
+
+    pub(crate) fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// How many frames came before it on the connection since HELLO.
+    pub(crate) fn frame_index(&self) -> u64 {
+        self.frame_index
+    }
+
+    pub(crate) fn content(&self) -> Content<'a> {
+        self.content
+    }
+}
+
+/// A frame that will not be appended. Refusals of all stages are told in order of arrival, so that what
+/// follows a refused frame on its stream is discarded whichever stage refused it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refusal {
+    pub(crate) order: u32,
+    pub(crate) connection: ConnectionId,
+    pub(crate) partition: PartitionId,
+    pub(crate) sequence: Sequence,
+    pub(crate) notice: Notice,
+}
+
+/// One whole frame of the turn, in order of arrival.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece<'a> {
+    connection: ConnectionId,
+    /// The first frame of its connection, which has to be HELLO.
+    first: bool,
+    place: Place<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    Whole(Frame<'a>),
+    Assembled(usize),
+    Fault(ParseError),
+}
+
+/// Cut what was received into whole frames; what is left of a frame is kept for the next turn. Buffers with
+/// assembled frames are pushed to `assembled`.
+pub(crate) fn gather<'a>(
+    peers: &mut Peers,
+    received: &[Received<'a>],
+    pieces: &mut Vec<Piece<'a>>,
+    assembled: &mut Vec<Vec<u8>>,
+) {
+    for piece in received {
+        let id = piece.connection;
+        let now = peers.now.monotonic;
+        let Some(connection) = peers.connections.get_mut(id) else { continue };
+        if !connection.listens() || connection.deaf {
+            continue;
+        }
+        connection.received_at = now;
+        peers.counters.accept.bytes += piece.bytes.len() as u64;
+        if let Err(error) = cut(peers, id, piece.bytes, pieces, assembled) {
+            // What came before the fault still counts, so the fault waits for its turn.
+            pieces.push(Piece { connection: id, first: false, place: Place::Fault(error) });
+            if let Some(connection) = peers.connections.get_mut(id) {
+                connection.deaf = true;
+            }
+        }
+    }
+}
+
+fn cut<'a>(
+    peers: &mut Peers,
+    id: ConnectionId,
+    bytes: &'a [u8],
+    pieces: &mut Vec<Piece<'a>>,
+    assembled: &mut Vec<Vec<u8>>,
+) -> Result<(), ParseError> {
+    let mut rest = continue_assembly(peers, id, bytes, pieces, assembled)?;
+    while !rest.is_empty() {
+        if phase(peers, id) == Phase::Preface {
+            match Preface::parse(rest).map_err(ParseError::Preface)? {
+                Some((preface, after)) => {
+                    greet(peers, id, preface)?;
+                    rest = after;
+                    continue;
+                }
+                None => return keep(peers, id, rest, PREFACE_BYTES),
+            }
+        }
+        expect_frame(peers, id, rest)?;
+        match split(rest).map_err(ParseError::Framing)? {
+            Some((frame, after)) => {
+                let first = begin_frame(peers, id);
+                pieces.push(Piece { connection: id, first, place: Place::Whole(frame) });
+                rest = after;
+            }
+            None => {
+                let need = frame_bytes(rest).map_err(ParseError::Framing)?;
+                return keep(peers, id, rest, need.unwrap_or(wire::frame::HEADER_BYTES));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn phase(peers: &Peers, id: ConnectionId) -> Phase {
+    peers.connections.get(id).map_or(Phase::Closing, |connection| connection.phase)
+}
+
+/// Refuse what may not come now as soon as its length or kind is there.
+fn expect_frame(peers: &Peers, id: ConnectionId, bytes: &[u8]) -> Result<(), ParseError> {
+    match phase(peers, id) {
+        Phase::Hello => {
+            let got = frame_bytes(bytes).map_err(ParseError::Framing)?.unwrap_or(0);
+            if bytes.get(4).is_some_and(|kind| *kind != FrameKind::Hello as u8) {
+                split(bytes).map_err(ParseError::Framing)?;
+                return Err(ParseError::Unexpected { kind: bytes[4] });
+            }
+            if got > HELLO_BYTES_MAX {
+                return Err(ParseError::Framing(wire::ParseError::FrameLong { got: got as u32 }));
+            }
+            Ok(())
+        }
+        Phase::Handshake => {
+            // The client cannot sign anything before it has seen WELCOME.
+            Err(ParseError::Unexpected { kind: bytes.get(4).copied().unwrap_or(0) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Add to the frame whose start was kept. Returns the bytes behind it.
+fn continue_assembly<'a>(
+    peers: &mut Peers,
+    id: ConnectionId,
+    bytes: &'a [u8],
+    pieces: &mut Vec<Piece<'a>>,
+    assembled: &mut Vec<Vec<u8>>,
+) -> Result<&'a [u8], ParseError> {
+    let mut rest = bytes;
+    loop {
+        let Some(connection) = peers.connections.get_mut(id) else { return Ok(&[]) };
+        if connection.assembly_need == 0 {
+            return Ok(rest);
+        }
+        let missing = connection.assembly_need - connection.assembly.len();
+        let taken = missing.min(rest.len());
+        connection.assembly.extend_from_slice(&rest[..taken]);
+        peers.counters.parse.assembled_bytes += taken as u64;
+        rest = &rest[taken..];
+        if connection.phase == Phase::Preface {
+            let Some((preface, _)) = Preface::parse(&connection.assembly).map_err(ParseError::Preface)? else {
+                return Ok(rest);
+            };
+            drop_assembly(peers, id);
+            greet(peers, id, preface)?;
+            continue;
+        }
+        // Only the header was reserved when not even the length had come.
+        let need = frame_bytes(&connection.assembly).map_err(ParseError::Framing)?;
+        let have = connection.assembly.len();
+        let (buffer, reserved) = (std::mem::take(&mut connection.assembly), connection.assembly_need);
+        let checked = check_start(peers, id, &buffer);
+        let Some(connection) = peers.connections.get_mut(id) else { return Ok(&[]) };
+        connection.assembly = buffer;
+        checked?;
+        match need {
+            Some(need) if need > reserved => {
+                if !peers.assembly.reserve(need - reserved) {
+                    return Err(ParseError::AssemblyFull { bytes: need, reserved: peers.assembly.reserved() });
+                }
+                connection.assembly_need = need;
+                connection.assembly.reserve_exact(need - have);
+            }
+            Some(need) if have >= need => {
+                let buffer = std::mem::take(&mut connection.assembly);
+                connection.assembly_need = 0;
+                peers.assembly.release(reserved);
+                peers.counters.parse.assembled_frames += 1;
+                let first = begin_frame(peers, id);
+                pieces.push(Piece { connection: id, first, place: Place::Assembled(assembled.len()) });
+                assembled.push(buffer);
+                return Ok(rest);
+            }
+            _ => return Ok(rest),
+        }
+    }
+}
+
+fn check_start(peers: &Peers, id: ConnectionId, start: &[u8]) -> Result<(), ParseError> {
+    expect_frame(peers, id, start)?;
+    split(start).map(|_| ()).map_err(ParseError::Framing)
+}
+
+/// Keep the start of a frame, or of the preface, whose whole will have `need` bytes.
+fn keep(peers: &mut Peers, id: ConnectionId, bytes: &[u8], need: usize) -> Result<(), ParseError> {
+    if !peers.assembly.reserve(need) {
+        return Err(ParseError::AssemblyFull { bytes: need, reserved: peers.assembly.reserved() });
+    }
+    let mut buffer = peers.assembly.take();
+    let Some(connection) = peers.connections.get_mut(id) else { return Ok(()) };
+    buffer.reserve_exact(need);
+    buffer.extend_from_slice(bytes);
+    connection.assembly = buffer;
+    connection.assembly_need = need;
+    peers.counters.parse.assembled_bytes += bytes.len() as u64;
+    Ok(())
+}
+
+fn drop_assembly(peers: &mut Peers, id: ConnectionId) {
+    let Some(connection) = peers.connections.get_mut(id) else { return };
+    let need = std::mem::take(&mut connection.assembly_need);
+    let buffer = std::mem::take(&mut connection.assembly);
+    peers.assembly.release(need);
+    peers.assembly.put(buffer);
+}
+
+/// Answer the preface with ours.
+fn greet(peers: &mut Peers, id: ConnectionId, preface: Preface) -> Result<(), ParseError> {
+    if preface.chosen != 0 {
+        let fault = wire::ParseError::Reserved { at: 4, value: u64::from(preface.chosen) };
+        return Err(ParseError::Preface(fault));
+    }
+    let answer = preface.answer();
+    peers.say_plain(id, &answer.encode());
+    if let Some(connection) = peers.connections.get_mut(id) {
+        connection.phase = Phase::Hello;
+    }
+    if answer.chosen == 0 { Err(ParseError::Version { max: preface.max }) } else { Ok(()) }
+}
+
+/// A frame is whole. Whether it is the first one of its connection.
+fn begin_frame(peers: &mut Peers, id: ConnectionId) -> bool {
+    peers.counters.parse.frames += 1;
+    let Some(connection) = peers.connections.get_mut(id) else { return false };
+    let first = connection.phase == Phase::Hello;
+    if first {
+        connection.phase = Phase::Handshake;
+    }
+    first
+}
+
+/// Stage 2: read every frame of the turn. Faults in content become refusals, all others end the connection.
+pub(crate) fn parse<'a>(
+    peers: &mut Peers,
+    pieces: &[Piece<'a>],
+    assembled: &'a [Vec<u8>],
+    parsed: &mut Vec<Parsed<'a>>,
+    refusals: &mut Vec<Refusal>,
+) {
+    for (order, piece) in pieces.iter().enumerate() {
+        let (order, id) = (order as u32, piece.connection);
+        if peers.connections.get(id).is_none_or(|connection| !connection.listens()) {
+            continue;
+        }
+        let frame = match piece.place {
+            Place::Fault(error) => {
+                fault(peers, id, error);
+                continue;
+            }
+            Place::Whole(frame) => frame,
+            Place::Assembled(at) => match split(&assembled[at]) {
+                Ok(Some((frame, _))) => frame,
+                other => unreachable!("an assembled frame is whole and has a good header: {other:?}"),
+            },
+        };
+        let Some(connection) = peers.connections.get_mut(id) else { continue };
+        let frame_index = connection.frames_in;
+        connection.frames_in += u64::from(!piece.first);
+        match read(frame, piece.first) {
+            Ok(content) => parsed.push(Parsed { order, connection: id, frame_index, content }),
+            Err(error @ ParseError::Content(_)) => {
+                peers.counters.parse.refused += 1;
+                let partition = stream_of(peers, id, &frame);
+                let (sequence, notice) = (frame.sequence(), error.notice());
+                refusals.push(Refusal { order, connection: id, partition, sequence, notice });
+            }
+            Err(error) => fault(peers, id, error),
+        }
+    }
+}
+
+/// What one frame means.
+fn read<'a>(frame: Frame<'a>, first: bool) -> Result<Content<'a>, ParseError> {
+    let kind = frame.kind();
+    if first != (kind == FrameKind::Hello) || !kind.from_client() {
+        return Err(ParseError::Unexpected { kind: kind as u8 });
+    }
+    let content = ParseError::Content;
+    match kind {
+        FrameKind::Hello => Hello::parse(frame).map(Content::Hello).map_err(ParseError::Hello),
+        FrameKind::Send => Send::parse(frame).map(Content::Send).map_err(content),
+        FrameKind::Relay => Relay::parse(frame).map(Content::Relay).map_err(content),
+        FrameKind::Fetch => Fetch::parse(frame).map(|fetch| Content::Fetch(fetch, frame)).map_err(content),
+        FrameKind::Settle => Settle::parse(frame).map(|settle| Content::Settle(settle, frame)).map_err(content),
+        FrameKind::Ping => {
+            parse_ping(frame).map(|number| Content::Ping(number, frame)).map_err(ParseError::Framing)
+        }
+        FrameKind::Bye => parse_bye(frame).map(|_| Content::Bye(frame)).map_err(ParseError::Framing),
+        _ => Err(ParseError::Unexpected { kind: kind as u8 }),
+    }
+}
+
+/// The stream on which a frame with faulty content is rejected.
+fn stream_of(peers: &Peers, id: ConnectionId, frame: &Frame<'_>) -> PartitionId {
+    match frame.kind() {
+        FrameKind::Relay => RELAY_STREAM,
+        FrameKind::Fetch | FrameKind::Settle => QUEUE_STREAM,
+        _ => {
+            // The channel stands at 24 in a SEND, 8 bytes into its body.
+            let channel = frame.body().get(8..12).and_then(|bytes| bytes.first_chunk::<4>());
+            let channel = channel.map(|bytes| ChannelId(u32::from_le_bytes(*bytes)));
+            let sender = peers.session_of(id).map(|session| session.endpoint);
+            let found = channel.zip(sender).and_then(|(channel, sender)| {
+                let channel = peers.table.channel(channel)?;
+                Some(peers.table.partition_of(sender, channel))
+            });
+            found.unwrap_or(NO_STREAM)
+        }
+    }
+}
+
+/// End a connection for a fault that the stream does not survive.
+fn fault(peers: &mut Peers, id: ConnectionId, error: ParseError) {
+    let notice = error.notice();
+    match error {
+        ParseError::AssemblyFull { .. } => {
+            peers.counters.parse.assembly_full += 1;
+            let retry_after = peers.retry_after_ms();
+            peers.goodbye(id, Goodbye::Goaway(notice.retry_after(retry_after)));
+        }
+        ParseError::Hello(_) => peers.goodbye(id, Goodbye::Refused(notice)),
+        // No version is common, which our preface has said, or it is not our protocol: no frame could be read.
+        ParseError::Version { .. } | ParseError::Preface(_) => {
+            peers.counters.reason(notice.reason);
+            peers.goodbye(id, Goodbye::Silent);
+        }
+        _ => {
+            peers.counters.parse.framing_faults += 1;
+            peers.goodbye(id, Goodbye::Goaway(notice));
+        }
+    }
+}

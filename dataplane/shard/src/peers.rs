@@ -1,0 +1,424 @@
+//! The side of a shard that faces its peers: connections, sessions, what is said to them, and when their
+//! time is over. Knows no log and no queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::ids::{AckMode, ChannelId, EndpointId, PartitionId, Sequence, UnixNanos};
+use wire::reason::{Notice, Reason};
+use wire::route::RouteTable;
+use wire::signature::Signer;
+
+use crate::connection::{AssemblyPool, Connections, Goodbye, Phase};
+use crate::counters::Counters;
+use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
+use crate::limits::Limits;
+use crate::session::{Session, SessionRef, Sessions};
+
+/// Connections, sessions and what is to be said to them.
+pub(crate) struct Peers {
+    pub(crate) limits: Limits,
+    pub(crate) table: Arc<RouteTable>,
+    pub(crate) now: Now,
+    pub(crate) draining: bool,
+    /// What an ACK of relay numbers promises: the weakest mode of the shard's logs.
+    pub(crate) relay_ack_mode: AckMode,
+    pub(crate) connections: Connections,
+    pub(crate) sessions: Sessions,
+    pub(crate) assembly: AssemblyPool,
+    pub(crate) counters: Counters,
+    /// When each (endpoint, channel) with a rate has used up what it had, in nanoseconds since start.
+    pub(crate) rates: BTreeMap<(EndpointId, ChannelId), u64>,
+    /// Streams and connections whose next ACK is due at the end of the commit stage.
+    pub(crate) dirty: Vec<(SessionRef, u32)>,
+    pub(crate) dirty_relays: Vec<ConnectionId>,
+    /// Sessions that lost their connection; their deliveries go back to the queues.
+    pub(crate) detached: Vec<(SessionRef, EndpointId)>,
+    timers: BTreeSet<(Duration, ConnectionId)>,
+    listed: Vec<ConnectionId>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Peers {
+    pub(crate) fn new(limits: Limits, table: Arc<RouteTable>, now: Now) -> Self {
+        let assembly = AssemblyPool::new(
+            limits.assembly_bytes_max,
+            limits.assembly_buffers_max,
+            limits.assembly_buffer_bytes_max,
+        );
+        Self {
+            sessions: Sessions::new(limits.sessions_max as usize),
+            limits,
+            table,
+            now,
+            draining: false,
+            relay_ack_mode: AckMode::Durable,
+            connections: Connections::default(),
+            assembly,
+            counters: Counters::default(),
+            rates: BTreeMap::new(),
+            dirty: Vec::new(),
+            dirty_relays: Vec::new(),
+            detached: Vec::new(),
+            timers: BTreeSet::new(),
+            listed: Vec::new(),
+            buffers: Vec::new(),
+        }
+    }
+
+    /// Begin a turn: take over its time and the caller's empty buffers.
+    pub(crate) fn begin<S>(&mut self, now: Now, output: &mut Output<S>) {
+        self.now = now;
+        std::mem::swap(&mut self.buffers, &mut output.buffers);
+    }
+
+    /// Take in a connection, or turn it away when there are too many.
+    pub(crate) fn open(&mut self, opened: &Opened) {
+        // The slot's last connection may be reported as gone in the same turn.
+        if let Some(before) = self.connections.at(opened.connection.slot()) {
+            self.closed(before);
+        }
+        let full = self.connections.count() >= self.limits.connections_max;
+        self.counters.accept.connections += 1;
+        self.connections.open(opened, self.now.monotonic);
+        self.arm(opened.connection);
+        if full {
+            self.counters.accept.connections_refused += 1;
+            self.goodbye(opened.connection, Goodbye::Silent);
+        }
+    }
+
+    /// A connection is gone.
+    pub(crate) fn closed(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        self.timers.remove(&(connection.timer, id));
+        self.assembly.release(connection.assembly_need);
+        self.assembly.put(connection.assembly);
+        if let Phase::Open(session) = connection.phase {
+            self.detach(session, id);
+        }
+    }
+
+    /// Bytes have left for a connection.
+    pub(crate) fn sent(&mut self, id: ConnectionId, bytes: usize) {
+        let now = self.now.monotonic;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.unsent = connection.unsent.saturating_sub(bytes);
+        connection.progress_at = now;
+    }
+
+    /// The session goes on without its connection, for a while.
+    fn detach(&mut self, reference: SessionRef, connection: ConnectionId) {
+        let until = self.now.monotonic + self.limits.linger;
+        let Some(session) = self.sessions.get(reference) else { return };
+        if session.connection == Some(connection) {
+            self.detached.push((reference, session.endpoint));
+            self.sessions.linger(reference, until);
+        }
+    }
+
+    /// End a session for good.
+    pub(crate) fn end_session(&mut self, reference: SessionRef) {
+        if let Some(session) = self.sessions.remove(reference) {
+            self.detached.push((reference, session.endpoint));
+            self.counters.session.ended += 1;
+        }
+    }
+
+    /// A session's connection went before it was welcomed.
+    pub(crate) fn orphan(&mut self, id: ConnectionId, reference: SessionRef) {
+        self.detach(reference, id);
+    }
+
+    /// The session leaves this connection for another one: the last word goes out under the old keys, and
+    /// nothing that still comes over it counts.
+    pub(crate) fn part(&mut self, id: ConnectionId, reference: SessionRef) {
+        self.goaway(id, Reason::SessionUnknown, 0, 0);
+        self.last_word_now(id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Handshake;
+        }
+        if let Some(session) = self.sessions.get_mut(reference) {
+            self.detached.push((reference, session.endpoint));
+        }
+    }
+
+    /// The session of a connection that is open.
+    pub(crate) fn session_of(&self, id: ConnectionId) -> Option<&Session> {
+        self.sessions.get(self.connections.get(id)?.session()?)
+    }
+
+    /// Append a frame for a connection with an open session.
+    pub(crate) fn say(&mut self, id: ConnectionId, encode: impl FnOnce(&mut Vec<u8>, Signer<'_>)) {
+        self.list(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(session) = connection.session().and_then(|session| self.sessions.get(session)) else { return };
+        let signer = Signer::Session { key: &session.keys.server, frame_index: connection.frames_out };
+        encode(&mut connection.out, signer);
+        connection.frames_out += 1;
+    }
+
+    /// Borrow a connection's buffer, to be given back with `put_out`.
+    pub(crate) fn take_out(&mut self, id: ConnectionId) -> Vec<u8> {
+        self.list(id);
+        self.connections.get_mut(id).map(|connection| std::mem::take(&mut connection.out)).unwrap_or_default()
+    }
+
+    /// See `take_out`.
+    pub(crate) fn put_out(&mut self, id: ConnectionId, out: Vec<u8>) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.out = out;
+        }
+    }
+
+    /// Sign a frame that is being built outside; `finish` says whether there is one.
+    pub(crate) fn sign_with(
+        &mut self,
+        id: ConnectionId,
+        reference: SessionRef,
+        finish: impl FnOnce(Signer<'_>) -> bool,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let Some(session) = self.sessions.get(reference) else { return false };
+        let signer = Signer::Session { key: &session.keys.server, frame_index: connection.frames_out };
+        let signed = finish(signer);
+        connection.frames_out += u64::from(signed);
+        signed
+    }
+
+    /// Append bytes that no session signs.
+    pub(crate) fn say_plain(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.list(id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.out.extend_from_slice(bytes);
+        }
+    }
+
+    /// Refuse a frame; the connection goes on.
+    pub(crate) fn reject(&mut self, id: ConnectionId, partition: PartitionId, sequence: Sequence, notice: Notice) {
+        self.counters.reason(notice.reason);
+        let reject = wire::ack::Reject { partition, sequence, notice };
+        self.say(id, |out, signer| reject.encode(out, signer));
+    }
+
+    /// End a connection at the end of this turn; the first goodbye stands.
+    pub(crate) fn goodbye(&mut self, id: ConnectionId, goodbye: Goodbye) {
+        self.list(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.listens() {
+            return;
+        }
+        connection.goodbye = Some(goodbye);
+        match goodbye {
+            Goodbye::Goaway(notice) => {
+                self.counters.session.goaways += 1;
+                self.counters.reason(notice.reason);
+            }
+            Goodbye::Refused(notice) => {
+                self.counters.session.refused += 1;
+                self.counters.reason(notice.reason);
+            }
+            Goodbye::Silent => {}
+        }
+    }
+
+    /// The same with a GOAWAY of values that matter to nobody but people.
+    pub(crate) fn goaway(&mut self, id: ConnectionId, reason: Reason, seen: u64, needed: u64) {
+        self.goodbye(id, Goodbye::Goaway(Notice::new(reason, seen, needed)));
+    }
+
+    /// The wait asked of a peer that is to come back, in milliseconds.
+    pub(crate) fn retry_after_ms(&self) -> u32 {
+        u32::try_from(self.limits.retry_after.as_millis()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Note that a connection has something to be sent at the end of the turn, and give it a buffer.
+    fn list(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.listed {
+            connection.listed = true;
+            self.listed.push(id);
+        }
+        if connection.out.capacity() == 0 {
+            connection.out = self.buffers.pop().unwrap_or_default();
+        }
+    }
+
+    /// Hand out everything said in this turn, last words last.
+    pub(crate) fn finish<S>(&mut self, output: &mut Output<S>) {
+        let mut listed = std::mem::take(&mut self.listed);
+        for id in listed.drain(..) {
+            self.hand_out(id, output);
+        }
+        self.listed = listed;
+        std::mem::swap(&mut self.buffers, &mut output.buffers);
+    }
+
+    fn hand_out<S>(&mut self, id: ConnectionId, output: &mut Output<S>) {
+        let (now, unsent_max) = (self.now.monotonic, self.limits.unsent_bytes_max);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.unsent + connection.out.len() > unsent_max && connection.goodbye.is_none() {
+            let seen = (connection.unsent + connection.out.len()) as u64;
+            self.goaway(id, Reason::SlowReceiver, seen, unsent_max as u64);
+        }
+        self.last_word(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.listed = false;
+        let bytes = std::mem::take(&mut connection.out);
+        if bytes.is_empty() {
+            self.buffers.push(bytes);
+        } else {
+            if connection.unsent == 0 {
+                connection.progress_at = now;
+            }
+            connection.unsent += bytes.len();
+            output.sends.push(Outgoing { connection: id, bytes });
+        }
+        if connection.goodbye.take().is_some() {
+            let before = std::mem::replace(&mut connection.phase, Phase::Closing);
+            connection.received_at = now;
+            let need = std::mem::take(&mut connection.assembly_need);
+            let buffer = std::mem::take(&mut connection.assembly);
+            self.assembly.release(need);
+            self.assembly.put(buffer);
+            if let Phase::Open(session) = before {
+                self.detach(session, id);
+            }
+            output.closes.push(id);
+        }
+    }
+
+    /// Encode the goodbye of a connection, if it has one with words.
+    fn last_word(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match connection.goodbye {
+            Some(Goodbye::Refused(notice)) => wire::handshake::encode_refused(&mut connection.out, notice),
+            Some(Goodbye::Goaway(notice)) if self.sessions.get(connection.session().unwrap_or(SessionRef::NONE)).is_some() => {
+                self.say(id, |out, signer| wire::link::encode_goaway(out, notice, signer));
+            }
+            Some(Goodbye::Goaway(notice)) => {
+                wire::link::encode_goaway(&mut connection.out, notice, Signer::None);
+            }
+            Some(Goodbye::Silent) | None => {}
+        }
+    }
+
+    /// Put a connection into the timers for the first time.
+    fn arm(&mut self, id: ConnectionId) {
+        let due = self.now.monotonic + self.limits.handshake_timeout;
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.timer = due;
+            self.timers.insert((due, id));
+        }
+    }
+
+    /// Act on every timer that is due: late handshakes, idle peers, ended credentials, stuck receivers,
+    /// lingering sessions. A connection stands in the timers once; its true deadline is looked at only when
+    /// that entry is due, so that traffic costs nothing here.
+    pub(crate) fn tick<S>(&mut self, output: &mut Output<S>) {
+        let now = self.now.monotonic;
+        while let Some((due, id)) = self.timers.first().copied() {
+            if due > now {
+                break;
+            }
+            self.timers.pop_first();
+            let next = self.look_at(id, output);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.timer = next;
+                self.timers.insert((next, id));
+            }
+        }
+        while let Some(reference) = self.sessions.overdue(now) {
+            self.end_session(reference);
+        }
+    }
+
+    /// End a connection whose time is over, and say when to look again.
+    fn look_at<S>(&mut self, id: ConnectionId, output: &mut Output<S>) -> Duration {
+        let now = self.now.monotonic;
+        let step = self.limits.slow_receiver_after;
+        let Some(connection) = self.connections.get(id) else { return now + step };
+        let slow_at = connection.progress_at + step;
+        let (limit, reason, since) = match connection.phase {
+            Phase::Closing => {
+                let at = connection.received_at + step;
+                if at <= now {
+                    // Named again: what was sent to it does not leave, the caller is to break it off.
+                    output.closes.push(id);
+                    return now + step;
+                }
+                return at;
+            }
+            _ if connection.goodbye.is_some() => return now + step,
+            Phase::Open(_) => (self.limits.idle_timeout, Reason::IdleTimeout, connection.received_at),
+            _ => (self.limits.handshake_timeout, Reason::HandshakeTimeout, connection.opened_at),
+        };
+        if since + limit <= now {
+            self.goaway(id, reason, millis(now.saturating_sub(since)), millis(limit));
+            return now + step;
+        }
+        if connection.unsent > 0 && slow_at <= now {
+            self.goaway(id, Reason::SlowReceiver, connection.unsent as u64, 0);
+            return now + step;
+        }
+        let mut next = (since + limit).min(now + step);
+        if let Some(reference) = connection.session() {
+            match self.expire_credential(id, reference) {
+                Some(at) => next = next.min(at),
+                None => return now + step,
+            }
+        }
+        next
+    }
+
+    /// End a session whose credential has expired; otherwise say when that will be.
+    fn expire_credential(&mut self, id: ConnectionId, reference: SessionRef) -> Option<Duration> {
+        let never = self.now.monotonic + self.limits.slow_receiver_after;
+        let Some((at, token)) = self.sessions.get(reference).and_then(Session::expires) else { return Some(never) };
+        let UnixNanos(now) = self.now.unix;
+        if at.0 > now {
+            return Some(self.now.monotonic + Duration::from_nanos(at.0 - now));
+        }
+        let reason = if token { Reason::TokenExpired } else { Reason::KeyExpired };
+        self.withdraw(id, reference, Notice::new(reason, self.now.unix.seconds(), at.seconds()));
+        None
+    }
+
+    /// End a session and its connection because its credential is no longer good.
+    pub(crate) fn withdraw(&mut self, id: ConnectionId, reference: SessionRef, notice: Notice) {
+        self.goodbye(id, Goodbye::Goaway(notice));
+        self.last_word_now(id);
+        self.end_session(reference);
+    }
+
+    /// Say the last word before the session that signs it ends or changes its keys.
+    fn last_word_now(&mut self, id: ConnectionId) {
+        self.last_word(id);
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.goodbye.is_some()
+        {
+            connection.goodbye = Some(Goodbye::Silent);
+        }
+    }
+
+    /// Look at a connection's deadlines in the next turn: they have changed.
+    pub(crate) fn rearm(&mut self, id: ConnectionId) {
+        let now = self.now.monotonic;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.timers.remove(&(connection.timer, id));
+        connection.timer = now;
+        self.timers.insert((now, id));
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn next_timer(&self) -> Option<Duration> {
+        let timer = self.timers.first().map(|(due, _)| *due);
+        [timer, self.sessions.next_linger()].into_iter().flatten().min()
+    }
+}
+
+/// Whole milliseconds, at most `u64::MAX`.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

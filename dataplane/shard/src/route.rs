@@ -1,0 +1,252 @@
+//! Stage 4, route: may this sender send this to this channel now, and which log takes it. Looks at grants and
+//! restrictions of the route table in force; knows nothing of what is in the logs.
+
+use std::net::IpAddr;
+
+use wire::ids::{ChannelId, EndpointId, PartitionId, RELAY_STREAM};
+use wire::reason::{Notice, Reason};
+use wire::route::{Channel, Grant, RouteTable};
+use wire::send::Send;
+
+use crate::io::ConnectionId;
+use crate::parse::Refusal;
+use crate::peers::Peers;
+use crate::session::SessionRef;
+use crate::verify::{Origin, Verified, stream_of};
+
+/// Why a frame may not go where it wants to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// The shard is about to stop.
+    #[error("draining")]
+    Draining {
+        /// When another node, or this one again, may be asked.
+        retry_after_ms: u32,
+    },
+    /// No such channel.
+    #[error("channel {0} is unknown")]
+    UnknownChannel(ChannelId),
+    /// The sender has no grant for the channel.
+    #[error("channel {0} is not granted")]
+    NotGranted(ChannelId),
+    /// The log belongs to another shard.
+    #[error("partition {0} is not this shard's")]
+    NotOwner(PartitionId),
+    /// The grant does not hold for the peer's address.
+    #[error("not from this address")]
+    Address,
+    /// The grant holds for certain origins, and this session has none.
+    #[error("not without an origin")]
+    Origin,
+    /// More messages than the grant allows per second.
+    #[error("{count} messages now, {per_second} a second allowed")]
+    Rate {
+        /// Messages of the frame.
+        count: u32,
+        /// Messages per second.
+        per_second: u32,
+        /// When the frame would pass; 0: never, it alone is more than a second's worth.
+        retry_after_ms: u32,
+    },
+    /// A body longer than the grant allows.
+    #[error("body of {seen} bytes, {needed} allowed")]
+    Body {
+        /// Its length.
+        seen: u64,
+        /// The length allowed.
+        needed: u64,
+    },
+}
+
+impl RouteError {
+    /// What the peer is told.
+    pub fn notice(&self) -> Notice {
+        match *self {
+            Self::Draining { retry_after_ms } => {
+                Notice::new(Reason::Draining, 0, 0).retry_after(retry_after_ms)
+            }
+            Self::UnknownChannel(channel) => Notice::new(Reason::UnknownChannel, u64::from(channel.0), 0),
+            Self::NotGranted(channel) => Notice::new(Reason::NotGranted, u64::from(channel.0), 0),
+            Self::NotOwner(partition) => Notice::new(Reason::NotOwner, u64::from(partition.0), 0),
+            Self::Address => Notice::new(Reason::RestrictedAddress, 0, 0),
+            Self::Origin => Notice::new(Reason::RestrictedOrigin, 0, 0),
+            Self::Rate { count, per_second, retry_after_ms } => {
+                Notice::new(Reason::RestrictedRate, u64::from(count), u64::from(per_second))
+                    .retry_after(retry_after_ms)
+            }
+            Self::Body { seen, needed } => Notice::new(Reason::RestrictedBody, seen, needed),
+        }
+    }
+}
+
+/// A SEND that may be appended to a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Routed<'a> {
+    verified: Verified<'a>,
+    partition: PartitionId,
+    log: u32,
+}
+
+impl<'a> Routed<'a> {
+    pub(crate) fn order(&self) -> u32 {
+        self.verified.order()
+    }
+
+    pub(crate) fn connection(&self) -> ConnectionId {
+        self.verified.connection()
+    }
+
+    pub(crate) fn session(&self) -> SessionRef {
+        self.verified.session()
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.verified.origin()
+    }
+
+    pub(crate) fn send(&self) -> Send<'a> {
+        self.verified.send()
+    }
+
+    pub(crate) fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// The log, by its place in the shard.
+    pub(crate) fn log(&self) -> u32 {
+        self.log
+    }
+}
+
+/// Which logs a shard owns: partition to place, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Owned(Vec<(PartitionId, u32)>);
+
+impl Owned {
+    pub(crate) fn new(partitions: impl Iterator<Item = PartitionId>) -> Self {
+        let mut owned: Vec<(PartitionId, u32)> =
+            partitions.enumerate().map(|(at, partition)| (partition, at as u32)).collect();
+        owned.sort_unstable();
+        for pair in owned.windows(2) {
+            assert!(pair[0].0 != pair[1].0, "partition {} is there twice", pair[0].0);
+        }
+        Self(owned)
+    }
+
+    pub(crate) fn log(&self, partition: PartitionId) -> Option<u32> {
+        let at = self.0.binary_search_by_key(&partition, |(partition, _)| *partition).ok()?;
+        Some(self.0[at].1)
+    }
+}
+
+/// Stage 4: find the log of every frame, in order.
+pub(crate) fn route<'a>(
+    peers: &mut Peers,
+    owned: &Owned,
+    verified: &[Verified<'a>],
+    routed: &mut Vec<Routed<'a>>,
+    refusals: &mut Vec<Refusal>,
+) {
+    for frame in verified {
+        match find(peers, owned, frame) {
+            Ok(found) => {
+                peers.counters.route.frames += 1;
+                routed.push(found);
+            }
+            Err(error) => {
+                peers.counters.route.refused += 1;
+                let (connection, send) = (frame.connection(), frame.send());
+                let (partition, sequence) = match frame.origin() {
+                    Origin::Direct => (stream_of(peers, connection, &send), send.sequence()),
+                    Origin::Relayed(number) => (RELAY_STREAM, number),
+                };
+                let (order, notice) = (frame.order(), error.notice());
+                refusals.push(Refusal { order, connection, partition, sequence, notice });
+            }
+        }
+    }
+}
+
+fn find<'a>(peers: &mut Peers, owned: &Owned, frame: &Verified<'a>) -> Result<Routed<'a>, RouteError> {
+    if peers.draining {
+        return Err(RouteError::Draining { retry_after_ms: peers.retry_after_ms() });
+    }
+    let send = frame.send();
+    let Some(connection) = peers.connections.get(frame.connection()) else {
+        return Err(RouteError::NotGranted(send.channel()));
+    };
+    let address = connection.peer.ip();
+    if frame.origin() == Origin::Direct
+        && let Some(session) = peers.sessions.get(frame.session())
+        && let Some(route) = session.route(send.channel())
+        && let Some(stream) = session.streams.get(route.stream as usize)
+    {
+        let (partition, log) = (stream.partition, stream.log);
+        if route.restricted {
+            let endpoint = peers.table.endpoint_at(session.endpoint_index);
+            check_restriction(&endpoint.send[route.grant as usize], address, &send)?;
+            take_rate(peers, &send)?;
+        }
+        return Ok(Routed { verified: *frame, partition, log });
+    }
+    let (partition, log) = look_up(&peers.table, owned, &send, address)?;
+    take_rate(peers, &send)?;
+    Ok(Routed { verified: *frame, partition, log })
+}
+
+/// The way through the route table itself: envelopes, and whatever a session has no route for.
+fn look_up(
+    table: &RouteTable,
+    owned: &Owned,
+    send: &Send<'_>,
+    address: IpAddr,
+) -> Result<(PartitionId, u32), RouteError> {
+    let channel: &Channel = table.channel(send.channel()).ok_or(RouteError::UnknownChannel(send.channel()))?;
+    let grant = table.endpoint(send.endpoint()).and_then(|endpoint| endpoint.send_grant(channel.id));
+    let grant = grant.ok_or(RouteError::NotGranted(channel.id))?;
+    check_restriction(grant, address, send)?;
+    let partition = table.partition_of(send.endpoint(), channel);
+    let log = owned.log(partition).ok_or(RouteError::NotOwner(partition))?;
+    Ok((partition, log))
+}
+
+/// Everything a grant asks for but the rate. What cannot be checked fails.
+fn check_restriction(grant: &Grant, address: IpAddr, send: &Send<'_>) -> Result<(), RouteError> {
+    let restriction = &grant.restriction;
+    if restriction.is_none() {
+        return Ok(());
+    }
+    if !restriction.allows_address(address) {
+        return Err(RouteError::Address);
+    }
+    if !restriction.allows_origin(None) {
+        return Err(RouteError::Origin);
+    }
+    let Some(needed) = restriction.body_bytes_max.map(u64::from) else { return Ok(()) };
+    let longest = send.messages().map(|message| message.body.len() as u64).max().unwrap_or(0);
+    if longest > needed { Err(RouteError::Body { seen: longest, needed }) } else { Ok(()) }
+}
+
+/// Take a frame's messages out of the (endpoint, channel)'s allowance, which fills up evenly and holds one
+/// second's worth. It is kept per endpoint, so that another session starts no new one.
+fn take_rate(peers: &mut Peers, send: &Send<'_>) -> Result<(), RouteError> {
+    let (endpoint, channel): (EndpointId, ChannelId) = (send.endpoint(), send.channel());
+    let grant = peers.table.endpoint(endpoint).and_then(|endpoint| endpoint.send_grant(channel));
+    let Some(per_second) = grant.and_then(|grant| grant.restriction.messages_per_second) else { return Ok(()) };
+    const SECOND: u64 = 1_000_000_000;
+    let count = u32::from(send.count());
+    let never = RouteError::Rate { count, per_second, retry_after_ms: 0 };
+    if per_second == 0 || count > per_second {
+        return Err(never);
+    }
+    let now = u64::try_from(peers.now.monotonic.as_nanos()).unwrap_or(u64::MAX);
+    let used_until = peers.rates.entry((endpoint, channel)).or_insert(0);
+    let cost = (SECOND * u64::from(count)).div_ceil(u64::from(per_second));
+    let after = (*used_until).max(now) + cost;
+    if after > now + SECOND {
+        let retry_after_ms = u32::try_from((after - now - SECOND).div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        return Err(RouteError::Rate { count, per_second, retry_after_ms });
+    }
+    *used_until = after;
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Sessions: one party's authenticated presence, which outlives a dropped connection. Knows keys and
+//! credit; never bytes, records or queues.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use wire::ids::{ChannelId, Direction, EndpointId, KeyId, Offset, PartitionId, Sequence, SessionId, UnixNanos};
+use wire::signature::SessionKeys;
+
+use crate::io::ConnectionId;
+
+/// A session's place in the table: `generation << 32 | slot`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionRef(u64);
+
+impl SessionRef {
+    /// Names no session: generations begin at 1.
+    pub(crate) const NONE: Self = Self(0);
+
+    fn new(slot: usize, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | slot as u64)
+    }
+
+    fn slot(self) -> usize {
+        (self.0 & 0xFFFF_FFFF) as usize
+    }
+}
+
+/// The frames of a sender to one partition, as one session sends them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stream {
+    /// The log, by its place in the shard.
+    pub(crate) log: u32,
+    pub(crate) partition: PartitionId,
+    /// The sender's place in the log's table of senders.
+    pub(crate) sender: u32,
+    /// The last sequence appended when this connection took the stream over. What comes at or below
+    /// it is sent again; nobody else can append to the stream after that.
+    pub(crate) claimed_last: Sequence,
+    /// The highest sequence taken on this connection.
+    pub(crate) received: Sequence,
+    /// After a REJECT: later frames than this one are discarded until it, or an earlier one, comes.
+    pub(crate) blocked: Option<Sequence>,
+    /// The highest sequence committed, and the offset of its last message; told by the next ACK.
+    pub(crate) acked: Sequence,
+    pub(crate) acked_offset: Offset,
+    pub(crate) dirty: bool,
+}
+
+/// A channel that a session may send to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChannelRoute {
+    pub(crate) channel: ChannelId,
+    pub(crate) stream: u32,
+    /// The grant, by its place among the endpoint's.
+    pub(crate) grant: u32,
+    /// Whether the grant has any restriction to look at.
+    pub(crate) restricted: bool,
+}
+
+/// What a consumer will still accept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Credit {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) reference: SessionRef,
+    pub(crate) id: SessionId,
+    pub(crate) endpoint: EndpointId,
+    /// The endpoint's place in the route table in force.
+    pub(crate) endpoint_index: u32,
+    pub(crate) direction: Direction,
+    pub(crate) key: KeyId,
+    /// When the token ends, if one opened the session.
+    pub(crate) token_expires: Option<UnixNanos>,
+    /// When the key ends.
+    pub(crate) key_expires: Option<UnixNanos>,
+    pub(crate) keys: SessionKeys,
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) linger_until: Duration,
+    pub(crate) unacked_frames: u32,
+    pub(crate) unacked_bytes: u64,
+    pub(crate) streams: Vec<Stream>,
+    /// Sorted by channel.
+    pub(crate) routes: Vec<ChannelRoute>,
+    /// Credit for the queue and for the dead letters.
+    pub(crate) credit: [Credit; 2],
+}
+
+impl Session {
+    /// When the credential ends, and whether it is the token that does.
+    pub(crate) fn expires(&self) -> Option<(UnixNanos, bool)> {
+        match (self.token_expires, self.key_expires) {
+            (Some(token), Some(key)) if key < token => Some((key, false)),
+            (Some(token), _) => Some((token, true)),
+            (None, key) => key.map(|key| (key, false)),
+        }
+    }
+
+    /// The stream of a partition, by its place.
+    pub(crate) fn stream_of(&self, partition: PartitionId) -> Option<usize> {
+        self.streams.iter().position(|stream| stream.partition == partition)
+    }
+
+    /// The route to a channel.
+    pub(crate) fn route(&self, channel: ChannelId) -> Option<&ChannelRoute> {
+        let at = self.routes.binary_search_by_key(&channel, |route| route.channel).ok()?;
+        Some(&self.routes[at])
+    }
+
+    /// Give back the credit of a frame that was answered.
+    pub(crate) fn return_credit(&mut self, bytes: u32) {
+        self.unacked_frames = self.unacked_frames.saturating_sub(1);
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(u64::from(bytes));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    session: Option<Box<Session>>,
+}
+
+/// All sessions of a shard.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_id: BTreeMap<SessionId, SessionRef>,
+    lingering: BTreeSet<(Duration, SessionRef)>,
+    count_max: usize,
+}
+
+impl Sessions {
+    pub(crate) fn new(count_max: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_id: BTreeMap::new(),
+            lingering: BTreeSet::new(),
+            count_max,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn get(&self, reference: SessionRef) -> Option<&Session> {
+        let slot = self.slots.get(reference.slot())?;
+        slot.session.as_deref().filter(|session| session.reference == reference)
+    }
+
+    pub(crate) fn get_mut(&mut self, reference: SessionRef) -> Option<&mut Session> {
+        let slot = self.slots.get_mut(reference.slot())?;
+        slot.session.as_deref_mut().filter(|session| session.reference == reference)
+    }
+
+    /// The session with this name.
+    pub(crate) fn find(&self, id: SessionId) -> Option<SessionRef> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// When a table that is full has a lingering session, the one that would end first: it is to make room.
+    pub(crate) fn evictable(&self) -> Option<SessionRef> {
+        self.lingering.first().map(|(_, reference)| *reference)
+    }
+
+    /// Whether one more session has no room.
+    pub(crate) fn full(&self) -> bool {
+        self.count() >= self.count_max
+    }
+
+    /// Take in a session; `make` is told its place. The id must be new and the table not full.
+    pub(crate) fn insert(&mut self, make: impl FnOnce(SessionRef) -> Session) -> SessionRef {
+        assert!(!self.full(), "{} sessions of {}", self.count(), self.count_max);
+        let slot = match self.free.pop() {
+            Some(slot) => slot as usize,
+            None => {
+                self.slots.push(Slot::default());
+                self.slots.len() - 1
+            }
+        };
+        self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
+        let reference = SessionRef::new(slot, self.slots[slot].generation);
+        let session = make(reference);
+        let before = self.by_id.insert(session.id, reference);
+        assert!(before.is_none(), "session id {} given twice", session.id);
+        self.slots[slot].session = Some(Box::new(session));
+        reference
+    }
+
+    /// End a session.
+    pub(crate) fn remove(&mut self, reference: SessionRef) -> Option<Box<Session>> {
+        self.get(reference)?;
+        let session = self.slots[reference.slot()].session.take()?;
+        self.by_id.remove(&session.id);
+        self.lingering.remove(&(session.linger_until, reference));
+        self.free.push(reference.slot() as u32);
+        Some(session)
+    }
+
+    /// The connection is gone; the session may be resumed until `until`.
+    pub(crate) fn linger(&mut self, reference: SessionRef, until: Duration) {
+        let Some(session) = self.get_mut(reference) else { return };
+        session.connection = None;
+        session.linger_until = until;
+        session.credit = Default::default();
+        self.lingering.insert((until, reference));
+    }
+
+    /// A new connection carries the session.
+    pub(crate) fn attach(&mut self, reference: SessionRef, connection: ConnectionId) {
+        let Some(session) = self.get_mut(reference) else { return };
+        session.connection = Some(connection);
+        let until = session.linger_until;
+        self.lingering.remove(&(until, reference));
+    }
+
+    /// A lingering session whose time is over.
+    pub(crate) fn overdue(&self, now: Duration) -> Option<SessionRef> {
+        let (until, reference) = self.lingering.first()?;
+        (*until <= now).then_some(*reference)
+    }
+
+    /// When the next lingering session ends.
+    pub(crate) fn next_linger(&self) -> Option<Duration> {
+        self.lingering.first().map(|(until, _)| *until)
+    }
+
+    /// All sessions, in order of their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().filter_map(|slot| slot.session.as_deref())
+    }
+}

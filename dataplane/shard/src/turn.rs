@@ -1,0 +1,362 @@
+//! The shard and its turn: every stage of the journey, in order, on one screen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use partition::{Partition, Segment};
+use wire::ids::{AckMode, EndpointId};
+use wire::reason::{Notice, Reason};
+use wire::route::RouteTable;
+
+use crate::append::append;
+use crate::commit::{Committed, commit, commit_journals, retire, take_storage};
+use crate::connection::Goodbye;
+use crate::counters::Counters;
+use crate::deliver::{Consumers, command, deliver, take_back};
+use crate::fanout::fanout;
+use crate::handshake::{Welcoming, claim, hello, welcome};
+use crate::io::{ConnectionId, Input, Now, Output};
+use crate::limits::Limits;
+use crate::log::{Group, Log};
+use crate::parse::{Parsed, Piece, Refusal, gather, parse};
+use crate::peers::Peers;
+use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
+use crate::route::{Owned, Routed, route};
+use crate::session::SessionRef;
+use crate::verify::{Command, CommandKind, Envelope, Verdicts, Verified, verify};
+
+/// Calls of a queue group's expiry sweep each time retention is looked at.
+const SWEEPS: usize = 16;
+
+/// One core's logic.
+pub struct Shard<S: Segment> {
+    peers: Peers,
+    logs: Vec<Log<S>>,
+    groups: Vec<Group<S>>,
+    owned: Owned,
+    welcoming: Vec<Welcoming>,
+    consumers: Consumers,
+    expire_at: Duration,
+    said_goaway: bool,
+    scratch: Scratch,
+}
+
+/// Vectors that every turn fills and empties; kept, so that a turn allocates nothing.
+#[derive(Default)]
+struct Scratch {
+    pieces: Vec<Piece<'static>>,
+    assembled: Vec<Vec<u8>>,
+    parsed: Vec<Parsed<'static>>,
+    verified: Vec<Verified<'static>>,
+    envelopes: Vec<Envelope<'static>>,
+    routed: Vec<Routed<'static>>,
+    good: Vec<bool>,
+    refusals: Vec<Refusal>,
+    commands: Vec<Command>,
+    committed: Vec<Committed>,
+    spans: Vec<Span>,
+}
+
+/// An empty vector in the memory of another one, whose elements borrowed for a shorter time.
+macro_rules! recycled {
+    ($vector:expr) => {{
+        let mut vector = $vector;
+        vector.clear();
+        vector.into_iter().map(|_| unreachable!("it was just emptied")).collect()
+    }};
+}
+
+impl<S: Segment> Shard<S> {
+    /// A shard that owns `partitions` and the queue groups `queues`, all of them recovered.
+    ///
+    /// # Panics
+    /// When the limits do not fit together, or a partition is there twice.
+    pub fn new(
+        limits: Limits,
+        table: Arc<RouteTable>,
+        partitions: Vec<Partition<S>>,
+        queues: Vec<QueueGroup<S>>,
+        now: Now,
+    ) -> Self {
+        limits.check().expect("the caller has checked the limits");
+        let logs: Vec<Log<S>> = partitions.into_iter().map(|partition| Log::new(partition, &table)).collect();
+        let mut shard = Self {
+            owned: Owned::new(logs.iter().map(|log| log.id)),
+            peers: Peers::new(limits, table, now),
+            logs,
+            groups: queues.into_iter().map(Group::new).collect(),
+            welcoming: Vec::new(),
+            consumers: Consumers::default(),
+            expire_at: now.monotonic,
+            said_goaway: false,
+            scratch: Scratch::default(),
+        };
+        shard.settle_ack_modes();
+        shard
+    }
+
+    /// Take one batch through all stages. Everything in `input` is consumed; what is to be done about it is
+    /// added to `output`. The bytes handed in bound the work of stages 2 to 6, `Limits` that of 7 and 8.
+    pub fn turn(&mut self, now: Now, input: &mut Input<'_, S>, output: &mut Output<S>) {
+        self.begin(now, input, output);
+        let Scratch {
+            pieces, mut assembled, parsed, verified, envelopes, routed,
+            mut good, mut refusals, mut commands, mut committed, mut spans,
+        } = std::mem::take(&mut self.scratch);
+        let (mut pieces, mut parsed) = (recycled!(pieces), recycled!(parsed));
+        let (mut verified, mut envelopes, mut routed) = (recycled!(verified), recycled!(envelopes), recycled!(routed));
+        let Self { peers, logs, groups, owned, welcoming, consumers, .. } = self;
+
+        gather(peers, input.received, &mut pieces, &mut assembled);
+        peers.tick(output);
+        parse(peers, &pieces, &assembled, &mut parsed, &mut refusals);
+        let mut verdicts = Verdicts {
+            verified: &mut verified, commands: &mut commands, refusals: &mut refusals,
+            envelopes: &mut envelopes, good: &mut good,
+        };
+        let logs_of_hello = &mut *logs;
+        verify(peers, &parsed, &mut verdicts, |peers, id, frame| {
+            hello(peers, logs_of_hello, owned, id, frame, welcoming);
+        });
+        route(peers, owned, &verified, &mut routed, &mut refusals);
+        append(peers, logs, &routed, &mut refusals);
+        close(peers, groups, consumers, input.closed);
+        commit(peers, logs, &mut committed, output);
+        welcome(peers, logs, owned, welcoming);
+        carry_out(peers, groups, consumers, &commands);
+        output.more |= fanout(peers, logs, groups, owned, &committed, &mut spans);
+        commit_journals(peers, groups, output);
+        output.more |= deliver(peers, logs, groups, owned, consumers);
+
+        let (pieces, parsed) = (recycled!(pieces), recycled!(parsed));
+        let (verified, envelopes, routed) = (recycled!(verified), recycled!(envelopes), recycled!(routed));
+        let scratch = Scratch {
+            pieces, assembled, parsed, verified, envelopes, routed, good, refusals, commands, committed, spans,
+        };
+        self.finish(scratch, output);
+    }
+
+    /// Everything that comes before the bytes: the table, storage results, what was sent, new connections.
+    fn begin(&mut self, now: Now, input: &mut Input<'_, S>, output: &mut Output<S>) {
+        output.more = false;
+        self.peers.begin(now, output);
+        self.peers.counters.turns += 1;
+        self.peers.draining |= input.drain;
+        if let Some(table) = input.table.take() {
+            self.apply(table);
+        }
+        take_storage(&mut self.peers, &mut self.logs, &mut self.groups, &self.owned, input.storage);
+        for sent in input.sent {
+            self.peers.sent(sent.connection, sent.bytes);
+        }
+        if !input.sent.is_empty() {
+            self.consumers.wake_stalled();
+        }
+        for opened in input.opened {
+            self.peers.open(opened);
+        }
+    }
+
+    /// Take over a route table between two turns: re-resolve every session, end those whose credential is no
+    /// longer good.
+    fn apply(&mut self, table: Arc<RouteTable>) {
+        self.peers.table = table;
+        self.peers.counters.session.tables += 1;
+        for log in &mut self.logs {
+            log.apply(&self.peers.table);
+        }
+        self.settle_ack_modes();
+        let references: Vec<SessionRef> = self.peers.sessions.iter().map(|session| session.reference).collect();
+        for reference in references {
+            match self.resolve(reference) {
+                Some(index) => {
+                    if let Some(session) = self.peers.sessions.get_mut(reference) {
+                        session.endpoint_index = index;
+                    }
+                    claim(&mut self.peers, &mut self.logs, &self.owned, reference, false);
+                }
+                None => self.withdraw(reference),
+            }
+        }
+        let Peers { rates, table, .. } = &mut self.peers;
+        rates.retain(|(endpoint, channel), _| {
+            let grant = table.endpoint(*endpoint).and_then(|endpoint| endpoint.send_grant(*channel));
+            grant.is_some_and(|grant| grant.restriction.messages_per_second.is_some())
+        });
+    }
+
+    /// The endpoint of a session in the new table, if its credential is still good; takes over the key's expiry.
+    fn resolve(&mut self, reference: SessionRef) -> Option<u32> {
+        let session = self.peers.sessions.get_mut(reference)?;
+        let index = self.peers.table.endpoint_index(session.endpoint)?;
+        let endpoint = self.peers.table.endpoint_at(index);
+        let key = endpoint.key(session.key)?;
+        session.key_expires = key.expires;
+        let now = self.peers.now.unix;
+        let expired = key.expires.is_some_and(|expires| expires <= now);
+        let good = endpoint.enabled && !key.revoked && !expired && key.direction == session.direction;
+        good.then_some(index)
+    }
+
+    fn withdraw(&mut self, reference: SessionRef) {
+        let connection = self.peers.sessions.get(reference).and_then(|session| session.connection);
+        let key = self.peers.sessions.get(reference).map_or(0, |session| session.key.0);
+        let notice = Notice::new(Reason::CredentialWithdrawn, u64::from(key), 0);
+        match connection {
+            Some(connection) => self.peers.withdraw(connection, reference, notice),
+            None => self.peers.end_session(reference),
+        }
+    }
+
+    fn settle_ack_modes(&mut self) {
+        let local = self.logs.iter().any(|log| log.ack == AckMode::Local);
+        self.peers.relay_ack_mode = if local { AckMode::Local } else { AckMode::Durable };
+    }
+
+    /// Everything that comes after the stages: retention, drain, what is to be sent, when to come again.
+    fn finish(&mut self, mut scratch: Scratch, output: &mut Output<S>) {
+        if self.expire_at <= self.peers.now.monotonic {
+            self.expire(output);
+        }
+        if self.peers.draining {
+            self.drain(output);
+        }
+        for buffer in scratch.assembled.drain(..) {
+            self.peers.assembly.put(buffer);
+        }
+        scratch.refusals.clear();
+        scratch.commands.clear();
+        scratch.committed.clear();
+        scratch.spans.clear();
+        self.scratch = scratch;
+        self.peers.finish(output);
+        output.more |= !self.peers.detached.is_empty();
+        output.wake_at = self.wake_at();
+        output.drained = self.said_goaway && self.peers.connections.iter().all(|connection| connection.unsent == 0);
+    }
+
+    fn expire(&mut self, output: &mut Output<S>) {
+        self.expire_at = self.peers.now.monotonic + self.peers.limits.expiry_interval;
+        let (logs, owned) = (&self.logs, &self.owned);
+        for group in &mut self.groups {
+            for _ in 0..SWEEPS {
+                let first = |id| owned.log(id).map(|at| logs[at as usize].partition.first());
+                group.queues.expire(self.peers.now.unix, &self.peers.table, first);
+            }
+        }
+        retire(&mut self.peers, &mut self.logs, &mut self.groups, output);
+    }
+
+    /// Say GOAWAY to everyone once nothing is left to be acked.
+    fn drain(&mut self, output: &mut Output<S>) {
+        let settled = self.logs.iter().all(Log::settled) && self.groups.iter().all(Group::settled);
+        if self.said_goaway || !settled || output.more {
+            return;
+        }
+        self.said_goaway = true;
+        let notice = Notice::new(Reason::Draining, 0, 0).retry_after(self.peers.retry_after_ms());
+        let connections: Vec<ConnectionId> =
+            self.peers.connections.iter().map(|connection| connection.id).collect();
+        for id in connections {
+            self.peers.goodbye(id, Goodbye::Goaway(notice));
+        }
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        let locks = self.groups.iter().filter_map(|group| group.queues.next_lock_expiry()).min();
+        let now = self.peers.now.monotonic;
+        let wants = |at: Duration| (at > now).then_some(at);
+        let spares = self.logs.iter().filter_map(|log| wants(log.prepare_at)).min();
+        let journal = self.groups.iter().filter_map(|group| wants(group.prepare_at)).min();
+        [self.peers.next_timer(), locks, spares, journal, Some(self.expire_at)].into_iter().flatten().min()
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.peers.counters
+    }
+
+    /// What was counted since the start by each queue group.
+    pub fn queue_counters(&self) -> impl Iterator<Item = (u16, QueueCounters)> + '_ {
+        self.groups.iter().map(|group| (group.queues.number(), group.queues.counters()))
+    }
+
+    /// The logs of the partitions, to look at.
+    pub fn partitions(&self) -> impl Iterator<Item = &Partition<S>> {
+        self.logs.iter().map(|log| &log.partition)
+    }
+
+    /// The queue groups, to look at.
+    pub fn queue_groups(&self) -> impl Iterator<Item = &QueueGroup<S>> {
+        self.groups.iter().map(|group| &group.queues)
+    }
+
+    /// What waits for an endpoint of this shard's queue groups.
+    #[must_use]
+    pub fn depth(&self, endpoint: EndpointId, source: Source) -> Depth {
+        let number = self.peers.table.queue_group_of(endpoint);
+        let group = self.groups.iter().find(|group| group.queues.number() == number);
+        group.map(|group| group.queues.depth(endpoint, source)).unwrap_or_default()
+    }
+
+    /// Connections open or closing.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.peers.connections.count()
+    }
+
+    /// Sessions, connected or lingering.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.peers.sessions.count()
+    }
+
+    /// Bytes reserved for frames that straddle receive buffers.
+    #[must_use]
+    pub fn assembly_bytes(&self) -> usize {
+        self.peers.assembly.reserved()
+    }
+
+    /// The epoch of the route table in force.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.peers.table.epoch()
+    }
+}
+
+/// Forget connections that are gone, and give back to the queues what they had in flight.
+fn close<S: Segment>(
+    peers: &mut Peers,
+    groups: &mut [Group<S>],
+    consumers: &mut Consumers,
+    closed: &[ConnectionId],
+) {
+    for id in closed {
+        peers.closed(*id);
+    }
+    take_back(peers, groups, consumers);
+}
+
+/// PING, BYE, FETCH and SETTLE, in order of arrival.
+fn carry_out<S: Segment>(
+    peers: &mut Peers,
+    groups: &mut [Group<S>],
+    consumers: &mut Consumers,
+    commands: &[Command],
+) {
+    for frame in commands {
+        match frame.kind {
+            CommandKind::Ping(number) => {
+                peers.say(frame.connection, |out, signer| wire::link::encode_pong(out, number, signer));
+            }
+            CommandKind::Bye => {
+                // What is still due is said; the client knows why the connection ends.
+                peers.goodbye(frame.connection, Goodbye::Silent);
+                peers.end_session(frame.session);
+                take_back(peers, groups, consumers);
+            }
+            CommandKind::Fetch(_) | CommandKind::Settle(_) => command(peers, groups, consumers, frame),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Stage 3, verify: every frame is signed by whom it says it is from. Direct frames by the session, in the
+//! order in which they were sent; envelopes by their endpoint's own key, Ed25519 ones in one batch a turn.
+
+use std::sync::Arc;
+
+use wire::delivery::{Fetch, Settle};
+use wire::frame::{Frame, SignatureKind};
+use wire::ids::{Direction, EndpointId, KeyId, NO_STREAM, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence};
+use wire::reason::{Notice, Reason};
+use wire::route::{Key, KeyMaterial, RouteTable};
+use wire::send::{Relay, Send};
+use wire::signature::{VerifyingKey, verify_ed25519_batch, verify_envelope, verify_session};
+
+use crate::io::ConnectionId;
+use crate::parse::{Content, Parsed, Refusal};
+use crate::peers::Peers;
+use crate::planted::{Bug, active};
+use crate::session::SessionRef;
+
+/// Why a frame is not taken for what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// Not signed by the session, or an envelope not signed by its endpoint.
+    #[error("bad signature, the {strikes}. on this connection")]
+    BadSignature {
+        /// Bad signatures on the connection, this one included.
+        strikes: u32,
+        /// How many are too many.
+        strikes_max: u32,
+    },
+    /// A direct SEND is signed by the session, nothing else.
+    #[error("signature kind {0} on a direct frame")]
+    SignatureKind(u8),
+    /// A direct SEND names another sender than the session's endpoint.
+    #[error("sender {seen}, but the session is {needed}'s")]
+    SenderMismatch {
+        /// The endpoint in the frame.
+        seen: EndpointId,
+        /// The session's endpoint.
+        needed: EndpointId,
+    },
+    /// The session was opened with a credential of the other direction.
+    #[error("wrong direction")]
+    WrongDirection,
+    /// The session's endpoint may not relay.
+    #[error("endpoint {0} may not relay")]
+    RelayNotAllowed(EndpointId),
+    /// An envelope of an endpoint or key that is not known, not enabled, or not for sending.
+    #[error("unknown sender {0} or key {1}")]
+    UnknownSender(EndpointId, KeyId),
+    /// An envelope signed with a key that was withdrawn.
+    #[error("key {0} is revoked")]
+    KeyRevoked(KeyId),
+    /// An envelope signed with a key whose time is over.
+    #[error("key {key} expired at {expired}")]
+    KeyExpired {
+        /// The key.
+        key: KeyId,
+        /// When, unix seconds.
+        expired: u64,
+        /// The time now, unix seconds.
+        now: u64,
+    },
+}
+
+impl VerifyError {
+    /// What the peer is told.
+    pub fn notice(&self) -> Notice {
+        match *self {
+            Self::BadSignature { strikes, strikes_max } => {
+                Notice::new(Reason::BadSignature, u64::from(strikes), u64::from(strikes_max))
+            }
+            Self::SignatureKind(kind) => {
+                Notice::new(Reason::SignatureKind, u64::from(kind), SignatureKind::Session as u64)
+            }
+            Self::SenderMismatch { seen, needed } => Notice::new(Reason::SenderMismatch, seen.0, needed.0),
+            Self::WrongDirection => Notice::new(Reason::WrongDirection, 0, 0),
+            Self::RelayNotAllowed(endpoint) => Notice::new(Reason::RelayNotAllowed, endpoint.0, 0),
+            Self::UnknownSender(endpoint, key) => {
+                Notice::new(Reason::UnknownSender, endpoint.0, u64::from(key.0))
+            }
+            Self::KeyRevoked(key) => Notice::new(Reason::KeyRevoked, u64::from(key.0), 0),
+            Self::KeyExpired { expired, now, .. } => Notice::new(Reason::KeyExpired, now, expired),
+        }
+    }
+}
+
+/// On whose behalf a SEND is appended, and how its sender is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The session's own endpoint.
+    Direct,
+    /// Another endpoint, through this session, under this relay number.
+    Relayed(Sequence),
+}
+
+/// A SEND whose signature is good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Verified<'a> {
+    order: u32,
+    connection: ConnectionId,
+    session: SessionRef,
+    origin: Origin,
+    send: Send<'a>,
+}
+
+impl<'a> Verified<'a> {
+    pub(crate) fn order(&self) -> u32 {
+        self.order
+    }
+
+    pub(crate) fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    pub(crate) fn session(&self) -> SessionRef {
+        self.session
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(crate) fn send(&self) -> Send<'a> {
+        self.send
+    }
+}
+
+/// A frame other than a SEND whose signature is good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Command {
+    pub(crate) connection: ConnectionId,
+    pub(crate) session: SessionRef,
+    pub(crate) kind: CommandKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum CommandKind {
+    Fetch(Fetch),
+    Settle(Settle),
+    Ping(Sequence),
+    Bye,
+}
+
+/// What the stage gives on.
+pub(crate) struct Verdicts<'s, 'a> {
+    pub(crate) verified: &'s mut Vec<Verified<'a>>,
+    pub(crate) commands: &'s mut Vec<Command>,
+    pub(crate) refusals: &'s mut Vec<Refusal>,
+    /// Envelopes whose Ed25519 signature is to be checked with the others of the turn; recycled.
+    pub(crate) envelopes: &'s mut Vec<Envelope<'a>>,
+    pub(crate) good: &'s mut Vec<bool>,
+}
+
+/// An envelope in front of its Ed25519 check, and where its key stands in the route table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Envelope<'a> {
+    unverified: Verified<'a>,
+    endpoint: u32,
+    key: u32,
+}
+
+/// Stage 3: check the frames of a turn, in order; `hello` is called for each HELLO in its place.
+pub(crate) fn verify<'a>(
+    peers: &mut Peers,
+    parsed: &[Parsed<'a>],
+    out: &mut Verdicts<'_, 'a>,
+    mut hello: impl FnMut(&mut Peers, ConnectionId, &wire::handshake::Hello<'a>),
+) {
+    for frame in parsed {
+        let id = frame.connection();
+        if struck_out(peers, id) {
+            continue;
+        }
+        if let Content::Hello(content) = frame.content() {
+            hello(peers, id, &content);
+            continue;
+        }
+        let Some(reference) = peers.session_of(id).map(|session| session.reference) else { continue };
+        if let Err(error) = check(peers, frame, reference, out) {
+            refuse(peers, frame, error, out.refusals);
+        }
+    }
+    if !out.envelopes.is_empty() {
+        check_envelopes(peers, out);
+    }
+}
+
+fn struck_out(peers: &Peers, id: ConnectionId) -> bool {
+    let strikes = peers.connections.get(id).map(|connection| connection.bad_signatures);
+    strikes.is_none_or(|strikes| strikes >= peers.limits.bad_signatures_max)
+}
+
+/// Check one frame and give it on.
+fn check<'a>(
+    peers: &mut Peers,
+    frame: &Parsed<'a>,
+    reference: SessionRef,
+    out: &mut Verdicts<'_, 'a>,
+) -> Result<(), VerifyError> {
+    let (order, connection, session) = (frame.order(), frame.connection(), reference);
+    let command = |kind| Command { connection, session, kind };
+    let outer = match frame.content() {
+        Content::Send(send) => send.frame(),
+        Content::Relay(relay) => relay.frame(),
+        Content::Fetch(_, outer) | Content::Settle(_, outer) | Content::Ping(_, outer) | Content::Bye(outer) => outer,
+        Content::Hello(_) => return Ok(()),
+    };
+    check_session(peers, frame, reference, &outer)?;
+    match frame.content() {
+        Content::Send(send) => {
+            check_sender(peers, reference, &send)?;
+            out.verified.push(Verified { order, connection, session, origin: Origin::Direct, send });
+        }
+        Content::Relay(relay) => check_envelope(peers, frame, reference, &relay, out)?,
+        Content::Fetch(fetch, _) => out.commands.push(command(CommandKind::Fetch(fetch))),
+        Content::Settle(settle, _) => out.commands.push(command(CommandKind::Settle(settle))),
+        Content::Ping(number, _) => out.commands.push(command(CommandKind::Ping(number))),
+        Content::Bye(_) => out.commands.push(command(CommandKind::Bye)),
+        Content::Hello(_) => {}
+    }
+    Ok(())
+}
+
+/// The session's signature over the outer frame.
+fn check_session(
+    peers: &mut Peers,
+    frame: &Parsed<'_>,
+    reference: SessionRef,
+    outer: &Frame<'_>,
+) -> Result<(), VerifyError> {
+    if outer.signature_kind() != SignatureKind::Session {
+        return Err(VerifyError::SignatureKind(outer.signature_kind() as u8));
+    }
+    let session = peers.sessions.get(reference).expect("the caller has just found it");
+    let good = verify_session(&session.keys.client, frame.frame_index(), outer);
+    if good || (active(Bug::SkipSignature) && matches!(frame.content(), Content::Send(_))) {
+        peers.counters.verify.session_frames += 1;
+        return Ok(());
+    }
+    Err(strike(peers, frame.connection()))
+}
+
+/// Count a bad signature; too many end the connection.
+fn strike(peers: &mut Peers, id: ConnectionId) -> VerifyError {
+    peers.counters.verify.bad_signatures += 1;
+    let strikes_max = peers.limits.bad_signatures_max;
+    let mut strikes = 0;
+    if let Some(connection) = peers.connections.get_mut(id) {
+        connection.bad_signatures += 1;
+        strikes = connection.bad_signatures;
+    }
+    if strikes >= strikes_max {
+        peers.goaway(id, Reason::TooManyBadSignatures, u64::from(strikes), u64::from(strikes_max));
+    }
+    VerifyError::BadSignature { strikes, strikes_max }
+}
+
+fn check_sender(peers: &Peers, reference: SessionRef, send: &Send<'_>) -> Result<(), VerifyError> {
+    let session = peers.sessions.get(reference).expect("the caller has just found it");
+    if session.direction != Direction::Ingress {
+        return Err(VerifyError::WrongDirection);
+    }
+    if send.endpoint() != session.endpoint {
+        return Err(VerifyError::SenderMismatch { seen: send.endpoint(), needed: session.endpoint });
+    }
+    Ok(())
+}
+
+/// The envelope's own signature: HMAC at once, Ed25519 with the others of the turn.
+fn check_envelope<'a>(
+    peers: &mut Peers,
+    frame: &Parsed<'a>,
+    reference: SessionRef,
+    relay: &Relay<'a>,
+    out: &mut Verdicts<'_, 'a>,
+) -> Result<(), VerifyError> {
+    let session = peers.sessions.get(reference).expect("the caller has just found it");
+    if session.direction != Direction::Ingress {
+        return Err(VerifyError::WrongDirection);
+    }
+    if !peers.table.endpoint_at(session.endpoint_index).relay {
+        return Err(VerifyError::RelayNotAllowed(session.endpoint));
+    }
+    let send = relay.inner();
+    let (endpoint, at) = find_key(&peers.table, &send)?;
+    let key = &peers.table.endpoint_at(endpoint).keys[at];
+    check_key(key, peers.now.unix.seconds())?;
+    let unverified = Verified {
+        order: frame.order(),
+        connection: frame.connection(),
+        session: reference,
+        origin: Origin::Relayed(relay.number()),
+        send,
+    };
+    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) = (&key.material, send.signature_kind()) {
+        out.envelopes.push(Envelope { unverified, endpoint, key: at as u32 });
+        return Ok(());
+    }
+    if !verify_envelope(&key.material, &send) {
+        return Err(strike(peers, frame.connection()));
+    }
+    peers.counters.verify.key_envelopes += 1;
+    out.verified.push(unverified);
+    Ok(())
+}
+
+fn find_key(table: &RouteTable, send: &Send<'_>) -> Result<(u32, usize), VerifyError> {
+    let unknown = VerifyError::UnknownSender(send.endpoint(), send.key_id());
+    let index = table.endpoint_index(send.endpoint()).ok_or(unknown)?;
+    let endpoint = table.endpoint_at(index);
+    let at = endpoint.keys.iter().position(|key| key.id == send.key_id()).ok_or(unknown)?;
+    if !endpoint.enabled || endpoint.keys[at].direction != Direction::Ingress {
+        return Err(unknown);
+    }
+    Ok((index, at))
+}
+
+fn check_key(key: &Key, now: u64) -> Result<(), VerifyError> {
+    if key.revoked {
+        return Err(VerifyError::KeyRevoked(key.id));
+    }
+    match key.expires {
+        Some(expires) if expires.seconds() <= now => {
+            Err(VerifyError::KeyExpired { key: key.id, expired: expires.seconds(), now })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Check the Ed25519 envelopes of the turn together, and put the good ones in their places.
+fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>) {
+    let table = Arc::clone(&peers.table);
+    let sends: Vec<Send<'a>> = out.envelopes.iter().map(|envelope| envelope.unverified.send).collect();
+    let items: Vec<(&VerifyingKey, &Send<'_>)> = out
+        .envelopes
+        .iter()
+        .zip(&sends)
+        .filter_map(|(envelope, send)| {
+            let key = &table.endpoint_at(envelope.endpoint).keys[envelope.key as usize];
+            match &key.material {
+                KeyMaterial::Ed25519(key) => Some((key, send)),
+                KeyMaterial::Symmetric(_) => None,
+            }
+        })
+        .collect();
+    assert_eq!(items.len(), sends.len(), "only envelopes with Ed25519 keys were collected");
+    verify_ed25519_batch(&items, out.good);
+    for (envelope, good) in out.envelopes.iter().zip(out.good.iter()) {
+        let verified = envelope.unverified;
+        if *good {
+            peers.counters.verify.ed25519_envelopes += 1;
+            out.verified.push(verified);
+        } else {
+            let notice = strike(peers, verified.connection).notice();
+            let Origin::Relayed(sequence) = verified.origin else { continue };
+            let (order, connection) = (verified.order, verified.connection);
+            out.refusals.push(Refusal { order, connection, partition: RELAY_STREAM, sequence, notice });
+        }
+    }
+    out.verified.sort_unstable_by_key(|verified| verified.order);
+}
+
+/// Turn an error into a refusal, to be told in its place.
+fn refuse(peers: &mut Peers, frame: &Parsed<'_>, error: VerifyError, refusals: &mut Vec<Refusal>) {
+    if !matches!(error, VerifyError::BadSignature { .. }) {
+        peers.counters.verify.refused += 1;
+    }
+    let (partition, sequence) = match frame.content() {
+        Content::Send(send) => (stream_of(peers, frame.connection(), &send), send.sequence()),
+        Content::Relay(relay) => (RELAY_STREAM, relay.number()),
+        Content::Settle(settle, _) => (QUEUE_STREAM, settle.number),
+        Content::Ping(number, _) => (QUEUE_STREAM, number),
+        Content::Fetch(..) | Content::Bye(_) | Content::Hello(_) => (QUEUE_STREAM, Sequence(0)),
+    };
+    let (order, connection, notice) = (frame.order(), frame.connection(), error.notice());
+    refusals.push(Refusal { order, connection, partition, sequence, notice });
+}
+
+/// The stream of the session that a direct SEND belongs to, as far as its channel tells.
+pub(crate) fn stream_of(peers: &Peers, id: ConnectionId, send: &Send<'_>) -> PartitionId {
+    let sender = peers.session_of(id).map(|session| session.endpoint);
+    let channel = peers.table.channel(send.channel());
+    let stream = sender.zip(channel).map(|(sender, channel)| peers.table.partition_of(sender, channel));
+    stream.unwrap_or(NO_STREAM)
+}
