@@ -10,6 +10,8 @@ pub(crate) struct Link {
     pub(crate) base: u64,
     /// Salt of the segment before; `None` when the header is unreadable.
     pub(crate) previous: Option<u64>,
+    /// The header may have been caught half written.
+    pub(crate) torn: bool,
 }
 
 impl Link {
@@ -56,9 +58,10 @@ pub(crate) fn decide(
             .is_some_and(|previous| spares.contains(&SegmentId(previous)))
     };
     // Even the oldest may follow one that the crash has undone, if it was never synced itself.
-    let adrift = extents
-        .first()
-        .is_some_and(|oldest| oldest.commit == 0 && undone(&links[open_from]));
+    let adrift = extents.first().is_some_and(|oldest| {
+        let link = &links[open_from];
+        oldest.commit == 0 && (undone(link) || link.torn && link.base > 0)
+    });
     let mut keep = if adrift {
         open_from
     } else {

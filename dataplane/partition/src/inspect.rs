@@ -13,7 +13,7 @@ use crate::chain::{Link, decide};
 use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::mapped::{FileName, fault, file_name, map_readable, read_file};
 use crate::record::{Record, peek};
-use crate::scan::{Damage, DamageKind, Extent, START, extent, find, find_any};
+use crate::scan::{Damage, DamageKind, Extent, Headless, START, extent, find, headless};
 use crate::segment::{SEGMENT_VERSION, SegmentHeader};
 use crate::storage::StorageError;
 
@@ -194,6 +194,7 @@ impl LogView {
                 salt: id.0,
                 base: 0,
                 previous: None,
+                torn: false,
             },
             extent: None,
         };
@@ -218,6 +219,7 @@ impl LogView {
                     salt: salt.0,
                     base,
                     previous: Some(previous),
+                    torn: false,
                 };
                 part.info.created = Some(UnixNanos(created));
                 if part.info.bytes < u64::from(capacity) {
@@ -229,15 +231,15 @@ impl LogView {
                     );
                 }
             }
-            SegmentHeader::Damaged { torn } => match find_any(part.bytes(), id.0) {
-                Some(first) => {
-                    part.link.base = first.base;
-                    if !torn {
+            SegmentHeader::Damaged { torn } => match headless(part.bytes(), id.0, torn) {
+                Headless::Live { base, damaged } => {
+                    (part.link.base, part.link.torn) = (base, !damaged);
+                    if damaged {
                         self.report(id, DamageKind::Header, 0..START, 0..0);
                     }
                 }
-                None if torn => part.info.usage = SegmentUse::Spare,
-                None => {
+                Headless::Undone => part.info.usage = SegmentUse::Spare,
+                Headless::Unreadable => {
                     part.info.usage = SegmentUse::Unreadable;
                     self.report(id, DamageKind::Unreadable, 0..part.info.bytes as u32, 0..0);
                 }

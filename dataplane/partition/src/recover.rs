@@ -13,7 +13,7 @@ use crate::limits::PartitionLimits;
 use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::partition::{Live, Partition};
 use crate::record::{Record, RecordKind};
-use crate::scan::{Damage, DamageKind, Extent, START, extent, find_any};
+use crate::scan::{Damage, DamageKind, Extent, Headless, START, extent, headless};
 use crate::segment::{SEGMENT_VERSION, Segment, SegmentHeader, live_header};
 use crate::sender::Senders;
 use crate::storage::{SegmentFile, Storage, StorageError};
@@ -40,12 +40,8 @@ pub struct Recovery {
 /// A live segment on its way into the log.
 struct Candidate<S> {
     segment: S,
-    salt: u64,
-    base: u64,
-    previous: u64,
+    link: Link,
     created: u64,
-    /// The header was unreadable and is to be written again if the segment stays open.
-    headless: bool,
     extent: Option<Extent>,
 }
 
@@ -54,17 +50,8 @@ impl<S: Segment> Candidate<S> {
         self.segment.bytes(0..self.segment.capacity())
     }
 
-    fn link(&self) -> Link {
-        let previous = (!self.headless).then_some(self.previous);
-        Link {
-            salt: self.salt,
-            base: self.base,
-            previous,
-        }
-    }
-
     fn read(&self) -> Extent {
-        extent(self.whole(), self.salt, self.base)
+        extent(self.whole(), self.link.salt, self.link.base)
     }
 
     fn scan(&mut self) -> &Extent {
@@ -203,15 +190,17 @@ impl<T: Storage> Recoverer<'_, T> {
                 } => {
                     let segment = self.storage.open(self.log, &file)?;
                     self.note_truncation(&segment, capacity);
-                    let (salt, headless, extent) = (id.0, false, None);
+                    let link = Link {
+                        salt: id.0,
+                        base,
+                        previous: Some(previous),
+                        torn: false,
+                    };
                     found.push(Candidate {
                         segment,
-                        salt,
-                        base,
-                        previous,
+                        link,
                         created,
-                        headless,
-                        extent,
+                        extent: None,
                     });
                 }
                 SegmentHeader::Damaged { torn } => self.take_damaged(&file, torn, &mut found)?,
@@ -228,10 +217,10 @@ impl<T: Storage> Recoverer<'_, T> {
                 }
             }
         }
-        found.sort_by_key(|candidate| (candidate.base, candidate.created));
+        found.sort_by_key(|candidate| (candidate.link.base, candidate.created));
         while let Some(twin) = found
             .windows(2)
-            .position(|pair| pair[0].base == pair[1].base)
+            .position(|pair| pair[0].link.base == pair[1].link.base)
         {
             let spare = found.remove(twin);
             self.report_whole(&spare.segment, DamageKind::Unreadable);
@@ -247,27 +236,27 @@ impl<T: Storage> Recoverer<'_, T> {
         found: &mut Vec<Candidate<T::Segment>>,
     ) -> Result<(), StorageError> {
         let segment = self.storage.open(self.log, file)?;
-        let bytes = segment.bytes(0..segment.capacity());
-        match find_any(bytes, file.id.0) {
-            Some(first) => {
-                if !torn {
+        match headless(segment.bytes(0..segment.capacity()), file.id.0, torn) {
+            Headless::Live { base, damaged } => {
+                if damaged {
                     self.report_header(&segment);
                 }
-                let (salt, base, created) = (file.id.0, first.base, self.now.0);
-                let (previous, headless, extent) = (0, true, None);
+                let link = Link {
+                    salt: file.id.0,
+                    base,
+                    previous: None,
+                    torn: !damaged,
+                };
                 found.push(Candidate {
                     segment,
-                    salt,
-                    base,
-                    previous,
-                    created,
-                    headless,
-                    extent,
+                    link,
+                    created: self.now.0,
+                    extent: None,
                 });
             }
             // The header was caught half written when the segment was begun; nothing followed it.
-            None if torn => self.unused.push(file.clone()),
-            None => self.report_whole(&segment, DamageKind::Unreadable),
+            Headless::Undone => self.unused.push(file.clone()),
+            Headless::Unreadable => self.report_whole(&segment, DamageKind::Unreadable),
         }
         Ok(())
     }
@@ -317,7 +306,7 @@ impl<T: Storage> Recoverer<'_, T> {
     /// Read the segments that were open and drop those that follow a torn tail. Answers which segment is
     /// the first that was open.
     fn settle(&mut self, found: &mut Vec<Candidate<T::Segment>>) -> Result<usize, StorageError> {
-        let links: Vec<Link> = found.iter().map(Candidate::link).collect();
+        let links: Vec<Link> = found.iter().map(|candidate| candidate.link).collect();
         let spares: Vec<SegmentId> = self.unused.iter().map(|file| file.id).collect();
         let (chain, extents) = decide(&links, &spares, |number| found[number].read());
         for (candidate, extent) in found[chain.open_from..].iter_mut().zip(extents) {
@@ -328,6 +317,10 @@ impl<T: Storage> Recoverer<'_, T> {
             self.drop_torn(candidate)?;
         }
         self.report_missing(found);
+        for after in 1..found.len() {
+            let before = found[after - 1].link.salt;
+            found[after].link.previous.get_or_insert(before);
+        }
         Ok(chain.open_from)
     }
 
@@ -345,13 +338,13 @@ impl<T: Storage> Recoverer<'_, T> {
 
     fn report_missing(&mut self, found: &[Candidate<T::Segment>]) {
         for pair in found.windows(2) {
-            if pair[1].link().misses(&pair[0].link()) {
+            if pair[1].link.misses(&pair[0].link) {
                 let after = pair[0]
                     .extent
                     .as_ref()
-                    .map_or(pair[1].base, |extent| extent.next);
-                let offsets = Offset(after)..Offset(pair[1].base);
-                let id = SegmentId(pair[1].previous);
+                    .map_or(pair[1].link.base, |extent| extent.next);
+                let offsets = Offset(after)..Offset(pair[1].link.base);
+                let id = SegmentId(pair[1].link.previous.unwrap_or_default());
                 self.damaged(
                     id,
                     DamageKind::MissingSegment,
@@ -369,7 +362,7 @@ impl<T: Storage> Recoverer<'_, T> {
         open_from: usize,
         senders: &Senders,
     ) -> Result<Opened<T::Segment>, StorageError> {
-        let bases: Vec<u64> = found.iter().map(|candidate| candidate.base).collect();
+        let bases: Vec<u64> = found.iter().map(|candidate| candidate.link.base).collect();
         let count = found.len();
         let mut segments = VecDeque::with_capacity(count + 1);
         let mut unsure = None;
@@ -402,14 +395,16 @@ impl<T: Storage> Recoverer<'_, T> {
     ) -> Live<T::Segment> {
         let Candidate {
             mut segment,
+            link,
+            created,
+            extent,
+        } = candidate;
+        let Link {
             salt,
             base,
             previous,
-            created,
-            headless,
-            extent,
-            ..
-        } = candidate;
+            torn,
+        } = link;
         let extent = extent.expect("open segments have been scanned");
         self.report.scanned_segments += 1;
         self.report.scanned_records += extent.records;
@@ -421,7 +416,8 @@ impl<T: Storage> Recoverer<'_, T> {
                 .iter()
                 .map(|gap| gap.damage(self.log, segment.id())),
         );
-        if headless && last {
+        if torn {
+            let previous = previous.unwrap_or_default();
             let header = live_header(
                 SegmentId(salt),
                 segment.capacity(),
@@ -495,8 +491,7 @@ impl<T: Storage> Recoverer<'_, T> {
 fn sealed<S: Segment>(candidate: Candidate<S>, next: u64) -> Live<S> {
     let Candidate {
         segment,
-        salt,
-        base,
+        link: Link { salt, base, .. },
         created,
         ..
     } = candidate;
@@ -566,10 +561,10 @@ fn visit<S: Segment>(candidate: &mut Candidate<S>, mut each: impl FnMut(Record<'
     let (bytes, id) = (candidate.whole(), candidate.segment.id());
     let source = Source {
         bytes,
-        salt: candidate.salt,
+        salt: candidate.link.salt,
         next,
     };
-    Index::with_gaps(candidate.base, 0, gaps)
+    Index::with_gaps(candidate.link.base, 0, gaps)
         .visit(source, end, |found| each(found.view(bytes, id)));
 }
 

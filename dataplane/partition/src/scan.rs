@@ -72,7 +72,7 @@ pub(crate) fn find(bytes: &[u8], from: u32, salt: u64, base: u64) -> Option<Foun
 }
 
 /// Like [`find`] for a segment whose base is not known.
-pub(crate) fn find_any(bytes: &[u8], salt: u64) -> Option<Found> {
+fn find_any(bytes: &[u8], salt: u64) -> Option<Found> {
     places(bytes, START)
         .filter_map(|at| peek(bytes, at, salt))
         .find(|found| found.intact(bytes, salt))
@@ -209,5 +209,36 @@ fn runs(bytes: &[u8], salt: u64, base: u64) -> (Vec<Run>, u32) {
             next: found.base,
             records: 0,
         };
+    }
+}
+
+/// What a segment without a readable header is, told by the records under its file's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Headless {
+    /// Part of the log; its first intact record has this offset. It is damaged unless a crash alone
+    /// can have left it so.
+    Live { base: u64, damaged: bool },
+    /// Begun by a process that crashed before any of it was committed.
+    Undone,
+    /// No record can be read.
+    Unreadable,
+}
+
+/// Judge a segment without a readable header; `torn` if the header may have been caught half written.
+pub(crate) fn headless(bytes: &[u8], salt: u64, torn: bool) -> Headless {
+    match find_any(bytes, salt) {
+        None if torn => Headless::Undone,
+        None => Headless::Unreadable,
+        Some(first) => {
+            let committed = extent(bytes, salt, first.base).commit > 0;
+            // A first record that is missing too tears it from the log, unless a commit vouches for it.
+            if torn && !committed && first.at != START {
+                return Headless::Undone;
+            }
+            Headless::Live {
+                base: first.base,
+                damaged: committed || !torn,
+            }
+        }
     }
 }

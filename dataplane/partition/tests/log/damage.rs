@@ -113,6 +113,16 @@ fn a_flipped_bit_anywhere_costs_at_most_the_record_it_hit() {
                 "{why}"
             );
             assert_eq!(outcome.files, files.len(), "{why}: no file is deleted");
+            let reported = outcome
+                .damage
+                .iter()
+                .any(|(kind, _)| *kind == DamageKind::Header);
+            let live = !offsets_in(&rig, file, 0..4096).is_empty();
+            assert_eq!(
+                reported,
+                live && byte < 64,
+                "{why}: a damaged header is reported"
+            );
             hits += usize::from(!outcome.lost.is_empty());
         }
     }

@@ -51,7 +51,8 @@ fn crashes_over_recycled_segments_never_bring_an_earlier_life_back() {
         retention_bytes: Some(3 * 4096),
         ..small()
     };
-    for seed in 0..150 {
+    // The last one lost the header of a segment and tore that of the next.
+    for seed in (0..150).chain([369]) {
         let mut rig = Rig::new(seed, limits);
         for life in 0..6 {
             for _ in 0..rig.random.below(6) + 1 {
