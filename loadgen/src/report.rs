@@ -1,7 +1,7 @@
 //! What a run says about itself, as JSON and as text.
 
 use crate::diagnosis;
-use crate::engine::sending::Measured;
+use crate::engine::measured::Measured;
 use crate::histogram::{Latencies, Summary};
 use crate::plan::LoadPlan;
 use crate::schedule::Arrival;

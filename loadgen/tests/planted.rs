@@ -293,6 +293,13 @@ fn the_json_report_has_the_documented_fields() {
             "{field}"
         );
     }
+    let readme = include_str!("../README.md");
+    for field in json.as_object().expect("an object").keys() {
+        assert!(
+            readme.contains(&format!("`{field}`")),
+            "{field} is not documented"
+        );
+    }
     let back: Report = serde_json::from_str(&report.to_json()).expect("reads back");
     assert_eq!(back.to_json(), report.to_json());
 }

@@ -11,13 +11,12 @@ use std::fmt;
 use std::time::Duration;
 use wire::ack::{Ack, Reject};
 use wire::frame;
-use wire::ids::{AckMode, ChannelId, Offset, PartitionId, Sequence};
+use wire::ids::{AckMode, ChannelId, NO_STREAM, Offset, PartitionId, Sequence};
 use wire::reason::{Notice, Reason};
 
 const SIGNATURE_BYTES: usize = 32;
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-const RENUMBERS_MAX: u32 = 8;
 
 /// Proof that a frame is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +90,8 @@ struct Stream<T> {
     out: usize,
     hold_until: Duration,
     refusals: u32,
-    renumbers: u32,
+    /// The number last refused as out of sequence, until an ACK comes.
+    renumbered: Option<Sequence>,
 }
 
 /// All streams of one sending session.
@@ -151,6 +151,7 @@ impl<T> Outbox<T> {
         (self.out_frames, self.out_bytes) = (0, 0);
         for stream in &mut self.streams {
             (stream.out, stream.hold_until, stream.refusals) = (0, Duration::ZERO, 0);
+            stream.renumbered = None;
         }
         for terms in &channels {
             let stream = stream_of(&mut self.streams, terms);
@@ -287,7 +288,7 @@ impl<T> Outbox<T> {
                 .expect("what is on the wire is in the queue");
             stream.last += 1;
             stream.out -= 1;
-            (stream.refusals, stream.renumbers) = (0, 0);
+            (stream.refusals, stream.renumbered) = (0, None);
             self.out_frames -= 1;
             self.out_bytes -= pending.signed_bytes() as u64;
             self.waiting_bytes -= pending.frame.len();
@@ -304,25 +305,20 @@ impl<T> Outbox<T> {
     /// Refused for now: the same frame again after the server's pause, doubled with each refusal in a row. Refused for
     /// good: it is answered, and the rest moves up by one number.
     pub fn rejected(&mut self, reject: &Reject, now: Duration, answered: &mut Vec<Answered<T>>) {
-        let Some(stream) = self
-            .streams
-            .iter_mut()
-            .find(|stream| stream.partition == reject.partition)
-        else {
-            return;
-        };
-        let index = reject.sequence.0.wrapping_sub(stream.last + 1);
-        if index >= stream.out as u64 {
+        // A replay leaves no gap and the frame is in the log: its ACK comes by itself.
+        if reject.notice.reason == Reason::Replayed {
             return;
         }
-        let index = index as usize;
+        let Some((stream, index)) = find(&mut self.streams, reject) else {
+            return;
+        };
         for pending in stream.queue.range(index..stream.out) {
             self.out_frames -= 1;
             self.out_bytes -= pending.signed_bytes() as u64;
         }
         stream.out = index;
         let notice = reject.notice;
-        if notice.reason == Reason::OutOfSequence && stream.renumber(&notice) {
+        if notice.reason == Reason::OutOfSequence && stream.renumber(reject.sequence, &notice) {
             // Frames before the refused one may have to go again as well: they leave the wire's account.
             for pending in stream.queue.range(stream.out..index.max(stream.out)) {
                 self.out_frames -= 1;
@@ -377,12 +373,13 @@ impl<T> Stream<T> {
             .min(RETRY_MAX.max(asked))
     }
 
-    /// Follow the server's idea of the next number; false when it has led nowhere too often.
-    fn renumber(&mut self, notice: &Notice) -> bool {
-        self.renumbers += 1;
-        if self.renumbers > RENUMBERS_MAX || notice.needed == 0 {
+    /// Follow the server's idea of the next number; false when it has led nowhere before.
+    fn renumber(&mut self, refused: Sequence, notice: &Notice) -> bool {
+        // Told twice for one number: another session of this endpoint has taken the stream over.
+        if self.renumbered == Some(refused) || notice.needed == 0 {
             return false;
         }
+        self.renumbered = Some(refused);
         let needed = notice.needed - 1;
         if needed > self.last {
             self.out = self.out.min((needed - self.last) as usize);
@@ -391,6 +388,19 @@ impl<T> Stream<T> {
         }
         true
     }
+}
+
+/// The stream and the index of the frame that was refused. A frame that the server could assign to no partition is
+/// found by its number alone.
+fn find<'a, T>(
+    streams: &'a mut [Stream<T>],
+    reject: &Reject,
+) -> Option<(&'a mut Stream<T>, usize)> {
+    streams.iter_mut().find_map(|stream| {
+        let index = reject.sequence.0.wrapping_sub(stream.last + 1);
+        let meant = reject.partition == stream.partition || reject.partition == NO_STREAM;
+        (meant && index < stream.out as u64).then_some((stream, index as usize))
+    })
 }
 
 fn stream_of<'a, T>(streams: &'a mut Vec<Stream<T>>, terms: &ChannelTerms) -> &'a mut Stream<T> {
@@ -406,7 +416,7 @@ fn stream_of<'a, T>(streams: &'a mut Vec<Stream<T>>, terms: &ChannelTerms) -> &'
             out: 0,
             hold_until: Duration::ZERO,
             refusals: 0,
-            renumbers: 0,
+            renumbered: None,
         });
         streams.len() - 1
     });

@@ -316,8 +316,11 @@ fn take_frame(
         }
         FrameKind::Reject => {
             let notice = Reject::parse(frame).map_err(broken)?.notice;
-            if notice.reason != Reason::NotDelivered {
-                return Err(ClientError::Settle(notice));
+            match notice.reason {
+                // Too many single settlements ahead of an unsettled message: it is repeated when it comes again.
+                Reason::Busy => return Ok(()),
+                Reason::NotDelivered => {}
+                _ => return Err(ClientError::Settle(notice)),
             }
             waiting.push_back(Err(ClientError::Settle(notice)));
         }

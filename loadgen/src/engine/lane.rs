@@ -51,6 +51,8 @@ pub struct Lane {
     pub ping_every: u64,
     /// Since when credit was there without a break; lateness is not the generator's before it.
     pub open_since: u64,
+    /// Times in a row that the server missed a number.
+    pub missed: u32,
     credit_frames: usize,
     credit_bytes: usize,
     wire_bytes: usize,
@@ -72,6 +74,7 @@ impl Lane {
             spoke: 0,
             ping_every: u64::from(opened.terms.idle_timeout_ms.max(300)) * 1_000_000 / 3,
             open_since: 0,
+            missed: 0,
             credit_frames: opened.terms.credit_frames as usize,
             credit_bytes: opened.terms.credit_bytes as usize,
             wire_bytes: 0,
@@ -139,18 +142,19 @@ impl Lane {
         let item = self.wire.pop_front()?;
         self.wire_bytes -= item.frame_bytes;
         self.last += 1;
+        self.missed = 0;
         Some(item)
     }
 
-    /// The server refused the frame at `index` of the wire and discards those behind it: take it out, and move the
-    /// rest back to be signed anew. Returns the refused frame.
-    pub fn go_back(&mut self, index: usize) -> Option<Item> {
+    /// The server refused the frame at `index` of the wire and discards those behind it: move them back to be signed
+    /// anew, the first without its place if it is `dropped`; then it is returned.
+    pub fn go_back(&mut self, index: usize, dropped: bool) -> Option<Item> {
         let mut back = self.wire.split_off(index);
         for item in &back {
             self.wire_bytes -= item.frame_bytes;
             self.ready_bytes += item.frame_bytes;
         }
-        let refused = back.pop_front();
+        let refused = if dropped { back.pop_front() } else { None };
         self.ready_bytes -= refused.as_ref().map_or(0, |item| item.frame_bytes);
         self.owed += back.len();
         while let Some(item) = back.pop_back() {

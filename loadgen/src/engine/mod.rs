@@ -2,6 +2,7 @@
 
 pub mod flow;
 pub mod lane;
+pub mod measured;
 pub mod receiving;
 pub mod sending;
 mod threads;
@@ -19,8 +20,9 @@ use crate::verify::{Observer, Outcome, Source, reconcile};
 use client::handshake::ChannelTerms;
 use flow::{EnvelopeKey, Flow, Run};
 use lane::Lane;
+use measured::Times;
 use receiving::Tap;
-use sending::{Sending, Times};
+use sending::Sending;
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::sync::Arc;

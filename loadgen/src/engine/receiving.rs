@@ -13,7 +13,7 @@ use wire::link::{encode_ping, parse_goaway};
 use wire::message::Message;
 
 const CREDIT_MESSAGES: u32 = 65_536;
-const CREDIT_BYTES: u64 = 64 << 20;
+const CREDIT_BYTES: u64 = 32 << 20;
 
 /// One receiving connection.
 #[derive(Debug)]

@@ -5,15 +5,15 @@
 
 use super::flow::{Flow, Run, put_send};
 use super::lane::{Item, Lane};
-use crate::histogram::Latencies;
+use super::measured::{Measured, Times, Totals};
 use crate::payload::Bodies;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use wire::ack::{Ack, Reject};
 use wire::frame::{Frame, FrameKind};
-use wire::ids::Sequence;
+use wire::ids::{NO_STREAM, Sequence};
 use wire::link::{encode_ping, parse_goaway};
-use wire::reason::Notice;
+use wire::reason::{Notice, Reason};
 use wire::send::encode_relay;
 use wire::signature::Signer;
 
@@ -21,6 +21,7 @@ use wire::signature::Signer;
 pub const HORIZON: u64 = 20_000_000;
 const SIGNED_BYTES_MAX: usize = 8 << 20;
 const SIGN_AT_ONCE: usize = 64;
+const MISSED_MAX: u32 = 16;
 const PING_CHECK: u64 = 100_000_000;
 
 /// Where frames go.
@@ -29,38 +30,6 @@ pub trait Port {
     fn buffer(&mut self) -> Vec<u8>;
     /// Put a frame on the wire of a lane.
     fn send(&mut self, lane: usize, bytes: Vec<u8>);
-}
-
-/// When messages are due and which are measured, in nanoseconds since the start.
-#[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// Messages due before are not measured.
-    pub warm_up: u64,
-    /// No message is due from here on.
-    pub end: u64,
-    /// Nothing is waited for from here on.
-    pub deadline: u64,
-    /// As fast as credit allows.
-    pub saturate: bool,
-}
-
-/// What was measured while sending.
-#[derive(Debug, Default)]
-pub struct Measured {
-    /// From due to acked.
-    pub ack: Latencies,
-    /// From due (or from when credit was there) to handed to the kernel.
-    pub lateness: Latencies,
-    /// Measured messages put on the wire.
-    pub sent: u64,
-    /// Measured messages acked before `Times::end`, for saturation mode.
-    pub acked_in_time: u64,
-    /// When the last measured message was put on the wire.
-    pub last_sent: u64,
-    /// Reasons of rejects and how often each came.
-    pub reasons: Vec<(Notice, u64)>,
-    /// The ack mode, as the last ACK named it.
-    pub ack_mode: Option<wire::ids::AckMode>,
 }
 
 /// All senders and their connections.
@@ -95,17 +64,6 @@ struct Released {
     due: u64,
     reference: u64,
     count: u16,
-}
-
-/// Running totals, in messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Put on the wire.
-    pub sent: u64,
-    /// Acked.
-    pub acked: u64,
-    /// Rejected.
-    pub rejected: u64,
 }
 
 impl Sending {
@@ -412,25 +370,50 @@ impl Sending {
     fn rejected(&mut self, lane: usize, reject: &Reject) {
         let each = &mut self.lanes[lane];
         let index = reject.sequence.0.wrapping_sub(each.last + 1);
-        if reject.partition != each.stream || index >= each.wire.len() as u64 {
+        let meant =
+            reject.partition == each.stream || (reject.partition == NO_STREAM && !each.relays());
+        // A replay leaves no gap and the frame is in the log: its ACK comes by itself.
+        if !meant || index >= each.wire.len() as u64 || reject.notice.reason == Reason::Replayed {
             return;
         }
-        let index = index as usize;
+        if each.relays() {
+            each.mark_rejected(index as usize);
+            return self.count_reason(reject.notice);
+        }
+        if reject.notice.reason == Reason::OutOfSequence {
+            each.missed += 1;
+            let back = reject.notice.needed.wrapping_sub(each.last + 1);
+            if each.missed > MISSED_MAX || back > index {
+                return each.end(format!(
+                    "another session sends as this endpoint: {}",
+                    reject.notice
+                ));
+            }
+            return drop(self.go_back(lane, back as usize, false));
+        }
+        self.count_reason(reject.notice);
+        if let Some(refused) = self.go_back(lane, index as usize, true) {
+            let flow = &mut self.flows[refused.flow as usize];
+            flow.refused.push_back((refused.first, refused.count));
+            self.totals.rejected += flow.book_refused();
+        }
+    }
+
+    fn count_reason(&mut self, notice: Notice) {
         let reasons = &mut self.measured.reasons;
         match reasons
             .iter_mut()
-            .find(|(known, _)| known.reason == reject.notice.reason)
+            .find(|(known, _)| known.reason == notice.reason)
         {
             Some((_, count)) => *count += 1,
-            None => reasons.push((reject.notice, 1)),
+            None => reasons.push((notice, 1)),
         }
-        if each.relays() {
-            return each.mark_rejected(index);
-        }
+    }
+
+    fn go_back(&mut self, lane: usize, index: usize, dropped: bool) -> Option<Item> {
+        let each = &mut self.lanes[lane];
         let unsent = each.ready.len();
-        let Some(refused) = each.go_back(index) else {
-            return;
-        };
+        let refused = each.go_back(index, dropped);
         // Frames that were signed and never sent give their indexes back.
         each.seal.sent -= unsent as u64;
         let back = each.ready.len() - unsent;
@@ -439,10 +422,8 @@ impl Sending {
             .range(..back)
             .map(|item| item.frame_bytes)
             .sum::<usize>();
-        let flow = &mut self.flows[refused.flow as usize];
-        flow.refused.push_back((refused.first, refused.count));
-        self.totals.rejected += flow.book_refused();
         self.sign_again(lane);
+        refused
     }
 
     /// Number and sign everything that is ready once more: the refused frame has left a gap.

@@ -185,6 +185,41 @@ fn the_servers_idea_of_the_next_number_is_followed() {
 }
 
 #[test]
+fn a_stream_that_another_session_took_over_fails_and_does_not_spin() {
+    let mut bench = Bench::new(2, 8);
+    let lost = Notice::new(Reason::OutOfSequence, 1, 9);
+    for _ in 0..4 {
+        let Some((sequence, _)) = bench.pump(NOW).first().copied() else {
+            break;
+        };
+        bench
+            .outbox
+            .rejected(&reject(sequence, lost), NOW, &mut bench.answered);
+    }
+    let reason = Some(Reason::OutOfSequence);
+    assert_eq!(bench.answers(), [(0, reason), (1, reason)]);
+}
+
+#[test]
+fn a_frame_without_a_stream_is_dropped_by_its_number_and_a_replay_changes_nothing() {
+    let mut bench = Bench::new(3, 8);
+    assert_eq!(bench.pump(NOW).len(), 3);
+    bench.outbox.rejected(
+        &reject(1, Notice::new(Reason::Replayed, 0, 0)),
+        NOW,
+        &mut bench.answered,
+    );
+    assert_eq!(bench.pump(NOW), []);
+    let unknown = Reject {
+        partition: NO_STREAM,
+        ..reject(2, Notice::new(Reason::UnknownChannel, 0, 0))
+    };
+    bench.outbox.rejected(&unknown, NOW, &mut bench.answered);
+    assert_eq!(bench.pump(NOW), [(2, 2)]);
+    assert_eq!(bench.answers(), [(1, Some(Reason::UnknownChannel))]);
+}
+
+#[test]
 fn what_the_server_has_is_answered_at_resumption_and_the_rest_goes_out_again() {
     let mut bench = Bench::new(5, 8);
     assert_eq!(bench.pump(NOW).len(), 5);
