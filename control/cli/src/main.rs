@@ -1,3 +1,79 @@
-//! The one binary.
+//! The one binary: `forebay`.
+//!
+//! Every subcommand is its own file: it reads its arguments and files, calls the room that knows how, and prints.
+//! Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 a load run whose figures are void.
 
-fn main() {}
+mod completions;
+mod config;
+mod diagnosis;
+mod explain;
+mod fault;
+mod keys;
+mod load;
+mod log;
+mod project;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use fault::Fault;
+
+/// Guarded ingress for untrusted senders: signed messages in, durable logs, private queues out.
+#[derive(Parser)]
+#[command(name = "forebay", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 load run void (rate missed).\n\
+Every error carries a code such as FB-2102; `forebay explain FB-2102` says more.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put a node under load at a fixed rate and account for every message
+    Load(Box<load::Args>),
+    /// Look into a data folder offline; never changes a byte
+    Log(log::Args),
+    /// Check or show the configuration
+    Config(config::Args),
+    /// Make keys
+    Keys(keys::Args),
+    /// Make tokens
+    Token(token::Args),
+    /// Say what an error code means and what to do
+    Explain(explain::Args),
+    /// Print shell completions
+    Completions(completions::Args),
+}
+
+fn main() -> ExitCode {
+    let wants_json = std::env::args().any(|argument| argument == "--json");
+    let result = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(error) if error.use_stderr() => Err(fault::usage(&error)),
+        Err(help) => help
+            .print()
+            .map(|()| 0)
+            .map_err(|error| fault::output(&error)),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(fault) => fault.report(wants_json),
+    }
+}
+
+/// Run one subcommand; its exit code.
+fn run(command: Command) -> Result<u8, Fault> {
+    match command {
+        Command::Load(args) => load::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Keys(args) => keys::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+    }
+}

@@ -1,0 +1,112 @@
+//! The codes of the command line itself: 2201 to 2299 use and configuration, 4501 to 4599 the log tool,
+//! 4901 to 4999 quickstart.
+
+/// Arguments that cannot be understood.
+pub(crate) const USAGE: u16 = 2201;
+/// A configuration file that cannot be read.
+pub(crate) const CONFIG_UNREADABLE: u16 = 2202;
+/// A configuration file without a plan.
+pub(crate) const NO_PLAN: u16 = 2203;
+/// An endpoint, key or channel named on the command line is not in the plan.
+pub(crate) const NOT_IN_PLAN: u16 = 2204;
+/// A value on the command line cannot be read.
+pub(crate) const ARGUMENT: u16 = 2205;
+/// `explain` was asked for a code that does not exist.
+pub(crate) const UNKNOWN_CODE: u16 = 2206;
+/// Standard output is closed or full.
+pub(crate) const OUTPUT: u16 = 2207;
+/// `[plan]` or `[client]` has a key that is not known.
+pub(crate) const SECTION: u16 = 2208;
+/// A key of the plan is not fit for what is asked.
+pub(crate) const KEY_UNFIT: u16 = 2209;
+
+/// A folder without logs.
+pub(crate) const NO_LOGS: u16 = 4501;
+/// A log was named that the folder does not have.
+pub(crate) const NO_SUCH_LOG: u16 = 4502;
+/// `log verify` found damage.
+pub(crate) const DAMAGED: u16 = 4503;
+/// `log verify` found envelopes whose signature does not check.
+pub(crate) const SIGNATURES: u16 = 4504;
+
+/// Every code of the command line: number, name, meaning, remedy.
+pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
+    (
+        USAGE,
+        "usage",
+        "The command line has an argument or a subcommand that Forebay does not know, or lacks one that it needs.",
+        "see `forebay help`, or `--help` behind the subcommand",
+    ),
+    (
+        CONFIG_UNREADABLE,
+        "config_unreadable",
+        "The configuration file cannot be read.",
+        "check the path given with --config; `forebay quickstart` makes one",
+    ),
+    (
+        NO_PLAN,
+        "config_no_plan",
+        "The configuration names no plan, so nobody could send or receive anything.",
+        "add `[plan]` with `file = \"plan.toml\"`",
+    ),
+    (
+        NOT_IN_PLAN,
+        "not_in_plan",
+        "An endpoint, key or channel was named that the plan does not declare.",
+        "use the nearest name in the message, or add it to the plan",
+    ),
+    (
+        ARGUMENT,
+        "argument",
+        "A value on the command line cannot be read.",
+        "write it in the form shown",
+    ),
+    (
+        UNKNOWN_CODE,
+        "unknown_code",
+        "There is no such code.",
+        "use one of the nearest codes; `forebay explain --all` lists every one",
+    ),
+    (
+        OUTPUT,
+        "output",
+        "Standard output could not be written.",
+        "check the disk or the pipe that takes the output",
+    ),
+    (
+        SECTION,
+        "config_section",
+        "The table `[plan]` of the configuration has a key or a value that is not known.",
+        "it has one key: `file`",
+    ),
+    (
+        KEY_UNFIT,
+        "key_unfit",
+        "A key of the plan cannot do what was asked: it is revoked, of the other direction or of the wrong kind.",
+        "name an active key of the direction needed",
+    ),
+    (
+        NO_LOGS,
+        "log_none",
+        "The folder holds no logs: it is not a data folder, or no message was ever stored.",
+        "give the folder named `data` in the configuration",
+    ),
+    (
+        NO_SUCH_LOG,
+        "log_unknown",
+        "A log was named that the folder does not have.",
+        "use one of the names that `forebay log ls` prints",
+    ),
+    (
+        DAMAGED,
+        "log_damaged",
+        "Bytes that were once on disk no longer hold what was written. Everything outside the ranges named is intact and still served.",
+        "restore the files from a copy, and check the disk; never delete the segment",
+    ),
+    (
+        SIGNATURES,
+        "log_signatures",
+        "Stored envelopes do not carry a good signature of the key that the plan has now.",
+        "compare the plan with the one in force when they were stored; if the keys are the same, treat the folder as tampered with",
+    ),
+];

@@ -1,0 +1,114 @@
+//! How this program fails: one line per diagnosis on stderr, or one JSON object, and an exit code.
+
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue};
+use wire::diagnosis::Diagnosis;
+
+use crate::diagnosis::{OUTPUT, USAGE};
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// What is wrong, never empty.
+    pub(crate) found: Vec<Diagnosis>,
+    /// The exit code.
+    pub(crate) exit: u8,
+}
+
+impl From<Diagnosis> for Fault {
+    /// Configuration and its like (2xxx) exit with 2, everything else with 1.
+    fn from(diagnosis: Diagnosis) -> Self {
+        Self::from(vec![diagnosis])
+    }
+}
+
+impl From<Vec<Diagnosis>> for Fault {
+    fn from(found: Vec<Diagnosis>) -> Self {
+        let exit = if found.iter().all(|diagnosis| diagnosis.code / 1_000 == 2) {
+            2
+        } else {
+            1
+        };
+        Self { found, exit }
+    }
+}
+
+impl Fault {
+    /// Print and give the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if json {
+            let errors: Vec<serde_json::Value> = self.found.iter().map(as_json).collect();
+            println!("{}", serde_json::json!({ "errors": errors }));
+        }
+        for diagnosis in &self.found {
+            eprintln!("forebay: {diagnosis}");
+        }
+        ExitCode::from(self.exit)
+    }
+}
+
+/// The five parts of a diagnosis.
+pub(crate) fn as_json(diagnosis: &Diagnosis) -> serde_json::Value {
+    serde_json::json!({
+        "code": format!("FB-{}", diagnosis.code),
+        "what": diagnosis.what,
+        "seen": diagnosis.seen,
+        "needed": diagnosis.needed,
+        "remedy": diagnosis.remedy,
+    })
+}
+
+/// What the argument reader says, as a diagnosis.
+pub(crate) fn usage(error: &clap::Error) -> Fault {
+    let text = error.to_string();
+    let first = text
+        .lines()
+        .next()
+        .unwrap_or("")
+        .trim_start_matches("error: ")
+        .to_owned();
+    let of = |kind| error.get(kind).map(show);
+    let seen = of(ContextKind::InvalidValue)
+        .filter(|value| !value.is_empty())
+        .or_else(|| of(ContextKind::InvalidSubcommand))
+        .or_else(|| of(ContextKind::InvalidArg))
+        .unwrap_or_else(|| "nothing".to_owned());
+    let needed = of(ContextKind::ValidValue)
+        .or_else(|| of(ContextKind::ValidSubcommand))
+        .filter(|value| !value.is_empty())
+        .unwrap_or_else(|| "arguments as in the usage line".to_owned());
+    let suggested = of(ContextKind::SuggestedArg)
+        .or_else(|| of(ContextKind::SuggestedSubcommand))
+        .or_else(|| of(ContextKind::SuggestedValue));
+    let remedy = suggested.map_or_else(
+        || "see --help".to_owned(),
+        |name| format!("did you mean `{name}`?"),
+    );
+    Fault {
+        found: vec![Diagnosis::new(
+            USAGE,
+            first,
+            format!("`{seen}`"),
+            needed,
+            remedy,
+        )],
+        exit: 2,
+    }
+}
+
+fn show(value: &ContextValue) -> String {
+    value.to_string()
+}
+
+/// Standard output failed.
+pub(crate) fn output(error: &std::io::Error) -> Fault {
+    Diagnosis::new(
+        OUTPUT,
+        "standard output cannot be written",
+        error.to_string(),
+        "an open, writable output",
+        "check the disk or the pipe",
+    )
+    .into()
+}

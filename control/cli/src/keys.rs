@@ -1,0 +1,62 @@
+//! `forebay keys new`.
+
+use clap::{Subcommand, ValueEnum};
+
+use crate::fault::Fault;
+
+/// Arguments of `keys`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print a new key; what goes into the plan is named as the plan names it
+    New {
+        /// Shared secret, or a pair whose private half never leaves the sender
+        #[arg(long, value_enum, default_value_t = Kind::HmacSha256)]
+        kind: Kind,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    HmacSha256,
+    Ed25519,
+}
+
+/// Make a key and print it once.
+pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
+    let Command::New { kind, json } = &args.command;
+    match (kind, json) {
+        (Kind::HmacSha256, false) => {
+            println!("secret = \"{}\"", control::keys::new_secret().text())
+        }
+        (Kind::HmacSha256, true) => {
+            println!(
+                "{}",
+                serde_json::json!({ "kind": "hmac-sha256", "secret": control::keys::new_secret().text() })
+            );
+        }
+        (Kind::Ed25519, json) => {
+            let pair = control::keys::new_pair();
+            if *json {
+                println!(
+                    "{}",
+                    serde_json::json!({ "kind": "ed25519", "public": pair.public, "private": pair.private })
+                );
+            } else {
+                println!(
+                    "kind = \"ed25519\"\npublic = \"{}\"\n# keep at the sender: private = \"{}\"",
+                    pair.public, pair.private
+                );
+            }
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,212 @@
+//! The files a command works on: the configuration, the plan it names, the route table the plan gives.
+
+use std::path::{Path, PathBuf};
+
+use node::config::NodeConfig;
+use wire::diagnosis::Diagnosis;
+use wire::ids::Direction;
+use wire::route::{Endpoint, Key, KeyMaterial, RouteTable};
+
+use crate::diagnosis::{CONFIG_UNREADABLE, KEY_UNFIT, NO_PLAN, NOT_IN_PLAN, SECTION};
+use crate::fault::Fault;
+
+/// The `[plan]` table.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanSection {
+    file: Option<PathBuf>,
+}
+
+/// What the command line cares about in the file; the rest is the node's.
+#[derive(serde::Deserialize)]
+struct Sections {
+    plan: Option<PlanSection>,
+}
+
+/// A configuration file and the place of its plan.
+pub(crate) struct Project {
+    /// The node's part.
+    pub(crate) node: NodeConfig,
+    /// The plan, relative paths resolved beside the configuration.
+    pub(crate) plan: PathBuf,
+}
+
+impl Project {
+    /// Read and check the configuration file; relative paths in it are relative to its own folder.
+    pub(crate) fn read(config: &Path) -> Result<Self, Fault> {
+        let text = std::fs::read_to_string(config).map_err(|error| {
+            let what = format!("configuration {} cannot be read", config.display());
+            Diagnosis::new(
+                CONFIG_UNREADABLE,
+                what,
+                error.to_string(),
+                "a readable TOML file",
+                "check --config; `forebay quickstart` makes one",
+            )
+        })?;
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let mut node = NodeConfig::parse(&text, variables).map_err(|mut diagnosis| {
+            diagnosis.what = format!("{}: {}", config.display(), diagnosis.what);
+            diagnosis
+        })?;
+        let sections: Sections = toml::from_str(&text).map_err(|error| {
+            let what = format!("{}: table [plan]", config.display());
+            let seen = error
+                .message()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            Diagnosis::new(
+                SECTION,
+                what,
+                seen,
+                "`file = \"plan.toml\"` and nothing else",
+                "correct the table",
+            )
+        })?;
+        let folder = config.parent().unwrap_or(Path::new(""));
+        let Some(file) = sections.plan.and_then(|plan| plan.file) else {
+            let what = format!("{} names no plan", config.display());
+            return Err(Diagnosis::new(
+                NO_PLAN,
+                what,
+                "no `file` under [plan]",
+                "the path of a plan",
+                "add [plan] with file = \"plan.toml\"",
+            )
+            .into());
+        };
+        node.data = folder.join(&node.data);
+        Ok(Self {
+            node,
+            plan: folder.join(file),
+        })
+    }
+
+    /// Compile the plan as this epoch.
+    pub(crate) fn table(&self, epoch: u64) -> Result<RouteTable, Vec<Diagnosis>> {
+        read_plan(&self.plan, epoch)
+    }
+}
+
+/// Compile the plan in this file.
+pub(crate) fn read_plan(file: &Path, epoch: u64) -> Result<RouteTable, Vec<Diagnosis>> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let code = control::diagnosis::UNREADABLE;
+        let remedy = "check `file` under [plan], or --plan, and its permissions";
+        vec![Diagnosis::new(
+            code,
+            format!("plan {name} cannot be read"),
+            error.to_string(),
+            "a readable TOML file",
+            remedy,
+        )]
+    })?;
+    control::compile_epoch(&text, &name, epoch)
+}
+
+/// The endpoint of this name; a name without slashes is looked for in every environment.
+pub(crate) fn endpoint<'a>(table: &'a RouteTable, name: &str) -> Result<&'a Endpoint, Diagnosis> {
+    let suffix = format!("/{name}");
+    let found = table.endpoint_by_name(name).or_else(|| {
+        let mut ends = table
+            .endpoints()
+            .iter()
+            .filter(|endpoint| endpoint.name.ends_with(&suffix));
+        ends.next().filter(|_| ends.next().is_none())
+    });
+    found.ok_or_else(|| {
+        let known = table.endpoints().iter().map(|endpoint| &*endpoint.name);
+        not_in_plan("endpoint", name, known)
+    })
+}
+
+/// Something named that the plan does not have.
+pub(crate) fn not_in_plan<'a>(
+    kind: &str,
+    seen: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Diagnosis {
+    let remedy = match control::nearest::nearest(seen, known.clone()) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!(
+            "add it to the plan, or use one of: {}",
+            known.take(8).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Diagnosis::new(
+        NOT_IN_PLAN,
+        format!("the plan has no such {kind}"),
+        format!("`{seen}`"),
+        format!("a declared {kind}"),
+        remedy,
+    )
+}
+
+/// The key an endpoint uses in one direction: the named one, or the first that is active, with its text.
+pub(crate) fn key<'a>(
+    endpoint: &'a Endpoint,
+    name: Option<&str>,
+    direction: Direction,
+) -> Result<(&'a Key, &'a str), Diagnosis> {
+    let named =
+        match name {
+            Some(name) => Some(endpoint.key_by_name(name).ok_or_else(|| {
+                not_in_plan("key", name, endpoint.keys.iter().map(|key| &*key.name))
+            })?),
+            None => endpoint.keys.iter().find(|key| {
+                key.direction == direction
+                    && !key.revoked
+                    && matches!(key.material, KeyMaterial::Symmetric(_))
+            }),
+        };
+    let unfit = |seen: String| {
+        let what = format!("{} has no key for this", endpoint.name);
+        let needed = format!("an active hmac-sha256 key for {direction}");
+        Diagnosis::new(
+            KEY_UNFIT,
+            what,
+            seen,
+            needed,
+            "name another with --key, or add one to the plan",
+        )
+    };
+    let key = named.ok_or_else(|| unfit("none".to_owned()))?;
+    match &key.material {
+        KeyMaterial::Symmetric(secret) if key.direction == direction && !key.revoked => {
+            Ok((key, secret.text()))
+        }
+        KeyMaterial::Symmetric(_) if key.revoked => {
+            Err(unfit(format!("key `{}`, revoked", key.name)))
+        }
+        KeyMaterial::Symmetric(_) => {
+            Err(unfit(format!("key `{}` for {}", key.name, key.direction)))
+        }
+        KeyMaterial::Ed25519(_) => Err(unfit(format!("key `{}`, ed25519", key.name))),
+    }
+}
+
+/// `[plan]` and `[node]` of a configuration, whichever of the two a command was given.
+#[derive(clap::Args)]
+pub(crate) struct PlanArgs {
+    /// Configuration file whose plan to use
+    #[arg(long, value_name = "FILE", default_value = "forebay.toml")]
+    pub(crate) config: PathBuf,
+    /// Plan file to use instead of the one the configuration names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+}
+
+impl PlanArgs {
+    /// The route table of the plan.
+    pub(crate) fn table(&self) -> Result<RouteTable, Fault> {
+        match &self.plan {
+            Some(plan) => Ok(read_plan(plan, 1)?),
+            None => Ok(Project::read(&self.config)?.table(1)?),
+        }
+    }
+}
