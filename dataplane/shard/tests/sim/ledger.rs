@@ -1,0 +1,223 @@
+//! The truth: what was sent, acknowledged, refused, delivered and settled, and the properties that must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use partition::memory::{Crash, Disk, MemoryStorage};
+use partition::{LogId, Partition, RecordKind};
+use wire::frame::split;
+use wire::ids::{ChannelId, EndpointId, PartitionId, UnixNanos};
+use wire::send::Send;
+
+use crate::link::{Delivered, fnv};
+use crate::plan::{self, LOCAL, PARTITIONS, RECEIVERS};
+use wire::delivery::Source;
+
+/// Sender in the high half, its serial in the low half; the first 8 bytes of every body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MessageId(pub(crate) u64);
+
+impl MessageId {
+    pub(crate) fn of(body: &[u8]) -> Self {
+        Self(body.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes)))
+    }
+}
+
+/// A message that an honest sender made.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    sender: EndpointId,
+    channel: ChannelId,
+    body: u64,
+    /// Sent over the sender's own session, so its order in the log is fixed.
+    direct: bool,
+}
+
+/// What one receiver has seen.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    numbers: BTreeMap<(Source, u64), Delivered>,
+    by_id: BTreeMap<MessageId, u64>,
+    /// Messages that the receiver has taken care of.
+    pub(crate) got: BTreeSet<MessageId>,
+    /// Numbers whose settlement the server has: the turn in which it came, and the number it named.
+    settled: BTreeMap<u64, (u64, u64)>,
+}
+
+/// Everything known.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    made: BTreeMap<MessageId, Made>,
+    acked: BTreeSet<MessageId>,
+    refused: BTreeSet<MessageId>,
+    pub(crate) inboxes: Vec<Inbox>,
+    pub(crate) turn: u64,
+    /// Settlements of turns up to this one survive any crash.
+    pub(crate) settled_safe: u64,
+    /// A power cut has happened: the local hub may have lost its tail.
+    pub(crate) local_lost: bool,
+    /// The disk was full: settlements may be unjournaled.
+    pub(crate) journal_was_full: bool,
+    pub(crate) deliveries: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { inboxes: RECEIVERS.iter().map(|_| Inbox::default()).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn make(&mut self, id: MessageId, sender: EndpointId, channel: ChannelId, body: &[u8], direct: bool) {
+        self.made.insert(id, Made { sender, channel, body: fnv(body), direct });
+    }
+
+    pub(crate) fn acked(&mut self, ids: &[MessageId]) {
+        self.acked.extend(ids);
+    }
+
+    pub(crate) fn acked_count(&self) -> usize {
+        self.acked.len()
+    }
+
+    pub(crate) fn refused(&mut self, ids: &[MessageId]) {
+        self.refused.extend(ids);
+    }
+
+    /// A receiver's settlement reached the server.
+    pub(crate) fn settled(&mut self, receiver: usize, named: u64, numbers: &[u64]) {
+        let turn = self.turn;
+        let settled = &mut self.inboxes[receiver].settled;
+        for &number in numbers {
+            settled.entry(number).or_insert((turn, named));
+        }
+    }
+
+    /// The server refused the settlement that named this number.
+    pub(crate) fn unsettled(&mut self, receiver: usize, named: u64) {
+        self.inboxes[receiver].settled.retain(|_, &mut (_, number)| number != named);
+    }
+
+    /// The node died: settlements that were not synced may be forgotten.
+    pub(crate) fn died(&mut self, power: bool) {
+        let safe = if self.journal_was_full { 0 } else { self.settled_safe };
+        for inbox in &mut self.inboxes {
+            inbox.settled.retain(|_, &mut (turn, _)| turn <= safe);
+        }
+        if power {
+            self.local_lost = true;
+            let made = &self.made;
+            self.acked.retain(|id| made[id].channel != LOCAL);
+        }
+    }
+
+    /// A message left the server: for whom may it be, and was it settled?
+    pub(crate) fn delivered(&mut self, receiver: usize, message: &Delivered, hears: bool) {
+        let name = RECEIVERS[receiver];
+        assert!(hears, "cross-delivery: {name} does not hear {:?}", message.channel);
+        let made = self.made.get(&message.id);
+        let made = made.unwrap_or_else(|| panic!("{name} got {message:?}, which nobody sent"));
+        assert_eq!((made.sender, made.channel), (message.sender, message.channel), "{message:?}");
+        assert_eq!(made.body, message.body, "{name} got an altered body: {message:?}");
+        let inbox = &mut self.inboxes[receiver];
+        let key = (message.source, message.number);
+        let first = *inbox.numbers.entry(key).or_insert(*message);
+        assert_eq!(first.id, message.id, "{name}: number {key:?} was given twice");
+        if message.source == Source::Queue {
+            let turn = self.turn;
+            let settled = inbox.settled.get(&message.number);
+            let settled = settled.filter(|&&(at, _)| at < turn);
+            assert!(settled.is_none(), "{name}: {message:?} was settled in turn {settled:?} of {turn}");
+            if message.channel != LOCAL {
+                check_place(inbox, message, name);
+            }
+        }
+        self.deliveries += 1;
+    }
+
+    /// Read every log on a copy of the disk and check it against what was sent.
+    pub(crate) fn audit(&self, disk: &Disk, crash: Crash, why: &str) -> BTreeSet<MessageId> {
+        let copy = disk.crash(crash);
+        let mut logged = BTreeSet::new();
+        for partition in PARTITIONS {
+            let mut storage = MemoryStorage::new(&copy);
+            let limits = crate::node::log_limits();
+            let id = LogId::partition(partition);
+            let (log, report) = Partition::recover(&mut storage, id, limits, UnixNanos(0))
+                .expect("a copy has no faults");
+            assert!(report.damage.is_empty(), "{why}: damage in {id}: {:?}", report.damage);
+            self.audit_log(&log, partition, &mut logged, why);
+        }
+        for id in &self.acked {
+            let local = self.made[id].channel == LOCAL && (self.local_lost || crash == Crash::Lost);
+            assert!(local || logged.contains(id), "{why}: {id:?} was acked and is not in the log");
+        }
+        logged
+    }
+
+    fn audit_log<S: partition::Segment>(
+        &self,
+        log: &Partition<S>,
+        partition: PartitionId,
+        logged: &mut BTreeSet<MessageId>,
+        why: &str,
+    ) {
+        let mut last: BTreeMap<EndpointId, MessageId> = BTreeMap::new();
+        for record in log.records_from(log.first()) {
+            let record = record.expect("no damage was reported");
+            if record.kind() != RecordKind::Frame {
+                continue;
+            }
+            let (frame, _) = split(record.payload()).ok().flatten().expect("a record is one frame");
+            let send = Send::parse(frame).expect("a record is one SEND");
+            for message in send.messages() {
+                let id = MessageId::of(message.body);
+                let made = self.made.get(&id);
+                let made = made.unwrap_or_else(|| panic!("{why}: {id:?} in {partition} is forged"));
+                let same = made.body == fnv(message.body)
+                    && made.channel == send.channel()
+                    && made.sender == send.endpoint();
+                assert!(same, "{why}: {id:?} in {partition} was altered");
+                assert!(logged.insert(id), "{why}: {id:?} was appended twice");
+                assert!(!self.refused.contains(&id), "{why}: {id:?} was refused and appended");
+                if made.direct {
+                    let before = last.insert(made.sender, id);
+                    assert!(before < Some(id), "{why}: {before:?} stands before {id:?} in {partition}");
+                }
+            }
+        }
+    }
+
+    /// At rest, everything in the logs has arrived at everyone who heard its channel all the time.
+    pub(crate) fn check_arrived(&self, logged: &BTreeSet<MessageId>) {
+        for (at, inbox) in self.inboxes.iter().enumerate() {
+            if at == plan::GUEST || at == plan::NEWEST {
+                continue;
+            }
+            for id in logged {
+                let heard = plan::hears(at).contains(&self.made[id].channel);
+                assert!(!heard || inbox.got.contains(id), "{} never got {id:?}", RECEIVERS[at]);
+            }
+        }
+    }
+
+    /// What is missing still, for the loop that waits for rest.
+    pub(crate) fn missing(&self, logged: &BTreeSet<MessageId>) -> usize {
+        let of = |at: usize, inbox: &Inbox| {
+            let heard = |id: &&MessageId| plan::hears(at).contains(&self.made[id].channel);
+            logged.iter().filter(heard).filter(|id| !inbox.got.contains(id)).count()
+        };
+        let inboxes = self.inboxes.iter().enumerate();
+        inboxes.filter(|&(at, _)| at != plan::GUEST && at != plan::NEWEST).map(|(at, i)| of(at, i)).sum()
+    }
+}
+
+/// One number a message, and numbers in the order of offsets: so nothing comes twice or out of order.
+fn check_place(inbox: &mut Inbox, message: &Delivered, name: &str) {
+    let before = inbox.by_id.insert(message.id, message.number);
+    let same = before.is_none_or(|before| before == message.number);
+    assert!(same, "{name}: {message:?} had number {before:?} before");
+    let (below, above) = ((Source::Queue, message.number), (Source::Queue, message.number + 1));
+    let neighbour = |other: &&Delivered| other.partition == message.partition && other.channel != LOCAL;
+    let lower = inbox.numbers.range((Source::Queue, 0)..below).rev().take(64).map(|(_, d)| d).find(neighbour);
+    let upper = inbox.numbers.range(above..(Source::DeadLetters, 0)).take(64).map(|(_, d)| d).find(neighbour);
+    assert!(lower.is_none_or(|other| other.offset < message.offset), "{name}: {lower:?} then {message:?}");
+    assert!(upper.is_none_or(|other| other.offset > message.offset), "{name}: {message:?} then {upper:?}");
+}

@@ -1,0 +1,364 @@
+//! The world: one seed decides everything that happens, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use partition::memory::{Crash, Disk, Fault, MemorySegment};
+use shard::{ConnectionId, Input, Opened, Output, Received, Sent};
+use wire::frame::{FrameKind, split};
+use wire::ids::{ChannelId, QUEUE_STREAM};
+use wire::route::RouteTable;
+
+use crate::ledger::Ledger;
+use crate::link::{fnv_on, messages_of};
+use crate::network::{Actor, Network};
+use crate::node::{self, Node};
+use crate::party::Context;
+use crate::plan::{self, RECEIVERS, Rules, SENDERS};
+use crate::receiver::Receiver;
+use crate::relay::Relay;
+use crate::sender::Sender;
+
+const STEPS: u64 = 1_500;
+const REST_STEPS: u64 = 40_000;
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Hash over every byte the shard gave out, and when.
+    pub(crate) trace: u64,
+    pub(crate) acked: usize,
+    pub(crate) deliveries: u64,
+    pub(crate) crashes: u32,
+}
+
+struct World {
+    random: Rng,
+    now: Duration,
+    node: Node,
+    network: Network,
+    ledger: Ledger,
+    senders: Vec<Sender>,
+    relay: Relay,
+    receivers: Vec<Receiver>,
+    rules: Rules,
+    table: Arc<RouteTable>,
+    new_table: Option<Arc<RouteTable>>,
+    output: Output<MemorySegment>,
+    sent: Vec<Sent>,
+    restart_at: Option<Duration>,
+    room_again_at: Option<Duration>,
+    draining: bool,
+    calm: bool,
+    crashes: u32,
+    trace: u64,
+}
+
+/// Run one seed to its end; panics at the first property that does not hold.
+pub(crate) fn run(seed: u64) -> Outcome {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.mischief();
+        world.step();
+    }
+    world.rest();
+    Outcome {
+        trace: world.trace,
+        acked: world.ledger.acked_count(),
+        deliveries: world.ledger.deliveries,
+        crashes: world.crashes,
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let rules = Rules::CALM;
+        let table = Arc::new(plan::table(1, &rules));
+        let now = Duration::from_secs(1);
+        let node = Node::start(Disk::new(seed), Arc::clone(&table), node::at(now));
+        Self {
+            random: Rng::with_seed(seed),
+            now,
+            node,
+            network: Network::default(),
+            ledger: Ledger::new(),
+            senders: (0..SENDERS.len()).map(Sender::new).collect(),
+            relay: Relay::new(),
+            receivers: (0..RECEIVERS.len()).map(Receiver::new).collect(),
+            rules,
+            table,
+            new_table: None,
+            output: Output::default(),
+            sent: Vec::new(),
+            restart_at: None,
+            room_again_at: None,
+            draining: false,
+            calm: false,
+            crashes: 0,
+            trace: seed,
+        }
+    }
+
+    /// Time passes, clients act, the shard takes a turn.
+    fn step(&mut self) {
+        self.now += Duration::from_micros(self.random.u64(10..3_000));
+        if self.random.u16(..300) == 0 {
+            self.now += Duration::from_millis(self.random.u64(..9_000));
+        }
+        self.act();
+        self.turn();
+        self.network.sweep();
+        if self.restart_at.is_some_and(|at| at <= self.now) {
+            self.restart(None);
+        }
+        if self.room_again_at.is_some_and(|at| at <= self.now) {
+            self.room_again_at = None;
+            self.node.disk.set_capacity(None);
+        }
+    }
+
+    fn act(&mut self) {
+        let mut cx = Context {
+            random: &mut self.random,
+            now: self.now,
+            unix: node::at(self.now).unix,
+            network: &mut self.network,
+            ledger: &mut self.ledger,
+            calm: self.calm,
+        };
+        for sender in &mut self.senders {
+            sender.step(&mut cx);
+        }
+        self.relay.step(&mut cx);
+        for receiver in &mut self.receivers {
+            receiver.step(&mut cx);
+        }
+    }
+
+    fn turn(&mut self) {
+        self.ledger.turn += 1;
+        let done = self.node.work(self.now);
+        self.ledger.settled_safe = done.settled_safe;
+        self.ledger.journal_was_full |= done.journal_full;
+        if done.sealed && self.restart_at.is_none() {
+            self.restart_at = Some(self.now + Duration::from_millis(self.random.u64(..500)));
+        }
+        let mut events = done.events;
+        let opened = self.open();
+        let pieces = self.arrive();
+        let received: Vec<_> =
+            pieces.iter().map(|(connection, bytes)| Received { connection: *connection, bytes }).collect();
+        let mut closed = Vec::new();
+        self.network.ended(self.now, &mut closed);
+        let sent = std::mem::take(&mut self.sent);
+        while self.output.buffers.len() < 4 {
+            self.output.buffers.push(Vec::new());
+        }
+        if let Some(table) = &self.new_table {
+            self.table = Arc::clone(table);
+        }
+        let mut input = Input {
+            opened: &opened,
+            received: &received,
+            sent: &sent,
+            closed: &closed,
+            storage: &mut events,
+            table: self.new_table.take(),
+            drain: self.draining,
+        };
+        self.node.shard.turn(node::at(self.now), &mut input, &mut self.output);
+        assert!(events.is_empty(), "storage events are consumed by the turn");
+        self.give_out(&closed);
+    }
+
+    fn open(&mut self) -> Vec<Opened> {
+        let mut opened = Vec::new();
+        for connection in self.network.connections.values_mut() {
+            let fresh = !connection.opened && !connection.server_gone && connection.client_open;
+            if fresh && self.random.u8(..3) > 0 {
+                connection.opened = true;
+                let mut random = [0; 48];
+                self.random.fill(&mut random);
+                let peer = ([127, 0, 0, 1], 40_000).into();
+                opened.push(Opened { connection: connection.id, peer, random });
+            }
+        }
+        opened
+    }
+
+    /// Bytes that reach the shard now, in any order of connections.
+    fn arrive(&mut self) -> Vec<(ConnectionId, Vec<u8>)> {
+        let mut ids: Vec<_> = self.network.connections.keys().copied().collect();
+        self.random.shuffle(&mut ids);
+        let mut pieces = Vec::new();
+        for id in ids {
+            if self.random.u8(..8) == 0 {
+                continue;
+            }
+            let (bytes, notes) = self.network.to_server(id, self.now, &mut self.random);
+            if !bytes.is_empty() {
+                pieces.push((id, bytes));
+            }
+            for note in notes {
+                let actor = Actor::Receiver(note.receiver);
+                let of_receiver = self.network.connections.values();
+                let open = of_receiver.filter(|c| c.actor == actor && c.opened && !c.server_gone).count();
+                if open == 1 && self.receivers[note.receiver].connection() == Some(id) {
+                    self.ledger.settled(note.receiver, note.number, &note.settled);
+                }
+            }
+        }
+        pieces
+    }
+
+    fn give_out(&mut self, closed: &[ConnectionId]) {
+        for outgoing in std::mem::take(&mut self.output.sends) {
+            assert!(!closed.contains(&outgoing.connection), "bytes for a connection that is closed");
+            self.trace = fnv_on(self.trace ^ outgoing.connection.0, &outgoing.bytes);
+            self.witness(outgoing.connection, &outgoing.bytes);
+            self.network.answer(outgoing.connection, outgoing.bytes, self.now, &mut self.random);
+        }
+        for id in std::mem::take(&mut self.output.closes) {
+            self.network.server_closes(id, self.now, &mut self.random);
+        }
+        for connection in self.network.connections.values_mut().filter(|c| !c.server_gone) {
+            let leaves = connection.unsent > 0 && connection.client_open && self.random.bool();
+            if leaves {
+                let bytes = self.random.usize(1..=connection.unsent);
+                connection.unsent -= bytes;
+                self.sent.push(Sent { connection: connection.id, bytes });
+            }
+        }
+        let turn = self.ledger.turn;
+        self.node.request(&mut self.output, turn, self.now, &mut self.random);
+        if self.output.drained && self.draining {
+            self.restart(None);
+        }
+    }
+
+    /// Look at what the shard says to receivers, at the moment it says it.
+    fn witness(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let connection = self.network.connections.get(&id);
+        let Some(Actor::Receiver(receiver)) = connection.map(|connection| connection.actor) else { return };
+        let mut rest = if bytes.starts_with(b"FBAY") { &bytes[8..] } else { bytes };
+        while let Some((frame, after)) = split(rest).expect("the shard gives out whole frames") {
+            rest = after;
+            if frame.kind() == FrameKind::Deliver {
+                for message in messages_of(frame) {
+                    let hears = self.hears(receiver, message.channel);
+                    self.ledger.delivered(receiver, &message, hears);
+                }
+            } else if frame.kind() == FrameKind::Reject {
+                let reject = wire::ack::Reject::parse(frame).expect("REJECT is well formed");
+                assert_eq!(reject.partition, QUEUE_STREAM, "{reject:?}");
+                self.ledger.unsettled(receiver, reject.sequence.0);
+            }
+        }
+        assert!(rest.is_empty(), "the shard gave out half a frame");
+    }
+
+    fn hears(&self, receiver: usize, channel: ChannelId) -> bool {
+        let endpoint = self.table.endpoint_by_name(RECEIVERS[receiver]).expect("it is in every plan");
+        endpoint.receive_grant(channel).is_some()
+    }
+
+    /// Now and then something goes wrong.
+    fn mischief(&mut self) {
+        match self.random.u16(..1_600) {
+            0 => self.crash(Crash::Lost),
+            1 => {
+                let seed = self.random.u64(..);
+                self.crash(Crash::Seeded(seed));
+            }
+            2 => self.crash(Crash::Kept),
+            3..5 => self.restart(None),
+            5..25 => self.change_table(),
+            25..28 => self.node.disk.inject(Fault::Sync(self.random.u64(1..4))),
+            28..32 => {
+                self.node.disk.set_capacity(Some(self.node.disk.bytes()));
+                self.room_again_at = Some(self.now + Duration::from_millis(self.random.u64(..2_000)));
+            }
+            32..34 => self.draining = true,
+            34..60 => {
+                self.ledger.audit(&self.node.disk, Crash::Lost, "durable now");
+            }
+            _ => {}
+        }
+    }
+
+    fn change_table(&mut self) {
+        self.rules = Rules {
+            guest_hears: [self.random.bool(), self.random.bool()],
+            valve_sends: self.random.u8(..3) > 0,
+            gauge_revoked: self.random.u8(..4) == 0,
+        };
+        self.set_table();
+    }
+
+    fn set_table(&mut self) {
+        let epoch = self.new_table.as_ref().unwrap_or(&self.table).epoch() + 1;
+        self.new_table = Some(Arc::new(plan::table(epoch, &self.rules)));
+    }
+
+    /// The power goes, and with it some of what was not synced.
+    fn crash(&mut self, crash: Crash) {
+        self.restart(Some(crash));
+    }
+
+    /// The process ends, with all it knew; it starts again on what the disk holds.
+    fn restart(&mut self, crash: Option<Crash>) {
+        self.crashes += 1;
+        self.restart_at = None;
+        self.room_again_at = None;
+        self.draining = false;
+        self.node.disk.heal();
+        self.node.disk.set_capacity(None);
+        self.ledger.died(crash.is_some());
+        let disk = crash.map_or_else(|| self.node.disk.clone(), |crash| self.node.disk.crash(crash));
+        self.network.server_dies(&mut self.random);
+        self.sent.clear();
+        self.output = Output::default();
+        if let Some(table) = self.new_table.take() {
+            self.table = table;
+        }
+        self.node = Node::start(disk, Arc::clone(&self.table), node::at(self.now));
+        self.ledger.audit(&self.node.disk, Crash::Kept, "after a restart");
+    }
+
+    /// No more mischief: everything that was sent is settled one way or the other, and arrives.
+    fn rest(&mut self) {
+        self.calm = true;
+        self.rules = Rules::CALM;
+        self.set_table();
+        self.node.disk.heal();
+        let mut cx = Context {
+            random: &mut self.random,
+            now: self.now,
+            unix: node::at(self.now).unix,
+            network: &mut self.network,
+            ledger: &mut self.ledger,
+            calm: true,
+        };
+        // Its lock would not bring back what it forgot before the end of time.
+        self.receivers[0].start_over(&mut cx);
+        for step in 0..REST_STEPS {
+            self.step();
+            if step % 200 == 199 {
+                self.now += Duration::from_secs(2);
+                let senders = self.senders.iter().all(Sender::at_rest) && self.relay.at_rest();
+                if senders && self.node.idle() {
+                    let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "at rest");
+                    if self.ledger.missing(&logged) == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(self.senders.iter().all(Sender::at_rest), "a sender never came to rest");
+        assert!(self.relay.at_rest(), "the relay never came to rest");
+        let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "at the end");
+        self.ledger.check_arrived(&logged);
+        self.ledger.audit(&self.node.disk, Crash::Lost, "durable at the end");
+    }
+}
