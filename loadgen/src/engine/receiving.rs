@@ -14,6 +14,9 @@ use wire::message::Message;
 
 const CREDIT_MESSAGES: u32 = 65_536;
 const CREDIT_BYTES: u64 = 32 << 20;
+/// Settled at the latest after so many messages, or so many nanoseconds.
+const SETTLE_MESSAGES: u32 = 4_096;
+const SETTLE_EVERY: u64 = 10_000_000;
 
 /// One receiving connection.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub struct Tap {
     credit_messages: u32,
     credit_bytes: u64,
     delivered_through: Option<u64>,
+    unsettled: u32,
+    settled_at: u64,
     spoke: u64,
     ping_every: u64,
 }
@@ -56,6 +61,8 @@ impl Tap {
             credit_messages: 0,
             credit_bytes: 0,
             delivered_through: None,
+            unsettled: 0,
+            settled_at: 0,
             spoke: 0,
             ping_every: u64::from(opened.terms.idle_timeout_ms.max(300)) * 1_000_000 / 3,
         };
@@ -76,6 +83,14 @@ impl Tap {
         if let Err(error) = fed {
             self.fault.get_or_insert(error.to_string());
         }
+        if self.unsettled >= SETTLE_MESSAGES {
+            self.settle(now);
+        }
+        self.fetch();
+    }
+
+    /// Settle everything read so far, cumulatively.
+    pub fn settle(&mut self, now: u64) {
         if let Some(number) = self.delivered_through.take() {
             let settle = Settle {
                 source: Source::Queue,
@@ -83,12 +98,15 @@ impl Tap {
                 outcome: Outcome::AcceptUpTo,
             };
             settle.encode(&mut self.out, self.seal.signer());
+            (self.unsettled, self.settled_at, self.spoke) = (0, now, now);
         }
-        self.fetch();
     }
 
-    /// Show life when it is due.
+    /// Settle and show life when it is due.
     pub fn keep_alive(&mut self, now: u64) {
+        if now.saturating_sub(self.settled_at) > SETTLE_EVERY {
+            self.settle(now);
+        }
         if now.saturating_sub(self.spoke) > self.ping_every {
             self.spoke = now;
             encode_ping(&mut self.out, Sequence(1), self.seal.signer());
@@ -146,6 +164,7 @@ impl Tap {
                     .record(unix.0.saturating_sub(message.timestamp.0));
             }
         }
+        self.unsettled += u32::from(header.count);
         self.delivered_through = Some(header.number.0 + u64::from(header.count) - 1);
     }
 

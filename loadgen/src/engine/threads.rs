@@ -297,7 +297,11 @@ pub(crate) fn receive_thread(
         }
     }
     let cpu = cost::own_thread().saturating_sub(cpu);
-    for index in 0..taps.len() {
+    for (index, tap) in taps.iter_mut().enumerate() {
+        tap.settle(clock.now());
+        if tap.fault.is_none() {
+            port.send(index, std::mem::take(&mut tap.out));
+        }
         port.ring.close(port.ids[index]);
     }
     drain(&mut port, clock)?;
