@@ -376,7 +376,7 @@ fn answer_refusal(peers: &mut Peers, refusal: &Refusal) {
 }
 
 /// Tell a refusal, and let its stream go back: what follows the refused frame is discarded until it, or an
-/// earlier one, comes. A replayed frame leaves no gap behind, so the stream goes on.
+/// earlier one, comes. A number that was taken before, or that no stream has, leaves no gap: its stream goes on.
 pub(crate) fn refuse(
     peers: &mut Peers,
     id: ConnectionId,
@@ -395,7 +395,8 @@ pub(crate) fn refuse(
             peers.counters.append.discarded += 1;
             return;
         }
-        if notice.reason != Reason::Replayed {
+        let gap = sequence > stream.received && notice.reason != Reason::Replayed;
+        if gap {
             stream.blocked = Some(sequence);
         }
     }

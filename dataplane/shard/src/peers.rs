@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::ids::{AckMode, ChannelId, EndpointId, PartitionId, Sequence, UnixNanos};
+use wire::preface::Preface;
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 use wire::signature::Signer;
@@ -292,6 +293,10 @@ impl Peers {
     /// Encode the goodbye of a connection, if it has one with words.
     fn last_word(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.phase == Phase::Preface && matches!(connection.goodbye, Some(Goodbye::Goaway(_))) {
+            // Whatever is said, the preface comes first.
+            connection.out.extend_from_slice(&wire::preface::Preface::CLIENT.answer().encode());
+        }
         match connection.goodbye {
             Some(Goodbye::Refused(notice)) => wire::handshake::encode_refused(&mut connection.out, notice),
             Some(Goodbye::Goaway(notice)) if self.sessions.get(connection.session().unwrap_or(SessionRef::NONE)).is_some() => {

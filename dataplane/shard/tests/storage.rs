@@ -1,0 +1,147 @@
+//! What a shard does when its disk is full, fails, or the process is to stop.
+
+mod support;
+
+use std::time::Duration;
+
+use partition::memory::{Crash, Fault};
+use support::*;
+use wire::delivery::Source;
+use wire::handshake::Auth;
+use wire::ids::*;
+use wire::reason::Reason;
+use wire::signature::Signer;
+
+#[test]
+fn a_full_disk_rejects_by_name_and_recovers_by_itself() {
+    let mut world = World::with_ack(AckMode::Durable);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    world.disk.set_capacity(Some(world.disk.bytes()));
+    let body = [7u8; 200_000];
+    let mut full = None;
+    for _ in 0..40 {
+        let frame = client.send(&[&body[..], &body]);
+        let said = client.exchange(&mut world, &frame);
+        if let Some(reject) = rejects(&said).first() {
+            full = Some(*reject);
+            let Said::Reject(reject) = &said[0] else { panic!("{said:?}") };
+            assert!(reject.notice.retry_after_ms > 0);
+            break;
+        }
+    }
+    let (number, reason) = full.expect("the disk is full at last");
+    assert_eq!(reason, Reason::StorageFull);
+    let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 1, 1 << 20);
+    assert_eq!(bodies(&receiver.exchange(&mut world, &fetch)).len(), 1, "readers go on");
+    world.disk.set_capacity(None);
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    let frame = client.send_number(number, &[&body[..]]);
+    assert_eq!(acks(&client.exchange(&mut world, &frame)), [number]);
+}
+
+#[test]
+fn a_failed_sync_seals_the_partition_acks_nothing_and_says_so() {
+    let mut world = World::with_ack(AckMode::Durable);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    let mut relay = Client::connect(&mut world, RELAY, 3);
+    let frame = client.send(&[b"durable"]);
+    assert_eq!(acks(&client.exchange(&mut world, &frame)), [1]);
+    world.disk.inject(Fault::Sync(1));
+    let inner = envelope(1, Signer::Key { id: KeyId(1), key: secret(4).mac() }, &[b"x"]);
+    let relayed = relay.relay(1, &inner);
+    world.receive(relay.connection, &relayed);
+    let frames = [client.send(&[b"lost"]), client.send(&[b"lost too"])].concat();
+    let said = client.exchange(&mut world, &frames);
+    assert_eq!((acks(&said), rejects(&said)), (vec![], vec![(2, Reason::PartitionSealed)]));
+    assert_eq!(rejects(&relay.read(&mut world)), [(1, Reason::PartitionSealed)]);
+    let frame = client.send_number(2, &[b"again"]);
+    assert_eq!(reason(&client.exchange(&mut world, &frame)), Reason::PartitionSealed);
+    let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
+    assert_eq!(bodies(&receiver.exchange(&mut world, &fetch)), [b"durable"], "what is durable is delivered");
+    assert_eq!(world.shard.counters().commit.sealed_frames, 3);
+}
+
+#[test]
+fn whatever_was_acked_as_durable_survives_any_loss_of_unsynced_writes() {
+    for seed in 0..20 {
+        let mut world = World::with_ack(AckMode::Durable);
+        let mut client = Client::connect(&mut world, SENDER, 1);
+        let mut acked = 0;
+        for round in 0..6u64 {
+            world.hold_syncs = (seed + round) % 3 == 0;
+            let frame = client.send(&[&round.to_le_bytes()]);
+            acked = acks(&client.exchange(&mut world, &frame)).last().copied().unwrap_or(acked);
+        }
+        let crash = if seed == 0 { Crash::Lost } else { Crash::Seeded(seed) };
+        let mut world = World::on(world.disk.crash(crash), Setup::new(AckMode::Durable));
+        let mut client = Client::connect(&mut world, SENDER, 1);
+        assert!(client.sequence > acked, "seed {seed}: {acked} was acked, {} is next", client.sequence);
+        let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+        let frame = client.send(&[b"after"]);
+        client.exchange(&mut world, &frame);
+        let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
+        let bodies = bodies(&receiver.exchange(&mut world, &fetch));
+        assert_eq!(bodies.len() as u64, client.sequence - 1, "seed {seed}: every one once");
+    }
+}
+
+#[test]
+fn draining_refuses_what_is_new_commits_what_is_there_and_says_goaway() {
+    let mut world = World::with_ack(AckMode::Durable);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    world.hold_syncs = true;
+    let frame = client.send(&[b"appended"]);
+    client.exchange(&mut world, &frame);
+    world.drain = true;
+    let mut late = Client::new(&mut world, RECEIVER, secret(2).text_bytes());
+    let hello = late.hello_bytes(Auth::Key(KeyId(1)), 0);
+    assert_eq!(reason(&late.exchange(&mut world, &hello)), Reason::Draining);
+    let frame = client.send(&[b"too late"]);
+    assert_eq!(rejects(&client.exchange(&mut world, &frame)), [(2, Reason::Draining)]);
+    assert!(!world.output.drained, "the sync has not ended");
+    world.hold_syncs = false;
+    world.release_syncs();
+    world.settle();
+    let said = client.read(&mut world);
+    let [Said::Ack(ack), Said::Goaway(notice)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((ack.sequence.0, notice.reason), (1, Reason::Draining));
+    assert!(world.output.drained);
+}
+
+#[test]
+fn a_drained_shard_waits_until_its_last_words_have_left() {
+    let mut world = World::with_ack(AckMode::Local);
+    let _client = Client::connect(&mut world, SENDER, 1);
+    world.report_sent = false;
+    world.drain = true;
+    world.turn();
+    assert!(!world.output.drained);
+}
+
+#[test]
+fn segments_beyond_their_retention_are_retired_but_not_before_they_are_fanned_out() {
+    let mut setup = Setup::new(AckMode::Local);
+    setup.log_limits.retention_bytes = Some(3 << 20);
+    let mut world = World::new(setup);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    for _ in 0..30 {
+        let frame = client.send(&[&[3u8; 200_000][..], &[4u8; 200_000]]);
+        assert_eq!(rejects(&client.exchange(&mut world, &frame)), []);
+        world.pass(Duration::from_secs(1));
+        world.settle();
+        let ping = client.ping(1);
+        client.exchange(&mut world, &ping);
+    }
+    assert!(world.shard.counters().commit.retired_segments > 0);
+    let partition = world.shard.partitions().next().unwrap();
+    assert!(partition.bytes() <= 6 << 20, "{}", partition.bytes());
+    assert!(partition.first().0 > 0);
+    let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 1_000, 60 << 20);
+    let said = receiver.exchange(&mut world, &fetch);
+    let first = world.shard.partitions().next().unwrap().first().0;
+    assert_eq!(bodies(&said).len() as u64, 60 - first, "what is kept is delivered, what is gone is passed over");
+}
