@@ -29,6 +29,13 @@ pub(crate) const DAMAGED: u16 = 4503;
 /// `log verify` found envelopes whose signature does not check.
 pub(crate) const SIGNATURES: u16 = 4504;
 
+/// Quickstart was pointed at a folder that holds something else.
+pub(crate) const FOREIGN_FOLDER: u16 = 4901;
+/// Quickstart cannot write its files.
+pub(crate) const CANNOT_WRITE: u16 = 4902;
+/// Quickstart did not read back everything it sent.
+pub(crate) const NOT_READ_BACK: u16 = 4903;
+
 /// Every code of the command line: number, name, meaning, remedy.
 pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
     (
@@ -108,5 +115,51 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "log_signatures",
         "Stored envelopes do not carry a good signature of the key that the plan has now.",
         "compare the plan with the one in force when they were stored; if the keys are the same, treat the folder as tampered with",
+    ),
+    (
+        FOREIGN_FOLDER,
+        "quickstart_foreign_folder",
+        "Quickstart only works in an empty folder or in one that it made itself, so that it never mixes with other files.",
+        "give another folder with --data",
+    ),
+    (
+        CANNOT_WRITE,
+        "quickstart_cannot_write",
+        "Quickstart cannot make its folder or write its configuration and plan.",
+        "give a folder that you may write with --data",
+    ),
+    (
+        NOT_READ_BACK,
+        "quickstart_not_read_back",
+        "Not every message that was sent was acked and read back exactly once, in order and unchanged.",
+        "run `forebay log verify` on the folder, and report what it says together with the JSON report",
+    ),
+];
+
+/// Codes of the storage layer, which has no table of its own.
+pub(crate) const STORAGE_CODES: &[(u16, &str, &str, &str)] = &[
+    (
+        4001,
+        "disk_full",
+        "A log cannot grow because the disk is full. New frames are rejected with FB-1502; what is stored is still served.",
+        "free space or shorten retention; the log goes on by itself then",
+    ),
+    (
+        4002,
+        "storage_refused",
+        "The operating system refused to read or write a file of the data folder.",
+        "see the kernel log and the folder's owner, then start again",
+    ),
+    (
+        4003,
+        "segment_missing",
+        "A segment file that belongs to a log is gone.",
+        "put the file back and start again",
+    ),
+    (
+        4004,
+        "segment_version",
+        "A segment was written in a format that this build does not read.",
+        "use the version of forebay that wrote this data folder, or a newer one",
     ),
 ];

@@ -77,7 +77,7 @@ pub(crate) fn usage(error: &clap::Error) -> Fault {
     let needed = of(ContextKind::ValidValue)
         .or_else(|| of(ContextKind::ValidSubcommand))
         .filter(|value| !value.is_empty())
-        .unwrap_or_else(|| "arguments as in the usage line".to_owned());
+        .unwrap_or_else(|| usage_line(&text));
     let suggested = of(ContextKind::SuggestedArg)
         .or_else(|| of(ContextKind::SuggestedSubcommand))
         .or_else(|| of(ContextKind::SuggestedValue));
@@ -94,6 +94,21 @@ pub(crate) fn usage(error: &clap::Error) -> Fault {
             remedy,
         )],
         exit: 2,
+    }
+}
+
+/// The usage line of a message, which says what is needed.
+fn usage_line(text: &str) -> String {
+    let usage = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Usage: "));
+    let tip = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("[possible values: "));
+    match (tip, usage) {
+        (Some(values), _) => values.trim_end_matches(']').to_owned(),
+        (None, Some(usage)) => format!("`{usage}`"),
+        (None, None) => "a value of that kind".to_owned(),
     }
 }
 

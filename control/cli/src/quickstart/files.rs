@@ -1,0 +1,90 @@
+//! The folder that quickstart makes: configuration, plan with fresh keys, logs.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{Error, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use control::keys::new_secret;
+use control::render::{NewEndpoint, NewPlan, render};
+use wire::diagnosis::Diagnosis;
+
+use crate::diagnosis::{CANNOT_WRITE, FOREIGN_FOLDER};
+
+/// Account and environment of everything made here.
+pub(super) const ENVIRONMENT: &str = "demo/quickstart";
+/// The channel.
+pub(super) const CHANNEL: &str = "telemetry";
+/// The endpoints that send: this machine first, then the synthetic ones.
+pub(super) const SENDERS: [&str; 5] = ["host", "pump-1", "pump-2", "pump-3", "pump-4"];
+/// The endpoint that receives.
+pub(super) const RECEIVER: &str = "office";
+
+/// How a configuration of ours begins; the mark of a folder that may be used again.
+const MARK: &str = "# Made by `forebay quickstart`.";
+
+/// What was made, or found from an earlier run.
+pub(super) struct Made {
+    pub(super) folder: PathBuf,
+    pub(super) config: PathBuf,
+    pub(super) plan: PathBuf,
+}
+
+/// Make the files, or take those of an earlier quickstart.
+pub(super) fn prepare(folder: &Path) -> Result<Made, Diagnosis> {
+    let made = Made { folder: folder.to_owned(), config: folder.join("forebay.toml"), plan: folder.join("plan.toml") };
+    if is_ours(&made) {
+        return Ok(made);
+    }
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.count(),
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(error) => return Err(cannot("folder", folder, &error)),
+    };
+    if entries > 0 {
+        let what = format!("{} belongs to something else", folder.display());
+        return Err(Diagnosis::new(FOREIGN_FOLDER, what, format!("{entries} entries"), "an empty folder or none", "give another with --data"));
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| cannot("folder", folder, &error))?;
+    write(&made.plan, &render(&new_plan()))?;
+    write(&made.config, &configuration())?;
+    Ok(made)
+}
+
+/// Both files are there and the configuration bears the mark.
+fn is_ours(made: &Made) -> bool {
+    let marked = std::fs::read_to_string(&made.config).is_ok_and(|text| text.starts_with(MARK));
+    marked && made.plan.is_file()
+}
+
+fn new_plan() -> NewPlan {
+    let secret = || Some(new_secret().text().to_owned());
+    let channel = || vec![CHANNEL.to_owned()];
+    let sender = |name: &&str| NewEndpoint { name: (*name).to_owned(), ingress: secret(), send: channel(), ..NewEndpoint::default() };
+    let mut endpoints: Vec<NewEndpoint> = SENDERS.iter().map(sender).collect();
+    endpoints.push(NewEndpoint { name: RECEIVER.to_owned(), egress: secret(), receive: channel(), ..NewEndpoint::default() });
+    NewPlan { environment: ENVIRONMENT.to_owned(), partitions: 4, ack: "durable".to_owned(), channels: channel(), endpoints }
+}
+
+fn configuration() -> String {
+    format!(
+        "{MARK} Paths are relative to this file; `forebay config show` lists every setting.\n\
+         [node]\ndata = \"logs\"\nlisten = \"127.0.0.1:7411\"\nadmin = \"127.0.0.1:7412\"\n\n\
+         [plan]\nfile = \"plan.toml\"\n"
+    )
+}
+
+/// Write a new file that only its owner may read.
+fn write(path: &Path, text: &str) -> Result<(), Diagnosis> {
+    let mut options = OpenOptions::new();
+    let written = options.write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| cannot("file", path, &error))
+}
+
+fn cannot(kind: &str, path: &Path, error: &Error) -> Diagnosis {
+    let what = format!("{kind} {} cannot be made", path.display());
+    Diagnosis::new(CANNOT_WRITE, what, error.to_string(), "a folder that may be written", "give another with --data")
+}

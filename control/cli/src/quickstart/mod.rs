@@ -1,0 +1,152 @@
+//! `forebay quickstart`: from nothing to every message read back, in one command and without a file to edit.
+
+mod files;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadgen::{BodySizes, LoadOptions, LoadPlan, PayloadSource, ReceiverCredential, Report, SenderCredential, ServerCpu};
+use wire::diagnosis::Diagnosis;
+use wire::ids::Direction;
+use wire::route::RouteTable;
+
+use crate::diagnosis::NOT_READ_BACK;
+use crate::fault::Fault;
+use crate::project::{Project, endpoint, key};
+use report::Outcome;
+
+/// Arguments of `quickstart`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folder for configuration, plan and logs; made if it does not exist
+    #[arg(long, value_name = "FOLDER", default_value = "forebay-data")]
+    data: PathBuf,
+    /// How long to send
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    seconds: f64,
+    /// Messages per second of the synthetic load
+    #[arg(long, default_value_t = 20_000.0, value_parser = rate)]
+    rate: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Messages per second of the telemetry part.
+const HOST_RATE: f64 = 500.0;
+/// Share of the time that belongs to telemetry.
+const HOST_SHARE: f64 = 0.3;
+/// Messages per frame of the synthetic load.
+const BATCH: u16 = 16;
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
+    if (1.0..=3_600.0).contains(&value) { Ok(value) } else { Err("1 to 3600 seconds are possible".to_owned()) }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "a number of messages per second is needed".to_owned())?;
+    if (1.0..=10_000_000.0).contains(&value) { Ok(value) } else { Err("1 to 10000000 are possible".to_owned()) }
+}
+
+/// Make the files, run the node, send, read back, report.
+pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
+    let made = files::prepare(&args.data)?;
+    let project = Project::read(&made.config)?;
+    let table = Arc::new(project.table(1)?);
+    let mut config = project.node;
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.admin = SocketAddr::from(([127, 0, 0, 1], 0));
+    if !args.json {
+        println!("folder      {}", made.folder.display());
+        println!("plan        {} (endpoints, keys and grants; mode 0600)", made.plan.display());
+        println!("endpoints   {} send, {} receives, channel {}\n", files::SENDERS.join(", "), files::RECEIVER, files::CHANNEL);
+    }
+    let logs = config.data.clone();
+    let handle = node::start(config, Arc::clone(&table), crate::run::reload(project.plan))?;
+    let target = Target { addr: handle.listen_addr(), admin: handle.admin_addr(), table: &table, logs };
+    let runs = target.drive(args);
+    handle.stop();
+    let stopped = handle.join();
+    let outcome = Outcome::new(made, target.logs.clone(), runs?);
+    stopped?;
+    if args.json {
+        println!("{}", outcome.to_json());
+    } else {
+        print!("{outcome}");
+    }
+    match outcome.complete() {
+        true => Ok(0),
+        false => {
+            let remedy = "run the `forebay log verify` above and report what it says";
+            Err(Diagnosis::new(NOT_READ_BACK, "not everything was read back", outcome.faults(), "every message once, in order, unchanged", remedy).into())
+        }
+    }
+}
+
+/// The node to drive.
+struct Target<'a> {
+    addr: SocketAddr,
+    admin: SocketAddr,
+    table: &'a RouteTable,
+    logs: PathBuf,
+}
+
+impl Target<'_> {
+    /// Telemetry first, then the synthetic load; each is read back in full.
+    fn drive(&self, args: &Args) -> Result<Vec<Report>, Fault> {
+        let host = LoadOptions {
+            rate: HOST_RATE,
+            batch: 1,
+            payload: PayloadSource::Host,
+            ..self.options(args.seconds * HOST_SHARE)
+        };
+        let synthetic = LoadOptions {
+            rate: args.rate,
+            batch: BATCH,
+            message_bytes: BodySizes::Uniform(64, 512),
+            ..self.options(args.seconds * (1.0 - HOST_SHARE))
+        };
+        let (first, others) = files::SENDERS.split_at(1);
+        Ok(vec![self.load(first, host)?, self.load(others, synthetic)?])
+    }
+
+    fn options(&self, seconds: f64) -> LoadOptions {
+        LoadOptions {
+            duration: Duration::from_secs_f64(seconds),
+            warm_up: Duration::from_secs_f64((seconds / 10.0).min(1.0)),
+            drain: Duration::from_secs(30),
+            // Node and generator share this machine: lateness is reported here, not a reason to fail.
+            lateness_share_max: 1e6,
+            ..LoadOptions::default()
+        }
+    }
+
+    fn load(&self, senders: &[&str], options: LoadOptions) -> Result<Report, Fault> {
+        let sender = |name: &&str| -> Result<SenderCredential, Diagnosis> {
+            let endpoint = endpoint(self.table, name)?;
+            let (key, text) = key(endpoint, None, Direction::Ingress)?;
+            let (key_id, key) = (key.id.0, text.to_owned());
+            let channel = format!("{}/{}", files::ENVIRONMENT, files::CHANNEL);
+            Ok(SenderCredential { endpoint: endpoint.name.to_string(), key_id, key, channel })
+        };
+        let reader = endpoint(self.table, files::RECEIVER)?;
+        let (reader_key, text) = key(reader, None, Direction::Egress)?;
+        let receiver = ReceiverCredential { endpoint: reader.name.to_string(), key_id: reader_key.id.0, key: text.to_owned() };
+        let plan = LoadPlan {
+            addr: self.addr,
+            senders: senders.iter().map(sender).collect::<Result<_, _>>()?,
+            receivers: vec![receiver],
+            options,
+            server_cpu: ServerCpu::Metrics(self.admin),
+            data: Some(self.logs.clone()),
+        };
+        let mut progress = loadgen::for_terminal();
+        let report = loadgen::run(plan, progress.as_mut());
+        progress.finish();
+        Ok(report?)
+    }
+}

@@ -1,0 +1,139 @@
+//! What quickstart says at the end: what happened, and the next three commands.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use control::quantity::show_bytes;
+use loadgen::Report;
+
+use super::files::Made;
+
+/// Titles of the runs, in order.
+const TITLES: [&str; 2] = ["host telemetry", "synthetic load"];
+
+/// Both runs and the folder they ran in.
+pub(super) struct Outcome {
+    made: Made,
+    logs: PathBuf,
+    runs: Vec<Report>,
+}
+
+impl Outcome {
+    pub(super) fn new(made: Made, logs: PathBuf, runs: Vec<Report>) -> Self {
+        Self { made, logs, runs }
+    }
+
+    fn total(&self, field: impl Fn(&Report) -> u64) -> u64 {
+        self.runs.iter().map(field).sum()
+    }
+
+    /// Whether every message was acked and read back once, in order and unchanged.
+    pub(super) fn complete(&self) -> bool {
+        self.runs.iter().all(|run| {
+            let wrong = run.lost + run.rejected + run.duplicated + run.misordered + run.altered + run.stray;
+            run.read_back && run.acked > 0 && run.acked == run.sent && wrong == 0 && run.delivered >= run.acked
+        })
+    }
+
+    /// The counts that must be zero.
+    pub(super) fn faults(&self) -> String {
+        format!(
+            "{} lost, {} duplicated, {} misordered, {} stray, {} altered, {} rejected",
+            self.total(|run| run.lost),
+            self.total(|run| run.duplicated),
+            self.total(|run| run.misordered),
+            self.total(|run| run.stray),
+            self.total(|run| run.altered),
+            self.total(|run| run.rejected)
+        )
+    }
+
+    /// The next three commands; each works when typed.
+    fn next(&self) -> [String; 3] {
+        let (config, plan) = (self.made.config.display(), self.made.plan.display());
+        [
+            format!("forebay run --config {config}"),
+            format!("forebay load --config {config} --rate 5000 --duration 10s"),
+            format!("forebay log verify {} --plan {plan}", self.logs.display()),
+        ]
+    }
+
+    fn disk(&self) -> Option<u64> {
+        self.runs.last().and_then(|run| run.disk_bytes)
+    }
+
+    fn ack_mode(&self) -> &str {
+        self.runs.first().map_or("", |run| run.ack_mode.as_str())
+    }
+
+    /// The promise of the ack mode in plain words.
+    fn promise(&self) -> &'static str {
+        match self.ack_mode() {
+            "durable" => super::super::config::meaning(wire::ids::AckMode::Durable),
+            _ => super::super::config::meaning(wire::ids::AckMode::Local),
+        }
+    }
+
+    /// Everything as one JSON object.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "ok": self.complete(),
+            "folder": self.made.folder, "config": self.made.config, "plan": self.made.plan, "logs": self.logs,
+            "ack_mode": self.ack_mode(), "ack_mode_meaning": self.promise(),
+            "sent": self.total(|run| run.sent), "acked": self.total(|run| run.acked),
+            "delivered": self.total(|run| run.delivered), "rejected": self.total(|run| run.rejected),
+            "lost": self.total(|run| run.lost), "duplicated": self.total(|run| run.duplicated),
+            "misordered": self.total(|run| run.misordered), "stray": self.total(|run| run.stray),
+            "altered": self.total(|run| run.altered), "disk_bytes": self.disk(),
+            "runs": { "host": self.runs.first(), "synthetic": self.runs.get(1) },
+            "next": self.next(),
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = if self.complete() { "all of them read back" } else { "NOT all of them read back" };
+        writeln!(out, "{} signed messages sent, {all}:", count(self.total(|run| run.sent)))?;
+        writeln!(out, "{}\n", self.faults())?;
+        writeln!(out, "ack mode    {}: {}\n", self.ack_mode(), self.promise())?;
+        writeln!(out, "{:<27}{:>16}{:>18}", "", TITLES[0], TITLES[1])?;
+        row(out, "messages", &self.runs, |run| Some(count(run.sent)))?;
+        row(out, "messages/s asked", &self.runs, |run| Some(count(run.offered_per_s as u64)))?;
+        row(out, "messages/s sent", &self.runs, |run| Some(count(run.achieved_per_s as u64)))?;
+        let ms = |value: f64| format!("{value:.2} ms");
+        row(out, "acked after, p50", &self.runs, |run| run.ack_ms.as_ref().map(|ack| ms(ack.p50)))?;
+        row(out, "acked after, p99", &self.runs, |run| run.ack_ms.as_ref().map(|ack| ms(ack.p99)))?;
+        row(out, "delivered after, p50", &self.runs, |run| run.delivery_ms.as_ref().map(|end| ms(end.p50)))?;
+        row(out, "delivered after, p99", &self.runs, |run| run.delivery_ms.as_ref().map(|end| ms(end.p99)))?;
+        row(out, "server CPU per message", &self.runs, |run| run.server_ns_per_message.map(|cpu| format!("{:.1} µs", cpu / 1e3)))?;
+        if let Some(bytes) = self.disk() {
+            writeln!(out, "\non disk     {} in {}, segments prepared ahead included", show_bytes(bytes), self.logs.display())?;
+        }
+        writeln!(out, "Times count from the moment a message was due. Node and load generator share this machine.\n")?;
+        writeln!(out, "Next:")?;
+        self.next().iter().try_for_each(|command| writeln!(out, "  {command}"))
+    }
+}
+
+fn row(out: &mut fmt::Formatter<'_>, title: &str, runs: &[Report], value: impl Fn(&Report) -> Option<String>) -> fmt::Result {
+    write!(out, "{title:<27}")?;
+    for (run, width) in runs.iter().zip([16, 18]) {
+        let text = value(run).unwrap_or_else(|| "-".to_owned());
+        write!(out, "{text:>width$}")?;
+    }
+    writeln!(out)
+}
+
+/// A count with its thousands apart.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
