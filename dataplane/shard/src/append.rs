@@ -66,10 +66,14 @@ impl AppendError {
     /// What the peer is told.
     pub fn notice(&self) -> Notice {
         match *self {
-            Self::Busy { seen, needed, retry_after_ms } => {
-                Notice::new(Reason::Busy, seen, needed).retry_after(retry_after_ms)
+            Self::Busy {
+                seen,
+                needed,
+                retry_after_ms,
+            } => Notice::new(Reason::Busy, seen, needed).retry_after(retry_after_ms),
+            Self::OutOfSequence { seen, needed } => {
+                Notice::new(Reason::OutOfSequence, seen.0, needed.0)
             }
-            Self::OutOfSequence { seen, needed } => Notice::new(Reason::OutOfSequence, seen.0, needed.0),
             Self::Replayed { seen, needed } => Notice::new(Reason::Replayed, seen.0, needed.0),
             Self::StorageFull { retry_after_ms } => {
                 Notice::new(Reason::StorageFull, 0, 0).retry_after(retry_after_ms)
@@ -170,7 +174,9 @@ pub(crate) fn append<S: Segment>(
 
 fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed<'_>) {
     // A session that ended, or that moved to another connection since, is owed nothing here.
-    let Some(session) = peers.sessions.get(frame.session()) else { return };
+    let Some(session) = peers.sessions.get(frame.session()) else {
+        return;
+    };
     if session.connection != Some(frame.connection()) {
         return;
     }
@@ -188,14 +194,29 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
         Origin::Direct => (frame.partition(), frame.send().sequence()),
         Origin::Relayed(number) => (RELAY_STREAM, number),
     };
-    refuse(peers, frame.connection(), partition, sequence, error.notice());
+    refuse(
+        peers,
+        frame.connection(),
+        partition,
+        sequence,
+        error.notice(),
+    );
 }
 
 /// The sequence rule of a session's own frames.
-fn append_direct<S: Segment>(peers: &mut Peers, log: &mut Log<S>, frame: &Routed<'_>) -> Result<(), AppendError> {
+fn append_direct<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    frame: &Routed<'_>,
+) -> Result<(), AppendError> {
     let (seen, id) = (frame.send().sequence(), frame.session());
-    let session = peers.sessions.get_mut(id).expect("append_one has just found it");
-    let at = session.stream_of(frame.partition()).expect("a direct frame is routed by one of the session's streams");
+    let session = peers
+        .sessions
+        .get_mut(id)
+        .expect("append_one has just found it");
+    let at = session
+        .stream_of(frame.partition())
+        .expect("a direct frame is routed by one of the session's streams");
     let stream = &mut session.streams[at];
     if let Some(blocked) = stream.blocked {
         if seen > blocked && !active(Bug::AckCoversRejected) {
@@ -254,7 +275,10 @@ fn append_envelope<S: Segment>(
             await_again(peers, log, frame);
             Ok(())
         }
-        Place::Below => Err(AppendError::Replayed { seen: send.sequence(), needed: state.last.next() }),
+        Place::Below => Err(AppendError::Replayed {
+            seen: send.sequence(),
+            needed: state.last.next(),
+        }),
     }
 }
 
@@ -269,14 +293,23 @@ fn write<S: Segment>(
     let bytes = send.frame().bytes();
     take_credit(peers, frame.session(), bytes.len())?;
     let new = record(frame, peers.now.unix);
-    let appended = log.partition.append(&new, &[bytes]).map_err(|error| match error {
-        LogError::Full => AppendError::StorageFull { retry_after_ms: peers.retry_after_ms() },
-        LogError::Sealed => AppendError::Sealed,
-        LogError::TooLong { bytes, bytes_max } => {
-            AppendError::TooLong { seen: bytes as u64, needed: u64::from(bytes_max) }
-        }
-    })?;
-    let session = peers.sessions.get_mut(frame.session()).expect("take_credit has just found it");
+    let appended = log
+        .partition
+        .append(&new, &[bytes])
+        .map_err(|error| match error {
+            LogError::Full => AppendError::StorageFull {
+                retry_after_ms: peers.retry_after_ms(),
+            },
+            LogError::Sealed => AppendError::Sealed,
+            LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
+                seen: bytes as u64,
+                needed: u64::from(bytes_max),
+            },
+        })?;
+    let session = peers
+        .sessions
+        .get_mut(frame.session())
+        .expect("take_credit has just found it");
     session.unacked_frames += 1;
     session.unacked_bytes += bytes.len() as u64;
     log.waiting.push_back(Waiting {
@@ -311,10 +344,22 @@ fn record(frame: &Routed<'_>, time: UnixNanos) -> NewRecord {
 }
 
 fn take_credit(peers: &Peers, id: SessionRef, bytes: usize) -> Result<(), AppendError> {
-    let session = peers.sessions.get(id).expect("append_one has just found it");
+    let session = peers
+        .sessions
+        .get(id)
+        .expect("append_one has just found it");
     let retry_after_ms = peers.retry_after_ms();
-    let busy = |seen, needed| Err(AppendError::Busy { seen, needed, retry_after_ms });
-    let (frames, bytes) = (session.unacked_frames + 1, session.unacked_bytes + bytes as u64);
+    let busy = |seen, needed| {
+        Err(AppendError::Busy {
+            seen,
+            needed,
+            retry_after_ms,
+        })
+    };
+    let (frames, bytes) = (
+        session.unacked_frames + 1,
+        session.unacked_bytes + bytes as u64,
+    );
     if frames > peers.limits.credit_frames {
         return busy(u64::from(frames), u64::from(peers.limits.credit_frames));
     }
@@ -328,7 +373,11 @@ fn take_credit(peers: &Peers, id: SessionRef, bytes: usize) -> Result<(), Append
 fn await_again<S: Segment>(peers: &mut Peers, log: &mut Log<S>, frame: &Routed<'_>) {
     peers.counters.append.duplicates += 1;
     let end = log.partition.appended();
-    log.waiting.push_back(Waiting { end, appended: None, answer: answer(frame, 0, 0) });
+    log.waiting.push_back(Waiting {
+        end,
+        appended: None,
+        answer: answer(frame, 0, 0),
+    });
 }
 
 fn answer(frame: &Routed<'_>, frames: u32, bytes: u32) -> Answer {
@@ -345,7 +394,9 @@ fn answer(frame: &Routed<'_>, frames: u32, bytes: u32) -> Answer {
 /// Relay numbers count up by one on each connection; every one of them is answered once.
 fn take_relay_number(peers: &mut Peers, id: ConnectionId, number: Sequence) -> Result<(), Notice> {
     let window_max = peers.limits.relay_window_max;
-    let Some(connection) = peers.connections.get_mut(id) else { return Ok(()) };
+    let Some(connection) = peers.connections.get_mut(id) else {
+        return Ok(());
+    };
     let next = connection.relays.received + 1;
     if number.0 != next {
         return Err(Notice::new(Reason::OutOfSequence, number.0, next));
@@ -405,7 +456,9 @@ pub(crate) fn refuse(
 
 /// A relay number has its answer; the next ACK may cover it.
 pub(crate) fn answer_relay(peers: &mut Peers, id: ConnectionId, number: Sequence) {
-    let Some(connection) = peers.connections.get_mut(id) else { return };
+    let Some(connection) = peers.connections.get_mut(id) else {
+        return;
+    };
     if connection.relays.answer(number.0) && !connection.relays.dirty {
         connection.relays.dirty = true;
         peers.dirty_relays.push(id);

@@ -58,24 +58,36 @@ pub(crate) fn take_storage<S: Segment>(
 ) {
     for event in events.drain(..) {
         match event {
-            StorageEvent::Prepared { log: LogId::Partition(id), segment } => {
+            StorageEvent::Prepared {
+                log: LogId::Partition(id),
+                segment,
+            } => {
                 if let Some(at) = owned.log(id) {
                     logs[at as usize].partition.offer(segment);
                 }
             }
-            StorageEvent::Prepared { log: LogId::Queue(number), segment } => {
+            StorageEvent::Prepared {
+                log: LogId::Queue(number),
+                segment,
+            } => {
                 if let Some(group) = group_mut(queues, number) {
                     group.queues.offer(segment);
                 }
             }
-            StorageEvent::PrepareFailed { log, error } => prepare_failed(peers, logs, queues, owned, log, error),
-            StorageEvent::Synced { ticket, result } => synced(peers, logs, queues, owned, ticket, result),
+            StorageEvent::PrepareFailed { log, error } => {
+                prepare_failed(peers, logs, queues, owned, log, error)
+            }
+            StorageEvent::Synced { ticket, result } => {
+                synced(peers, logs, queues, owned, ticket, result)
+            }
         }
     }
 }
 
 fn group_mut<S: Segment>(groups: &mut [Group<S>], number: u16) -> Option<&mut Group<S>> {
-    groups.iter_mut().find(|group| group.queues.number() == number)
+    groups
+        .iter_mut()
+        .find(|group| group.queues.number() == number)
 }
 
 fn prepare_failed<S: Segment>(
@@ -134,7 +146,9 @@ fn synced<S: Segment>(
 fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
     let committed = log.partition.committed();
     let notice = Notice::new(Reason::PartitionSealed, 0, 0);
-    let keep = log.waiting.partition_point(|waiting| waiting.end() <= committed);
+    let keep = log
+        .waiting
+        .partition_point(|waiting| waiting.end() <= committed);
     for waiting in log.waiting.split_off(keep) {
         peers.counters.commit.sealed_frames += 1;
         let answer = *waiting.answer();
@@ -144,7 +158,9 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
                 refuse(peers, answer.connection, log.id, answer.sequence, notice);
             }
             Origin::Direct => {}
-            Origin::Relayed(number) => refuse(peers, answer.connection, RELAY_STREAM, number, notice),
+            Origin::Relayed(number) => {
+                refuse(peers, answer.connection, RELAY_STREAM, number, notice)
+            }
         }
     }
 }
@@ -175,7 +191,11 @@ pub(crate) fn commit<S: Segment>(
             log.partition.commit_local();
         }
         let upto = log.partition.committed();
-        while log.waiting.front().is_some_and(|waiting| waiting.end() <= upto) {
+        while log
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.end() <= upto)
+        {
             let waiting = log.waiting.pop_front().expect("the loop has just seen it");
             settle(peers, log, &waiting, committed);
         }
@@ -186,7 +206,10 @@ pub(crate) fn commit<S: Segment>(
         if log.prepare_at <= peers.now.monotonic
             && let Some(bytes) = log.partition.request_spare()
         {
-            output.storage.push(StorageRequest::Prepare { log: log.partition.log(), bytes });
+            output.storage.push(StorageRequest::Prepare {
+                log: log.partition.log(),
+                bytes,
+            });
         }
         log.check();
     }
@@ -194,7 +217,12 @@ pub(crate) fn commit<S: Segment>(
 }
 
 /// A frame is committed: give its credit back, note its ack, hand it on.
-fn settle<S: Segment>(peers: &mut Peers, log: &mut Log<S>, waiting: &Waiting, committed: &mut Vec<Committed>) {
+fn settle<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    waiting: &Waiting,
+    committed: &mut Vec<Committed>,
+) {
     let answer = *waiting.answer();
     if let Some(appended) = waiting.appended() {
         let sender = &mut log.senders[appended.sender() as usize];
@@ -217,16 +245,24 @@ fn settle<S: Segment>(peers: &mut Peers, log: &mut Log<S>, waiting: &Waiting, co
 }
 
 fn note_ack(peers: &mut Peers, partition: PartitionId, waiting: &Waiting, answer: &Answer) {
-    let Some(session) = peers.sessions.get_mut(answer.session) else { return };
+    let Some(session) = peers.sessions.get_mut(answer.session) else {
+        return;
+    };
     if session.connection != Some(answer.connection) {
         return;
     }
-    let Some(at) = session.stream_of(partition) else { return };
+    let Some(at) = session.stream_of(partition) else {
+        return;
+    };
     let stream = &mut session.streams[at];
     stream.acked = stream.acked.max(answer.sequence);
     // Where a frame rests that was sent again is not known any more.
     let last = Offset(waiting.end().0.saturating_sub(1));
-    stream.acked_offset = if waiting.appended().is_some() { last } else { Offset(0) };
+    stream.acked_offset = if waiting.appended().is_some() {
+        last
+    } else {
+        Offset(0)
+    };
     if !stream.dirty {
         stream.dirty = true;
         peers.dirty.push((answer.session, at as u32));
@@ -234,7 +270,11 @@ fn note_ack(peers: &mut Peers, partition: PartitionId, waiting: &Waiting, answer
 }
 
 /// Write the journals of the queues, and ask for their syncs and spares.
-pub(crate) fn commit_journals<S: Segment>(peers: &mut Peers, groups: &mut [Group<S>], output: &mut Output<S>) {
+pub(crate) fn commit_journals<S: Segment>(
+    peers: &mut Peers,
+    groups: &mut [Group<S>],
+    output: &mut Output<S>,
+) {
     for group in groups {
         // A journal that is full or sealed lets everything wait; fan-out pauses by itself.
         group.stuck = group.queues.flush(peers.now.unix).is_err();
@@ -261,13 +301,19 @@ pub(crate) fn retire<S: Segment>(
     let (now, most) = (peers.now.unix, peers.limits.retire_per_turn);
     let mut retired = 0;
     for log in logs {
-        let hold = groups.iter().map(|group| group.queues.watermark(log.id)).min();
+        let hold = groups
+            .iter()
+            .map(|group| group.queues.watermark(log.id))
+            .min();
         log.partition.set_hold(hold);
         while retired < most
             && let Some(segment) = log.partition.expire(now)
         {
             retired += 1;
-            output.storage.push(StorageRequest::Retire { log: log.partition.log(), segment });
+            output.storage.push(StorageRequest::Retire {
+                log: log.partition.log(),
+                segment,
+            });
         }
     }
     for group in groups {
@@ -296,24 +342,44 @@ fn acknowledge<S: Segment>(peers: &mut Peers, logs: &[Log<S>]) {
     peers.dirty_relays = dirty;
 }
 
-fn acknowledge_stream<S: Segment>(peers: &mut Peers, logs: &[Log<S>], reference: SessionRef, at: usize) {
+fn acknowledge_stream<S: Segment>(
+    peers: &mut Peers,
+    logs: &[Log<S>],
+    reference: SessionRef,
+    at: usize,
+) {
     let (credit_frames, credit_bytes) = (peers.limits.credit_frames, peers.limits.credit_bytes);
-    let Some(session) = peers.sessions.get_mut(reference) else { return };
-    let Some(stream) = session.streams.get_mut(at) else { return };
+    let Some(session) = peers.sessions.get_mut(reference) else {
+        return;
+    };
+    let Some(stream) = session.streams.get_mut(at) else {
+        return;
+    };
     if !std::mem::take(&mut stream.dirty) {
         return;
     }
     let (partition, sequence, offset) = (stream.partition, stream.acked, stream.acked_offset);
     let ack_mode = logs[stream.log as usize].ack;
-    let Some(connection) = session.connection else { return };
-    let ack = Ack { partition, sequence, ack_mode, offset, credit_frames, credit_bytes };
+    let Some(connection) = session.connection else {
+        return;
+    };
+    let ack = Ack {
+        partition,
+        sequence,
+        ack_mode,
+        offset,
+        credit_frames,
+        credit_bytes,
+    };
     peers.counters.commit.acks += 1;
     peers.say(connection, |out, signer| ack.encode(out, signer));
 }
 
 fn acknowledge_relays(peers: &mut Peers, id: ConnectionId) {
     let (credit_frames, credit_bytes) = (peers.limits.credit_frames, peers.limits.credit_bytes);
-    let Some(connection) = peers.connections.get_mut(id) else { return };
+    let Some(connection) = peers.connections.get_mut(id) else {
+        return;
+    };
     connection.relays.dirty = false;
     let sequence = wire::ids::Sequence(connection.relays.acked);
     let ack = Ack {

@@ -102,8 +102,13 @@ impl Relays {
 
     /// Note that `number` was answered. Returns whether the cumulative number moved.
     pub(crate) fn answer(&mut self, number: u64) -> bool {
-        let Some(at) = number.checked_sub(self.acked + 1) else { return false };
-        if let Some(answered) = usize::try_from(at).ok().and_then(|at| self.answered.get_mut(at)) {
+        let Some(at) = number.checked_sub(self.acked + 1) else {
+            return false;
+        };
+        if let Some(answered) = usize::try_from(at)
+            .ok()
+            .and_then(|at| self.answered.get_mut(at))
+        {
             *answered = true;
         }
         let before = self.acked;
@@ -168,7 +173,11 @@ impl Connections {
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
         }
-        assert!(self.slots[slot].is_none(), "connection {} opened before its slot was free", opened.connection);
+        assert!(
+            self.slots[slot].is_none(),
+            "connection {} opened before its slot was free",
+            opened.connection
+        );
         self.count += 1;
         self.slots[slot].insert(Box::new(Connection::new(opened, now)))
     }
@@ -181,16 +190,25 @@ impl Connections {
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
-        self.slots.get(id.slot())?.as_deref().filter(|connection| connection.id == id)
+        self.slots
+            .get(id.slot())?
+            .as_deref()
+            .filter(|connection| connection.id == id)
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.slots.get_mut(id.slot())?.as_deref_mut().filter(|connection| connection.id == id)
+        self.slots
+            .get_mut(id.slot())?
+            .as_deref_mut()
+            .filter(|connection| connection.id == id)
     }
 
     /// The connection in a slot, of whatever generation.
     pub(crate) fn at(&self, slot: usize) -> Option<ConnectionId> {
-        self.slots.get(slot)?.as_deref().map(|connection| connection.id)
+        self.slots
+            .get(slot)?
+            .as_deref()
+            .map(|connection| connection.id)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
@@ -216,7 +234,13 @@ pub(crate) struct AssemblyPool {
 
 impl AssemblyPool {
     pub(crate) fn new(bytes_max: usize, buffers_max: usize, buffer_bytes_max: usize) -> Self {
-        Self { free: Vec::new(), reserved: 0, bytes_max, buffers_max, buffer_bytes_max }
+        Self {
+            free: Vec::new(),
+            reserved: 0,
+            bytes_max,
+            buffers_max,
+            buffer_bytes_max,
+        }
     }
 
     /// Bytes reserved now.
@@ -235,7 +259,11 @@ impl AssemblyPool {
 
     /// Give a reservation back.
     pub(crate) fn release(&mut self, bytes: usize) {
-        assert!(bytes <= self.reserved, "released {bytes} of {}", self.reserved);
+        assert!(
+            bytes <= self.reserved,
+            "released {bytes} of {}",
+            self.reserved
+        );
         self.reserved -= bytes;
     }
 
@@ -274,7 +302,11 @@ mod tests {
             ("fills it up", 3, true, 4),
             ("never received", 9, false, 4),
         ] {
-            assert_eq!((relays.answer(number), relays.acked), (moved, acked), "{why}");
+            assert_eq!(
+                (relays.answer(number), relays.acked),
+                (moved, acked),
+                "{why}"
+            );
         }
         assert_eq!(relays.waiting(), 0);
     }

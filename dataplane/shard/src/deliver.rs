@@ -64,12 +64,16 @@ impl DeliverError {
     pub fn notice(&self) -> Notice {
         match *self {
             Self::WrongDirection => Notice::new(Reason::WrongDirection, 0, 0),
-            Self::FetchTooLarge { seen, needed } => Notice::new(Reason::FetchTooLarge, seen, needed),
+            Self::FetchTooLarge { seen, needed } => {
+                Notice::new(Reason::FetchTooLarge, seen, needed)
+            }
             Self::QueueTaken => Notice::new(Reason::QueueTaken, 0, 0),
             Self::NotDelivered { seen, needed } => Notice::new(Reason::NotDelivered, seen, needed),
-            Self::Scattered { seen, needed, retry_after_ms } => {
-                Notice::new(Reason::Busy, seen, needed).retry_after(retry_after_ms)
-            }
+            Self::Scattered {
+                seen,
+                needed,
+                retry_after_ms,
+            } => Notice::new(Reason::Busy, seen, needed).retry_after(retry_after_ms),
         }
     }
 }
@@ -135,20 +139,35 @@ fn group_of<'q, S: Segment>(
     endpoint: EndpointId,
 ) -> Option<&'q mut QueueGroup<S>> {
     let number = peers.table.queue_group_of(endpoint);
-    groups.iter_mut().map(|group| &mut group.queues).find(|queues| queues.number() == number)
+    groups
+        .iter_mut()
+        .map(|group| &mut group.queues)
+        .find(|queues| queues.number() == number)
 }
 
 fn bounds_of(peers: &Peers, endpoint: EndpointId) -> QueueBounds {
-    peers.table.endpoint(endpoint).map(|endpoint| endpoint.queue.clone()).unwrap_or_default()
+    peers
+        .table
+        .endpoint(endpoint)
+        .map(|endpoint| endpoint.queue.clone())
+        .unwrap_or_default()
 }
 
 /// Give back to the queues what sessions had in flight that lost their connection.
-pub(crate) fn take_back<S: Segment>(peers: &mut Peers, groups: &mut [Group<S>], consumers: &mut Consumers) {
+pub(crate) fn take_back<S: Segment>(
+    peers: &mut Peers,
+    groups: &mut [Group<S>],
+    consumers: &mut Consumers,
+) {
     let mut detached = std::mem::take(&mut peers.detached);
     for (session, endpoint) in detached.drain(..) {
         for number in [0, 1] {
             let key = (endpoint, number);
-            if consumers.consumers.get(&key).is_some_and(|consumer| consumer.session == session) {
+            if consumers
+                .consumers
+                .get(&key)
+                .is_some_and(|consumer| consumer.session == session)
+            {
                 consumers.consumers.remove(&key);
                 consumers.ready.retain(|ready| *ready != key);
                 rewind(peers, groups, key, Rewind::Disconnected);
@@ -173,8 +192,14 @@ pub(crate) fn command<S: Segment>(
     command: &Command,
 ) {
     let (sequence, result) = match command.kind {
-        CommandKind::Fetch(fetch) => (Sequence(0), take_fetch(peers, groups, consumers, command, &fetch)),
-        CommandKind::Settle(settle) => (settle.number, take_settle(peers, groups, consumers, command, &settle)),
+        CommandKind::Fetch(fetch) => (
+            Sequence(0),
+            take_fetch(peers, groups, consumers, command, &fetch),
+        ),
+        CommandKind::Settle(settle) => (
+            settle.number,
+            take_settle(peers, groups, consumers, command, &settle),
+        ),
         CommandKind::Ping(_) | CommandKind::Bye => return,
     };
     if let Err(error) = result {
@@ -190,8 +215,13 @@ fn take_fetch<S: Segment>(
     command: &Command,
     fetch: &Fetch,
 ) -> Result<(), DeliverError> {
-    let (messages_max, bytes_max) = (peers.limits.fetch_messages_max, peers.limits.fetch_bytes_max);
-    let Some(session) = peers.sessions.get_mut(command.session) else { return Ok(()) };
+    let (messages_max, bytes_max) = (
+        peers.limits.fetch_messages_max,
+        peers.limits.fetch_bytes_max,
+    );
+    let Some(session) = peers.sessions.get_mut(command.session) else {
+        return Ok(());
+    };
     if session.direction != Direction::Egress {
         return Err(DeliverError::WrongDirection);
     }
@@ -200,24 +230,45 @@ fn take_fetch<S: Segment>(
     let messages = credit.messages + u64::from(fetch.messages);
     let bytes = credit.bytes.saturating_add(fetch.bytes);
     if messages > messages_max {
-        return Err(DeliverError::FetchTooLarge { seen: messages, needed: messages_max });
+        return Err(DeliverError::FetchTooLarge {
+            seen: messages,
+            needed: messages_max,
+        });
     }
     if bytes > bytes_max {
-        return Err(DeliverError::FetchTooLarge { seen: bytes, needed: bytes_max });
+        return Err(DeliverError::FetchTooLarge {
+            seen: bytes,
+            needed: bytes_max,
+        });
     }
     (credit.messages, credit.bytes) = (messages, bytes);
     let key = (session.endpoint, number);
     peers.counters.deliver.fetches += 1;
-    let before = consumers.consumers.get(&key).map(|consumer| consumer.session);
+    let before = consumers
+        .consumers
+        .get(&key)
+        .map(|consumer| consumer.session);
     match before {
         Some(before) if before == command.session => {}
         Some(before) => {
             take_over(peers, groups, key, before);
-            consumers.consumers.insert(key, Consumer { session: command.session, ready: false });
+            consumers.consumers.insert(
+                key,
+                Consumer {
+                    session: command.session,
+                    ready: false,
+                },
+            );
             consumers.ready.retain(|ready| *ready != key);
         }
         None => {
-            consumers.consumers.insert(key, Consumer { session: command.session, ready: false });
+            consumers.consumers.insert(
+                key,
+                Consumer {
+                    session: command.session,
+                    ready: false,
+                },
+            );
         }
     }
     consumers.wake(key);
@@ -225,13 +276,25 @@ fn take_fetch<S: Segment>(
 }
 
 /// The queue moves to a newer session; the older one is told, and what it had in flight goes back.
-fn take_over<S: Segment>(peers: &mut Peers, groups: &mut [Group<S>], key: ListKey, before: SessionRef) {
+fn take_over<S: Segment>(
+    peers: &mut Peers,
+    groups: &mut [Group<S>],
+    key: ListKey,
+    before: SessionRef,
+) {
     peers.counters.deliver.takeovers += 1;
     rewind(peers, groups, key, Rewind::TakenOver);
-    let Some(session) = peers.sessions.get_mut(before) else { return };
+    let Some(session) = peers.sessions.get_mut(before) else {
+        return;
+    };
     session.credit[usize::from(key.1)] = Default::default();
     if let Some(connection) = session.connection {
-        peers.reject(connection, QUEUE_STREAM, Sequence(0), DeliverError::QueueTaken.notice());
+        peers.reject(
+            connection,
+            QUEUE_STREAM,
+            Sequence(0),
+            DeliverError::QueueTaken.notice(),
+        );
     }
 }
 
@@ -242,17 +305,26 @@ fn take_settle<S: Segment>(
     command: &Command,
     settle: &Settle,
 ) -> Result<(), DeliverError> {
-    let Some(session) = peers.sessions.get(command.session) else { return Ok(()) };
+    let Some(session) = peers.sessions.get(command.session) else {
+        return Ok(());
+    };
     if session.direction != Direction::Egress {
         return Err(DeliverError::WrongDirection);
     }
     let endpoint = session.endpoint;
     let key = (endpoint, settle.source as u8);
-    let holder = consumers.consumers.get(&key).map(|consumer| consumer.session);
+    let holder = consumers
+        .consumers
+        .get(&key)
+        .map(|consumer| consumer.session);
     if holder.is_some_and(|holder| holder != command.session) {
         return Err(DeliverError::QueueTaken);
     }
-    let (bounds, now, unix) = (bounds_of(peers, endpoint), peers.now.monotonic, peers.now.unix);
+    let (bounds, now, unix) = (
+        bounds_of(peers, endpoint),
+        peers.now.monotonic,
+        peers.now.unix,
+    );
     let retry_after_ms = peers.retry_after_ms();
     let source = source_of(settle.source);
     // Queues count from 0, the protocol from 1.
@@ -260,23 +332,33 @@ fn take_settle<S: Segment>(
         return Err(DeliverError::NotDelivered { seen: 0, needed: 1 });
     };
     let Some(group) = group_of(peers, groups, endpoint) else {
-        return Err(DeliverError::NotDelivered { seen: settle.number.0, needed: 0 });
+        return Err(DeliverError::NotDelivered {
+            seen: settle.number.0,
+            needed: 0,
+        });
     };
     let result = match settle.outcome {
-        Outcome::AcceptUpTo => group.accept_up_to(endpoint, source, number, now, bounds.lock).map(|_| ()),
-        Outcome::AcceptOne => group.accept(endpoint, source, number, now, bounds.lock).map(|_| ()),
+        Outcome::AcceptUpTo => group
+            .accept_up_to(endpoint, source, number, now, bounds.lock)
+            .map(|_| ()),
+        Outcome::AcceptOne => group
+            .accept(endpoint, source, number, now, bounds.lock)
+            .map(|_| ()),
         Outcome::ReleaseOne => group.release(endpoint, source, number, &bounds, unix),
         Outcome::DeadLetterOne => group.bury(endpoint, source, number, unix),
     };
     consumers.wake(key);
     peers.counters.deliver.settles += 1;
     result.map_err(|error| match error {
-        SettleError::NotDelivered { number, delivered } => {
-            DeliverError::NotDelivered { seen: number + 1, needed: delivered }
-        }
-        SettleError::Scattered { intervals, most } => {
-            DeliverError::Scattered { seen: intervals as u64, needed: most as u64, retry_after_ms }
-        }
+        SettleError::NotDelivered { number, delivered } => DeliverError::NotDelivered {
+            seen: number + 1,
+            needed: delivered,
+        },
+        SettleError::Scattered { intervals, most } => DeliverError::Scattered {
+            seen: intervals as u64,
+            needed: most as u64,
+            retry_after_ms,
+        },
     })
 }
 
@@ -291,7 +373,9 @@ pub(crate) fn deliver<S: Segment>(
     wake_ready(peers, groups, consumers);
     let mut budget = peers.limits.deliver_bytes_per_turn;
     while let Some(key) = consumers.ready.pop_front() {
-        let Some(consumer) = consumers.consumers.get_mut(&key) else { continue };
+        let Some(consumer) = consumers.consumers.get_mut(&key) else {
+            continue;
+        };
         consumer.ready = false;
         let session = consumer.session;
         match deliver_to(peers, logs, groups, owned, key, session) {
@@ -314,7 +398,12 @@ fn wake_ready<S: Segment>(peers: &Peers, groups: &mut [Group<S>], consumers: &mu
     let mut expired = std::mem::take(&mut consumers.expired);
     let mut endpoints = std::mem::take(&mut consumers.endpoints);
     for group in groups.iter_mut().map(|group| &mut group.queues) {
-        group.expire_locks(peers.now.monotonic, peers.now.unix, &peers.table, &mut expired);
+        group.expire_locks(
+            peers.now.monotonic,
+            peers.now.unix,
+            &peers.table,
+            &mut expired,
+        );
         group.take_ready(&mut endpoints);
     }
     for list in expired.drain(..) {
@@ -347,13 +436,21 @@ fn deliver_to<S: Segment>(
     key: ListKey,
     reference: SessionRef,
 ) -> Step {
-    let Some(session) = peers.sessions.get(reference) else { return Step::Nothing };
+    let Some(session) = peers.sessions.get(reference) else {
+        return Step::Nothing;
+    };
     let credit = session.credit[usize::from(key.1)];
-    let Some(id) = session.connection else { return Step::Nothing };
+    let Some(id) = session.connection else {
+        return Step::Nothing;
+    };
     if credit.messages == 0 || credit.bytes == 0 {
         return Step::Nothing;
     }
-    let Some(connection) = peers.connections.get(id).filter(|connection| connection.listens()) else {
+    let Some(connection) = peers
+        .connections
+        .get(id)
+        .filter(|connection| connection.listens())
+    else {
         return Step::Nothing;
     };
     if connection.unsent + connection.out.len() >= peers.limits.unsent_bytes_high {
@@ -361,7 +458,13 @@ fn deliver_to<S: Segment>(
         return Step::Stalled;
     }
     let number = peers.table.queue_group_of(key.0);
-    let Some(group) = groups.iter_mut().map(|group| &mut group.queues).find(|queues| queues.number() == number) else { return Step::Nothing };
+    let Some(group) = groups
+        .iter_mut()
+        .map(|group| &mut group.queues)
+        .find(|queues| queues.number() == number)
+    else {
+        return Step::Nothing;
+    };
     write_frame(peers, logs, group, owned, key, reference, id)
 }
 
@@ -379,20 +482,30 @@ fn write_frame<S: Segment>(
         return Step::Nothing;
     }
     let table = std::sync::Arc::clone(&peers.table);
-    let Some(endpoint) = table.endpoint(key.0) else { return Step::Nothing };
+    let Some(endpoint) = table.endpoint(key.0) else {
+        return Step::Nothing;
+    };
     let mut out = peers.take_out(id);
     let start = out.len();
     let (source, wire_source) = source_at(key.1);
     let mut builder = DeliverBuilder::begin(&mut out, wire_source);
     let mut messages = 0;
     while let Some(piece) = group.next_piece(key.0, source) {
-        let Some(session) = peers.sessions.get_mut(reference) else { break };
+        let Some(session) = peers.sessions.get_mut(reference) else {
+            break;
+        };
         let credit = &mut session.credit[usize::from(key.1)];
         if credit.messages == 0 || credit.bytes == 0 {
             break;
         }
         let logs = Logs { logs, owned };
-        match logs.find(&piece, endpoint, credit.messages, credit.bytes, builder.room()) {
+        match logs.find(
+            &piece,
+            endpoint,
+            credit.messages,
+            credit.bytes,
+            builder.room(),
+        ) {
             Found::Messages(header, bytes) => {
                 if !builder.group(&header, bytes) {
                     break;
@@ -400,7 +513,14 @@ fn write_frame<S: Segment>(
                 let count = u32::from(header.count);
                 credit.messages -= u64::from(count);
                 credit.bytes = credit.bytes.saturating_sub(bytes.len() as u64);
-                group.delivered(key.0, source, piece.number, count, peers.now.monotonic, endpoint.queue.lock);
+                group.delivered(
+                    key.0,
+                    source,
+                    piece.number,
+                    count,
+                    peers.now.monotonic,
+                    endpoint.queue.lock,
+                );
                 messages += u64::from(count);
             }
             Found::NoRoom => break,
@@ -441,8 +561,17 @@ struct Logs<'a, S: Segment> {
 
 impl<'a, S: Segment> Logs<'a, S> {
     /// The first messages of a piece: those of one record, as many as fit.
-    fn find(&self, piece: &Piece, endpoint: &Endpoint, messages: u64, bytes: u64, room: usize) -> Found<'a> {
-        let Some(log) = self.owned.log(piece.partition) else { return Found::Skip(piece.count, SkipReason::Expired) };
+    fn find(
+        &self,
+        piece: &Piece,
+        endpoint: &Endpoint,
+        messages: u64,
+        bytes: u64,
+        room: usize,
+    ) -> Found<'a> {
+        let Some(log) = self.owned.log(piece.partition) else {
+            return Found::Skip(piece.count, SkipReason::Expired);
+        };
         let log = &self.logs[log as usize];
         let until = |next: Offset| {
             let gone = next.0.saturating_sub(piece.offset.0).max(1);
@@ -451,24 +580,36 @@ impl<'a, S: Segment> Logs<'a, S> {
         let record = match log.partition.read_committed(piece.offset) {
             Ok(record) => record,
             Err(ReadError::NotYet) => return Found::NoRoom,
-            Err(ReadError::Expired { first }) => return Found::Skip(until(first), SkipReason::Expired),
-            Err(ReadError::Damaged { next }) => return Found::Skip(until(next), SkipReason::Damaged),
+            Err(ReadError::Expired { first }) => {
+                return Found::Skip(until(first), SkipReason::Expired);
+            }
+            Err(ReadError::Damaged { next }) => {
+                return Found::Skip(until(next), SkipReason::Damaged);
+            }
         };
         let here = until(record.next());
         if endpoint.receive_grant(record.channel()).is_none() && !active(Bug::IgnoreGrants) {
             return Found::Skip(here, SkipReason::Withdrawn);
         }
-        let signature = SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);
+        let signature =
+            SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);
         let payload = record.payload();
         let end = payload.len().saturating_sub(signature);
         let skipped = piece.offset.0 - record.first().0;
-        let Some(rest) = payload.get(MESSAGES_AT..end).and_then(|all| skip(all, skipped)) else {
+        let Some(rest) = payload
+            .get(MESSAGES_AT..end)
+            .and_then(|all| skip(all, skipped))
+        else {
             return Found::Skip(here, SkipReason::Damaged);
         };
         let (count, length) = take(rest, u64::from(here).min(messages), bytes, room);
         if count == 0 {
             let whole = message_bytes(rest).is_some();
-            return if whole { Found::NoRoom } else { Found::Skip(1, SkipReason::Damaged) };
+            return if whole {
+                Found::NoRoom
+            } else {
+                Found::Skip(1, SkipReason::Damaged)
+            };
         }
         let header = GroupHeader {
             number: Sequence(piece.number + 1),
@@ -493,7 +634,9 @@ fn skip(bytes: &[u8], count: u64) -> Option<&[u8]> {
 fn take(bytes: &[u8], count: u64, credit: u64, room: usize) -> (u16, usize) {
     let (mut taken, mut length) = (0u16, 0usize);
     while u64::from(taken) < count && taken < u16::MAX && (length as u64) < credit {
-        let Some(next) = message_bytes(&bytes[length..]) else { break };
+        let Some(next) = message_bytes(&bytes[length..]) else {
+            break;
+        };
         if length + next > room {
             break;
         }

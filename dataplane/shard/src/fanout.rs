@@ -29,7 +29,10 @@ pub(crate) fn fanout<S: Segment>(
         let mut rest = committed;
         for log in logs {
             // The records of a log stand together, in order of the logs.
-            let count = rest.iter().take_while(|record| record.partition() == log.id).count();
+            let count = rest
+                .iter()
+                .take_while(|record| record.partition() == log.id)
+                .count();
             let (fresh, after) = rest.split_at(count);
             rest = after;
             more |= catch_up_with(peers, log, group, fresh, spans, &mut budget);
@@ -55,7 +58,9 @@ fn catch_up_with<S: Segment>(
     }
     spans.clear();
     if fresh.first().is_some_and(|record| record.first() <= from) {
-        let new = fresh.iter().filter(|record| record.first().plus(u64::from(record.count())) > from);
+        let new = fresh
+            .iter()
+            .filter(|record| record.first().plus(u64::from(record.count())) > from);
         spans.extend(new.map(span));
         peers.counters.fanout.records += spans.len() as u64;
     } else {
@@ -97,10 +102,20 @@ fn read_back<S: Segment>(
         let next = match log.partition.read_committed(from) {
             Ok(record) if record.kind() == RecordKind::Frame => {
                 counters.records_read_back += 1;
-                let signature = SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);
-                let bytes = record.payload().len().saturating_sub(MESSAGES_AT + signature) as u64;
+                let signature =
+                    SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);
+                let bytes = record
+                    .payload()
+                    .len()
+                    .saturating_sub(MESSAGES_AT + signature) as u64;
                 let (first, count) = (record.first(), u32::from(record.count()));
-                spans.push(Span { partition: log.id, channel: record.channel(), first, count, bytes });
+                spans.push(Span {
+                    partition: log.id,
+                    channel: record.channel(),
+                    first,
+                    count,
+                    bytes,
+                });
                 record.next()
             }
             Ok(record) => record.next(),
@@ -116,13 +131,27 @@ fn read_back<S: Segment>(
 }
 
 /// Spans that nobody hears move the watermark past what cannot be read.
-fn pass_over<S: Segment>(table: &RouteTable, log: &Log<S>, from: Offset, to: Offset, spans: &mut Vec<Span>) {
-    let nobodys = (0..=u32::MAX).map(ChannelId).find(|id| table.channel(*id).is_none());
+fn pass_over<S: Segment>(
+    table: &RouteTable,
+    log: &Log<S>,
+    from: Offset,
+    to: Offset,
+    spans: &mut Vec<Span>,
+) {
+    let nobodys = (0..=u32::MAX)
+        .map(ChannelId)
+        .find(|id| table.channel(*id).is_none());
     let channel = nobodys.expect("no table has all four billion channels");
     let mut first = from;
     while first < to {
         let count = u32::try_from(to.0 - first.0).unwrap_or(u32::MAX);
-        spans.push(Span { partition: log.id, channel, first, count, bytes: 0 });
+        spans.push(Span {
+            partition: log.id,
+            channel,
+            first,
+            count,
+            bytes: 0,
+        });
         first = first.plus(u64::from(count));
     }
 }

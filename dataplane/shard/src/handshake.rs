@@ -83,7 +83,9 @@ fn open<S: Segment>(
     hello: &Hello<'_>,
 ) -> Result<Welcoming, HandshakeError> {
     if peers.draining {
-        return Err(HandshakeError(Notice::new(Reason::Draining, 0, 0).retry_after(peers.retry_after_ms())));
+        return Err(HandshakeError(
+            Notice::new(Reason::Draining, 0, 0).retry_after(peers.retry_after_ms()),
+        ));
     }
     check_clock(peers, hello.fields.unix_seconds)?;
     let connection = peers.connections.get(id).ok_or(fault(Reason::Busy, 0, 0))?;
@@ -98,13 +100,23 @@ fn open<S: Segment>(
     };
     let waits = claim(peers, logs, owned, reference, true);
     let server_nonce = *random.last_chunk::<32>().expect("48 bytes hold 32");
-    Ok(Welcoming { connection: id, session: reference, server_nonce, resumed, waits })
+    Ok(Welcoming {
+        connection: id,
+        session: reference,
+        server_nonce,
+        resumed,
+        waits,
+    })
 }
 
 fn check_clock(peers: &Peers, theirs: u64) -> Result<(), HandshakeError> {
     let ours = peers.now.unix.seconds();
     let far = theirs.abs_diff(ours) > peers.limits.clock_skew_max.as_secs();
-    if theirs != 0 && far { Err(fault(Reason::ClockSkew, theirs, ours)) } else { Ok(()) }
+    if theirs != 0 && far {
+        Err(fault(Reason::ClockSkew, theirs, ours))
+    } else {
+        Ok(())
+    }
 }
 
 /// Check the proof in HELLO, then the state of the credential behind it.
@@ -112,7 +124,9 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
     let (id_bytes, server_nonce) = random.split_at(16);
     let id = SessionId(id_bytes.try_into().expect("16 bytes"));
     let server_nonce: [u8; 32] = server_nonce.try_into().expect("32 bytes");
-    let derive = |secret: &[u8], id| SessionKeys::derive(secret, &hello.fields.client_nonce, &server_nonce, id, &[]);
+    let derive = |secret: &[u8], id| {
+        SessionKeys::derive(secret, &hello.fields.client_nonce, &server_nonce, id, &[])
+    };
     let table = &peers.table;
     let endpoint = table.endpoint_by_name(hello.fields.name);
     let index = endpoint.and_then(|endpoint| table.endpoint_index(endpoint.id));
@@ -120,16 +134,24 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
     let (key, token_expires, keys) = match hello.fields.auth {
         Auth::Key(key) => {
             let key = endpoint.and_then(|endpoint| endpoint.key(key));
-            let (key, secret) = prove_symmetric(key, |secret| verify_hello(secret.text_bytes(), &hello.frame()))?;
+            let (key, secret) = prove_symmetric(key, |secret| {
+                verify_hello(secret.text_bytes(), &hello.frame())
+            })?;
             (key, None, derive(secret.text_bytes(), id))
         }
         Auth::Token(text) => {
             let token = Token::parse(text)?;
             let key = endpoint.and_then(|endpoint| endpoint.key_by_name(token.key_name()));
-            let proof = |secret: &SecretKey| verify_hello(&token.expected_signature(secret.mac()), &hello.frame());
+            let proof = |secret: &SecretKey| {
+                verify_hello(&token.expected_signature(secret.mac()), &hello.frame())
+            };
             let (key, secret) = prove_symmetric(key, proof)?;
             let signature = token.check(secret.mac(), peers.now.unix, hello.fields.name)?;
-            (key, Some(UnixNanos::from_seconds(token.expiry_seconds())), derive(&signature, id))
+            (
+                key,
+                Some(UnixNanos::from_seconds(token.expiry_seconds())),
+                derive(&signature, id),
+            )
         }
         Auth::Resume(session) => return prove_resumption(peers, hello, session, derive),
     };
@@ -148,14 +170,18 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
 }
 
 /// The symmetric key of a credential, if the proof with it holds. A key that is not there costs as much.
-fn prove_symmetric<'k>(
-    key: Option<&'k Key>,
+fn prove_symmetric(
+    key: Option<&Key>,
     proof: impl Fn(&SecretKey) -> bool,
-) -> Result<(&'k Key, &'k SecretKey), HandshakeError> {
+) -> Result<(&Key, &SecretKey), HandshakeError> {
     let bad = fault(Reason::BadCredential, 0, 0);
     match key.map(|key| (key, &key.material)) {
         Some((key, KeyMaterial::Symmetric(secret))) => {
-            if proof(secret) { Ok((key, secret)) } else { Err(bad) }
+            if proof(secret) {
+                Ok((key, secret))
+            } else {
+                Err(bad)
+            }
         }
         Some((key, KeyMaterial::Ed25519(_))) => Err(fault(Reason::KeyKind, u64::from(key.id.0), 0)),
         None => {
@@ -185,7 +211,11 @@ fn prove_resumption(
     }
     let now = peers.now.unix;
     if let Some((expires, token)) = session.expires().filter(|(expires, _)| *expires <= now) {
-        let reason = if token { Reason::TokenExpired } else { Reason::KeyExpired };
+        let reason = if token {
+            Reason::TokenExpired
+        } else {
+            Reason::KeyExpired
+        };
         return Err(fault(reason, now.seconds(), expires.seconds()));
     }
     Ok(Proven {
@@ -215,16 +245,25 @@ fn check_key(key: &Key, endpoint: &Endpoint, now: UnixNanos) -> Result<(), Hands
 
 /// What the grants say about the peer as a whole. To send, one grant that holds here is enough, each frame is
 /// looked at again. To receive, all must hold: a queue mixes the channels of its endpoint.
-fn check_address(endpoint: &Endpoint, direction: Direction, peer: std::net::IpAddr) -> Result<(), HandshakeError> {
+fn check_address(
+    endpoint: &Endpoint,
+    direction: Direction,
+    peer: std::net::IpAddr,
+) -> Result<(), HandshakeError> {
     let address = |grant: &Grant| grant.restriction.allows_address(peer);
     let origin = |grant: &Grant| grant.restriction.allows_origin(None);
     let (address, origin) = match direction {
         Direction::Ingress => {
-            let some = |test: &dyn Fn(&Grant) -> bool| endpoint.send.is_empty() || endpoint.send.iter().any(test);
+            let some = |test: &dyn Fn(&Grant) -> bool| {
+                endpoint.send.is_empty() || endpoint.send.iter().any(test)
+            };
             // Only addresses are final here: which origin counts is told frame by frame.
             (some(&address), true)
         }
-        Direction::Egress => (endpoint.receive.iter().all(address), endpoint.receive.iter().all(origin)),
+        Direction::Egress => (
+            endpoint.receive.iter().all(address),
+            endpoint.receive.iter().all(origin),
+        ),
     };
     match (address, origin) {
         (false, _) => Err(fault(Reason::AddressRefused, 0, 0)),
@@ -233,20 +272,29 @@ fn check_address(endpoint: &Endpoint, direction: Direction, peer: std::net::IpAd
     }
 }
 
-fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> Result<SessionRef, HandshakeError> {
+fn begin(
+    peers: &mut Peers,
+    id: ConnectionId,
+    proven: Proven,
+) -> Result<SessionRef, HandshakeError> {
     if peers.sessions.full()
         && let Some(oldest) = peers.sessions.evictable()
     {
         peers.end_session(oldest);
     }
-    let (count, count_max) = (peers.sessions.count() as u64, u64::from(peers.limits.sessions_max));
+    let (count, count_max) = (
+        peers.sessions.count() as u64,
+        u64::from(peers.limits.sessions_max),
+    );
     if peers.sessions.full() {
         let notice = Notice::new(Reason::SessionsFull, count, count_max);
         return Err(HandshakeError(notice.retry_after(peers.retry_after_ms())));
     }
     if peers.sessions.find(proven.id).is_some() {
         // 16 random bytes came twice: let the client draw again.
-        return Err(HandshakeError(Notice::new(Reason::Busy, 0, 0).retry_after(peers.retry_after_ms())));
+        return Err(HandshakeError(
+            Notice::new(Reason::Busy, 0, 0).retry_after(peers.retry_after_ms()),
+        ));
     }
     let endpoint = peers.table.endpoint_at(proven.endpoint).id;
     Ok(peers.sessions.insert(|reference| Session {
@@ -270,13 +318,24 @@ fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> Result<SessionR
 }
 
 /// Move a session to a new connection, under new keys. The old connection, if it still stands, is told.
-fn resume(peers: &mut Peers, reference: SessionRef, id: ConnectionId, proven: Proven) -> SessionRef {
-    let before = peers.sessions.get(reference).and_then(|session| session.connection);
+fn resume(
+    peers: &mut Peers,
+    reference: SessionRef,
+    id: ConnectionId,
+    proven: Proven,
+) -> SessionRef {
+    let before = peers
+        .sessions
+        .get(reference)
+        .and_then(|session| session.connection);
     if let Some(before) = before {
         peers.part(before, reference);
     }
     peers.sessions.attach(reference, id);
-    let session = peers.sessions.get_mut(reference).expect("prove_resumption has found it");
+    let session = peers
+        .sessions
+        .get_mut(reference)
+        .expect("prove_resumption has found it");
     session.keys = proven.keys;
     session.streams.clear();
     session.routes.clear();
@@ -296,24 +355,35 @@ pub(crate) fn claim<S: Segment>(
 ) -> Vec<(u32, Offset)> {
     let mut waits = Vec::new();
     let table = std::sync::Arc::clone(&peers.table);
-    let Some(session) = peers.sessions.get_mut(reference) else { return waits };
+    let Some(session) = peers.sessions.get_mut(reference) else {
+        return waits;
+    };
     session.routes.clear();
     if session.direction != Direction::Ingress {
         return waits;
     }
     let endpoint = table.endpoint_at(session.endpoint_index);
     for (at, grant) in endpoint.send.iter().enumerate() {
-        let Some((partition, log)) = place(&table, owned, endpoint, grant) else { continue };
+        let Some((partition, log)) = place(&table, owned, endpoint, grant) else {
+            continue;
+        };
         let stream = match session.stream_of(partition) {
             Some(stream) => stream,
             None => {
-                session.streams.push(new_stream(&mut logs[log as usize], log, partition, session));
+                session
+                    .streams
+                    .push(new_stream(&mut logs[log as usize], log, partition, session));
                 session.streams.len() - 1
             }
         };
         let (channel, grant_at) = (grant.channel, at as u32);
         let restricted = !grant.restriction.is_none();
-        session.routes.push(ChannelRoute { channel, stream: stream as u32, grant: grant_at, restricted });
+        session.routes.push(ChannelRoute {
+            channel,
+            stream: stream as u32,
+            grant: grant_at,
+            restricted,
+        });
     }
     if take_over {
         for stream in &session.streams {
@@ -327,13 +397,23 @@ pub(crate) fn claim<S: Segment>(
     waits
 }
 
-fn place(table: &RouteTable, owned: &Owned, endpoint: &Endpoint, grant: &Grant) -> Option<(PartitionId, u32)> {
+fn place(
+    table: &RouteTable,
+    owned: &Owned,
+    endpoint: &Endpoint,
+    grant: &Grant,
+) -> Option<(PartitionId, u32)> {
     let channel = table.channel(grant.channel)?;
     let partition = table.partition_of(endpoint.id, channel);
     Some((partition, owned.log(partition)?))
 }
 
-fn new_stream<S: Segment>(log: &mut Log<S>, at: u32, partition: PartitionId, session: &Session) -> Stream {
+fn new_stream<S: Segment>(
+    log: &mut Log<S>,
+    at: u32,
+    partition: PartitionId,
+    session: &Session,
+) -> Stream {
     let sender = log.sender(session.endpoint);
     log.senders[sender as usize].owner = Some(session.reference);
     Stream {
@@ -350,9 +430,17 @@ fn new_stream<S: Segment>(log: &mut Log<S>, at: u32, partition: PartitionId, ses
 }
 
 /// Send the WELCOMEs whose logs have come far enough.
-pub(crate) fn welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, welcoming: &mut Vec<Welcoming>) {
+pub(crate) fn welcome<S: Segment>(
+    peers: &mut Peers,
+    logs: &[Log<S>],
+    owned: &Owned,
+    welcoming: &mut Vec<Welcoming>,
+) {
     welcoming.retain(|waiting| {
-        let there = peers.connections.get(waiting.connection).is_some_and(|connection| connection.listens());
+        let there = peers
+            .connections
+            .get(waiting.connection)
+            .is_some_and(|connection| connection.listens());
         let current = peers.sessions.get(waiting.session);
         if !there || current.is_none_or(|session| session.connection != Some(waiting.connection)) {
             peers.orphan(waiting.connection, waiting.session);
@@ -371,24 +459,41 @@ pub(crate) fn welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Ow
 
 fn say_welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, waiting: &Welcoming) {
     let table = std::sync::Arc::clone(&peers.table);
-    let Some(session) = peers.sessions.get(waiting.session) else { return };
+    let Some(session) = peers.sessions.get(waiting.session) else {
+        return;
+    };
     let fields = fields(peers, session, waiting, &table);
     let endpoint = table.endpoint_at(session.endpoint_index);
     let mut entries = Vec::new();
-    let grants = if session.direction == Direction::Ingress { &endpoint.send } else { &endpoint.receive };
+    let grants = if session.direction == Direction::Ingress {
+        &endpoint.send
+    } else {
+        &endpoint.receive
+    };
     for grant in grants {
         entries.extend(entry(&table, logs, owned, session, endpoint, grant));
     }
     if let Some(connection) = peers.connections.get_mut(waiting.connection) {
         connection.phase = Phase::Open(waiting.session);
     }
-    peers.say(waiting.connection, |out, signer| encode_welcome(out, &fields, entries.into_iter(), signer));
+    peers.say(waiting.connection, |out, signer| {
+        encode_welcome(out, &fields, entries.into_iter(), signer)
+    });
     peers.rearm(waiting.connection);
     let counters = &mut peers.counters.session;
-    if waiting.resumed { counters.resumed += 1 } else { counters.welcomed += 1 }
+    if waiting.resumed {
+        counters.resumed += 1
+    } else {
+        counters.welcomed += 1
+    }
 }
 
-fn fields(peers: &Peers, session: &Session, waiting: &Welcoming, table: &RouteTable) -> WelcomeFields {
+fn fields(
+    peers: &Peers,
+    session: &Session,
+    waiting: &Welcoming,
+    table: &RouteTable,
+) -> WelcomeFields {
     let limits = &peers.limits;
     let ms = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
     WelcomeFields {
@@ -423,10 +528,22 @@ fn entry<'t, S: Segment>(
     let (id, name) = (channel.id, &*channel.name);
     if session.direction == Direction::Egress {
         let (partition, last_sequence) = (PartitionId(0), Sequence(0));
-        return Some(WelcomeEntry { channel: id, partition, last_sequence, ack_mode, name });
+        return Some(WelcomeEntry {
+            channel: id,
+            partition,
+            last_sequence,
+            ack_mode,
+            name,
+        });
     }
     let (partition, log) = place(table, owned, endpoint, grant)?;
     let stream = &session.streams[session.stream_of(partition)?];
     let last_sequence = logs[log as usize].senders[stream.sender as usize].committed;
-    Some(WelcomeEntry { channel: id, partition, last_sequence, ack_mode, name })
+    Some(WelcomeEntry {
+        channel: id,
+        partition,
+        last_sequence,
+        ack_mode,
+        name,
+    })
 }

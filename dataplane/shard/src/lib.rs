@@ -37,7 +37,8 @@ pub use counters::Counters;
 pub use deliver::DeliverError;
 pub use handshake::HandshakeError;
 pub use io::{
-    ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent, StorageRequest,
+    ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
+    StorageRequest,
 };
 pub use limits::{Limits, LimitsError};
 pub use parse::ParseError;

@@ -51,6 +51,8 @@ pub(crate) struct Log<S: Segment> {
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) senders: Vec<Sender>,
     slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
+    /// What was recovered was made durable then.
+    durable_from_start: bool,
     /// When a spare may be asked for again, after one could not be made.
     pub(crate) prepare_at: Duration,
 }
@@ -61,7 +63,9 @@ impl<S: Segment> Log<S> {
             panic!("{} is no partition's log", partition.log());
         };
         let ack = ack_mode(id, table, AckMode::Durable);
+        let durable_from_start = partition.state() != LogState::Sealed;
         Self {
+            durable_from_start,
             id,
             partition,
             ack,
@@ -80,12 +84,19 @@ impl<S: Segment> Log<S> {
     /// The place of a sender. Allocates only when the sender is new to this process.
     pub(crate) fn sender(&mut self, endpoint: EndpointId) -> u32 {
         let (senders, partition) = (&mut self.senders, &self.partition);
+        let durable = self.durable_from_start;
         *self.slots.entry(endpoint).or_insert_with(|| {
-            // Nothing of a sender without a place waits here, and what was recovered was made durable then;
-            // where that failed the log is sealed, and what is durable is unknown.
-            let durable = partition.state() != LogState::Sealed;
-            let committed = if durable { partition.sender(endpoint).last } else { Sequence(0) };
-            senders.push(Sender { committed, owner: None });
+            // A sender without a place appended nothing since the start, so all it has was recovered, and is durable
+            // unless that failed; a log that was sealed later changes nothing about it.
+            let committed = if durable {
+                partition.sender(endpoint).last
+            } else {
+                Sequence(0)
+            };
+            senders.push(Sender {
+                committed,
+                owner: None,
+            });
             (senders.len() - 1) as u32
         })
     }
@@ -96,18 +107,25 @@ impl<S: Segment> Log<S> {
 
     /// Whether everything appended is durable, or never will be.
     pub(crate) fn settled(&self) -> bool {
-        self.sealed() || (self.waiting.is_empty() && self.partition.synced() == self.partition.appended())
+        self.sealed()
+            || (self.waiting.is_empty() && self.partition.synced() == self.partition.appended())
     }
 
     /// The rules that hold between two turns.
     pub(crate) fn check(&self) {
         let committed: Offset = self.partition.committed();
         debug_assert!(
-            self.waiting.front().is_none_or(|waiting| waiting.end() > committed || self.sealed()),
+            self.waiting
+                .front()
+                .is_none_or(|waiting| waiting.end() > committed || self.sealed()),
             "a committed frame waits in {:?}",
             self.id
         );
-        debug_assert!(self.slots.len() == self.senders.len(), "{} senders", self.senders.len());
+        debug_assert!(
+            self.slots.len() == self.senders.len(),
+            "{} senders",
+            self.senders.len()
+        );
     }
 }
 
@@ -122,7 +140,11 @@ pub(crate) struct Group<S: Segment> {
 
 impl<S: Segment> Group<S> {
     pub(crate) fn new(queues: QueueGroup<S>) -> Self {
-        Self { queues, prepare_at: Duration::ZERO, stuck: false }
+        Self {
+            queues,
+            prepare_at: Duration::ZERO,
+            stuck: false,
+        }
     }
 
     /// Whether everything that can be durable is.

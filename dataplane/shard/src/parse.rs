@@ -55,13 +55,18 @@ impl ParseError {
     /// What the peer is told.
     pub fn notice(&self) -> Notice {
         match *self {
-            Self::Framing(fault) | Self::Preface(fault) | Self::Hello(fault) | Self::Content(fault) => fault.notice(),
+            Self::Framing(fault)
+            | Self::Preface(fault)
+            | Self::Hello(fault)
+            | Self::Content(fault) => fault.notice(),
             Self::Unexpected { kind } => Notice::new(Reason::UnexpectedFrame, u64::from(kind), 0),
             Self::Version { max } => {
                 let highest = u64::from(wire::limits::VERSIONS.1);
                 Notice::new(Reason::UnsupportedVersion, u64::from(max), highest)
             }
-            Self::AssemblyFull { bytes, reserved } => Notice::new(Reason::Busy, reserved as u64, bytes as u64),
+            Self::AssemblyFull { bytes, reserved } => {
+                Notice::new(Reason::Busy, reserved as u64, bytes as u64)
+            }
         }
     }
 }
@@ -145,7 +150,9 @@ pub(crate) fn gather<'a>(
     for piece in received {
         let id = piece.connection;
         let now = peers.now.monotonic;
-        let Some(connection) = peers.connections.get_mut(id) else { continue };
+        let Some(connection) = peers.connections.get_mut(id) else {
+            continue;
+        };
         if !connection.listens() || connection.deaf {
             continue;
         }
@@ -153,7 +160,11 @@ pub(crate) fn gather<'a>(
         peers.counters.accept.bytes += piece.bytes.len() as u64;
         if let Err(error) = cut(peers, id, piece.bytes, pieces, assembled) {
             // What came before the fault still counts, so the fault waits for its turn.
-            pieces.push(Piece { connection: id, first: false, place: Place::Fault(error) });
+            pieces.push(Piece {
+                connection: id,
+                first: false,
+                place: Place::Fault(error),
+            });
             if let Some(connection) = peers.connections.get_mut(id) {
                 connection.deaf = true;
             }
@@ -184,7 +195,11 @@ fn cut<'a>(
         match split(rest).map_err(ParseError::Framing)? {
             Some((frame, after)) => {
                 let first = begin_frame(peers, id);
-                pieces.push(Piece { connection: id, first, place: Place::Whole(frame) });
+                pieces.push(Piece {
+                    connection: id,
+                    first,
+                    place: Place::Whole(frame),
+                });
                 rest = after;
             }
             None => {
@@ -197,26 +212,38 @@ fn cut<'a>(
 }
 
 fn phase(peers: &Peers, id: ConnectionId) -> Phase {
-    peers.connections.get(id).map_or(Phase::Closing, |connection| connection.phase)
+    peers
+        .connections
+        .get(id)
+        .map_or(Phase::Closing, |connection| connection.phase)
 }
 
 /// Refuse what may not come now as soon as its length or kind is there.
 fn expect_frame(peers: &Peers, id: ConnectionId, bytes: &[u8]) -> Result<(), ParseError> {
     match phase(peers, id) {
         Phase::Hello => {
-            let got = frame_bytes(bytes).map_err(ParseError::Framing)?.unwrap_or(0);
-            if bytes.get(4).is_some_and(|kind| *kind != FrameKind::Hello as u8) {
+            let got = frame_bytes(bytes)
+                .map_err(ParseError::Framing)?
+                .unwrap_or(0);
+            if bytes
+                .get(4)
+                .is_some_and(|kind| *kind != FrameKind::Hello as u8)
+            {
                 split(bytes).map_err(ParseError::Framing)?;
                 return Err(ParseError::Unexpected { kind: bytes[4] });
             }
             if got > HELLO_BYTES_MAX {
-                return Err(ParseError::Framing(wire::ParseError::FrameLong { got: got as u32 }));
+                return Err(ParseError::Framing(wire::ParseError::FrameLong {
+                    got: got as u32,
+                }));
             }
             Ok(())
         }
         Phase::Handshake => {
             // The client cannot sign anything before it has seen WELCOME.
-            Err(ParseError::Unexpected { kind: bytes.get(4).copied().unwrap_or(0) })
+            Err(ParseError::Unexpected {
+                kind: bytes.get(4).copied().unwrap_or(0),
+            })
         }
         _ => Ok(()),
     }
@@ -232,7 +259,9 @@ fn continue_assembly<'a>(
 ) -> Result<&'a [u8], ParseError> {
     let mut rest = bytes;
     loop {
-        let Some(connection) = peers.connections.get_mut(id) else { return Ok(&[]) };
+        let Some(connection) = peers.connections.get_mut(id) else {
+            return Ok(&[]);
+        };
         if connection.assembly_need == 0 {
             return Ok(rest);
         }
@@ -242,7 +271,9 @@ fn continue_assembly<'a>(
         peers.counters.parse.assembled_bytes += taken as u64;
         rest = &rest[taken..];
         if connection.phase == Phase::Preface {
-            let Some((preface, _)) = Preface::parse(&connection.assembly).map_err(ParseError::Preface)? else {
+            let Some((preface, _)) =
+                Preface::parse(&connection.assembly).map_err(ParseError::Preface)?
+            else {
                 return Ok(rest);
             };
             drop_assembly(peers, id);
@@ -252,15 +283,23 @@ fn continue_assembly<'a>(
         // Only the header was reserved when not even the length had come.
         let need = frame_bytes(&connection.assembly).map_err(ParseError::Framing)?;
         let have = connection.assembly.len();
-        let (buffer, reserved) = (std::mem::take(&mut connection.assembly), connection.assembly_need);
+        let (buffer, reserved) = (
+            std::mem::take(&mut connection.assembly),
+            connection.assembly_need,
+        );
         let checked = check_start(peers, id, &buffer);
-        let Some(connection) = peers.connections.get_mut(id) else { return Ok(&[]) };
+        let Some(connection) = peers.connections.get_mut(id) else {
+            return Ok(&[]);
+        };
         connection.assembly = buffer;
         checked?;
         match need {
             Some(need) if need > reserved => {
                 if !peers.assembly.reserve(need - reserved) {
-                    return Err(ParseError::AssemblyFull { bytes: need, reserved: peers.assembly.reserved() });
+                    return Err(ParseError::AssemblyFull {
+                        bytes: need,
+                        reserved: peers.assembly.reserved(),
+                    });
                 }
                 connection.assembly_need = need;
                 connection.assembly.reserve_exact(need - have);
@@ -271,7 +310,11 @@ fn continue_assembly<'a>(
                 peers.assembly.release(reserved);
                 peers.counters.parse.assembled_frames += 1;
                 let first = begin_frame(peers, id);
-                pieces.push(Piece { connection: id, first, place: Place::Assembled(assembled.len()) });
+                pieces.push(Piece {
+                    connection: id,
+                    first,
+                    place: Place::Assembled(assembled.len()),
+                });
                 assembled.push(buffer);
                 return Ok(rest);
             }
@@ -288,10 +331,15 @@ fn check_start(peers: &Peers, id: ConnectionId, start: &[u8]) -> Result<(), Pars
 /// Keep the start of a frame, or of the preface, whose whole will have `need` bytes.
 fn keep(peers: &mut Peers, id: ConnectionId, bytes: &[u8], need: usize) -> Result<(), ParseError> {
     if !peers.assembly.reserve(need) {
-        return Err(ParseError::AssemblyFull { bytes: need, reserved: peers.assembly.reserved() });
+        return Err(ParseError::AssemblyFull {
+            bytes: need,
+            reserved: peers.assembly.reserved(),
+        });
     }
     let mut buffer = peers.assembly.take();
-    let Some(connection) = peers.connections.get_mut(id) else { return Ok(()) };
+    let Some(connection) = peers.connections.get_mut(id) else {
+        return Ok(());
+    };
     buffer.reserve_exact(need);
     buffer.extend_from_slice(bytes);
     connection.assembly = buffer;
@@ -301,7 +349,9 @@ fn keep(peers: &mut Peers, id: ConnectionId, bytes: &[u8], need: usize) -> Resul
 }
 
 fn drop_assembly(peers: &mut Peers, id: ConnectionId) {
-    let Some(connection) = peers.connections.get_mut(id) else { return };
+    let Some(connection) = peers.connections.get_mut(id) else {
+        return;
+    };
     let need = std::mem::take(&mut connection.assembly_need);
     let buffer = std::mem::take(&mut connection.assembly);
     peers.assembly.release(need);
@@ -311,7 +361,10 @@ fn drop_assembly(peers: &mut Peers, id: ConnectionId) {
 /// Answer the preface with ours.
 fn greet(peers: &mut Peers, id: ConnectionId, preface: Preface) -> Result<(), ParseError> {
     if preface.chosen != 0 {
-        let fault = wire::ParseError::Reserved { at: 4, value: u64::from(preface.chosen) };
+        let fault = wire::ParseError::Reserved {
+            at: 4,
+            value: u64::from(preface.chosen),
+        };
         return Err(ParseError::Preface(fault));
     }
     let answer = preface.answer();
@@ -319,13 +372,19 @@ fn greet(peers: &mut Peers, id: ConnectionId, preface: Preface) -> Result<(), Pa
     if let Some(connection) = peers.connections.get_mut(id) {
         connection.phase = Phase::Hello;
     }
-    if answer.chosen == 0 { Err(ParseError::Version { max: preface.max }) } else { Ok(()) }
+    if answer.chosen == 0 {
+        Err(ParseError::Version { max: preface.max })
+    } else {
+        Ok(())
+    }
 }
 
 /// A frame is whole. Whether it is the first one of its connection.
 fn begin_frame(peers: &mut Peers, id: ConnectionId) -> bool {
     peers.counters.parse.frames += 1;
-    let Some(connection) = peers.connections.get_mut(id) else { return false };
+    let Some(connection) = peers.connections.get_mut(id) else {
+        return false;
+    };
     let first = connection.phase == Phase::Hello;
     if first {
         connection.phase = Phase::Handshake;
@@ -343,7 +402,11 @@ pub(crate) fn parse<'a>(
 ) {
     for (order, piece) in pieces.iter().enumerate() {
         let (order, id) = (order as u32, piece.connection);
-        if peers.connections.get(id).is_none_or(|connection| !connection.listens()) {
+        if peers
+            .connections
+            .get(id)
+            .is_none_or(|connection| !connection.listens())
+        {
             continue;
         }
         let frame = match piece.place {
@@ -354,19 +417,34 @@ pub(crate) fn parse<'a>(
             Place::Whole(frame) => frame,
             Place::Assembled(at) => match split(&assembled[at]) {
                 Ok(Some((frame, _))) => frame,
-                other => unreachable!("an assembled frame is whole and has a good header: {other:?}"),
+                other => {
+                    unreachable!("an assembled frame is whole and has a good header: {other:?}")
+                }
             },
         };
-        let Some(connection) = peers.connections.get_mut(id) else { continue };
+        let Some(connection) = peers.connections.get_mut(id) else {
+            continue;
+        };
         let frame_index = connection.frames_in;
         connection.frames_in += u64::from(!piece.first);
         match read(frame, piece.first) {
-            Ok(content) => parsed.push(Parsed { order, connection: id, frame_index, content }),
+            Ok(content) => parsed.push(Parsed {
+                order,
+                connection: id,
+                frame_index,
+                content,
+            }),
             Err(error @ ParseError::Content(_)) => {
                 peers.counters.parse.refused += 1;
                 let partition = stream_of(peers, id, &frame);
                 let (sequence, notice) = (frame.sequence(), error.notice());
-                refusals.push(Refusal { order, connection: id, partition, sequence, notice });
+                refusals.push(Refusal {
+                    order,
+                    connection: id,
+                    partition,
+                    sequence,
+                    notice,
+                });
             }
             Err(error) => fault(peers, id, error),
         }
@@ -381,15 +459,23 @@ fn read<'a>(frame: Frame<'a>, first: bool) -> Result<Content<'a>, ParseError> {
     }
     let content = ParseError::Content;
     match kind {
-        FrameKind::Hello => Hello::parse(frame).map(Content::Hello).map_err(ParseError::Hello),
+        FrameKind::Hello => Hello::parse(frame)
+            .map(Content::Hello)
+            .map_err(ParseError::Hello),
         FrameKind::Send => Send::parse(frame).map(Content::Send).map_err(content),
         FrameKind::Relay => Relay::parse(frame).map(Content::Relay).map_err(content),
-        FrameKind::Fetch => Fetch::parse(frame).map(|fetch| Content::Fetch(fetch, frame)).map_err(content),
-        FrameKind::Settle => Settle::parse(frame).map(|settle| Content::Settle(settle, frame)).map_err(content),
-        FrameKind::Ping => {
-            parse_ping(frame).map(|number| Content::Ping(number, frame)).map_err(ParseError::Framing)
-        }
-        FrameKind::Bye => parse_bye(frame).map(|_| Content::Bye(frame)).map_err(ParseError::Framing),
+        FrameKind::Fetch => Fetch::parse(frame)
+            .map(|fetch| Content::Fetch(fetch, frame))
+            .map_err(content),
+        FrameKind::Settle => Settle::parse(frame)
+            .map(|settle| Content::Settle(settle, frame))
+            .map_err(content),
+        FrameKind::Ping => parse_ping(frame)
+            .map(|number| Content::Ping(number, frame))
+            .map_err(ParseError::Framing),
+        FrameKind::Bye => parse_bye(frame)
+            .map(|_| Content::Bye(frame))
+            .map_err(ParseError::Framing),
         _ => Err(ParseError::Unexpected { kind: kind as u8 }),
     }
 }
@@ -401,7 +487,10 @@ fn stream_of(peers: &Peers, id: ConnectionId, frame: &Frame<'_>) -> PartitionId 
         FrameKind::Fetch | FrameKind::Settle => QUEUE_STREAM,
         _ => {
             // The channel stands at 24 in a SEND, 8 bytes into its body.
-            let channel = frame.body().get(8..12).and_then(|bytes| bytes.first_chunk::<4>());
+            let channel = frame
+                .body()
+                .get(8..12)
+                .and_then(|bytes| bytes.first_chunk::<4>());
             let channel = channel.map(|bytes| ChannelId(u32::from_le_bytes(*bytes)));
             let sender = peers.session_of(id).map(|session| session.endpoint);
             let found = channel.zip(sender).and_then(|(channel, sender)| {

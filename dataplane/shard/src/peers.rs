@@ -92,7 +92,9 @@ impl Peers {
 
     /// A connection is gone.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(id) else { return };
+        let Some(connection) = self.connections.remove(id) else {
+            return;
+        };
         self.timers.remove(&(connection.timer, id));
         self.assembly.release(connection.assembly_need);
         self.assembly.put(connection.assembly);
@@ -104,7 +106,9 @@ impl Peers {
     /// Bytes have left for a connection.
     pub(crate) fn sent(&mut self, id: ConnectionId, bytes: usize) {
         let now = self.now.monotonic;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.unsent = connection.unsent.saturating_sub(bytes);
         connection.progress_at = now;
     }
@@ -112,7 +116,9 @@ impl Peers {
     /// The session goes on without its connection, for a while.
     fn detach(&mut self, reference: SessionRef, connection: ConnectionId) {
         let until = self.now.monotonic + self.limits.linger;
-        let Some(session) = self.sessions.get(reference) else { return };
+        let Some(session) = self.sessions.get(reference) else {
+            return;
+        };
         if session.connection == Some(connection) {
             self.detached.push((reference, session.endpoint));
             self.sessions.linger(reference, until);
@@ -153,9 +159,19 @@ impl Peers {
     /// Append a frame for a connection with an open session.
     pub(crate) fn say(&mut self, id: ConnectionId, encode: impl FnOnce(&mut Vec<u8>, Signer<'_>)) {
         self.list(id);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(session) = connection.session().and_then(|session| self.sessions.get(session)) else { return };
-        let signer = Signer::Session { key: &session.keys.server, frame_index: connection.frames_out };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let Some(session) = connection
+            .session()
+            .and_then(|session| self.sessions.get(session))
+        else {
+            return;
+        };
+        let signer = Signer::Session {
+            key: &session.keys.server,
+            frame_index: connection.frames_out,
+        };
         encode(&mut connection.out, signer);
         connection.frames_out += 1;
     }
@@ -163,7 +179,10 @@ impl Peers {
     /// Borrow a connection's buffer, to be given back with `put_out`.
     pub(crate) fn take_out(&mut self, id: ConnectionId) -> Vec<u8> {
         self.list(id);
-        self.connections.get_mut(id).map(|connection| std::mem::take(&mut connection.out)).unwrap_or_default()
+        self.connections
+            .get_mut(id)
+            .map(|connection| std::mem::take(&mut connection.out))
+            .unwrap_or_default()
     }
 
     /// See `take_out`.
@@ -180,9 +199,16 @@ impl Peers {
         reference: SessionRef,
         finish: impl FnOnce(Signer<'_>) -> bool,
     ) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return false };
-        let Some(session) = self.sessions.get(reference) else { return false };
-        let signer = Signer::Session { key: &session.keys.server, frame_index: connection.frames_out };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get(reference) else {
+            return false;
+        };
+        let signer = Signer::Session {
+            key: &session.keys.server,
+            frame_index: connection.frames_out,
+        };
         let signed = finish(signer);
         connection.frames_out += u64::from(signed);
         signed
@@ -197,16 +223,28 @@ impl Peers {
     }
 
     /// Refuse a frame; the connection goes on.
-    pub(crate) fn reject(&mut self, id: ConnectionId, partition: PartitionId, sequence: Sequence, notice: Notice) {
+    pub(crate) fn reject(
+        &mut self,
+        id: ConnectionId,
+        partition: PartitionId,
+        sequence: Sequence,
+        notice: Notice,
+    ) {
         self.counters.reason(notice.reason);
-        let reject = wire::ack::Reject { partition, sequence, notice };
+        let reject = wire::ack::Reject {
+            partition,
+            sequence,
+            notice,
+        };
         self.say(id, |out, signer| reject.encode(out, signer));
     }
 
     /// End a connection at the end of this turn; the first goodbye stands.
     pub(crate) fn goodbye(&mut self, id: ConnectionId, goodbye: Goodbye) {
         self.list(id);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if !connection.listens() {
             return;
         }
@@ -231,12 +269,16 @@ impl Peers {
 
     /// The wait asked of a peer that is to come back, in milliseconds.
     pub(crate) fn retry_after_ms(&self) -> u32 {
-        u32::try_from(self.limits.retry_after.as_millis()).unwrap_or(u32::MAX).max(1)
+        u32::try_from(self.limits.retry_after.as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1)
     }
 
     /// Note that a connection has something to be sent at the end of the turn, and give it a buffer.
     fn list(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if !connection.listed {
             connection.listed = true;
             self.listed.push(id);
@@ -258,13 +300,17 @@ impl Peers {
 
     fn hand_out<S>(&mut self, id: ConnectionId, output: &mut Output<S>) {
         let (now, unsent_max) = (self.now.monotonic, self.limits.unsent_bytes_max);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if connection.unsent + connection.out.len() > unsent_max && connection.goodbye.is_none() {
             let seen = (connection.unsent + connection.out.len()) as u64;
             self.goaway(id, Reason::SlowReceiver, seen, unsent_max as u64);
         }
         self.last_word(id);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.listed = false;
         let bytes = std::mem::take(&mut connection.out);
         if bytes.is_empty() {
@@ -274,7 +320,10 @@ impl Peers {
                 connection.progress_at = now;
             }
             connection.unsent += bytes.len();
-            output.sends.push(Outgoing { connection: id, bytes });
+            output.sends.push(Outgoing {
+                connection: id,
+                bytes,
+            });
         }
         if connection.goodbye.take().is_some() {
             let before = std::mem::replace(&mut connection.phase, Phase::Closing);
@@ -292,15 +341,37 @@ impl Peers {
 
     /// Encode the goodbye of a connection, if it has one with words.
     fn last_word(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.phase == Phase::Preface && matches!(connection.goodbye, Some(Goodbye::Goaway(_))) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.phase == Phase::Preface
+            && matches!(connection.goodbye, Some(Goodbye::Goaway(_)))
+        {
             // Whatever is said, the preface comes first.
-            connection.out.extend_from_slice(&wire::preface::Preface::CLIENT.answer().encode());
+            connection
+                .out
+                .extend_from_slice(&wire::preface::Preface::CLIENT.answer().encode());
+        }
+        if connection.phase == Phase::Preface && connection.goodbye.is_some_and(Goodbye::has_words)
+        {
+            // Whoever waits for our words reads a preface first.
+            connection
+                .out
+                .extend_from_slice(&Preface::CLIENT.answer().encode());
         }
         match connection.goodbye {
-            Some(Goodbye::Refused(notice)) => wire::handshake::encode_refused(&mut connection.out, notice),
-            Some(Goodbye::Goaway(notice)) if self.sessions.get(connection.session().unwrap_or(SessionRef::NONE)).is_some() => {
-                self.say(id, |out, signer| wire::link::encode_goaway(out, notice, signer));
+            Some(Goodbye::Refused(notice)) => {
+                wire::handshake::encode_refused(&mut connection.out, notice)
+            }
+            Some(Goodbye::Goaway(notice))
+                if self
+                    .sessions
+                    .get(connection.session().unwrap_or(SessionRef::NONE))
+                    .is_some() =>
+            {
+                self.say(id, |out, signer| {
+                    wire::link::encode_goaway(out, notice, signer)
+                });
             }
             Some(Goodbye::Goaway(notice)) => {
                 wire::link::encode_goaway(&mut connection.out, notice, Signer::None);
@@ -343,7 +414,9 @@ impl Peers {
     fn look_at<S>(&mut self, id: ConnectionId, output: &mut Output<S>) -> Duration {
         let now = self.now.monotonic;
         let step = self.limits.slow_receiver_after;
-        let Some(connection) = self.connections.get(id) else { return now + step };
+        let Some(connection) = self.connections.get(id) else {
+            return now + step;
+        };
         let slow_at = connection.progress_at + step;
         let (limit, reason, since) = match connection.phase {
             Phase::Closing => {
@@ -356,8 +429,16 @@ impl Peers {
                 return at;
             }
             _ if connection.goodbye.is_some() => return now + step,
-            Phase::Open(_) => (self.limits.idle_timeout, Reason::IdleTimeout, connection.received_at),
-            _ => (self.limits.handshake_timeout, Reason::HandshakeTimeout, connection.opened_at),
+            Phase::Open(_) => (
+                self.limits.idle_timeout,
+                Reason::IdleTimeout,
+                connection.received_at,
+            ),
+            _ => (
+                self.limits.handshake_timeout,
+                Reason::HandshakeTimeout,
+                connection.opened_at,
+            ),
         };
         if since + limit <= now {
             self.goaway(id, reason, millis(now.saturating_sub(since)), millis(limit));
@@ -380,13 +461,23 @@ impl Peers {
     /// End a session whose credential has expired; otherwise say when that will be.
     fn expire_credential(&mut self, id: ConnectionId, reference: SessionRef) -> Option<Duration> {
         let never = self.now.monotonic + self.limits.slow_receiver_after;
-        let Some((at, token)) = self.sessions.get(reference).and_then(Session::expires) else { return Some(never) };
+        let Some((at, token)) = self.sessions.get(reference).and_then(Session::expires) else {
+            return Some(never);
+        };
         let UnixNanos(now) = self.now.unix;
         if at.0 > now {
             return Some(self.now.monotonic + Duration::from_nanos(at.0 - now));
         }
-        let reason = if token { Reason::TokenExpired } else { Reason::KeyExpired };
-        self.withdraw(id, reference, Notice::new(reason, self.now.unix.seconds(), at.seconds()));
+        let reason = if token {
+            Reason::TokenExpired
+        } else {
+            Reason::KeyExpired
+        };
+        self.withdraw(
+            id,
+            reference,
+            Notice::new(reason, self.now.unix.seconds(), at.seconds()),
+        );
         None
     }
 
@@ -410,7 +501,9 @@ impl Peers {
     /// Look at a connection's deadlines in the next turn: they have changed.
     pub(crate) fn rearm(&mut self, id: ConnectionId) {
         let now = self.now.monotonic;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         self.timers.remove(&(connection.timer, id));
         connection.timer = now;
         self.timers.insert((now, id));
@@ -419,7 +512,10 @@ impl Peers {
     /// When the next timer is due.
     pub(crate) fn next_timer(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(due, _)| *due);
-        [timer, self.sessions.next_linger()].into_iter().flatten().min()
+        [timer, self.sessions.next_linger()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -65,15 +65,23 @@ impl RouteError {
             Self::Draining { retry_after_ms } => {
                 Notice::new(Reason::Draining, 0, 0).retry_after(retry_after_ms)
             }
-            Self::UnknownChannel(channel) => Notice::new(Reason::UnknownChannel, u64::from(channel.0), 0),
+            Self::UnknownChannel(channel) => {
+                Notice::new(Reason::UnknownChannel, u64::from(channel.0), 0)
+            }
             Self::NotGranted(channel) => Notice::new(Reason::NotGranted, u64::from(channel.0), 0),
             Self::NotOwner(partition) => Notice::new(Reason::NotOwner, u64::from(partition.0), 0),
             Self::Address => Notice::new(Reason::RestrictedAddress, 0, 0),
             Self::Origin => Notice::new(Reason::RestrictedOrigin, 0, 0),
-            Self::Rate { count, per_second, retry_after_ms } => {
-                Notice::new(Reason::RestrictedRate, u64::from(count), u64::from(per_second))
-                    .retry_after(retry_after_ms)
-            }
+            Self::Rate {
+                count,
+                per_second,
+                retry_after_ms,
+            } => Notice::new(
+                Reason::RestrictedRate,
+                u64::from(count),
+                u64::from(per_second),
+            )
+            .retry_after(retry_after_ms),
             Self::Body { seen, needed } => Notice::new(Reason::RestrictedBody, seen, needed),
         }
     }
@@ -124,17 +132,26 @@ pub(crate) struct Owned(Vec<(PartitionId, u32)>);
 
 impl Owned {
     pub(crate) fn new(partitions: impl Iterator<Item = PartitionId>) -> Self {
-        let mut owned: Vec<(PartitionId, u32)> =
-            partitions.enumerate().map(|(at, partition)| (partition, at as u32)).collect();
+        let mut owned: Vec<(PartitionId, u32)> = partitions
+            .enumerate()
+            .map(|(at, partition)| (partition, at as u32))
+            .collect();
         owned.sort_unstable();
         for pair in owned.windows(2) {
-            assert!(pair[0].0 != pair[1].0, "partition {} is there twice", pair[0].0);
+            assert!(
+                pair[0].0 != pair[1].0,
+                "partition {} is there twice",
+                pair[0].0
+            );
         }
         Self(owned)
     }
 
     pub(crate) fn log(&self, partition: PartitionId) -> Option<u32> {
-        let at = self.0.binary_search_by_key(&partition, |(partition, _)| *partition).ok()?;
+        let at = self
+            .0
+            .binary_search_by_key(&partition, |(partition, _)| *partition)
+            .ok()?;
         Some(self.0[at].1)
     }
 }
@@ -161,21 +178,40 @@ pub(crate) fn route<'a>(
                     Origin::Relayed(number) => (RELAY_STREAM, number),
                 };
                 let (order, notice) = (frame.order(), error.notice());
-                refusals.push(Refusal { order, connection, partition, sequence, notice });
+                refusals.push(Refusal {
+                    order,
+                    connection,
+                    partition,
+                    sequence,
+                    notice,
+                });
             }
         }
     }
 }
 
-fn find<'a>(peers: &mut Peers, owned: &Owned, frame: &Verified<'a>) -> Result<Routed<'a>, RouteError> {
+fn find<'a>(
+    peers: &mut Peers,
+    owned: &Owned,
+    frame: &Verified<'a>,
+) -> Result<Routed<'a>, RouteError> {
     if peers.draining {
-        return Err(RouteError::Draining { retry_after_ms: peers.retry_after_ms() });
+        return Err(RouteError::Draining {
+            retry_after_ms: peers.retry_after_ms(),
+        });
     }
     let send = frame.send();
     let Some(connection) = peers.connections.get(frame.connection()) else {
         return Err(RouteError::NotGranted(send.channel()));
     };
     let address = connection.peer.ip();
+    if let Some((partition, log)) = sent_again(peers, frame) {
+        return Ok(Routed {
+            verified: *frame,
+            partition,
+            log,
+        });
+    }
     if frame.origin() == Origin::Direct
         && let Some(session) = peers.sessions.get(frame.session())
         && let Some(route) = session.route(send.channel())
@@ -187,11 +223,33 @@ fn find<'a>(peers: &mut Peers, owned: &Owned, frame: &Verified<'a>) -> Result<Ro
             check_restriction(&endpoint.send[route.grant as usize], address, &send)?;
             take_rate(peers, &send)?;
         }
-        return Ok(Routed { verified: *frame, partition, log });
+        return Ok(Routed {
+            verified: *frame,
+            partition,
+            log,
+        });
     }
     let (partition, log) = look_up(&peers.table, owned, &send, address)?;
     take_rate(peers, &send)?;
-    Ok(Routed { verified: *frame, partition, log })
+    Ok(Routed {
+        verified: *frame,
+        partition,
+        log,
+    })
+}
+
+/// The stream of a direct frame that was in the log before its connection came. It is only acked again, so it needs
+/// no grant any more; to refuse it would tell its sender that it is not in the log.
+fn sent_again(peers: &Peers, frame: &Verified<'_>) -> Option<(PartitionId, u32)> {
+    if frame.origin() != Origin::Direct {
+        return None;
+    }
+    let (session, send) = (peers.sessions.get(frame.session())?, frame.send());
+    let channel = peers.table.channel(send.channel())?;
+    let at = session.stream_of(peers.table.partition_of(send.endpoint(), channel))?;
+    let stream = &session.streams[at];
+    let again = send.sequence() > stream.received && send.sequence() <= stream.claimed_last;
+    again.then_some((stream.partition, stream.log))
 }
 
 /// The way through the route table itself: envelopes, and whatever a session has no route for.
@@ -201,12 +259,18 @@ fn look_up(
     send: &Send<'_>,
     address: IpAddr,
 ) -> Result<(PartitionId, u32), RouteError> {
-    let channel: &Channel = table.channel(send.channel()).ok_or(RouteError::UnknownChannel(send.channel()))?;
-    let grant = table.endpoint(send.endpoint()).and_then(|endpoint| endpoint.send_grant(channel.id));
+    let channel: &Channel = table
+        .channel(send.channel())
+        .ok_or(RouteError::UnknownChannel(send.channel()))?;
+    let grant = table
+        .endpoint(send.endpoint())
+        .and_then(|endpoint| endpoint.send_grant(channel.id));
     let grant = grant.ok_or(RouteError::NotGranted(channel.id))?;
     check_restriction(grant, address, send)?;
     let partition = table.partition_of(send.endpoint(), channel);
-    let log = owned.log(partition).ok_or(RouteError::NotOwner(partition))?;
+    let log = owned
+        .log(partition)
+        .ok_or(RouteError::NotOwner(partition))?;
     Ok((partition, log))
 }
 
@@ -222,20 +286,42 @@ fn check_restriction(grant: &Grant, address: IpAddr, send: &Send<'_>) -> Result<
     if !restriction.allows_origin(None) {
         return Err(RouteError::Origin);
     }
-    let Some(needed) = restriction.body_bytes_max.map(u64::from) else { return Ok(()) };
-    let longest = send.messages().map(|message| message.body.len() as u64).max().unwrap_or(0);
-    if longest > needed { Err(RouteError::Body { seen: longest, needed }) } else { Ok(()) }
+    let Some(needed) = restriction.body_bytes_max.map(u64::from) else {
+        return Ok(());
+    };
+    let longest = send
+        .messages()
+        .map(|message| message.body.len() as u64)
+        .max()
+        .unwrap_or(0);
+    if longest > needed {
+        Err(RouteError::Body {
+            seen: longest,
+            needed,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 /// Take a frame's messages out of the (endpoint, channel)'s allowance, which fills up evenly and holds one
 /// second's worth. It is kept per endpoint, so that another session starts no new one.
 fn take_rate(peers: &mut Peers, send: &Send<'_>) -> Result<(), RouteError> {
     let (endpoint, channel): (EndpointId, ChannelId) = (send.endpoint(), send.channel());
-    let grant = peers.table.endpoint(endpoint).and_then(|endpoint| endpoint.send_grant(channel));
-    let Some(per_second) = grant.and_then(|grant| grant.restriction.messages_per_second) else { return Ok(()) };
+    let grant = peers
+        .table
+        .endpoint(endpoint)
+        .and_then(|endpoint| endpoint.send_grant(channel));
+    let Some(per_second) = grant.and_then(|grant| grant.restriction.messages_per_second) else {
+        return Ok(());
+    };
     const SECOND: u64 = 1_000_000_000;
     let count = u32::from(send.count());
-    let never = RouteError::Rate { count, per_second, retry_after_ms: 0 };
+    let never = RouteError::Rate {
+        count,
+        per_second,
+        retry_after_ms: 0,
+    };
     if per_second == 0 || count > per_second {
         return Err(never);
     }
@@ -244,8 +330,13 @@ fn take_rate(peers: &mut Peers, send: &Send<'_>) -> Result<(), RouteError> {
     let cost = (SECOND * u64::from(count)).div_ceil(u64::from(per_second));
     let after = (*used_until).max(now) + cost;
     if after > now + SECOND {
-        let retry_after_ms = u32::try_from((after - now - SECOND).div_ceil(1_000_000)).unwrap_or(u32::MAX);
-        return Err(RouteError::Rate { count, per_second, retry_after_ms });
+        let retry_after_ms =
+            u32::try_from((after - now - SECOND).div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        return Err(RouteError::Rate {
+            count,
+            per_second,
+            retry_after_ms,
+        });
     }
     *used_until = after;
     Ok(())

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use wire::ids::{ChannelId, Direction, EndpointId, KeyId, Offset, PartitionId, Sequence, SessionId, UnixNanos};
+use wire::ids::{
+    ChannelId, Direction, EndpointId, KeyId, Offset, PartitionId, Sequence, SessionId, UnixNanos,
+};
 use wire::signature::SessionKeys;
 
 use crate::io::ConnectionId;
@@ -103,12 +105,17 @@ impl Session {
 
     /// The stream of a partition, by its place.
     pub(crate) fn stream_of(&self, partition: PartitionId) -> Option<usize> {
-        self.streams.iter().position(|stream| stream.partition == partition)
+        self.streams
+            .iter()
+            .position(|stream| stream.partition == partition)
     }
 
     /// The route to a channel.
     pub(crate) fn route(&self, channel: ChannelId) -> Option<&ChannelRoute> {
-        let at = self.routes.binary_search_by_key(&channel, |route| route.channel).ok()?;
+        let at = self
+            .routes
+            .binary_search_by_key(&channel, |route| route.channel)
+            .ok()?;
         Some(&self.routes[at])
     }
 
@@ -152,12 +159,16 @@ impl Sessions {
 
     pub(crate) fn get(&self, reference: SessionRef) -> Option<&Session> {
         let slot = self.slots.get(reference.slot())?;
-        slot.session.as_deref().filter(|session| session.reference == reference)
+        slot.session
+            .as_deref()
+            .filter(|session| session.reference == reference)
     }
 
     pub(crate) fn get_mut(&mut self, reference: SessionRef) -> Option<&mut Session> {
         let slot = self.slots.get_mut(reference.slot())?;
-        slot.session.as_deref_mut().filter(|session| session.reference == reference)
+        slot.session
+            .as_deref_mut()
+            .filter(|session| session.reference == reference)
     }
 
     /// The session with this name.
@@ -177,7 +188,12 @@ impl Sessions {
 
     /// Take in a session; `make` is told its place. The id must be new and the table not full.
     pub(crate) fn insert(&mut self, make: impl FnOnce(SessionRef) -> Session) -> SessionRef {
-        assert!(!self.full(), "{} sessions of {}", self.count(), self.count_max);
+        assert!(
+            !self.full(),
+            "{} sessions of {}",
+            self.count(),
+            self.count_max
+        );
         let slot = match self.free.pop() {
             Some(slot) => slot as usize,
             None => {
@@ -206,7 +222,9 @@ impl Sessions {
 
     /// The connection is gone; the session may be resumed until `until`.
     pub(crate) fn linger(&mut self, reference: SessionRef, until: Duration) {
-        let Some(session) = self.get_mut(reference) else { return };
+        let Some(session) = self.get_mut(reference) else {
+            return;
+        };
         session.connection = None;
         session.linger_until = until;
         session.credit = Default::default();
@@ -215,7 +233,9 @@ impl Sessions {
 
     /// A new connection carries the session.
     pub(crate) fn attach(&mut self, reference: SessionRef, connection: ConnectionId) {
-        let Some(session) = self.get_mut(reference) else { return };
+        let Some(session) = self.get_mut(reference) else {
+            return;
+        };
         session.connection = Some(connection);
         let until = session.linger_until;
         self.lingering.remove(&(until, reference));

@@ -62,7 +62,10 @@ macro_rules! recycled {
     ($vector:expr) => {{
         let mut vector = $vector;
         vector.clear();
-        vector.into_iter().map(|_| unreachable!("it was just emptied")).collect()
+        vector
+            .into_iter()
+            .map(|_| unreachable!("it was just emptied"))
+            .collect()
     }};
 }
 
@@ -79,7 +82,10 @@ impl<S: Segment> Shard<S> {
         now: Now,
     ) -> Self {
         limits.check().expect("the caller has checked the limits");
-        let logs: Vec<Log<S>> = partitions.into_iter().map(|partition| Log::new(partition, &table)).collect();
+        let logs: Vec<Log<S>> = partitions
+            .into_iter()
+            .map(|partition| Log::new(partition, &table))
+            .collect();
         let mut shard = Self {
             owned: Owned::new(logs.iter().map(|log| log.id)),
             peers: Peers::new(limits, table, now),
@@ -100,19 +106,40 @@ impl<S: Segment> Shard<S> {
     pub fn turn(&mut self, now: Now, input: &mut Input<'_, S>, output: &mut Output<S>) {
         self.begin(now, input, output);
         let Scratch {
-            pieces, mut assembled, parsed, verified, envelopes, routed,
-            mut good, mut refusals, mut commands, mut committed, mut spans,
+            pieces,
+            mut assembled,
+            parsed,
+            verified,
+            envelopes,
+            routed,
+            mut good,
+            mut refusals,
+            mut commands,
+            mut committed,
+            mut spans,
         } = std::mem::take(&mut self.scratch);
         let (mut pieces, mut parsed) = (recycled!(pieces), recycled!(parsed));
-        let (mut verified, mut envelopes, mut routed) = (recycled!(verified), recycled!(envelopes), recycled!(routed));
-        let Self { peers, logs, groups, owned, welcoming, consumers, .. } = self;
+        let (mut verified, mut envelopes, mut routed) =
+            (recycled!(verified), recycled!(envelopes), recycled!(routed));
+        let Self {
+            peers,
+            logs,
+            groups,
+            owned,
+            welcoming,
+            consumers,
+            ..
+        } = self;
 
         gather(peers, input.received, &mut pieces, &mut assembled);
         peers.tick(output);
         parse(peers, &pieces, &assembled, &mut parsed, &mut refusals);
         let mut verdicts = Verdicts {
-            verified: &mut verified, commands: &mut commands, refusals: &mut refusals,
-            envelopes: &mut envelopes, good: &mut good,
+            verified: &mut verified,
+            commands: &mut commands,
+            refusals: &mut refusals,
+            envelopes: &mut envelopes,
+            good: &mut good,
         };
         let logs_of_hello = &mut *logs;
         verify(peers, &parsed, &mut verdicts, |peers, id, frame| {
@@ -129,9 +156,20 @@ impl<S: Segment> Shard<S> {
         output.more |= deliver(peers, logs, groups, owned, consumers);
 
         let (pieces, parsed) = (recycled!(pieces), recycled!(parsed));
-        let (verified, envelopes, routed) = (recycled!(verified), recycled!(envelopes), recycled!(routed));
+        let (verified, envelopes, routed) =
+            (recycled!(verified), recycled!(envelopes), recycled!(routed));
         let scratch = Scratch {
-            pieces, assembled, parsed, verified, envelopes, routed, good, refusals, commands, committed, spans,
+            pieces,
+            assembled,
+            parsed,
+            verified,
+            envelopes,
+            routed,
+            good,
+            refusals,
+            commands,
+            committed,
+            spans,
         };
         self.finish(scratch, output);
     }
@@ -145,7 +183,13 @@ impl<S: Segment> Shard<S> {
         if let Some(table) = input.table.take() {
             self.apply(table);
         }
-        take_storage(&mut self.peers, &mut self.logs, &mut self.groups, &self.owned, input.storage);
+        take_storage(
+            &mut self.peers,
+            &mut self.logs,
+            &mut self.groups,
+            &self.owned,
+            input.storage,
+        );
         for sent in input.sent {
             self.peers.sent(sent.connection, sent.bytes);
         }
@@ -166,21 +210,34 @@ impl<S: Segment> Shard<S> {
             log.apply(&self.peers.table);
         }
         self.settle_ack_modes();
-        let references: Vec<SessionRef> = self.peers.sessions.iter().map(|session| session.reference).collect();
+        let references: Vec<SessionRef> = self
+            .peers
+            .sessions
+            .iter()
+            .map(|session| session.reference)
+            .collect();
         for reference in references {
             match self.resolve(reference) {
                 Some(index) => {
                     if let Some(session) = self.peers.sessions.get_mut(reference) {
                         session.endpoint_index = index;
                     }
-                    claim(&mut self.peers, &mut self.logs, &self.owned, reference, false);
+                    claim(
+                        &mut self.peers,
+                        &mut self.logs,
+                        &self.owned,
+                        reference,
+                        false,
+                    );
                 }
                 None => self.withdraw(reference),
             }
         }
         let Peers { rates, table, .. } = &mut self.peers;
         rates.retain(|(endpoint, channel), _| {
-            let grant = table.endpoint(*endpoint).and_then(|endpoint| endpoint.send_grant(*channel));
+            let grant = table
+                .endpoint(*endpoint)
+                .and_then(|endpoint| endpoint.send_grant(*channel));
             grant.is_some_and(|grant| grant.restriction.messages_per_second.is_some())
         });
     }
@@ -194,13 +251,22 @@ impl<S: Segment> Shard<S> {
         session.key_expires = key.expires;
         let now = self.peers.now.unix;
         let expired = key.expires.is_some_and(|expires| expires <= now);
-        let good = endpoint.enabled && !key.revoked && !expired && key.direction == session.direction;
+        let good =
+            endpoint.enabled && !key.revoked && !expired && key.direction == session.direction;
         good.then_some(index)
     }
 
     fn withdraw(&mut self, reference: SessionRef) {
-        let connection = self.peers.sessions.get(reference).and_then(|session| session.connection);
-        let key = self.peers.sessions.get(reference).map_or(0, |session| session.key.0);
+        let connection = self
+            .peers
+            .sessions
+            .get(reference)
+            .and_then(|session| session.connection);
+        let key = self
+            .peers
+            .sessions
+            .get(reference)
+            .map_or(0, |session| session.key.0);
         let notice = Notice::new(Reason::CredentialWithdrawn, u64::from(key), 0);
         match connection {
             Some(connection) => self.peers.withdraw(connection, reference, notice),
@@ -210,7 +276,11 @@ impl<S: Segment> Shard<S> {
 
     fn settle_ack_modes(&mut self) {
         let local = self.logs.iter().any(|log| log.ack == AckMode::Local);
-        self.peers.relay_ack_mode = if local { AckMode::Local } else { AckMode::Durable };
+        self.peers.relay_ack_mode = if local {
+            AckMode::Local
+        } else {
+            AckMode::Durable
+        };
     }
 
     /// Everything that comes after the stages: retention, drain, what is to be sent, when to come again.
@@ -232,7 +302,12 @@ impl<S: Segment> Shard<S> {
         self.peers.finish(output);
         output.more |= !self.peers.detached.is_empty();
         output.wake_at = self.wake_at();
-        output.drained = self.said_goaway && self.peers.connections.iter().all(|connection| connection.unsent == 0);
+        output.drained = self.said_goaway
+            && self
+                .peers
+                .connections
+                .iter()
+                .all(|connection| connection.unsent == 0);
     }
 
     fn expire(&mut self, output: &mut Output<S>) {
@@ -241,7 +316,9 @@ impl<S: Segment> Shard<S> {
         for group in &mut self.groups {
             for _ in 0..SWEEPS {
                 let first = |id| owned.log(id).map(|at| logs[at as usize].partition.first());
-                group.queues.expire(self.peers.now.unix, &self.peers.table, first);
+                group
+                    .queues
+                    .expire(self.peers.now.unix, &self.peers.table, first);
             }
         }
         retire(&mut self.peers, &mut self.logs, &mut self.groups, output);
@@ -255,20 +332,45 @@ impl<S: Segment> Shard<S> {
         }
         self.said_goaway = true;
         let notice = Notice::new(Reason::Draining, 0, 0).retry_after(self.peers.retry_after_ms());
-        let connections: Vec<ConnectionId> =
-            self.peers.connections.iter().map(|connection| connection.id).collect();
+        let connections: Vec<ConnectionId> = self
+            .peers
+            .connections
+            .iter()
+            .map(|connection| connection.id)
+            .collect();
         for id in connections {
             self.peers.goodbye(id, Goodbye::Goaway(notice));
         }
     }
 
     fn wake_at(&self) -> Option<Duration> {
-        let locks = self.groups.iter().filter_map(|group| group.queues.next_lock_expiry()).min();
+        let locks = self
+            .groups
+            .iter()
+            .filter_map(|group| group.queues.next_lock_expiry())
+            .min();
         let now = self.peers.now.monotonic;
         let wants = |at: Duration| (at > now).then_some(at);
-        let spares = self.logs.iter().filter_map(|log| wants(log.prepare_at)).min();
-        let journal = self.groups.iter().filter_map(|group| wants(group.prepare_at)).min();
-        [self.peers.next_timer(), locks, spares, journal, Some(self.expire_at)].into_iter().flatten().min()
+        let spares = self
+            .logs
+            .iter()
+            .filter_map(|log| wants(log.prepare_at))
+            .min();
+        let journal = self
+            .groups
+            .iter()
+            .filter_map(|group| wants(group.prepare_at))
+            .min();
+        [
+            self.peers.next_timer(),
+            locks,
+            spares,
+            journal,
+            Some(self.expire_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What was counted since the start.
@@ -279,7 +381,9 @@ impl<S: Segment> Shard<S> {
 
     /// What was counted since the start by each queue group.
     pub fn queue_counters(&self) -> impl Iterator<Item = (u16, QueueCounters)> + '_ {
-        self.groups.iter().map(|group| (group.queues.number(), group.queues.counters()))
+        self.groups
+            .iter()
+            .map(|group| (group.queues.number(), group.queues.counters()))
     }
 
     /// The logs of the partitions, to look at.
@@ -296,8 +400,13 @@ impl<S: Segment> Shard<S> {
     #[must_use]
     pub fn depth(&self, endpoint: EndpointId, source: Source) -> Depth {
         let number = self.peers.table.queue_group_of(endpoint);
-        let group = self.groups.iter().find(|group| group.queues.number() == number);
-        group.map(|group| group.queues.depth(endpoint, source)).unwrap_or_default()
+        let group = self
+            .groups
+            .iter()
+            .find(|group| group.queues.number() == number);
+        group
+            .map(|group| group.queues.depth(endpoint, source))
+            .unwrap_or_default()
     }
 
     /// Connections open or closing.
@@ -348,7 +457,9 @@ fn carry_out<S: Segment>(
     for frame in commands {
         match frame.kind {
             CommandKind::Ping(number) => {
-                peers.say(frame.connection, |out, signer| wire::link::encode_pong(out, number, signer));
+                peers.say(frame.connection, |out, signer| {
+                    wire::link::encode_pong(out, number, signer)
+                });
             }
             CommandKind::Bye => {
                 // What is still due is said; the client knows why the connection ends.
@@ -356,7 +467,9 @@ fn carry_out<S: Segment>(
                 peers.end_session(frame.session);
                 take_back(peers, groups, consumers);
             }
-            CommandKind::Fetch(_) | CommandKind::Settle(_) => command(peers, groups, consumers, frame),
+            CommandKind::Fetch(_) | CommandKind::Settle(_) => {
+                command(peers, groups, consumers, frame)
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use wire::delivery::{Fetch, Settle};
 use wire::frame::{Frame, SignatureKind};
-use wire::ids::{Direction, EndpointId, KeyId, NO_STREAM, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence};
+use wire::ids::{
+    Direction, EndpointId, KeyId, NO_STREAM, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence,
+};
 use wire::reason::{Notice, Reason};
 use wire::route::{Key, KeyMaterial, RouteTable};
 use wire::send::{Relay, Send};
@@ -67,13 +69,22 @@ impl VerifyError {
     /// What the peer is told.
     pub fn notice(&self) -> Notice {
         match *self {
-            Self::BadSignature { strikes, strikes_max } => {
-                Notice::new(Reason::BadSignature, u64::from(strikes), u64::from(strikes_max))
+            Self::BadSignature {
+                strikes,
+                strikes_max,
+            } => Notice::new(
+                Reason::BadSignature,
+                u64::from(strikes),
+                u64::from(strikes_max),
+            ),
+            Self::SignatureKind(kind) => Notice::new(
+                Reason::SignatureKind,
+                u64::from(kind),
+                SignatureKind::Session as u64,
+            ),
+            Self::SenderMismatch { seen, needed } => {
+                Notice::new(Reason::SenderMismatch, seen.0, needed.0)
             }
-            Self::SignatureKind(kind) => {
-                Notice::new(Reason::SignatureKind, u64::from(kind), SignatureKind::Session as u64)
-            }
-            Self::SenderMismatch { seen, needed } => Notice::new(Reason::SenderMismatch, seen.0, needed.0),
             Self::WrongDirection => Notice::new(Reason::WrongDirection, 0, 0),
             Self::RelayNotAllowed(endpoint) => Notice::new(Reason::RelayNotAllowed, endpoint.0, 0),
             Self::UnknownSender(endpoint, key) => {
@@ -176,7 +187,9 @@ pub(crate) fn verify<'a>(
             hello(peers, id, &content);
             continue;
         }
-        let Some(reference) = peers.session_of(id).map(|session| session.reference) else { continue };
+        let Some(reference) = peers.session_of(id).map(|session| session.reference) else {
+            continue;
+        };
         if let Err(error) = check(peers, frame, reference, out) {
             refuse(peers, frame, error, out.refusals);
         }
@@ -187,7 +200,10 @@ pub(crate) fn verify<'a>(
 }
 
 fn struck_out(peers: &Peers, id: ConnectionId) -> bool {
-    let strikes = peers.connections.get(id).map(|connection| connection.bad_signatures);
+    let strikes = peers
+        .connections
+        .get(id)
+        .map(|connection| connection.bad_signatures);
     strikes.is_none_or(|strikes| strikes >= peers.limits.bad_signatures_max)
 }
 
@@ -199,18 +215,31 @@ fn check<'a>(
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
     let (order, connection, session) = (frame.order(), frame.connection(), reference);
-    let command = |kind| Command { connection, session, kind };
+    let command = |kind| Command {
+        connection,
+        session,
+        kind,
+    };
     let outer = match frame.content() {
         Content::Send(send) => send.frame(),
         Content::Relay(relay) => relay.frame(),
-        Content::Fetch(_, outer) | Content::Settle(_, outer) | Content::Ping(_, outer) | Content::Bye(outer) => outer,
+        Content::Fetch(_, outer)
+        | Content::Settle(_, outer)
+        | Content::Ping(_, outer)
+        | Content::Bye(outer) => outer,
         Content::Hello(_) => return Ok(()),
     };
     check_session(peers, frame, reference, &outer)?;
     match frame.content() {
         Content::Send(send) => {
             check_sender(peers, reference, &send)?;
-            out.verified.push(Verified { order, connection, session, origin: Origin::Direct, send });
+            out.verified.push(Verified {
+                order,
+                connection,
+                session,
+                origin: Origin::Direct,
+                send,
+            });
         }
         Content::Relay(relay) => check_envelope(peers, frame, reference, &relay, out)?,
         Content::Fetch(fetch, _) => out.commands.push(command(CommandKind::Fetch(fetch))),
@@ -232,7 +261,10 @@ fn check_session(
     if outer.signature_kind() != SignatureKind::Session {
         return Err(VerifyError::SignatureKind(outer.signature_kind() as u8));
     }
-    let session = peers.sessions.get(reference).expect("the caller has just found it");
+    let session = peers
+        .sessions
+        .get(reference)
+        .expect("the caller has just found it");
     let good = verify_session(&session.keys.client, frame.frame_index(), outer);
     if good || (active(Bug::SkipSignature) && matches!(frame.content(), Content::Send(_))) {
         peers.counters.verify.session_frames += 1;
@@ -251,18 +283,32 @@ fn strike(peers: &mut Peers, id: ConnectionId) -> VerifyError {
         strikes = connection.bad_signatures;
     }
     if strikes >= strikes_max {
-        peers.goaway(id, Reason::TooManyBadSignatures, u64::from(strikes), u64::from(strikes_max));
+        peers.goaway(
+            id,
+            Reason::TooManyBadSignatures,
+            u64::from(strikes),
+            u64::from(strikes_max),
+        );
     }
-    VerifyError::BadSignature { strikes, strikes_max }
+    VerifyError::BadSignature {
+        strikes,
+        strikes_max,
+    }
 }
 
 fn check_sender(peers: &Peers, reference: SessionRef, send: &Send<'_>) -> Result<(), VerifyError> {
-    let session = peers.sessions.get(reference).expect("the caller has just found it");
+    let session = peers
+        .sessions
+        .get(reference)
+        .expect("the caller has just found it");
     if session.direction != Direction::Ingress {
         return Err(VerifyError::WrongDirection);
     }
     if send.endpoint() != session.endpoint {
-        return Err(VerifyError::SenderMismatch { seen: send.endpoint(), needed: session.endpoint });
+        return Err(VerifyError::SenderMismatch {
+            seen: send.endpoint(),
+            needed: session.endpoint,
+        });
     }
     Ok(())
 }
@@ -275,7 +321,10 @@ fn check_envelope<'a>(
     relay: &Relay<'a>,
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
-    let session = peers.sessions.get(reference).expect("the caller has just found it");
+    let session = peers
+        .sessions
+        .get(reference)
+        .expect("the caller has just found it");
     if session.direction != Direction::Ingress {
         return Err(VerifyError::WrongDirection);
     }
@@ -293,8 +342,14 @@ fn check_envelope<'a>(
         origin: Origin::Relayed(relay.number()),
         send,
     };
-    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) = (&key.material, send.signature_kind()) {
-        out.envelopes.push(Envelope { unverified, endpoint, key: at as u32 });
+    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) =
+        (&key.material, send.signature_kind())
+    {
+        out.envelopes.push(Envelope {
+            unverified,
+            endpoint,
+            key: at as u32,
+        });
         return Ok(());
     }
     if !verify_envelope(&key.material, &send) {
@@ -309,7 +364,11 @@ fn find_key(table: &RouteTable, send: &Send<'_>) -> Result<(u32, usize), VerifyE
     let unknown = VerifyError::UnknownSender(send.endpoint(), send.key_id());
     let index = table.endpoint_index(send.endpoint()).ok_or(unknown)?;
     let endpoint = table.endpoint_at(index);
-    let at = endpoint.keys.iter().position(|key| key.id == send.key_id()).ok_or(unknown)?;
+    let at = endpoint
+        .keys
+        .iter()
+        .position(|key| key.id == send.key_id())
+        .ok_or(unknown)?;
     if !endpoint.enabled || endpoint.keys[at].direction != Direction::Ingress {
         return Err(unknown);
     }
@@ -321,9 +380,11 @@ fn check_key(key: &Key, now: u64) -> Result<(), VerifyError> {
         return Err(VerifyError::KeyRevoked(key.id));
     }
     match key.expires {
-        Some(expires) if expires.seconds() <= now => {
-            Err(VerifyError::KeyExpired { key: key.id, expired: expires.seconds(), now })
-        }
+        Some(expires) if expires.seconds() <= now => Err(VerifyError::KeyExpired {
+            key: key.id,
+            expired: expires.seconds(),
+            now,
+        }),
         _ => Ok(()),
     }
 }
@@ -331,7 +392,11 @@ fn check_key(key: &Key, now: u64) -> Result<(), VerifyError> {
 /// Check the Ed25519 envelopes of the turn together, and put the good ones in their places.
 fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>) {
     let table = Arc::clone(&peers.table);
-    let sends: Vec<Send<'a>> = out.envelopes.iter().map(|envelope| envelope.unverified.send).collect();
+    let sends: Vec<Send<'a>> = out
+        .envelopes
+        .iter()
+        .map(|envelope| envelope.unverified.send)
+        .collect();
     let items: Vec<(&VerifyingKey, &Send<'_>)> = out
         .envelopes
         .iter()
@@ -344,7 +409,11 @@ fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>) {
             }
         })
         .collect();
-    assert_eq!(items.len(), sends.len(), "only envelopes with Ed25519 keys were collected");
+    assert_eq!(
+        items.len(),
+        sends.len(),
+        "only envelopes with Ed25519 keys were collected"
+    );
     verify_ed25519_batch(&items, out.good);
     for (envelope, good) in out.envelopes.iter().zip(out.good.iter()) {
         let verified = envelope.unverified;
@@ -353,9 +422,17 @@ fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>) {
             out.verified.push(verified);
         } else {
             let notice = strike(peers, verified.connection).notice();
-            let Origin::Relayed(sequence) = verified.origin else { continue };
+            let Origin::Relayed(sequence) = verified.origin else {
+                continue;
+            };
             let (order, connection) = (verified.order, verified.connection);
-            out.refusals.push(Refusal { order, connection, partition: RELAY_STREAM, sequence, notice });
+            out.refusals.push(Refusal {
+                order,
+                connection,
+                partition: RELAY_STREAM,
+                sequence,
+                notice,
+            });
         }
     }
     out.verified.sort_unstable_by_key(|verified| verified.order);
@@ -374,13 +451,21 @@ fn refuse(peers: &mut Peers, frame: &Parsed<'_>, error: VerifyError, refusals: &
         Content::Fetch(..) | Content::Bye(_) | Content::Hello(_) => (QUEUE_STREAM, Sequence(0)),
     };
     let (order, connection, notice) = (frame.order(), frame.connection(), error.notice());
-    refusals.push(Refusal { order, connection, partition, sequence, notice });
+    refusals.push(Refusal {
+        order,
+        connection,
+        partition,
+        sequence,
+        notice,
+    });
 }
 
 /// The stream of the session that a direct SEND belongs to, as far as its channel tells.
 pub(crate) fn stream_of(peers: &Peers, id: ConnectionId, send: &Send<'_>) -> PartitionId {
     let sender = peers.session_of(id).map(|session| session.endpoint);
     let channel = peers.table.channel(send.channel());
-    let stream = sender.zip(channel).map(|(sender, channel)| peers.table.partition_of(sender, channel));
+    let stream = sender
+        .zip(channel)
+        .map(|(sender, channel)| peers.table.partition_of(sender, channel));
     stream.unwrap_or(NO_STREAM)
 }

@@ -18,19 +18,44 @@ fn a_message_goes_from_hello_through_all_stages_to_its_receiver() {
     let mut receiver = Client::connect(&mut world, RECEIVER, 2);
     let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
     let said = receiver.exchange(&mut world, &fetch);
-    let [Said::Deliver(Source::Queue, messages)] = &said[..] else { panic!("{said:?}") };
-    let seen: Vec<_> = messages.iter().map(|message| (message.number, message.body.as_slice())).collect();
+    let [Said::Deliver(Source::Queue, messages)] = &said[..] else {
+        panic!("{said:?}")
+    };
+    let seen: Vec<_> = messages
+        .iter()
+        .map(|message| (message.number, message.body.as_slice()))
+        .collect();
     assert_eq!(seen, [(1, &b"one"[..]), (2, b"two")]);
     assert_eq!(messages[0].header.sender, sender.endpoint);
-    assert_eq!((messages[0].header.attempt, messages[0].header.offset), (1, Offset(0)));
+    assert_eq!(
+        (messages[0].header.attempt, messages[0].header.offset),
+        (1, Offset(0))
+    );
     let frame = sender.send(&[b"three"]);
     sender.exchange(&mut world, &frame);
-    assert_eq!(bodies(&receiver.read(&mut world)), [b"three"], "credit is left, no other FETCH is needed");
+    assert_eq!(
+        bodies(&receiver.read(&mut world)),
+        [b"three"],
+        "credit is left, no other FETCH is needed"
+    );
     let settle = receiver.settle(Source::Queue, Outcome::AcceptUpTo, 3);
     assert_eq!(receiver.exchange(&mut world, &settle), []);
     let counters = world.shard.counters();
-    assert_eq!((counters.append.messages, counters.commit.messages, counters.deliver.messages), (3, 3, 3));
-    assert_eq!(world.shard.depth(receiver.endpoint, shard::queue::Source::Queue).messages, 0);
+    assert_eq!(
+        (
+            counters.append.messages,
+            counters.commit.messages,
+            counters.deliver.messages
+        ),
+        (3, 3, 3)
+    );
+    assert_eq!(
+        world
+            .shard
+            .depth(receiver.endpoint, shard::queue::Source::Queue)
+            .messages,
+        0
+    );
 }
 
 #[test]
@@ -39,13 +64,21 @@ fn a_durable_ack_waits_for_its_sync_and_covers_only_what_came_before_it() {
     let mut sender = Client::connect(&mut world, SENDER, 1);
     world.hold_syncs = true;
     let first = sender.send(&[b"one"]);
-    assert_eq!(acks(&sender.exchange(&mut world, &first)), [], "the sync has not ended");
+    assert_eq!(
+        acks(&sender.exchange(&mut world, &first)),
+        [],
+        "the sync has not ended"
+    );
     let second = sender.send(&[b"two"]);
     assert_eq!(acks(&sender.exchange(&mut world, &second)), []);
     assert_eq!(world.syncs.len(), 1, "one sync is in flight");
     world.release_syncs();
     world.settle();
-    assert_eq!(acks(&sender.read(&mut world)), [1], "the second came after the first sync began");
+    assert_eq!(
+        acks(&sender.read(&mut world)),
+        [1],
+        "the second came after the first sync began"
+    );
     world.release_syncs();
     world.settle();
     assert_eq!(acks(&sender.read(&mut world)), [2]);
@@ -60,7 +93,14 @@ fn a_local_ack_comes_in_the_same_turn_and_the_sync_runs_behind() {
     world.receive(sender.connection, &frame);
     world.turn();
     assert_eq!(acks(&sender.read(&mut world)), [1]);
-    assert_eq!(world.syncs.iter().filter(|ticket| matches!(ticket.log, partition::LogId::Partition(_))).count(), 1);
+    assert_eq!(
+        world
+            .syncs
+            .iter()
+            .filter(|ticket| matches!(ticket.log, partition::LogId::Partition(_)))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -86,7 +126,9 @@ fn frames_may_be_cut_anywhere() {
         }
         world.settle();
         let said = client.read(&mut world);
-        let Some(Said::Welcome(_, entries)) = said.get(1) else { panic!("{said:?}") };
+        let Some(Said::Welcome(_, entries)) = said.get(1) else {
+            panic!("{said:?}")
+        };
         client.sequence = entries[0].2.0 + 1;
         let mut bytes = Vec::new();
         for _ in 0..5 {
@@ -94,14 +136,24 @@ fn frames_may_be_cut_anywhere() {
         }
         let last = client.sequence - 1;
         for pieces in bytes.chunks(step).collect::<Vec<_>>().chunks(3) {
-            pieces.iter().for_each(|piece| world.receive(client.connection, piece));
+            pieces
+                .iter()
+                .for_each(|piece| world.receive(client.connection, piece));
             world.turn();
         }
         world.settle();
-        assert_eq!(acks(&client.read(&mut world)).last(), Some(&last), "pieces of {step} bytes");
+        assert_eq!(
+            acks(&client.read(&mut world)).last(),
+            Some(&last),
+            "pieces of {step} bytes"
+        );
     }
     assert!(world.shard.counters().parse.assembled_frames >= 20);
-    assert_eq!(world.shard.assembly_bytes(), 0, "every reservation was given back");
+    assert_eq!(
+        world.shard.assembly_bytes(),
+        0,
+        "every reservation was given back"
+    );
 }
 
 #[test]
@@ -143,11 +195,17 @@ fn messages_that_are_not_settled_in_time_come_again_and_become_dead_letters() {
     world.pass(Duration::from_secs(31));
     world.settle();
     let said = receiver.read(&mut world);
-    let [Said::Deliver(_, again)] = &said[..] else { panic!("{said:?}") };
+    let [Said::Deliver(_, again)] = &said[..] else {
+        panic!("{said:?}")
+    };
     assert_eq!((again[0].number, again[0].header.attempt), (1, 2));
     world.pass(Duration::from_secs(31));
     world.settle();
-    assert_eq!(receiver.read(&mut world), [], "two deliveries are all it gets");
+    assert_eq!(
+        receiver.read(&mut world),
+        [],
+        "two deliveries are all it gets"
+    );
     let fetch = receiver.fetch(Source::DeadLetters, 10, 1 << 20);
     assert_eq!(bodies(&receiver.exchange(&mut world, &fetch)), [b"one"]);
 }
@@ -166,11 +224,19 @@ fn delivery_stops_at_the_credit_in_messages_and_bytes() {
         ("one message, bytes to spare", 1, 0, 1),
     ] {
         let fetch = receiver.fetch(Source::Queue, messages, bytes);
-        assert_eq!(bodies(&receiver.exchange(&mut world, &fetch)).len(), want, "{why}");
+        assert_eq!(
+            bodies(&receiver.exchange(&mut world, &fetch)).len(),
+            want,
+            "{why}"
+        );
     }
     let mut other = Client::connect(&mut world, RECEIVER, 2);
     let fetch = other.fetch(Source::Queue, 100, 117);
-    assert_eq!(bodies(&other.exchange(&mut world, &fetch)).len(), 2, "the last one may overdraw the bytes");
+    assert_eq!(
+        bodies(&other.exchange(&mut world, &fetch)).len(),
+        2,
+        "the last one may overdraw the bytes"
+    );
     assert_eq!(reason(&receiver.read(&mut world)), Reason::QueueTaken);
 }
 

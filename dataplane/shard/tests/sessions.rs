@@ -16,14 +16,24 @@ type Swap = fn(&mut wire::route::TableParts);
 #[test]
 fn a_token_opens_a_session_which_ends_when_the_token_does() {
     let mut world = World::with_ack(AckMode::Local);
-    let text = mint(secret(1).mac(), &format!("sb://forebay/{SENDER}"), START + 3, "key1");
-    let secret = wire::token::Token::parse(&text).unwrap().expected_signature(secret(1).mac());
+    let text = mint(
+        secret(1).mac(),
+        &format!("sb://forebay/{SENDER}"),
+        START + 3,
+        "key1",
+    );
+    let secret = wire::token::Token::parse(&text)
+        .unwrap()
+        .expected_signature(secret(1).mac());
     let mut client = Client::new(&mut world, SENDER, &secret);
     client.greet(&mut world, Auth::Token(&text));
     let frame = client.send(&[b"x"]);
     assert_eq!(acks(&client.exchange(&mut world, &frame)), [1]);
     let due = world.output.wake_at.unwrap();
-    assert!(due <= world.now.monotonic + Duration::from_secs(3), "the shard asks to be woken for it");
+    assert!(
+        due <= world.now.monotonic + Duration::from_secs(3),
+        "the shard asks to be woken for it"
+    );
     world.pass(Duration::from_secs(3));
     world.settle();
     assert_eq!(reason(&client.read(&mut world)), Reason::TokenExpired);
@@ -33,10 +43,17 @@ fn a_token_opens_a_session_which_ends_when_the_token_does() {
 #[test]
 fn a_token_may_leave_its_signature_out() {
     let mut world = World::with_ack(AckMode::Local);
-    let whole = mint(secret(1).mac(), &format!("sb://forebay/{SENDER}"), START + 60, "key1");
+    let whole = mint(
+        secret(1).mac(),
+        &format!("sb://forebay/{SENDER}"),
+        START + 60,
+        "key1",
+    );
     let (head, tail) = whole.split_once("&sig=").unwrap();
     let bare = format!("{head}&{}", tail.split_once('&').unwrap().1);
-    let secret = wire::token::Token::parse(&bare).unwrap().expected_signature(secret(1).mac());
+    let secret = wire::token::Token::parse(&bare)
+        .unwrap()
+        .expected_signature(secret(1).mac());
     let mut client = Client::new(&mut world, SENDER, &secret);
     client.greet(&mut world, Auth::Token(&bare));
 }
@@ -44,7 +61,8 @@ fn a_token_may_leave_its_signature_out() {
 #[test]
 fn a_key_that_expires_ends_its_sessions() {
     let mut setup = Setup::new(AckMode::Local);
-    endpoint_in(&mut setup.parts, SENDER).keys[0].expires = Some(UnixNanos::from_seconds(START + 5));
+    endpoint_in(&mut setup.parts, SENDER).keys[0].expires =
+        Some(UnixNanos::from_seconds(START + 5));
     let mut world = World::new(setup);
     let mut client = Client::connect(&mut world, SENDER, 1);
     world.pass(Duration::from_secs(4));
@@ -58,10 +76,18 @@ fn a_key_that_expires_ends_its_sessions() {
 #[test]
 fn a_new_table_ends_the_sessions_of_withdrawn_credentials_and_no_others() {
     let cases: [(&str, Swap); 4] = [
-        ("revoked", |parts| endpoint_in(parts, SENDER).keys[0].revoked = true),
-        ("disabled", |parts| endpoint_in(parts, SENDER).enabled = false),
-        ("expired", |parts| endpoint_in(parts, SENDER).keys[0].expires = Some(UnixNanos(1))),
-        ("gone", |parts| parts.endpoints.retain(|endpoint| *endpoint.name != *SENDER)),
+        ("revoked", |parts| {
+            endpoint_in(parts, SENDER).keys[0].revoked = true
+        }),
+        ("disabled", |parts| {
+            endpoint_in(parts, SENDER).enabled = false
+        }),
+        ("expired", |parts| {
+            endpoint_in(parts, SENDER).keys[0].expires = Some(UnixNanos(1))
+        }),
+        ("gone", |parts| {
+            parts.endpoints.retain(|endpoint| *endpoint.name != *SENDER)
+        }),
     ];
     for (why, change) in cases {
         let mut world = World::with_ack(AckMode::Local);
@@ -72,12 +98,28 @@ fn a_new_table_ends_the_sessions_of_withdrawn_credentials_and_no_others() {
         change(&mut new);
         world.swap_table(new);
         let late = sender.send(&[b"too late"]);
-        assert_eq!(reason(&sender.exchange(&mut world, &late)), Reason::CredentialWithdrawn, "{why}");
-        assert_eq!(world.shard.counters().append.frames, 0, "{why}: not even in the same turn");
+        assert_eq!(
+            reason(&sender.exchange(&mut world, &late)),
+            Reason::CredentialWithdrawn,
+            "{why}"
+        );
+        assert_eq!(
+            world.shard.counters().append.frames,
+            0,
+            "{why}: not even in the same turn"
+        );
         assert!(world.closed(sender.connection), "{why}");
-        assert_eq!((world.shard.sessions(), world.shard.epoch()), (1, 2), "{why}");
+        assert_eq!(
+            (world.shard.sessions(), world.shard.epoch()),
+            (1, 2),
+            "{why}"
+        );
         let frame = relay.send(&[b"x"]);
-        assert_eq!(acks(&relay.exchange(&mut world, &frame)), [1], "{why}: others go on");
+        assert_eq!(
+            acks(&relay.exchange(&mut world, &frame)),
+            [1],
+            "{why}: others go on"
+        );
     }
 }
 
@@ -90,7 +132,10 @@ fn a_new_table_takes_grants_away_and_gives_them_between_two_turns() {
     endpoint.send = vec![grant(OTHER)];
     world.swap_table(new);
     let frame = sender.send_number(1, &[b"x"]);
-    assert_eq!(reason(&sender.exchange(&mut world, &frame)), Reason::NotGranted);
+    assert_eq!(
+        reason(&sender.exchange(&mut world, &frame)),
+        Reason::NotGranted
+    );
     let frame = sender.send_as(sender.endpoint, OTHER, 1, &[b"x"]);
     assert_eq!(acks(&sender.exchange(&mut world, &frame)), [1]);
 }
@@ -107,7 +152,13 @@ fn a_withdrawn_grant_to_hear_stops_what_waits() {
     let mut receiver = Client::connect(&mut world, RECEIVER, 2);
     let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
     assert_eq!(receiver.exchange(&mut world, &fetch), []);
-    assert_eq!(world.shard.depth(receiver.endpoint, shard::queue::Source::Queue).messages, 0);
+    assert_eq!(
+        world
+            .shard
+            .depth(receiver.endpoint, shard::queue::Source::Queue)
+            .messages,
+        0
+    );
 }
 
 #[test]
@@ -122,14 +173,21 @@ fn a_session_lingers_for_its_time_and_resumes_under_new_keys() {
     assert_ne!(second.keys, first.keys);
     let mut thief = Client::new(&mut world, SENDER, &first.keys.as_ref().unwrap().resume);
     let hello = thief.hello_bytes(Auth::Resume(first.session), 0);
-    assert_eq!(reason(&thief.exchange(&mut world, &hello)), Reason::BadCredential, "an old secret is no secret");
+    assert_eq!(
+        reason(&thief.exchange(&mut world, &hello)),
+        Reason::BadCredential,
+        "an old secret is no secret"
+    );
     world.cut(second.connection);
     world.settle();
     world.pass(Duration::from_secs(120));
     world.settle();
     let mut late = Client::new(&mut world, SENDER, &second.keys.as_ref().unwrap().resume);
     let hello = late.hello_bytes(Auth::Resume(second.session), 0);
-    assert_eq!(reason(&late.exchange(&mut world, &hello)), Reason::SessionUnknown);
+    assert_eq!(
+        reason(&late.exchange(&mut world, &hello)),
+        Reason::SessionUnknown
+    );
 }
 
 #[test]
@@ -187,11 +245,18 @@ fn released_and_buried_messages_go_where_they_were_sent() {
     let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
     receiver.exchange(&mut world, &fetch);
     let settle = receiver.settle(Source::Queue, Outcome::ReleaseOne, 1);
-    assert_eq!(bodies(&receiver.exchange(&mut world, &settle)), [b"1", b"2"], "all that is unsettled goes again");
+    assert_eq!(
+        bodies(&receiver.exchange(&mut world, &settle)),
+        [b"1", b"2"],
+        "all that is unsettled goes again"
+    );
     let settle = receiver.settle(Source::Queue, Outcome::DeadLetterOne, 1);
     receiver.exchange(&mut world, &settle);
     let fetch = receiver.fetch(Source::DeadLetters, 10, 1 << 20);
     let said = receiver.exchange(&mut world, &fetch);
-    assert!(matches!(&said[..], [Said::Deliver(Source::DeadLetters, _)]), "{said:?}");
+    assert!(
+        matches!(&said[..], [Said::Deliver(Source::DeadLetters, _)]),
+        "{said:?}"
+    );
     assert_eq!(bodies(&said), [b"1"]);
 }

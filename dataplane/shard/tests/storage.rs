@@ -24,7 +24,9 @@ fn a_full_disk_rejects_by_name_and_recovers_by_itself() {
         let said = client.exchange(&mut world, &frame);
         if let Some(reject) = rejects(&said).first() {
             full = Some(*reject);
-            let Said::Reject(reject) = &said[0] else { panic!("{said:?}") };
+            let Said::Reject(reject) = &said[0] else {
+                panic!("{said:?}")
+            };
             assert!(reject.notice.retry_after_ms > 0);
             break;
         }
@@ -33,7 +35,11 @@ fn a_full_disk_rejects_by_name_and_recovers_by_itself() {
     assert_eq!(reason, Reason::StorageFull);
     let mut receiver = Client::connect(&mut world, RECEIVER, 2);
     let fetch = receiver.fetch(Source::Queue, 1, 1 << 20);
-    assert_eq!(bodies(&receiver.exchange(&mut world, &fetch)).len(), 1, "readers go on");
+    assert_eq!(
+        bodies(&receiver.exchange(&mut world, &fetch)).len(),
+        1,
+        "readers go on"
+    );
     world.disk.set_capacity(None);
     world.pass(Duration::from_secs(1));
     world.settle();
@@ -49,18 +55,38 @@ fn a_failed_sync_seals_the_partition_acks_nothing_and_says_so() {
     let frame = client.send(&[b"durable"]);
     assert_eq!(acks(&client.exchange(&mut world, &frame)), [1]);
     world.disk.inject(Fault::Sync(1));
-    let inner = envelope(1, Signer::Key { id: KeyId(1), key: secret(4).mac() }, &[b"x"]);
+    let inner = envelope(
+        1,
+        Signer::Key {
+            id: KeyId(1),
+            key: secret(4).mac(),
+        },
+        &[b"x"],
+    );
     let relayed = relay.relay(1, &inner);
     world.receive(relay.connection, &relayed);
     let frames = [client.send(&[b"lost"]), client.send(&[b"lost too"])].concat();
     let said = client.exchange(&mut world, &frames);
-    assert_eq!((acks(&said), rejects(&said)), (vec![], vec![(2, Reason::PartitionSealed)]));
-    assert_eq!(rejects(&relay.read(&mut world)), [(1, Reason::PartitionSealed)]);
+    assert_eq!(
+        (acks(&said), rejects(&said)),
+        (vec![], vec![(2, Reason::PartitionSealed)])
+    );
+    assert_eq!(
+        rejects(&relay.read(&mut world)),
+        [(1, Reason::PartitionSealed)]
+    );
     let frame = client.send_number(2, &[b"again"]);
-    assert_eq!(reason(&client.exchange(&mut world, &frame)), Reason::PartitionSealed);
+    assert_eq!(
+        reason(&client.exchange(&mut world, &frame)),
+        Reason::PartitionSealed
+    );
     let mut receiver = Client::connect(&mut world, RECEIVER, 2);
     let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
-    assert_eq!(bodies(&receiver.exchange(&mut world, &fetch)), [b"durable"], "what is durable is delivered");
+    assert_eq!(
+        bodies(&receiver.exchange(&mut world, &fetch)),
+        [b"durable"],
+        "what is durable is delivered"
+    );
     assert_eq!(world.shard.counters().commit.sealed_frames, 3);
 }
 
@@ -73,18 +99,33 @@ fn whatever_was_acked_as_durable_survives_any_loss_of_unsynced_writes() {
         for round in 0..6u64 {
             world.hold_syncs = (seed + round) % 3 == 0;
             let frame = client.send(&[&round.to_le_bytes()]);
-            acked = acks(&client.exchange(&mut world, &frame)).last().copied().unwrap_or(acked);
+            acked = acks(&client.exchange(&mut world, &frame))
+                .last()
+                .copied()
+                .unwrap_or(acked);
         }
-        let crash = if seed == 0 { Crash::Lost } else { Crash::Seeded(seed) };
+        let crash = if seed == 0 {
+            Crash::Lost
+        } else {
+            Crash::Seeded(seed)
+        };
         let mut world = World::on(world.disk.crash(crash), Setup::new(AckMode::Durable));
         let mut client = Client::connect(&mut world, SENDER, 1);
-        assert!(client.sequence > acked, "seed {seed}: {acked} was acked, {} is next", client.sequence);
+        assert!(
+            client.sequence > acked,
+            "seed {seed}: {acked} was acked, {} is next",
+            client.sequence
+        );
         let mut receiver = Client::connect(&mut world, RECEIVER, 2);
         let frame = client.send(&[b"after"]);
         client.exchange(&mut world, &frame);
         let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
         let bodies = bodies(&receiver.exchange(&mut world, &fetch));
-        assert_eq!(bodies.len() as u64, client.sequence - 1, "seed {seed}: every one once");
+        assert_eq!(
+            bodies.len() as u64,
+            client.sequence - 1,
+            "seed {seed}: every one once"
+        );
     }
 }
 
@@ -100,13 +141,18 @@ fn draining_refuses_what_is_new_commits_what_is_there_and_says_goaway() {
     let hello = late.hello_bytes(Auth::Key(KeyId(1)), 0);
     assert_eq!(reason(&late.exchange(&mut world, &hello)), Reason::Draining);
     let frame = client.send(&[b"too late"]);
-    assert_eq!(rejects(&client.exchange(&mut world, &frame)), [(2, Reason::Draining)]);
+    assert_eq!(
+        rejects(&client.exchange(&mut world, &frame)),
+        [(2, Reason::Draining)]
+    );
     assert!(!world.output.drained, "the sync has not ended");
     world.hold_syncs = false;
     world.release_syncs();
     world.settle();
     let said = client.read(&mut world);
-    let [Said::Ack(ack), Said::Goaway(notice)] = &said[..] else { panic!("{said:?}") };
+    let [Said::Ack(ack), Said::Goaway(notice)] = &said[..] else {
+        panic!("{said:?}")
+    };
     assert_eq!((ack.sequence.0, notice.reason), (1, Reason::Draining));
     assert!(world.output.drained);
 }
@@ -143,5 +189,9 @@ fn segments_beyond_their_retention_are_retired_but_not_before_they_are_fanned_ou
     let fetch = receiver.fetch(Source::Queue, 1_000, 60 << 20);
     let said = receiver.exchange(&mut world, &fetch);
     let first = world.shard.partitions().next().unwrap().first().0;
-    assert_eq!(bodies(&said).len() as u64, 60 - first, "what is kept is delivered, what is gone is passed over");
+    assert_eq!(
+        bodies(&said).len() as u64,
+        60 - first,
+        "what is kept is delivered, what is gone is passed over"
+    );
 }

@@ -1,7 +1,14 @@
 //! A shard with its disk and clock, and clients that talk to it in the bytes of the protocol. Deterministic:
 //! nonces and session ids count up, time moves when a test moves it.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,7 +19,8 @@ use partition::memory::{Disk, MemorySegment, MemoryStorage};
 use partition::{LogId, Partition, PartitionLimits, Storage};
 use shard::queue::{LogEnd, QueueGroup, QueueLimits};
 use shard::{
-    ConnectionId, Input, Limits, Now, Opened, Output, Received, Sent, Shard, StorageEvent, StorageRequest,
+    ConnectionId, Input, Limits, Now, Opened, Output, Received, Sent, Shard, StorageEvent,
+    StorageRequest,
 };
 use wire::ack::{Ack, Reject};
 use wire::delivery::{Deliver, Fetch, GroupHeader, Outcome, Settle, Source};
@@ -45,11 +53,21 @@ pub fn signing_key() -> SigningKey {
 }
 
 pub fn key(id: u32, direction: Direction, material: KeyMaterial) -> Key {
-    Key { id: KeyId(id), name: format!("key{id}").into(), direction, material, expires: None, revoked: false }
+    Key {
+        id: KeyId(id),
+        name: format!("key{id}").into(),
+        direction,
+        material,
+        expires: None,
+        revoked: false,
+    }
 }
 
 pub fn grant(channel: &str) -> Grant {
-    Grant { channel: ChannelId::of(channel), restriction: Restriction::default() }
+    Grant {
+        channel: ChannelId::of(channel),
+        restriction: Restriction::default(),
+    }
 }
 
 pub fn endpoint(name: &str, keys: Vec<Key>, send: Vec<Grant>, receive: Vec<Grant>) -> Endpoint {
@@ -68,8 +86,12 @@ pub fn endpoint(name: &str, keys: Vec<Key>, send: Vec<Grant>, receive: Vec<Grant
 /// One hub of one partition, two channels, a sender, a relay, a sensor that is relayed, a receiver.
 pub fn parts(ack: AckMode) -> TableParts {
     let symmetric = |number| KeyMaterial::Symmetric(secret(number));
-    let mut relay =
-        endpoint(RELAY, vec![key(1, Direction::Ingress, symmetric(3))], vec![grant(CHANNEL)], vec![]);
+    let mut relay = endpoint(
+        RELAY,
+        vec![key(1, Direction::Ingress, symmetric(3))],
+        vec![grant(CHANNEL)],
+        vec![],
+    );
     relay.relay = true;
     TableParts {
         epoch: 1,
@@ -84,17 +106,35 @@ pub fn parts(ack: AckMode) -> TableParts {
             retention_age: None,
         }],
         channels: [CHANNEL, OTHER]
-            .map(|name| ChannelParts { id: ChannelId::of(name), name: name.into(), hub: 0 })
+            .map(|name| ChannelParts {
+                id: ChannelId::of(name),
+                name: name.into(),
+                hub: 0,
+            })
             .to_vec(),
         endpoints: vec![
-            endpoint(SENDER, vec![key(1, Direction::Ingress, symmetric(1))], vec![grant(CHANNEL)], vec![]),
-            endpoint(RECEIVER, vec![key(1, Direction::Egress, symmetric(2))], vec![], vec![grant(CHANNEL)]),
+            endpoint(
+                SENDER,
+                vec![key(1, Direction::Ingress, symmetric(1))],
+                vec![grant(CHANNEL)],
+                vec![],
+            ),
+            endpoint(
+                RECEIVER,
+                vec![key(1, Direction::Egress, symmetric(2))],
+                vec![],
+                vec![grant(CHANNEL)],
+            ),
             relay,
             endpoint(
                 SENSOR,
                 vec![
                     key(1, Direction::Ingress, symmetric(4)),
-                    key(2, Direction::Ingress, KeyMaterial::Ed25519(signing_key().verifying_key())),
+                    key(
+                        2,
+                        Direction::Ingress,
+                        KeyMaterial::Ed25519(signing_key().verifying_key()),
+                    ),
                 ],
                 vec![grant(CHANNEL)],
                 vec![],
@@ -105,7 +145,11 @@ pub fn parts(ack: AckMode) -> TableParts {
 
 /// The endpoint of this name in the parts of a table.
 pub fn endpoint_in<'p>(parts: &'p mut TableParts, name: &str) -> &'p mut Endpoint {
-    parts.endpoints.iter_mut().find(|endpoint| *endpoint.name == *name).unwrap()
+    parts
+        .endpoints
+        .iter_mut()
+        .find(|endpoint| *endpoint.name == *name)
+        .unwrap()
 }
 
 /// What a test decides about its world.
@@ -121,7 +165,10 @@ impl Setup {
         Self {
             parts: parts(ack),
             limits: Limits::default(),
-            log_limits: PartitionLimits { segment_bytes: 2 << 20, ..PartitionLimits::default() },
+            log_limits: PartitionLimits {
+                segment_bytes: 2 << 20,
+                ..PartitionLimits::default()
+            },
             queue_limits: QueueLimits::default(),
         }
     }
@@ -164,21 +211,30 @@ impl World {
     /// A shard that recovers from what is on a disk.
     pub fn on(disk: Disk, setup: Setup) -> Self {
         let mut storage = MemoryStorage::new(&disk);
-        let now = Now { monotonic: Duration::from_secs(1_000), unix: UnixNanos::from_seconds(START) };
+        let now = Now {
+            monotonic: Duration::from_secs(1_000),
+            unix: UnixNanos::from_seconds(START),
+        };
         let table = Arc::new(RouteTable::build(setup.parts).unwrap());
         let mut partitions = Vec::new();
         let mut ends = Vec::new();
         for (id, _) in table.partitions() {
             let log = LogId::partition(id);
-            let (partition, _) = Partition::recover(&mut storage, log, setup.log_limits, now.unix).unwrap();
-            ends.push(LogEnd { partition: id, first: partition.first(), end: partition.appended() });
+            let (partition, _) =
+                Partition::recover(&mut storage, log, setup.log_limits, now.unix).unwrap();
+            ends.push(LogEnd {
+                partition: id,
+                first: partition.first(),
+                end: partition.appended(),
+            });
             partitions.push(partition);
         }
         let mut queues = Vec::new();
         for number in 0..table.queue_groups() {
             let limits = (setup.log_limits, setup.queue_limits);
             let (group, _) =
-                QueueGroup::recover(&mut storage, number, limits.0, limits.1, &ends, now.unix).unwrap();
+                QueueGroup::recover(&mut storage, number, limits.0, limits.1, &ends, now.unix)
+                    .unwrap();
             queues.push(group);
         }
         let shard = Shard::new(setup.limits, table, partitions, queues, now);
@@ -221,7 +277,11 @@ impl World {
     pub fn open_from(&mut self, peer: SocketAddr, random: [u8; 48]) -> ConnectionId {
         let connection = ConnectionId(1 << 32 | self.connections);
         self.connections += 1;
-        self.opened.push(Opened { connection, peer, random });
+        self.opened.push(Opened {
+            connection,
+            peer,
+            random,
+        });
         connection
     }
 
@@ -247,7 +307,10 @@ impl World {
         let pieces = std::mem::take(&mut self.received);
         let received: Vec<Received<'_>> = pieces
             .iter()
-            .map(|(connection, bytes)| Received { connection: *connection, bytes })
+            .map(|(connection, bytes)| Received {
+                connection: *connection,
+                bytes,
+            })
             .collect();
         let sent = std::mem::take(&mut self.sent);
         let closed = std::mem::take(&mut self.closed);
@@ -268,9 +331,15 @@ impl World {
         for outgoing in self.output.sends.drain(..) {
             let connection = outgoing.connection;
             if self.report_sent {
-                self.sent.push(Sent { connection, bytes: outgoing.bytes.len() });
+                self.sent.push(Sent {
+                    connection,
+                    bytes: outgoing.bytes.len(),
+                });
             }
-            self.said.entry(connection).or_default().extend_from_slice(&outgoing.bytes);
+            self.said
+                .entry(connection)
+                .or_default()
+                .extend_from_slice(&outgoing.bytes);
         }
         for connection in self.output.closes.drain(..) {
             self.closes.push(connection);
@@ -303,7 +372,10 @@ impl World {
     /// Do the syncs that wait; their results come with the next turn.
     pub fn release_syncs(&mut self) {
         for ticket in std::mem::take(&mut self.syncs) {
-            let result = ticket.segments.iter().try_for_each(|segment| self.storage.sync(segment));
+            let result = ticket
+                .segments
+                .iter()
+                .try_for_each(|segment| self.storage.sync(segment));
             self.events.push(StorageEvent::Synced { ticket, result });
         }
     }
@@ -346,7 +418,10 @@ pub struct Delivered {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
     Preface(Preface),
-    Welcome(Box<WelcomeFields>, Vec<(ChannelId, PartitionId, Sequence, AckMode)>),
+    Welcome(
+        Box<WelcomeFields>,
+        Vec<(ChannelId, PartitionId, Sequence, AckMode)>,
+    ),
     Refused(Notice),
     Ack(Ack),
     Reject(Reject),
@@ -396,7 +471,12 @@ impl Client {
     /// Preface and HELLO.
     pub fn hello_bytes(&self, auth: Auth<'_>, unix_seconds: u64) -> Vec<u8> {
         let mut bytes = Preface::CLIENT.encode().to_vec();
-        let fields = HelloFields { auth, name: &self.name, client_nonce: self.nonce, unix_seconds };
+        let fields = HelloFields {
+            auth,
+            name: &self.name,
+            client_nonce: self.nonce,
+            unix_seconds,
+        };
         encode_hello(&mut bytes, &fields, &self.secret).unwrap();
         bytes
     }
@@ -414,7 +494,9 @@ impl Client {
         world.receive(self.connection, &bytes);
         world.settle();
         let said = self.read(world);
-        let Some(Said::Welcome(_, entries)) = said.get(1) else { panic!("no WELCOME: {said:?}") };
+        let Some(Said::Welcome(_, entries)) = said.get(1) else {
+            panic!("no WELCOME: {said:?}")
+        };
         if let Some((_, _, last, _)) = entries.first() {
             self.sequence = last.0 + 1;
         }
@@ -433,13 +515,25 @@ impl Client {
     pub fn sign(&mut self, encode: impl FnOnce(&mut Vec<u8>, Signer<'_>)) -> Vec<u8> {
         let mut bytes = Vec::new();
         let key = &self.keys.as_ref().unwrap().client;
-        encode(&mut bytes, Signer::Session { key, frame_index: self.frames_out });
+        encode(
+            &mut bytes,
+            Signer::Session {
+                key,
+                frame_index: self.frames_out,
+            },
+        );
         self.frames_out += 1;
         bytes
     }
 
     /// A SEND with any sender, channel and number.
-    pub fn send_as(&mut self, endpoint: EndpointId, channel: &str, number: u64, bodies: &[&[u8]]) -> Vec<u8> {
+    pub fn send_as(
+        &mut self,
+        endpoint: EndpointId,
+        channel: &str,
+        number: u64,
+        bodies: &[&[u8]],
+    ) -> Vec<u8> {
         let channel = ChannelId::of(channel);
         self.sign(|out, signer| {
             let mut send = SendBuilder::begin(out, endpoint, channel, Sequence(number));
@@ -467,12 +561,26 @@ impl Client {
     }
 
     pub fn fetch(&mut self, source: Source, messages: u32, bytes: u64) -> Vec<u8> {
-        self.sign(|out, signer| Fetch { source, messages, bytes }.encode(out, signer))
+        self.sign(|out, signer| {
+            Fetch {
+                source,
+                messages,
+                bytes,
+            }
+            .encode(out, signer)
+        })
     }
 
     pub fn settle(&mut self, source: Source, outcome: Outcome, number: u64) -> Vec<u8> {
         let number = Sequence(number);
-        self.sign(|out, signer| Settle { source, number, outcome }.encode(out, signer))
+        self.sign(|out, signer| {
+            Settle {
+                source,
+                number,
+                outcome,
+            }
+            .encode(out, signer)
+        })
     }
 
     pub fn ping(&mut self, number: u64) -> Vec<u8> {
@@ -523,19 +631,37 @@ impl Client {
         if frame.kind() == FrameKind::Welcome {
             let fields = Welcome::parse(frame).unwrap().fields;
             let (ours, theirs) = (&self.nonce, &fields.server_nonce);
-            self.keys = Some(SessionKeys::derive(&self.secret, ours, theirs, fields.session_id, &[]));
+            self.keys = Some(SessionKeys::derive(
+                &self.secret,
+                ours,
+                theirs,
+                fields.session_id,
+                &[],
+            ));
             self.session = fields.session_id;
         }
         let key = &self.keys.as_ref().unwrap().server;
-        assert!(verify_session(key, self.frames_in, &frame), "frame {} of the server: {frame:?}", self.frames_in);
+        assert!(
+            verify_session(key, self.frames_in, &frame),
+            "frame {} of the server: {frame:?}",
+            self.frames_in
+        );
         self.frames_in += 1;
         match frame.kind() {
             FrameKind::Welcome => {
                 let welcome = Welcome::parse(frame).unwrap();
                 let entry = |entry: wire::handshake::WelcomeEntry<'_>| {
-                    (entry.channel, entry.partition, entry.last_sequence, entry.ack_mode)
+                    (
+                        entry.channel,
+                        entry.partition,
+                        entry.last_sequence,
+                        entry.ack_mode,
+                    )
                 };
-                Said::Welcome(Box::new(welcome.fields), welcome.entries().map(entry).collect())
+                Said::Welcome(
+                    Box::new(welcome.fields),
+                    welcome.entries().map(entry).collect(),
+                )
             }
             FrameKind::Ack => Said::Ack(Ack::parse(frame).unwrap()),
             FrameKind::Reject => Said::Reject(Reject::parse(frame).unwrap()),
@@ -552,7 +678,11 @@ fn deliveries(deliver: Deliver<'_>) -> Said {
     for group in deliver.groups() {
         for (at, message) in group.messages().enumerate() {
             let number = group.header.number.0 + at as u64;
-            messages.push(Delivered { header: group.header, number, body: message.body.to_vec() });
+            messages.push(Delivered {
+                header: group.header,
+                number,
+                body: message.body.to_vec(),
+            });
         }
     }
     Said::Deliver(deliver.source(), messages)
@@ -572,7 +702,10 @@ pub fn envelope(number: u64, signer: Signer<'_>, bodies: &[&[u8]]) -> Vec<u8> {
 
 /// The reason of the only frame in `said`, which refuses something.
 pub fn reason(said: &[Said]) -> Reason {
-    match said.iter().find(|said| !matches!(said, Said::Preface(_) | Said::Ack(_))) {
+    match said
+        .iter()
+        .find(|said| !matches!(said, Said::Preface(_) | Said::Ack(_)))
+    {
         Some(Said::Refused(notice) | Said::Goaway(notice)) => notice.reason,
         Some(Said::Reject(reject)) => reject.notice.reason,
         other => panic!("{other:?} refuses nothing; all: {said:?}"),
@@ -581,7 +714,15 @@ pub fn reason(said: &[Said]) -> Reason {
 
 /// The numbers acknowledged in `said`.
 pub fn acks(said: &[Said]) -> Vec<u64> {
-    said.iter().filter_map(|said| if let Said::Ack(ack) = said { Some(ack.sequence.0) } else { None }).collect()
+    said.iter()
+        .filter_map(|said| {
+            if let Said::Ack(ack) = said {
+                Some(ack.sequence.0)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 /// The numbers and reasons rejected in `said`.
@@ -598,7 +739,10 @@ pub fn rejects(said: &[Said]) -> Vec<(u64, Reason)> {
 pub fn bodies(said: &[Said]) -> Vec<Vec<u8>> {
     said.iter()
         .flat_map(|said| match said {
-            Said::Deliver(_, messages) => messages.iter().map(|message| message.body.clone()).collect(),
+            Said::Deliver(_, messages) => messages
+                .iter()
+                .map(|message| message.body.clone())
+                .collect(),
             _ => Vec::new(),
         })
         .collect()
