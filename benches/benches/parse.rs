@@ -1,11 +1,11 @@
 //! Stage 2: bytes to a checked view of a frame and its messages.
 
-use benches::{MESSAGES_PER_FRAME, put_frame, session_keys};
+use benches::{MESSAGES_PER_FRAME, ThreadCpu, criterion, put_frame, session_keys};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use wire::send::Send;
 
-fn parse(c: &mut Criterion) {
+fn parse(c: &mut Criterion<ThreadCpu>) {
     let keys = session_keys();
     let mut group = c.benchmark_group("parse");
     for messages in MESSAGES_PER_FRAME {
@@ -24,5 +24,5 @@ fn parse(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse);
+criterion_group!(name = benches; config = criterion(); targets = parse);
 criterion_main!(benches);

@@ -1,13 +1,21 @@
-//! Stage 3: the signature over header and body, beside the single `hmac` + `sha2` verification it is measured against.
+//! Stage 3: the signature over header and body. The session's, beside a single verification of the same bytes with
+//! the `hmac` and `sha2` crates; and the Ed25519 signatures of envelopes, one at a time and 64 together.
 
-use benches::{MESSAGES_PER_FRAME, put_frame, session_keys};
+use benches::{CHANNEL, MESSAGES_PER_FRAME, SENDER, ThreadCpu, criterion, put_frame, session_keys};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::hint::black_box;
-use wire::signature::verify_session;
+use wire::ids::{KeyId, Sequence, UnixNanos};
+use wire::send::{Send, SendBuilder};
+use wire::signature::{
+    Signer, SigningKey, VerifyingKey, verify_ed25519, verify_ed25519_batch, verify_session,
+};
 
-fn verify(c: &mut Criterion) {
+/// Envelopes checked together, each of an endpoint of its own.
+const ENVELOPES: u8 = 64;
+
+fn session(c: &mut Criterion<ThreadCpu>) {
     let keys = session_keys();
     let mut group = c.benchmark_group("verify");
     for messages in MESSAGES_PER_FRAME {
@@ -26,11 +34,13 @@ fn verify(c: &mut Criterion) {
         });
         let keyed = Hmac::<Sha256>::new_from_slice(b"bench").expect("any length will do");
         let mut mac = keyed.clone();
+        mac.update(&0u64.to_le_bytes());
         mac.update(frame.signed());
         let tag = mac.finalize().into_bytes();
         group.bench_function(BenchmarkId::new("crate", messages), |b| {
             b.iter(|| {
                 let mut mac = black_box(&keyed).clone();
+                mac.update(&black_box(0u64).to_le_bytes());
                 mac.update(black_box(frame.signed()));
                 mac.verify_slice(&tag).expect("the tag was made above");
             });
@@ -39,5 +49,43 @@ fn verify(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, verify);
+fn envelopes(c: &mut Criterion<ThreadCpu>) {
+    let signed: Vec<(VerifyingKey, Vec<u8>)> = (1..=ENVELOPES).map(envelope).collect();
+    let sends: Vec<Send<'_>> = signed.iter().map(|(_, bytes)| parse(bytes)).collect();
+    let items: Vec<(&VerifyingKey, &Send<'_>)> =
+        signed.iter().map(|(key, _)| key).zip(&sends).collect();
+    let mut group = c.benchmark_group("verify");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("ed25519/1", |b| {
+        b.iter(|| assert!(verify_ed25519(black_box(items[0].0), black_box(items[0].1))));
+    });
+    let mut good = Vec::new();
+    group.throughput(Throughput::Elements(u64::from(ENVELOPES)));
+    group.bench_function("ed25519/64", |b| {
+        b.iter(|| {
+            verify_ed25519_batch(black_box(&items), &mut good);
+            assert!(good.iter().all(|good| *good));
+        });
+    });
+    group.finish();
+}
+
+fn envelope(number: u8) -> (VerifyingKey, Vec<u8>) {
+    let key = SigningKey::from_bytes(&[number; 32]);
+    let mut bytes = Vec::new();
+    let mut send = SendBuilder::begin(&mut bytes, SENDER, CHANNEL, Sequence(u64::from(number)));
+    send.message(UnixNanos(1), &[], &[0x5a; benches::BODY_BYTES])
+        .expect("the body is within every limit");
+    let id = KeyId(1);
+    send.finish(Signer::Ed25519 { id, key: &key })
+        .expect("the frame has a message");
+    (key.verifying_key(), bytes)
+}
+
+fn parse(bytes: &[u8]) -> Send<'_> {
+    let (frame, _) = wire::split(bytes).expect("well formed").expect("whole");
+    Send::parse(frame).expect("well formed")
+}
+
+criterion_group!(name = benches; config = criterion(); targets = session, envelopes);
 criterion_main!(benches);

@@ -1,0 +1,160 @@
+//! Stage 7: committed records become runs in the queues of all who hear their channel, and the journal holds
+//! them. Settling, which makes room again, is not timed.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use benches::{CHANNEL, Disk, HUB, ThreadCpu, criterion, receiver, table, timed};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use partition::{LogId, MappedSegment};
+use shard::queue::{FanOut, QueueGroup, QueueLimits, Source, Span};
+use wire::ids::{AckMode, EndpointId, Offset, PartitionId, UnixNanos};
+use wire::route::RouteTable;
+
+/// Committed records in a batch, of one message each.
+const RECORDS: u32 = 256;
+/// Batches in one measurement.
+const BATCHES: u64 = 8;
+const MESSAGE_BYTES: u64 = 116;
+const SEGMENT_BYTES: u32 = 64 << 20;
+const LOCK: Duration = Duration::from_secs(30);
+
+struct Queues {
+    group: QueueGroup<MappedSegment>,
+    disk: Disk,
+    table: RouteTable,
+    receivers: Vec<EndpointId>,
+    fanned_out: u64,
+    now: UnixNanos,
+}
+
+impl Queues {
+    fn new(receivers: usize) -> Self {
+        let mut disk = Disk::new();
+        let limits = QueueLimits {
+            ack: AckMode::Local,
+            ..QueueLimits::default()
+        };
+        let log_limits = Disk::limits(SEGMENT_BYTES);
+        let now = UnixNanos(1_800_000_000_000_000_000);
+        let (group, _) = QueueGroup::recover(&mut disk.storage, 0, log_limits, limits, &[], now)
+            .expect("an empty journal opens");
+        let mut queues = Self {
+            group,
+            disk,
+            table: table(1, 0, receivers),
+            receivers: (0..receivers)
+                .map(|number| EndpointId::of(&receiver(number)))
+                .collect(),
+            fanned_out: 0,
+            now,
+        };
+        queues.settle();
+        queues
+    }
+
+    /// The next records, as the commit stage hands them on.
+    fn put_spans(&mut self, spans: &mut Vec<Span>) {
+        let offset = self.fanned_out;
+        spans.clear();
+        spans.extend((0..u64::from(RECORDS)).map(|number| Span {
+            partition: PartitionId::new(HUB, 0),
+            channel: CHANNEL,
+            first: Offset(offset + number),
+            count: 1,
+            bytes: MESSAGE_BYTES,
+        }));
+        self.fanned_out += u64::from(RECORDS);
+    }
+
+    /// Fan a batch out and write it to the journal, as a turn does.
+    fn fan_out(&mut self, spans: &[Span]) {
+        let mut rest = black_box(spans);
+        while !rest.is_empty() {
+            match self.group.fan_out(rest, &self.table, self.now) {
+                FanOut::Taken(taken) => rest = &rest[taken..],
+                FanOut::Paused => panic!("the journal has no room: {:?}", self.group.counters()),
+            }
+        }
+        self.group
+            .flush(self.now)
+            .expect("a spare was offered in time");
+    }
+
+    /// Everybody takes everything; the journal goes on.
+    fn settle(&mut self) {
+        self.now.0 += 1_000_000;
+        for endpoint in &self.receivers {
+            let depth = self.group.depth(*endpoint, Source::Queue);
+            let count = (depth.next - depth.head) as u32;
+            if count > 0 {
+                self.group.delivered(
+                    *endpoint,
+                    Source::Queue,
+                    depth.head,
+                    count,
+                    Duration::ZERO,
+                    LOCK,
+                );
+                self.group
+                    .accept_up_to(
+                        *endpoint,
+                        Source::Queue,
+                        depth.next - 1,
+                        Duration::ZERO,
+                        LOCK,
+                    )
+                    .expect("it was just delivered");
+            }
+        }
+        self.group.take_ready(&mut Vec::new());
+        let log = LogId::queue(0);
+        if let Some(bytes) = self.group.log_mut().request_spare() {
+            self.group.offer(self.disk.prepare(log, bytes));
+        }
+        self.group
+            .flush(self.now)
+            .expect("a spare was offered in time");
+        if let Some(ticket) = self.group.begin_commit() {
+            self.group
+                .finish_commit(ticket, Ok(()))
+                .expect("nothing failed");
+        }
+        while let Some(old) = self.group.expire_segment(self.now) {
+            self.disk.retire(log, old);
+        }
+    }
+}
+
+fn fanout(c: &mut Criterion<ThreadCpu>) {
+    let mut group = c.benchmark_group("fanout");
+    group.throughput(Throughput::Elements(u64::from(RECORDS) * BATCHES));
+    for receivers in [1, 10, 100] {
+        let mut queues = Queues::new(receivers);
+        let mut batches: Vec<Vec<Span>> = vec![Vec::new(); BATCHES as usize];
+        group.bench_function(BenchmarkId::from_parameter(receivers), |b| {
+            b.iter_custom(|rounds| {
+                let mut total = Duration::ZERO;
+                for _ in 0..rounds {
+                    batches.iter_mut().for_each(|spans| queues.put_spans(spans));
+                    let (took, ()) =
+                        timed(|| batches.iter().for_each(|spans| queues.fan_out(spans)));
+                    queues.settle();
+                    total += took;
+                }
+                total
+            });
+        });
+        let added = queues.group.counters().added;
+        assert_eq!(
+            added,
+            queues.fanned_out * receivers as u64,
+            "{:?}",
+            queues.group.counters()
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(name = benches; config = criterion(); targets = fanout);
+criterion_main!(benches);
