@@ -238,8 +238,8 @@ fn find<'a>(
     })
 }
 
-/// The stream of a direct frame that was in the log before its connection came. It is only acked again, so it needs
-/// no grant any more; to refuse it would tell its sender that it is not in the log.
+/// The stream of a direct frame that may be in the log already. It is at most acked again, so it needs no grant any
+/// more; to refuse it for want of one would tell its sender that it is not in the log.
 fn sent_again(peers: &Peers, frame: &Verified<'_>) -> Option<(PartitionId, u32)> {
     if frame.origin() != Origin::Direct {
         return None;
@@ -248,7 +248,7 @@ fn sent_again(peers: &Peers, frame: &Verified<'_>) -> Option<(PartitionId, u32)>
     let channel = peers.table.channel(send.channel())?;
     let at = session.stream_of(peers.table.partition_of(send.endpoint(), channel))?;
     let stream = &session.streams[at];
-    let again = send.sequence() > stream.received && send.sequence() <= stream.claimed_last;
+    let again = send.sequence() <= stream.claimed_last.max(stream.received);
     again.then_some((stream.partition, stream.log))
 }
 

@@ -18,7 +18,10 @@ pub(crate) struct MessageId(pub(crate) u64);
 
 impl MessageId {
     pub(crate) fn of(body: &[u8]) -> Self {
-        Self(body.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes)))
+        Self(
+            body.first_chunk()
+                .map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes)),
+        )
     }
 }
 
@@ -62,11 +65,29 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { inboxes: RECEIVERS.iter().map(|_| Inbox::default()).collect(), ..Self::default() }
+        Self {
+            inboxes: RECEIVERS.iter().map(|_| Inbox::default()).collect(),
+            ..Self::default()
+        }
     }
 
-    pub(crate) fn make(&mut self, id: MessageId, sender: EndpointId, channel: ChannelId, body: &[u8], direct: bool) {
-        self.made.insert(id, Made { sender, channel, body: fnv(body), direct });
+    pub(crate) fn make(
+        &mut self,
+        id: MessageId,
+        sender: EndpointId,
+        channel: ChannelId,
+        body: &[u8],
+        direct: bool,
+    ) {
+        self.made.insert(
+            id,
+            Made {
+                sender,
+                channel,
+                body: fnv(body),
+                direct,
+            },
+        );
     }
 
     pub(crate) fn acked(&mut self, ids: &[MessageId]) {
@@ -92,12 +113,18 @@ impl Ledger {
 
     /// The server refused the settlement that named this number.
     pub(crate) fn unsettled(&mut self, receiver: usize, named: u64) {
-        self.inboxes[receiver].settled.retain(|_, &mut (_, number)| number != named);
+        self.inboxes[receiver]
+            .settled
+            .retain(|_, &mut (_, number)| number != named);
     }
 
     /// The node died: settlements that were not synced may be forgotten.
     pub(crate) fn died(&mut self, power: bool) {
-        let safe = if self.journal_was_full { 0 } else { self.settled_safe };
+        let safe = if self.journal_was_full {
+            0
+        } else {
+            self.settled_safe
+        };
         for inbox in &mut self.inboxes {
             inbox.settled.retain(|_, &mut (turn, _)| turn <= safe);
         }
@@ -111,20 +138,37 @@ impl Ledger {
     /// A message left the server: for whom may it be, and was it settled?
     pub(crate) fn delivered(&mut self, receiver: usize, message: &Delivered, hears: bool) {
         let name = RECEIVERS[receiver];
-        assert!(hears, "cross-delivery: {name} does not hear {:?}", message.channel);
+        assert!(
+            hears,
+            "cross-delivery: {name} does not hear {:?}",
+            message.channel
+        );
         let made = self.made.get(&message.id);
         let made = made.unwrap_or_else(|| panic!("{name} got {message:?}, which nobody sent"));
-        assert_eq!((made.sender, made.channel), (message.sender, message.channel), "{message:?}");
-        assert_eq!(made.body, message.body, "{name} got an altered body: {message:?}");
+        assert_eq!(
+            (made.sender, made.channel),
+            (message.sender, message.channel),
+            "{message:?}"
+        );
+        assert_eq!(
+            made.body, message.body,
+            "{name} got an altered body: {message:?}"
+        );
         let inbox = &mut self.inboxes[receiver];
         let key = (message.source, message.number);
         let first = *inbox.numbers.entry(key).or_insert(*message);
-        assert_eq!(first.id, message.id, "{name}: number {key:?} was given twice");
+        assert_eq!(
+            first.id, message.id,
+            "{name}: number {key:?} was given twice"
+        );
         if message.source == Source::Queue {
             let turn = self.turn;
             let settled = inbox.settled.get(&message.number);
             let settled = settled.filter(|&&(at, _)| at < turn);
-            assert!(settled.is_none(), "{name}: {message:?} was settled in turn {settled:?} of {turn}");
+            assert!(
+                settled.is_none(),
+                "{name}: {message:?} was settled in turn {settled:?} of {turn}"
+            );
             if message.channel != LOCAL {
                 check_place(inbox, message, name);
             }
@@ -142,12 +186,19 @@ impl Ledger {
             let id = LogId::partition(partition);
             let (log, report) = Partition::recover(&mut storage, id, limits, UnixNanos(0))
                 .expect("a copy has no faults");
-            assert!(report.damage.is_empty(), "{why}: damage in {id}: {:?}", report.damage);
+            assert!(
+                report.damage.is_empty(),
+                "{why}: damage in {id}: {:?}",
+                report.damage
+            );
             self.audit_log(&log, partition, &mut logged, why);
         }
         for id in &self.acked {
             let local = self.made[id].channel == LOCAL && (self.local_lost || crash == Crash::Lost);
-            assert!(local || logged.contains(id), "{why}: {id:?} was acked and is not in the log");
+            assert!(
+                local || logged.contains(id),
+                "{why}: {id:?} was acked and is not in the log"
+            );
         }
         logged
     }
@@ -165,7 +216,10 @@ impl Ledger {
             if record.kind() != RecordKind::Frame {
                 continue;
             }
-            let (frame, _) = split(record.payload()).ok().flatten().expect("a record is one frame");
+            let (frame, _) = split(record.payload())
+                .ok()
+                .flatten()
+                .expect("a record is one frame");
             let send = Send::parse(frame).expect("a record is one SEND");
             for message in send.messages() {
                 let id = MessageId::of(message.body);
@@ -176,10 +230,16 @@ impl Ledger {
                     && made.sender == send.endpoint();
                 assert!(same, "{why}: {id:?} in {partition} was altered");
                 assert!(logged.insert(id), "{why}: {id:?} was appended twice");
-                assert!(!self.refused.contains(&id), "{why}: {id:?} was refused and appended");
+                assert!(
+                    !self.refused.contains(&id),
+                    "{why}: {id:?} was refused and appended"
+                );
                 if made.direct {
                     let before = last.insert(made.sender, id);
-                    assert!(before < Some(id), "{why}: {before:?} stands before {id:?} in {partition}");
+                    assert!(
+                        before < Some(id),
+                        "{why}: {before:?} stands before {id:?} in {partition}"
+                    );
                 }
             }
         }
@@ -193,7 +253,11 @@ impl Ledger {
             }
             for id in logged {
                 let heard = plan::hears(at).contains(&self.made[id].channel);
-                assert!(!heard || inbox.got.contains(id), "{} never got {id:?}", RECEIVERS[at]);
+                assert!(
+                    !heard || inbox.got.contains(id),
+                    "{} never got {id:?}",
+                    RECEIVERS[at]
+                );
             }
         }
     }
@@ -202,10 +266,17 @@ impl Ledger {
     pub(crate) fn missing(&self, logged: &BTreeSet<MessageId>) -> usize {
         let of = |at: usize, inbox: &Inbox| {
             let heard = |id: &&MessageId| plan::hears(at).contains(&self.made[id].channel);
-            logged.iter().filter(heard).filter(|id| !inbox.got.contains(id)).count()
+            logged
+                .iter()
+                .filter(heard)
+                .filter(|id| !inbox.got.contains(id))
+                .count()
         };
         let inboxes = self.inboxes.iter().enumerate();
-        inboxes.filter(|&(at, _)| at != plan::GUEST && at != plan::NEWEST).map(|(at, i)| of(at, i)).sum()
+        inboxes
+            .filter(|&(at, _)| at != plan::GUEST && at != plan::NEWEST)
+            .map(|(at, i)| of(at, i))
+            .sum()
     }
 }
 
@@ -214,10 +285,31 @@ fn check_place(inbox: &mut Inbox, message: &Delivered, name: &str) {
     let before = inbox.by_id.insert(message.id, message.number);
     let same = before.is_none_or(|before| before == message.number);
     assert!(same, "{name}: {message:?} had number {before:?} before");
-    let (below, above) = ((Source::Queue, message.number), (Source::Queue, message.number + 1));
-    let neighbour = |other: &&Delivered| other.partition == message.partition && other.channel != LOCAL;
-    let lower = inbox.numbers.range((Source::Queue, 0)..below).rev().take(64).map(|(_, d)| d).find(neighbour);
-    let upper = inbox.numbers.range(above..(Source::DeadLetters, 0)).take(64).map(|(_, d)| d).find(neighbour);
-    assert!(lower.is_none_or(|other| other.offset < message.offset), "{name}: {lower:?} then {message:?}");
-    assert!(upper.is_none_or(|other| other.offset > message.offset), "{name}: {message:?} then {upper:?}");
+    let (below, above) = (
+        (Source::Queue, message.number),
+        (Source::Queue, message.number + 1),
+    );
+    let neighbour =
+        |other: &&Delivered| other.partition == message.partition && other.channel != LOCAL;
+    let lower = inbox
+        .numbers
+        .range((Source::Queue, 0)..below)
+        .rev()
+        .take(64)
+        .map(|(_, d)| d)
+        .find(neighbour);
+    let upper = inbox
+        .numbers
+        .range(above..(Source::DeadLetters, 0))
+        .take(64)
+        .map(|(_, d)| d)
+        .find(neighbour);
+    assert!(
+        lower.is_none_or(|other| other.offset < message.offset),
+        "{name}: {lower:?} then {message:?}"
+    );
+    assert!(
+        upper.is_none_or(|other| other.offset > message.offset),
+        "{name}: {message:?} then {upper:?}"
+    );
 }

@@ -30,7 +30,10 @@ pub(crate) struct Delivered {
 /// What the server said.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    Welcome { credit_frames: u32, last: Vec<(ChannelId, PartitionId, u64)> },
+    Welcome {
+        credit_frames: u32,
+        last: Vec<(ChannelId, PartitionId, u64)>,
+    },
     Refused(Notice),
     Ack(Ack),
     Reject(Reject),
@@ -75,10 +78,19 @@ impl Link {
     }
 
     /// Encode one frame with the next frame index; `None` before the WELCOME.
-    pub(crate) fn frame(&mut self, encode: impl FnOnce(&mut Vec<u8>, Signer<'_>)) -> Option<Vec<u8>> {
+    pub(crate) fn frame(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>, Signer<'_>),
+    ) -> Option<Vec<u8>> {
         let keys = self.keys.as_ref()?;
         let mut out = Vec::new();
-        encode(&mut out, Signer::Session { key: &keys.client, frame_index: self.frames_out });
+        encode(
+            &mut out,
+            Signer::Session {
+                key: &keys.client,
+                frame_index: self.frames_out,
+            },
+        );
         self.frames_out += 1;
         Some(out)
     }
@@ -90,7 +102,8 @@ impl Link {
         let mut rest = &inbox[..];
         let mut heard = Vec::new();
         if !self.greeted
-            && let Some((preface, after)) = Preface::parse(rest).expect("the server's preface is good")
+            && let Some((preface, after)) =
+                Preface::parse(rest).expect("the server's preface is good")
         {
             assert_eq!(preface.chosen, 1, "the server speaks version 1");
             self.greeted = true;
@@ -114,13 +127,24 @@ impl Link {
             let welcome = Welcome::parse(frame).expect("WELCOME is well formed");
             let fields = welcome.fields;
             let (nonce, id) = (&fields.server_nonce, fields.session_id);
-            self.keys = Some(SessionKeys::derive(&self.secret, &self.nonce, nonce, id, &[]));
+            self.keys = Some(SessionKeys::derive(
+                &self.secret,
+                &self.nonce,
+                nonce,
+                id,
+                &[],
+            ));
             self.session = Some(id);
         }
         match &self.keys {
             Some(keys) => {
                 let good = verify_session(&keys.server, self.frames_in, &frame);
-                assert!(good, "the server's signature on {:?} {}", frame.kind(), self.frames_in);
+                assert!(
+                    good,
+                    "the server's signature on {:?} {}",
+                    frame.kind(),
+                    self.frames_in
+                );
                 self.frames_in += 1;
             }
             None => assert_eq!(frame.kind(), FrameKind::Goaway, "a frame before WELCOME"),
@@ -129,11 +153,18 @@ impl Link {
             FrameKind::Welcome => {
                 let welcome = Welcome::parse(frame).expect("it was parsed above");
                 let entries = welcome.entries();
-                let last = entries.map(|e| (e.channel, e.partition, e.last_sequence.0)).collect();
-                Heard::Welcome { credit_frames: welcome.fields.credit_frames, last }
+                let last = entries
+                    .map(|e| (e.channel, e.partition, e.last_sequence.0))
+                    .collect();
+                Heard::Welcome {
+                    credit_frames: welcome.fields.credit_frames,
+                    last,
+                }
             }
             FrameKind::Ack => Heard::Ack(Ack::parse(frame).expect("ACK is well formed")),
-            FrameKind::Reject => Heard::Reject(Reject::parse(frame).expect("REJECT is well formed")),
+            FrameKind::Reject => {
+                Heard::Reject(Reject::parse(frame).expect("REJECT is well formed"))
+            }
             FrameKind::Deliver => Heard::Deliver(messages_of(frame)),
             FrameKind::Goaway => Heard::Goaway(parse_goaway(frame).expect("GOAWAY is well formed")),
             FrameKind::Pong => Heard::Pong,
@@ -171,5 +202,7 @@ pub(crate) fn fnv(bytes: &[u8]) -> u64 {
 
 /// FNV-1a, going on from `hash`.
 pub(crate) fn fnv_on(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(hash, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

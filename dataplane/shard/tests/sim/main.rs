@@ -31,7 +31,9 @@ fn number(variable: &str) -> Option<u64> {
 fn run(seed: u64) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| world::run(seed))).unwrap_or_else(|cause| {
         eprintln!("seed {seed} fails; replay it with");
-        eprintln!("FOREBAY_SIM_SEED={seed} cargo test -p forebay-shard --test sim one_seed -- --nocapture");
+        eprintln!(
+            "FOREBAY_SIM_SEED={seed} cargo test -p forebay-shard --test sim one_seed -- --nocapture"
+        );
         std::panic::resume_unwind(cause)
     })
 }
@@ -51,8 +53,14 @@ fn every_property_holds_for_every_seed() {
     let deliveries: u64 = outcomes.iter().map(|outcome| outcome.deliveries).sum();
     let crashes: u32 = outcomes.iter().map(|outcome| outcome.crashes).sum();
     eprintln!("{seeds} seeds: {acked} messages acked, {deliveries} delivered, {crashes} restarts");
-    assert!(acked as u64 > 100 * seeds, "too tame: {acked} messages acked");
-    assert!(deliveries > 300 * seeds, "too tame: {deliveries} deliveries");
+    assert!(
+        acked as u64 > 100 * seeds,
+        "too tame: {acked} messages acked"
+    );
+    assert!(
+        deliveries > 300 * seeds,
+        "too tame: {deliveries} deliveries"
+    );
 }
 
 #[test]
@@ -77,7 +85,8 @@ mod planted {
             plant(Some(bug));
             let found = (0..FOUND_WITHIN).find(|&seed| catch_unwind(|| world::run(seed)).is_err());
             plant(None);
-            let found = found.unwrap_or_else(|| panic!("{bug:?} is not found in {FOUND_WITHIN} seeds"));
+            let found =
+                found.unwrap_or_else(|| panic!("{bug:?} is not found in {FOUND_WITHIN} seeds"));
             eprintln!("{bug:?} is found by seed {found}");
         }
     }

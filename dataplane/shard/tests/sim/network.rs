@@ -24,7 +24,9 @@ struct Pipe {
 impl Pipe {
     fn put(&mut self, bytes: Vec<u8>, now: Duration, random: &mut Rng) {
         let slow = if random.u8(..20) == 0 { 200_000 } else { 3_000 };
-        self.last = self.last.max(now + Duration::from_micros(random.u64(..slow)));
+        self.last = self
+            .last
+            .max(now + Duration::from_micros(random.u64(..slow)));
         self.chunks.push_back((self.last, bytes));
     }
 
@@ -120,16 +122,32 @@ impl Network {
     }
 
     /// The client sends bytes; returns the position after them.
-    pub(crate) fn send(&mut self, id: ConnectionId, bytes: Vec<u8>, now: Duration, random: &mut Rng) -> u64 {
-        let Some(connection) = self.connections.get_mut(&id) else { return 0 };
+    pub(crate) fn send(
+        &mut self,
+        id: ConnectionId,
+        bytes: Vec<u8>,
+        now: Duration,
+        random: &mut Rng,
+    ) -> u64 {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return 0;
+        };
         connection.put += bytes.len() as u64;
         connection.to_server.put(bytes, now, random);
         connection.put
     }
 
     /// The server sends bytes.
-    pub(crate) fn answer(&mut self, id: ConnectionId, bytes: Vec<u8>, now: Duration, random: &mut Rng) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+    pub(crate) fn answer(
+        &mut self,
+        id: ConnectionId,
+        bytes: Vec<u8>,
+        now: Duration,
+        random: &mut Rng,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.unsent += bytes.len();
         if connection.client_open {
             connection.to_client.put(bytes, now, random);
@@ -138,27 +156,43 @@ impl Network {
 
     /// The client gives up; what it sent may or may not arrive, and the server may learn of it late.
     pub(crate) fn hang_up(&mut self, id: ConnectionId, now: Duration, random: &mut Rng) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.client_open = false;
         connection.to_client = Pipe::default();
         if random.bool() {
             connection.to_server = Pipe::default();
         }
-        let late = if random.u8(..4) == 0 { 40_000_000 } else { 50_000 };
+        let late = if random.u8(..4) == 0 {
+            40_000_000
+        } else {
+            50_000
+        };
         let ends = now + Duration::from_micros(random.u64(..late));
-        connection.server_ends = Some(connection.server_ends.map_or(ends, |before| before.min(ends)));
+        connection.server_ends = Some(
+            connection
+                .server_ends
+                .map_or(ends, |before| before.min(ends)),
+        );
     }
 
     /// The server closes: what it sent before arrives, or is lost as well.
     pub(crate) fn server_closes(&mut self, id: ConnectionId, now: Duration, random: &mut Rng) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if random.u8(..4) == 0 {
             connection.to_client = Pipe::default();
         }
         connection.client_ends = true;
         connection.to_server = Pipe::default();
         let soon = now + Duration::from_micros(random.u64(..20_000));
-        connection.server_ends = Some(connection.server_ends.map_or(soon, |before| before.min(soon)));
+        connection.server_ends = Some(
+            connection
+                .server_ends
+                .map_or(soon, |before| before.min(soon)),
+        );
     }
 
     /// The server is gone, with all its ends; clients learn of it.
@@ -185,20 +219,36 @@ impl Network {
         now: Duration,
         random: &mut Rng,
     ) -> (Vec<u8>, Vec<Note>) {
-        let live = self.connections.get_mut(&id).filter(|c| c.opened && !c.server_gone);
-        let Some(connection) = live else { return Default::default() };
+        let live = self
+            .connections
+            .get_mut(&id)
+            .filter(|c| c.opened && !c.server_gone);
+        let Some(connection) = live else {
+            return Default::default();
+        };
         let bytes = connection.to_server.take(now, random);
         connection.handed += bytes.len() as u64;
         let mut notes = Vec::new();
-        while connection.notes.front().is_some_and(|note| note.position <= connection.handed) {
+        while connection
+            .notes
+            .front()
+            .is_some_and(|note| note.position <= connection.handed)
+        {
             notes.extend(connection.notes.pop_front());
         }
         (bytes, notes)
     }
 
     /// Bytes that reach the client now, and whether the connection has ended for it.
-    pub(crate) fn to_client(&mut self, id: ConnectionId, now: Duration, random: &mut Rng) -> (Vec<u8>, bool) {
-        let Some(connection) = self.connections.get_mut(&id) else { return (Vec::new(), true) };
+    pub(crate) fn to_client(
+        &mut self,
+        id: ConnectionId,
+        now: Duration,
+        random: &mut Rng,
+    ) -> (Vec<u8>, bool) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return (Vec::new(), true);
+        };
         let bytes = connection.to_client.take(now, random);
         let ended = connection.client_ends && connection.to_client.is_empty();
         if ended {

@@ -17,7 +17,11 @@ const GROUPS: u16 = 2;
 
 pub(crate) fn log_limits() -> PartitionLimits {
     let (segment_bytes, record_bytes_max) = (32 * 1024, 8 * 1024);
-    PartitionLimits { segment_bytes, record_bytes_max, ..PartitionLimits::default() }
+    PartitionLimits {
+        segment_bytes,
+        record_bytes_max,
+        ..PartitionLimits::default()
+    }
 }
 
 fn queue_limits() -> QueueLimits {
@@ -45,8 +49,17 @@ fn limits() -> Limits {
 }
 
 enum Job {
-    Prepare { at: Duration, log: LogId, bytes: u32 },
-    Sync { at: Duration, ticket: CommitTicket, marks: Vec<Result<SyncMark, StorageError>>, turn: u64 },
+    Prepare {
+        at: Duration,
+        log: LogId,
+        bytes: u32,
+    },
+    Sync {
+        at: Duration,
+        ticket: CommitTicket,
+        marks: Vec<Result<SyncMark, StorageError>>,
+        turn: u64,
+    },
 }
 
 /// What ended in the background.
@@ -84,7 +97,11 @@ impl Node {
         let ends: Vec<_> = partitions
             .iter()
             .zip(PARTITIONS)
-            .map(|(log, partition)| LogEnd { partition, first: log.first(), end: log.appended() })
+            .map(|(log, partition)| LogEnd {
+                partition,
+                first: log.first(),
+                end: log.appended(),
+            })
             .collect();
         let queues = (0..GROUPS).map(|group| {
             let (log, queue) = (log_limits(), queue_limits());
@@ -95,22 +112,47 @@ impl Node {
         });
         let queues = queues.collect();
         let shard = Shard::new(limits(), table, partitions.into(), queues, now);
-        Self { disk, storage, shard, jobs: Vec::new(), safe: [0; GROUPS as usize] }
+        Self {
+            disk,
+            storage,
+            shard,
+            jobs: Vec::new(),
+            safe: [0; GROUPS as usize],
+        }
     }
 
     /// Take on what a turn asked for.
-    pub(crate) fn request(&mut self, output: &mut Output<MemorySegment>, turn: u64, now: Duration, random: &mut Rng) {
+    pub(crate) fn request(
+        &mut self,
+        output: &mut Output<MemorySegment>,
+        turn: u64,
+        now: Duration,
+        random: &mut Rng,
+    ) {
         for request in output.storage.drain(..) {
             let late = if random.u8(..10) == 0 { 300_000 } else { 5_000 };
             let at = now + Duration::from_micros(random.u64(..late));
             match request {
-                StorageRequest::Prepare { log, bytes } => self.jobs.push(Job::Prepare { at, log, bytes }),
+                StorageRequest::Prepare { log, bytes } => {
+                    self.jobs.push(Job::Prepare { at, log, bytes })
+                }
                 StorageRequest::Sync(ticket) => {
-                    let marks = ticket.segments.iter().map(|s| self.disk.sync_begins(s)).collect();
-                    self.jobs.push(Job::Sync { at, ticket, marks, turn });
+                    let marks = ticket
+                        .segments
+                        .iter()
+                        .map(|s| self.disk.sync_begins(s))
+                        .collect();
+                    self.jobs.push(Job::Sync {
+                        at,
+                        ticket,
+                        marks,
+                        turn,
+                    });
                 }
                 StorageRequest::Retire { log, segment } => {
-                    self.storage.retire(log, segment).expect("no fault is injected into retiring");
+                    self.storage
+                        .retire(log, segment)
+                        .expect("no fault is injected into retiring");
                 }
             }
         }
@@ -125,15 +167,24 @@ impl Node {
         let jobs: Vec<_> = self.jobs.extract_if(.., due).collect();
         for job in jobs {
             match job {
-                Job::Prepare { log, bytes, .. } => done.events.push(match self.storage.prepare(log, bytes) {
-                    Ok(segment) => StorageEvent::Prepared { log, segment },
-                    Err(error) => {
-                        done.journal_full |= matches!(log, LogId::Queue(_));
-                        StorageEvent::PrepareFailed { log, error }
-                    }
-                }),
-                Job::Sync { ticket, marks, turn, .. } => {
-                    let ended = marks.into_iter().map(|mark| mark.and_then(|mark| self.disk.sync_ends(mark)));
+                Job::Prepare { log, bytes, .. } => {
+                    done.events.push(match self.storage.prepare(log, bytes) {
+                        Ok(segment) => StorageEvent::Prepared { log, segment },
+                        Err(error) => {
+                            done.journal_full |= matches!(log, LogId::Queue(_));
+                            StorageEvent::PrepareFailed { log, error }
+                        }
+                    })
+                }
+                Job::Sync {
+                    ticket,
+                    marks,
+                    turn,
+                    ..
+                } => {
+                    let ended = marks
+                        .into_iter()
+                        .map(|mark| mark.and_then(|mark| self.disk.sync_ends(mark)));
                     let result = ended.fold(Ok(()), Result::and);
                     done.sealed |= result.is_err();
                     if let (LogId::Queue(group), Ok(())) = (ticket.log, &result) {
@@ -156,5 +207,8 @@ impl Node {
 /// The time as a turn gets it.
 pub(crate) fn at(now: Duration) -> Now {
     let unix = 1_700_000_000_000_000_000 + now.as_nanos() as u64;
-    Now { monotonic: now, unix: UnixNanos(unix) }
+    Now {
+        monotonic: now,
+        unix: UnixNanos(unix),
+    }
 }

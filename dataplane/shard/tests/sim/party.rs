@@ -39,7 +39,12 @@ pub(crate) struct Party {
 }
 
 impl Party {
-    pub(crate) fn new(name: &'static str, actor: Actor, direction: Direction, by_token: bool) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        actor: Actor,
+        direction: Direction,
+        by_token: bool,
+    ) -> Self {
         let key = plan::key_of(name, direction);
         Self {
             name,
@@ -62,19 +67,39 @@ impl Party {
         let connection = cx.network.connect(self.actor);
         let resumed = self.resume.take().filter(|_| cx.random.u8(..3) > 0);
         let expiry = cx.unix.seconds() + 1_000_000;
-        let token = mint(self.key.mac(), &format!("sb://node/{}", self.name), expiry, self.key_name());
+        let token = mint(
+            self.key.mac(),
+            &format!("sb://node/{}", self.name),
+            expiry,
+            self.key_name(),
+        );
         let (auth, secret) = match resumed {
             Some((session, secret)) => (Auth::Resume(session), secret.to_vec()),
             None if self.by_token => {
                 let parsed = Token::parse(&token).expect("it was just made");
-                (Auth::Token(&token), parsed.expected_signature(self.key.mac()).to_vec())
+                (
+                    Auth::Token(&token),
+                    parsed.expected_signature(self.key.mac()).to_vec(),
+                )
             }
-            None => (Auth::Key(KeyId(self.direction as u32)), self.key.text_bytes().to_vec()),
+            None => (
+                Auth::Key(KeyId(self.direction as u32)),
+                self.key.text_bytes().to_vec(),
+            ),
         };
         let mut nonce = [0; 32];
         cx.random.fill(&mut nonce);
-        let unix_seconds = if cx.random.bool() { cx.unix.seconds() } else { 0 };
-        let fields = HelloFields { auth, name: self.name, client_nonce: nonce, unix_seconds };
+        let unix_seconds = if cx.random.bool() {
+            cx.unix.seconds()
+        } else {
+            0
+        };
+        let fields = HelloFields {
+            auth,
+            name: self.name,
+            client_nonce: nonce,
+            unix_seconds,
+        };
         let link = Link::new(connection, secret, nonce);
         let hello = link.hello(&fields);
         cx.network.send(connection, hello, cx.now, cx.random);
@@ -83,12 +108,18 @@ impl Party {
     }
 
     fn key_name(&self) -> &'static str {
-        if self.direction == Direction::Ingress { "key-1" } else { "key-2" }
+        if self.direction == Direction::Ingress {
+            "key-1"
+        } else {
+            "key-2"
+        }
     }
 
     /// What the server said since the last step. Comings and goings are dealt with here.
     pub(crate) fn listen(&mut self, cx: &mut Context<'_>) -> Vec<Heard> {
-        let Some(link) = &mut self.link else { return Vec::new() };
+        let Some(link) = &mut self.link else {
+            return Vec::new();
+        };
         let (bytes, ended) = cx.network.to_client(link.connection, cx.now, cx.random);
         let heard = link.receive(&bytes);
         for said in &heard {
@@ -101,12 +132,20 @@ impl Party {
                 Heard::Refused(notice) => {
                     let known = matches!(
                         notice.reason,
-                        Reason::KeyRevoked | Reason::SessionUnknown | Reason::SessionsFull
-                            | Reason::BadCredential | Reason::ClockSkew
+                        Reason::KeyRevoked
+                            | Reason::SessionUnknown
+                            | Reason::SessionsFull
+                            | Reason::BadCredential
+                            | Reason::ClockSkew
+                            | Reason::Draining
                     );
                     assert!(known, "{} was refused: {notice:?}", self.name);
                     let resuming = notice.reason == Reason::SessionUnknown;
-                    assert!(resuming || notice.reason != Reason::BadCredential, "{} {notice:?}", self.name);
+                    assert!(
+                        resuming || notice.reason != Reason::BadCredential,
+                        "{} {notice:?}",
+                        self.name
+                    );
                     self.retry_at = cx.now + Duration::from_millis(cx.random.u64(..200));
                 }
                 _ => {}
@@ -139,8 +178,12 @@ impl Party {
         cx: &mut Context<'_>,
         encode: impl FnOnce(&mut Vec<u8>, wire::signature::Signer<'_>),
     ) -> u64 {
-        let Some(link) = self.link.as_mut().filter(|_| self.open) else { return 0 };
-        let Some(bytes) = link.frame(encode) else { return 0 };
+        let Some(link) = self.link.as_mut().filter(|_| self.open) else {
+            return 0;
+        };
+        let Some(bytes) = link.frame(encode) else {
+            return 0;
+        };
         cx.network.send(link.connection, bytes, cx.now, cx.random)
     }
 }

@@ -9,10 +9,14 @@ use wire::route::{
 };
 use wire::signature::{SecretKey, SigningKey};
 
-pub(crate) const PARTITIONS: [PartitionId; 3] =
-    [PartitionId::new(1, 0), PartitionId::new(1, 1), PartitionId::new(2, 0)];
+pub(crate) const PARTITIONS: [PartitionId; 3] = [
+    PartitionId::new(1, 0),
+    PartitionId::new(1, 1),
+    PartitionId::new(2, 0),
+];
 /// Channels; the last lies in the hub that acknowledges locally.
-pub(crate) const CHANNELS: [ChannelId; 4] = [ChannelId(1), ChannelId(2), ChannelId(3), ChannelId(4)];
+pub(crate) const CHANNELS: [ChannelId; 4] =
+    [ChannelId(1), ChannelId(2), ChannelId(3), ChannelId(4)];
 /// A channel that senders have no grant for.
 pub(crate) const FORBIDDEN: ChannelId = CHANNELS[2];
 pub(crate) const LOCAL: ChannelId = CHANNELS[3];
@@ -43,8 +47,11 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) const CALM: Self =
-        Self { guest_hears: [true, true], valve_sends: true, gauge_revoked: false };
+    pub(crate) const CALM: Self = Self {
+        guest_hears: [true, true],
+        valve_sends: true,
+        gauge_revoked: false,
+    };
 }
 
 pub(crate) fn key_of(name: &str, direction: Direction) -> SecretKey {
@@ -66,7 +73,13 @@ pub(crate) fn hears(receiver: usize) -> &'static [ChannelId] {
 }
 
 fn grants(channels: &[ChannelId]) -> Vec<Grant> {
-    channels.iter().map(|&channel| Grant { channel, restriction: Restriction::default() }).collect()
+    channels
+        .iter()
+        .map(|&channel| Grant {
+            channel,
+            restriction: Restriction::default(),
+        })
+        .collect()
 }
 
 fn endpoint(name: &str) -> Endpoint {
@@ -119,7 +132,9 @@ fn receiver(at: usize, rules: &Rules) -> Endpoint {
         1 => endpoint.queue.messages_max = 6,
         2 => endpoint.queue.deliveries_max = 3,
         GUEST => endpoint.receive.retain(|grant| {
-            let place = CHANNELS[..2].iter().position(|&channel| channel == grant.channel);
+            let place = CHANNELS[..2]
+                .iter()
+                .position(|&channel| channel == grant.channel);
             place.is_none_or(|place| rules.guest_hears[place])
         }),
         _ => {
@@ -148,10 +163,16 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
         name: format!("acme/sim/channel-{}", id.0).into(),
         hub: u16::from(id == LOCAL),
     };
-    let mut endpoints: Vec<_> =
-        SENDERS.iter().chain(&DEVICES).map(|name| sender(name, rules)).collect();
+    let mut endpoints: Vec<_> = SENDERS
+        .iter()
+        .chain(&DEVICES)
+        .map(|name| sender(name, rules))
+        .collect();
     endpoints.extend((0..RECEIVERS.len()).map(|at| receiver(at, rules)));
-    endpoints.push(Endpoint { relay: true, ..endpoint(RELAY) });
+    endpoints.push(Endpoint {
+        relay: true,
+        ..endpoint(RELAY)
+    });
     let parts = TableParts {
         epoch,
         queue_groups: 2,

@@ -32,7 +32,12 @@ impl Receiver {
         let name = RECEIVERS[number];
         Self {
             number,
-            party: Party::new(name, Actor::Receiver(number), Direction::Egress, number == 1),
+            party: Party::new(
+                name,
+                Actor::Receiver(number),
+                Direction::Egress,
+                number == 1,
+            ),
             credit: [0; 2],
             forgotten: BTreeSet::new(),
             held: BTreeSet::new(),
@@ -55,7 +60,7 @@ impl Receiver {
                     assert_eq!(reject.partition, QUEUE_STREAM, "{reject:?}");
                     self.progress_at = cx.now;
                     if reject.notice.reason == Reason::QueueTaken {
-                        self.credit = [0; 2];
+                        self.party.hang_up(cx);
                     }
                 }
                 _ => {}
@@ -68,7 +73,9 @@ impl Receiver {
             }
             if cx.now > self.pinged_at + Duration::from_secs(10) {
                 self.pinged_at = cx.now;
-                self.party.send(cx, |out, signer| wire::link::encode_ping(out, Sequence(7), signer));
+                self.party.send(cx, |out, signer| {
+                    wire::link::encode_ping(out, Sequence(7), signer)
+                });
             }
         }
         let silent = !self.party.open && cx.now > self.progress_at + Duration::from_secs(12);
@@ -95,14 +102,34 @@ impl Receiver {
         }
         let messages = cx.random.u32(1..40);
         *credit += i64::from(messages);
-        let fetch = Fetch { source, messages, bytes: 100_000 };
+        let fetch = Fetch {
+            source,
+            messages,
+            bytes: 100_000,
+        };
         self.party.send(cx, |out, signer| fetch.encode(out, signer));
     }
 
     fn take(&mut self, cx: &mut Context<'_>, messages: &[Delivered]) {
+        if std::env::var("WATCH").is_ok() {
+            eprintln!(
+                "{:?} receiver {} on {:?} takes {:?}",
+                cx.now,
+                self.number,
+                self.connection(),
+                messages
+                    .iter()
+                    .map(|m| (m.number, m.id.0, m.partition.0, m.offset))
+                    .collect::<Vec<_>>()
+            );
+        }
         let source = messages[0].source;
         self.credit[source as usize] -= messages.len() as i64;
-        assert!(self.credit[source as usize] >= 0, "{} got more than it asked for", RECEIVERS[self.number]);
+        assert!(
+            self.credit[source as usize] >= 0,
+            "{} got more than it asked for",
+            RECEIVERS[self.number]
+        );
         if source == Source::DeadLetters {
             let ids = messages.iter().map(|message| message.id);
             cx.ledger.inboxes[self.number].got.extend(ids);
@@ -184,8 +211,20 @@ impl Receiver {
     }
 
     fn settle(&mut self, cx: &mut Context<'_>, source: Source, number: u64, outcome: Outcome) {
-        let settle = Settle { source, number: Sequence(number), outcome };
-        let position = self.party.send(cx, |out, signer| settle.encode(out, signer));
+        if std::env::var("WATCH").is_ok() {
+            eprintln!(
+                "{:?} receiver {} settles {number} {outcome:?}",
+                cx.now, self.number
+            );
+        }
+        let settle = Settle {
+            source,
+            number: Sequence(number),
+            outcome,
+        };
+        let position = self
+            .party
+            .send(cx, |out, signer| settle.encode(out, signer));
         if source == Source::DeadLetters || position == 0 {
             return;
         }
@@ -199,7 +238,12 @@ impl Receiver {
         }
         let Some(link) = &self.party.link else { return };
         if let Some(connection) = cx.network.connections.get_mut(&link.connection) {
-            connection.notes.push_back(Note { position, receiver: self.number, number, settled });
+            connection.notes.push_back(Note {
+                position,
+                receiver: self.number,
+                number,
+                settled,
+            });
         }
     }
 }

@@ -20,6 +20,8 @@ struct Envelope {
     ids: Vec<MessageId>,
     /// Its relay number on the present connection.
     number: Option<u64>,
+    /// Somebody changed it on the way.
+    tampered: bool,
 }
 
 pub(crate) struct Relay {
@@ -65,7 +67,9 @@ impl Relay {
                 Heard::Welcome { credit_frames, .. } => {
                     self.credit = credit_frames;
                     self.next = 1;
-                    self.waiting.iter_mut().for_each(|envelope| envelope.number = None);
+                    self.waiting
+                        .iter_mut()
+                        .for_each(|envelope| envelope.number = None);
                     self.progress_at = cx.now;
                 }
                 Heard::Ack(ack) => self.answered(cx, ack.sequence.0),
@@ -77,7 +81,10 @@ impl Relay {
             self.make(cx);
         }
         self.transmit(cx);
-        let waiting = self.waiting.iter().any(|envelope| envelope.number.is_some());
+        let waiting = self
+            .waiting
+            .iter()
+            .any(|envelope| envelope.number.is_some());
         let stalled = waiting && cx.now > self.progress_at + Duration::from_secs(3);
         let silent = !self.party.open && cx.now > self.progress_at + Duration::from_secs(12);
         if stalled || silent || (!cx.calm && cx.random.u16(..500) == 0) {
@@ -96,13 +103,21 @@ impl Relay {
 
     fn reject(&mut self, cx: &mut Context<'_>, number: u64, reason: Reason) {
         self.progress_at = cx.now;
-        let at = self.waiting.iter().position(|envelope| envelope.number == Some(number));
+        let at = self
+            .waiting
+            .iter()
+            .position(|envelope| envelope.number == Some(number));
         let Some(at) = at else { return };
         match reason {
-            Reason::Busy | Reason::StorageFull | Reason::PartitionSealed | Reason::BadSignature => {
+            Reason::Busy
+            | Reason::StorageFull
+            | Reason::PartitionSealed
+            | Reason::Draining
+            | Reason::BadSignature => {
                 self.waiting[at].number = None;
                 self.resend_at = cx.now + Duration::from_millis(cx.random.u64(..100));
             }
+            _ if std::mem::take(&mut self.waiting[at].tampered) => self.waiting[at].number = None,
             Reason::OutOfSequence => self.party.hang_up(cx),
             // It is in the log or never will be; which of both, nobody can tell.
             Reason::Replayed => {
@@ -114,48 +129,78 @@ impl Relay {
 
     fn make(&mut self, cx: &mut Context<'_>) {
         let device = cx.random.usize(..2);
-        let channel = *cx.random.choice(&[CHANNELS[0], CHANNELS[1], LOCAL]).expect("there are three");
+        let channel = *cx
+            .random
+            .choice(&[CHANNELS[0], CHANNELS[1], LOCAL])
+            .expect("there are three");
         let id = EndpointId::of(DEVICES[device]);
         let serials = (device as u64 + 100, &mut self.serials[device]);
         let frame = Pending::make(cx, id, serials, channel, false);
-        let sequence = self.sequences.entry((device, partition_of(id, channel))).or_insert(0);
+        let sequence = self
+            .sequences
+            .entry((device, partition_of(id, channel)))
+            .or_insert(0);
         *sequence += 1;
         let mut bytes = Vec::new();
         let mut builder = SendBuilder::begin(&mut bytes, id, channel, Sequence(*sequence));
         for (_, body) in &frame.messages {
-            builder.message(UnixNanos(0), &[], body).expect("bodies are small");
+            builder
+                .message(UnixNanos(0), &[], body)
+                .expect("bodies are small");
         }
         let id = KeyId(Direction::Ingress as u32);
         let signer = match device {
-            0 => Signer::Key { id, key: self.hmac.mac() },
-            _ => Signer::Ed25519 { id, key: &self.ed25519 },
+            0 => Signer::Key {
+                id,
+                key: self.hmac.mac(),
+            },
+            _ => Signer::Ed25519 {
+                id,
+                key: &self.ed25519,
+            },
         };
         builder.finish(signer).expect("there are messages");
-        self.waiting.push(Envelope { bytes, ids: frame.ids(), number: None });
+        self.waiting.push(Envelope {
+            bytes,
+            ids: frame.ids(),
+            number: None,
+            tampered: false,
+        });
     }
 
     fn transmit(&mut self, cx: &mut Context<'_>) {
         if !self.party.open || cx.now < self.resend_at {
             return;
         }
-        for at in 0..self.waiting.len() {
-            let unacked = self.waiting.iter().filter(|envelope| envelope.number.is_some()).count();
-            if self.waiting[at].number.is_some() || unacked >= self.credit as usize {
+        for at_envelope in 0..self.waiting.len() {
+            let unacked = self
+                .waiting
+                .iter()
+                .filter(|envelope| envelope.number.is_some())
+                .count();
+            if self.waiting[at_envelope].number.is_some() || unacked >= self.credit as usize {
                 continue;
             }
             let number = self.next;
             self.next += 1;
-            self.waiting[at].number = Some(number);
-            let mut inner = self.waiting[at].bytes.clone();
+            self.waiting[at_envelope].number = Some(number);
+            let mut inner = self.waiting[at_envelope].bytes.clone();
             if !cx.calm && cx.random.u8(..60) == 0 {
                 let at = inner.len() - 65 - cx.random.usize(..8);
                 inner[at] ^= 1 << cx.random.u8(..8);
+                self.waiting[at_envelope].tampered = true;
             }
-            self.party.send(cx, |out, signer| encode_relay(out, Sequence(number), &inner, signer));
+            self.party.send(cx, |out, signer| {
+                encode_relay(out, Sequence(number), &inner, signer)
+            });
         }
     }
 }
 
 fn partition_of(id: EndpointId, channel: ChannelId) -> PartitionId {
-    if channel == LOCAL { PartitionId::new(2, 0) } else { PartitionId::new(1, (id.0 % 2) as u16) }
+    if channel == LOCAL {
+        PartitionId::new(2, 0)
+    } else {
+        PartitionId::new(1, (id.0 % 2) as u16)
+    }
 }

@@ -87,7 +87,9 @@ impl Sender {
 
     /// Whether everything made is acknowledged or refused.
     pub(crate) fn at_rest(&self) -> bool {
-        self.streams.values().all(|stream| stream.pending.is_empty())
+        self.streams
+            .values()
+            .all(|stream| stream.pending.is_empty())
     }
 
     pub(crate) fn step(&mut self, cx: &mut Context<'_>) {
@@ -96,7 +98,10 @@ impl Sender {
         }
         for said in self.party.listen(cx) {
             match said {
-                Heard::Welcome { credit_frames, last } => self.welcome(cx, credit_frames, &last),
+                Heard::Welcome {
+                    credit_frames,
+                    last,
+                } => self.welcome(cx, credit_frames, &last),
                 Heard::Ack(ack) => self.ack(cx, ack),
                 Heard::Reject(reject) => self.reject(cx, reject),
                 _ => {}
@@ -115,9 +120,26 @@ impl Sender {
         }
     }
 
-    fn welcome(&mut self, cx: &mut Context<'_>, credit: u32, last: &[(ChannelId, PartitionId, u64)]) {
+    fn welcome(
+        &mut self,
+        cx: &mut Context<'_>,
+        credit: u32,
+        last: &[(ChannelId, PartitionId, u64)],
+    ) {
         self.credit = credit;
         self.channels.clear();
+        if std::env::var("WATCH").is_ok() {
+            eprintln!(
+                "{:?} sender {} WELCOME {last:?} conn {:?} streams {:?}",
+                cx.now,
+                self.number,
+                self.party.link.as_ref().map(|l| l.connection),
+                self.streams
+                    .iter()
+                    .map(|(p, s)| (p.0, s.base, s.pending.len()))
+                    .collect::<Vec<_>>()
+            );
+        }
         self.progress_at = cx.now;
         for &(channel, partition, last) in last {
             self.channels.insert(channel, partition);
@@ -137,6 +159,9 @@ impl Sender {
 
     fn ack(&mut self, cx: &mut Context<'_>, ack: Ack) {
         self.credit = ack.credit_frames;
+        if std::env::var("WATCH").is_ok() {
+            eprintln!("{:?} sender {} {ack:?}", cx.now, self.number);
+        }
         self.progress_at = cx.now;
         if let Some(stream) = self.streams.get_mut(&ack.partition) {
             settle(cx, stream, ack.sequence.0);
@@ -144,14 +169,28 @@ impl Sender {
     }
 
     fn reject(&mut self, cx: &mut Context<'_>, reject: Reject) {
+        if cfg!(any()) {
+            eprintln!("x");
+        }
+        if std::env::var("WATCH").is_ok() {
+            eprintln!("{:?} sender {} {reject:?}", cx.now, self.number);
+        }
         self.progress_at = cx.now;
-        let Some(stream) = self.streams.get_mut(&reject.partition) else { return };
+        let Some(stream) = self.streams.get_mut(&reject.partition) else {
+            return;
+        };
         let at = reject.sequence.0.checked_sub(stream.base);
-        let Some(at) = at.map(|at| at as usize).filter(|&at| at < stream.pending.len()) else { return };
+        let Some(at) = at
+            .map(|at| at as usize)
+            .filter(|&at| at < stream.pending.len())
+        else {
+            return;
+        };
         match reject.notice.reason {
-            Reason::Busy | Reason::StorageFull | Reason::PartitionSealed | Reason::BadSignature => {
+            Reason::Busy | Reason::StorageFull | Reason::PartitionSealed | Reason::Draining => {
                 stream.sent = stream.sent.min(at);
-                self.resend_at = cx.now + Duration::from_millis(u64::from(reject.notice.retry_after_ms));
+                self.resend_at =
+                    cx.now + Duration::from_millis(u64::from(reject.notice.retry_after_ms));
             }
             Reason::OutOfSequence => match reject.notice.needed.checked_sub(stream.base) {
                 Some(needed) => stream.sent = stream.sent.min(needed as usize),
@@ -163,20 +202,34 @@ impl Sender {
                 cx.ledger.refused(&frame.ids());
                 stream.sent = stream.sent.min(at);
             }
+            // Somebody tampered with it on the way.
+            tampered if tampered.code() / 100 == 12 || tampered == Reason::BadSignature => {
+                stream.sent = stream.sent.min(at);
+            }
             other => panic!("sender {} was refused: {other:?}", self.number),
         }
     }
 
     fn make(&mut self, cx: &mut Context<'_>) {
-        let known: Vec<_> = self.channels.iter().map(|(&channel, &partition)| (channel, partition)).collect();
-        let Some(&(mut channel, partition)) = cx.random.choice(&known) else { return };
+        let known: Vec<_> = self
+            .channels
+            .iter()
+            .map(|(&channel, &partition)| (channel, partition))
+            .collect();
+        let Some(&(mut channel, partition)) = cx.random.choice(&known) else {
+            return;
+        };
         if cx.random.u8(..40) == 0 && CHANNELS[..2].contains(&channel) {
             channel = FORBIDDEN;
         }
         if self.streams[&partition].pending.len() < 12 {
             let serials = (self.number as u64 + 1, &mut self.serial);
             let frame = Pending::make(cx, self.id, serials, channel, true);
-            self.streams.get_mut(&partition).expect("it is known").pending.push_back(frame);
+            self.streams
+                .get_mut(&partition)
+                .expect("it is known")
+                .pending
+                .push_back(frame);
         }
     }
 
@@ -189,13 +242,19 @@ impl Sender {
             for _ in 0..cx.random.u8(1..6) {
                 let unacked: usize = self.streams.values().map(|stream| stream.sent).sum();
                 let beyond = !cx.calm && cx.random.u8(..30) == 0;
-                let stream = self.streams.get_mut(&partition).expect("its key was listed");
-                if stream.sent == stream.pending.len() || (unacked >= self.credit as usize && !beyond) {
+                let stream = self
+                    .streams
+                    .get_mut(&partition)
+                    .expect("its key was listed");
+                if stream.sent == stream.pending.len()
+                    || (unacked >= self.credit as usize && !beyond)
+                {
                     break;
                 }
                 let sequence = Sequence(stream.base + stream.sent as u64);
                 stream.sent += 1;
-                let frame = &self.streams[&partition].pending[sequence.0 as usize - self.base(partition)];
+                let frame =
+                    &self.streams[&partition].pending[sequence.0 as usize - self.base(partition)];
                 let bytes = self.encode(frame.channel, sequence, &frame.messages);
                 self.put(cx, bytes);
             }
@@ -207,16 +266,44 @@ impl Sender {
     }
 
     /// Everything but the signature, which comes when it is sent.
-    fn encode(&self, channel: ChannelId, sequence: Sequence, messages: &[(MessageId, Vec<u8>)]) -> Frame {
-        Frame { id: self.id, channel, sequence, messages: messages.to_vec() }
+    fn encode(
+        &self,
+        channel: ChannelId,
+        sequence: Sequence,
+        messages: &[(MessageId, Vec<u8>)],
+    ) -> Frame {
+        Frame {
+            id: self.id,
+            channel,
+            sequence,
+            messages: messages.to_vec(),
+        }
     }
 
     /// Send a frame, unless somebody on the way changes, repeats or slips in something.
     fn put(&mut self, cx: &mut Context<'_>, frame: Frame) {
-        let Some(link) = self.party.link.as_mut() else { return };
+        let Some(link) = self.party.link.as_mut() else {
+            return;
+        };
         let connection = link.connection;
-        let Some(mut bytes) = link.frame(|out, signer| frame.sign(out, signer)) else { return };
-        let mischief = if cx.calm { u16::MAX } else { cx.random.u16(..300) };
+        if std::env::var("WATCH").is_ok() {
+            eprintln!(
+                "{:?} sender {} sends {:?} {:?} {:?}",
+                cx.now,
+                self.number,
+                frame.channel,
+                frame.sequence,
+                frame.messages.iter().map(|m| m.0.0).collect::<Vec<_>>()
+            );
+        }
+        let Some(mut bytes) = link.frame(|out, signer| frame.sign(out, signer)) else {
+            return;
+        };
+        let mischief = if cx.calm {
+            u16::MAX
+        } else {
+            cx.random.u16(..300)
+        };
         let overheard = std::mem::replace(&mut self.overheard, bytes.clone());
         match mischief {
             // A bit of the last body turns over.
@@ -231,7 +318,8 @@ impl Sender {
             }
             // The frame comes twice.
             5 => {
-                cx.network.send(connection, bytes.clone(), cx.now, cx.random);
+                cx.network
+                    .send(connection, bytes.clone(), cx.now, cx.random);
             }
             // An older frame, perhaps of another session, is slipped in.
             6 if !overheard.is_empty() => {
@@ -254,7 +342,9 @@ impl Frame {
     fn sign(&self, out: &mut Vec<u8>, signer: wire::signature::Signer<'_>) {
         let mut builder = SendBuilder::begin(out, self.id, self.channel, self.sequence);
         for (_, body) in &self.messages {
-            builder.message(wire::ids::UnixNanos(0), &[], body).expect("bodies are small");
+            builder
+                .message(wire::ids::UnixNanos(0), &[], body)
+                .expect("bodies are small");
         }
         builder.finish(signer).expect("there are messages");
     }

@@ -147,8 +147,13 @@ impl World {
         let mut events = done.events;
         let opened = self.open();
         let pieces = self.arrive();
-        let received: Vec<_> =
-            pieces.iter().map(|(connection, bytes)| Received { connection: *connection, bytes }).collect();
+        let received: Vec<_> = pieces
+            .iter()
+            .map(|(connection, bytes)| Received {
+                connection: *connection,
+                bytes,
+            })
+            .collect();
         let mut closed = Vec::new();
         self.network.ended(self.now, &mut closed);
         let sent = std::mem::take(&mut self.sent);
@@ -167,7 +172,9 @@ impl World {
             table: self.new_table.take(),
             drain: self.draining,
         };
-        self.node.shard.turn(node::at(self.now), &mut input, &mut self.output);
+        self.node
+            .shard
+            .turn(node::at(self.now), &mut input, &mut self.output);
         assert!(events.is_empty(), "storage events are consumed by the turn");
         self.give_out(&closed);
     }
@@ -181,7 +188,11 @@ impl World {
                 let mut random = [0; 48];
                 self.random.fill(&mut random);
                 let peer = ([127, 0, 0, 1], 40_000).into();
-                opened.push(Opened { connection: connection.id, peer, random });
+                opened.push(Opened {
+                    connection: connection.id,
+                    peer,
+                    random,
+                });
             }
         }
         opened
@@ -203,9 +214,12 @@ impl World {
             for note in notes {
                 let actor = Actor::Receiver(note.receiver);
                 let of_receiver = self.network.connections.values();
-                let open = of_receiver.filter(|c| c.actor == actor && c.opened && !c.server_gone).count();
+                let open = of_receiver
+                    .filter(|c| c.actor == actor && c.opened && !c.server_gone)
+                    .count();
                 if open == 1 && self.receivers[note.receiver].connection() == Some(id) {
-                    self.ledger.settled(note.receiver, note.number, &note.settled);
+                    self.ledger
+                        .settled(note.receiver, note.number, &note.settled);
                 }
             }
         }
@@ -214,24 +228,41 @@ impl World {
 
     fn give_out(&mut self, closed: &[ConnectionId]) {
         for outgoing in std::mem::take(&mut self.output.sends) {
-            assert!(!closed.contains(&outgoing.connection), "bytes for a connection that is closed");
+            assert!(
+                !closed.contains(&outgoing.connection),
+                "bytes for a connection that is closed"
+            );
             self.trace = fnv_on(self.trace ^ outgoing.connection.0, &outgoing.bytes);
             self.witness(outgoing.connection, &outgoing.bytes);
-            self.network.answer(outgoing.connection, outgoing.bytes, self.now, &mut self.random);
+            self.network.answer(
+                outgoing.connection,
+                outgoing.bytes,
+                self.now,
+                &mut self.random,
+            );
         }
         for id in std::mem::take(&mut self.output.closes) {
             self.network.server_closes(id, self.now, &mut self.random);
         }
-        for connection in self.network.connections.values_mut().filter(|c| !c.server_gone) {
+        for connection in self
+            .network
+            .connections
+            .values_mut()
+            .filter(|c| !c.server_gone)
+        {
             let leaves = connection.unsent > 0 && connection.client_open && self.random.bool();
             if leaves {
                 let bytes = self.random.usize(1..=connection.unsent);
                 connection.unsent -= bytes;
-                self.sent.push(Sent { connection: connection.id, bytes });
+                self.sent.push(Sent {
+                    connection: connection.id,
+                    bytes,
+                });
             }
         }
         let turn = self.ledger.turn;
-        self.node.request(&mut self.output, turn, self.now, &mut self.random);
+        self.node
+            .request(&mut self.output, turn, self.now, &mut self.random);
         if self.output.drained && self.draining {
             self.restart(None);
         }
@@ -240,8 +271,14 @@ impl World {
     /// Look at what the shard says to receivers, at the moment it says it.
     fn witness(&mut self, id: ConnectionId, bytes: &[u8]) {
         let connection = self.network.connections.get(&id);
-        let Some(Actor::Receiver(receiver)) = connection.map(|connection| connection.actor) else { return };
-        let mut rest = if bytes.starts_with(b"FBAY") { &bytes[8..] } else { bytes };
+        let Some(Actor::Receiver(receiver)) = connection.map(|connection| connection.actor) else {
+            return;
+        };
+        let mut rest = if bytes.starts_with(b"FBAY") {
+            &bytes[8..]
+        } else {
+            bytes
+        };
         while let Some((frame, after)) = split(rest).expect("the shard gives out whole frames") {
             rest = after;
             if frame.kind() == FrameKind::Deliver {
@@ -259,7 +296,10 @@ impl World {
     }
 
     fn hears(&self, receiver: usize, channel: ChannelId) -> bool {
-        let endpoint = self.table.endpoint_by_name(RECEIVERS[receiver]).expect("it is in every plan");
+        let endpoint = self
+            .table
+            .endpoint_by_name(RECEIVERS[receiver])
+            .expect("it is in every plan");
         endpoint.receive_grant(channel).is_some()
     }
 
@@ -277,11 +317,13 @@ impl World {
             25..28 => self.node.disk.inject(Fault::Sync(self.random.u64(1..4))),
             28..32 => {
                 self.node.disk.set_capacity(Some(self.node.disk.bytes()));
-                self.room_again_at = Some(self.now + Duration::from_millis(self.random.u64(..2_000)));
+                self.room_again_at =
+                    Some(self.now + Duration::from_millis(self.random.u64(..2_000)));
             }
             32..34 => self.draining = true,
             34..60 => {
-                self.ledger.audit(&self.node.disk, Crash::Lost, "durable now");
+                self.ledger
+                    .audit(&self.node.disk, Crash::Lost, "durable now");
             }
             _ => {}
         }
@@ -309,13 +351,19 @@ impl World {
     /// The process ends, with all it knew; it starts again on what the disk holds.
     fn restart(&mut self, crash: Option<Crash>) {
         self.crashes += 1;
+        if std::env::var("WATCH").is_ok() {
+            eprintln!("{:?} RESTART {crash:?}", self.now);
+        }
         self.restart_at = None;
         self.room_again_at = None;
         self.draining = false;
         self.node.disk.heal();
         self.node.disk.set_capacity(None);
         self.ledger.died(crash.is_some());
-        let disk = crash.map_or_else(|| self.node.disk.clone(), |crash| self.node.disk.crash(crash));
+        let disk = crash.map_or_else(
+            || self.node.disk.clone(),
+            |crash| self.node.disk.crash(crash),
+        );
         self.network.server_dies(&mut self.random);
         self.sent.clear();
         self.output = Output::default();
@@ -323,7 +371,8 @@ impl World {
             self.table = table;
         }
         self.node = Node::start(disk, Arc::clone(&self.table), node::at(self.now));
-        self.ledger.audit(&self.node.disk, Crash::Kept, "after a restart");
+        self.ledger
+            .audit(&self.node.disk, Crash::Kept, "after a restart");
     }
 
     /// No more mischief: everything that was sent is settled one way or the other, and arrives.
@@ -355,10 +404,16 @@ impl World {
                 }
             }
         }
-        assert!(self.senders.iter().all(Sender::at_rest), "a sender never came to rest");
+        assert!(
+            self.senders.iter().all(Sender::at_rest),
+            "a sender never came to rest"
+        );
         assert!(self.relay.at_rest(), "the relay never came to rest");
-        let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "at the end");
+        let logged = self
+            .ledger
+            .audit(&self.node.disk, Crash::Kept, "at the end");
         self.ledger.check_arrived(&logged);
-        self.ledger.audit(&self.node.disk, Crash::Lost, "durable at the end");
+        self.ledger
+            .audit(&self.node.disk, Crash::Lost, "durable at the end");
     }
 }
