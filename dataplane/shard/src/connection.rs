@@ -69,13 +69,6 @@ pub(crate) enum Goodbye {
     Silent,
 }
 
-impl Goodbye {
-    /// Whether a frame is sent.
-    pub(crate) fn has_words(self) -> bool {
-        self != Self::Silent
-    }
-}
-
 /// Relay numbers of a connection: answered in any order, acknowledged cumulatively.
 #[derive(Debug, Default)]
 pub(crate) struct Relays {

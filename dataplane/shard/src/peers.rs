@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::ids::{AckMode, ChannelId, EndpointId, PartitionId, Sequence, UnixNanos};
-use wire::preface::Preface;
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 use wire::signature::Signer;
@@ -351,13 +350,6 @@ impl Peers {
             connection
                 .out
                 .extend_from_slice(&wire::preface::Preface::CLIENT.answer().encode());
-        }
-        if connection.phase == Phase::Preface && connection.goodbye.is_some_and(Goodbye::has_words)
-        {
-            // Whoever waits for our words reads a preface first.
-            connection
-                .out
-                .extend_from_slice(&Preface::CLIENT.answer().encode());
         }
         match connection.goodbye {
             Some(Goodbye::Refused(notice)) => {

@@ -1,4 +1,8 @@
 //! Messages go through all eight stages; what is acked is durable, what is durable is delivered.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
 
 mod support;
 

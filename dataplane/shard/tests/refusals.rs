@@ -1,4 +1,8 @@
 //! Every refusal that a shard can give, by its reason code.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
 
 mod support;
 
@@ -15,6 +19,7 @@ use wire::signature::Signer;
 use wire::token::mint;
 
 type Change = fn(&mut Setup);
+type MakeHello = Box<dyn Fn(&mut Client) -> Vec<u8>>;
 
 /// A HELLO to a world that was changed, and what it is refused with.
 fn refuse_hello(change: Change, hello: impl Fn(&mut Client) -> Vec<u8>) -> Reason {
@@ -52,7 +57,7 @@ fn hello_with_token(client: &mut Client, text: &str) -> Vec<u8> {
 fn hello_is_refused_by_name() {
     let as_is: Change = |_| {};
     let plain = |client: &mut Client| client.hello_bytes(Auth::Key(KeyId(1)), 0);
-    let cases: Vec<(&str, Change, Box<dyn Fn(&mut Client) -> Vec<u8>>, Reason)> = vec![
+    let cases: Vec<(&str, Change, MakeHello, Reason)> = vec![
         (
             "wrong key",
             as_is,

@@ -1,4 +1,8 @@
 //! Sessions: they outlive connections, not their credentials.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
 
 mod support;
 

@@ -1,4 +1,8 @@
 //! What a shard does when its disk is full, fails, or the process is to stop.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
 
 mod support;
 

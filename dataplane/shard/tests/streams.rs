@@ -1,5 +1,9 @@
 //! The sequence rule: a number is spent only by an append, what was sent again is acked and not appended,
 //! and after a refusal a stream goes back.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
 
 mod support;
 
