@@ -10,13 +10,19 @@ use crate::chain::{Link, decide};
 use crate::commit::Commit;
 use crate::index::{Index, Source};
 use crate::limits::PartitionLimits;
-use crate::log::{LogId, SegmentId, SegmentRef};
+use crate::log::{LogId, SegmentId};
 use crate::partition::{Live, Partition};
-use crate::record::{Record, RecordKind};
-use crate::scan::{Damage, DamageKind, Extent, Headless, START, extent, headless};
-use crate::segment::{SEGMENT_VERSION, Segment, SegmentHeader, live_header};
-use crate::sender::Senders;
+use crate::record::{RECORD_HEADER_BYTES, record_bytes};
+use crate::scan::{Damage, DamageKind, START};
+use crate::segment::{Segment, live_header};
+use crate::sender::{ENTRY_BYTES, Senders};
 use crate::storage::{SegmentFile, Storage, StorageError};
+
+mod gather;
+mod senders;
+
+use gather::Candidate;
+use senders::rebuild_senders;
 
 /// What recovery found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,31 +41,6 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// Why the log is sealed from the start, if it could not be synced.
     pub sealed: Option<StorageError>,
-}
-
-/// A live segment on its way into the log.
-struct Candidate<S> {
-    segment: S,
-    link: Link,
-    created: u64,
-    extent: Option<Extent>,
-}
-
-impl<S: Segment> Candidate<S> {
-    fn whole(&self) -> &[u8] {
-        self.segment.bytes(0..self.segment.capacity())
-    }
-
-    fn read(&self) -> Extent {
-        extent(self.whole(), self.link.salt, self.link.base)
-    }
-
-    fn scan(&mut self) -> &Extent {
-        if self.extent.is_none() {
-            self.extent = Some(self.read());
-        }
-        self.extent.as_ref().expect("it was filled in above")
-    }
 }
 
 impl<S: Segment> Partition<S> {
@@ -91,7 +72,7 @@ impl<S: Segment> Partition<S> {
         let mut found = work.gather()?;
         let open_from = work.settle(&mut found)?;
         let senders = rebuild_senders(&mut found, open_from);
-        let (segments, commit) = work.open(found, open_from, &senders)?;
+        let (segments, commit) = work.open(found, open_from, &senders);
         work.report.segments = segments.len();
         let Recoverer {
             report,
@@ -175,134 +156,6 @@ struct Recoverer<'a, T: Storage> {
 }
 
 impl<T: Storage> Recoverer<'_, T> {
-    /// Sort the files into live segments, by base offset, and spares.
-    fn gather(&mut self) -> Result<Vec<Candidate<T::Segment>>, StorageError> {
-        let mut found = Vec::new();
-        for file in self.storage.list(self.log)? {
-            match SegmentHeader::parse(&file.header, self.log, file.id, file.bytes) {
-                SegmentHeader::Spare { .. } => self.unused.push(file),
-                SegmentHeader::Live {
-                    id,
-                    capacity,
-                    base,
-                    previous,
-                    created,
-                } => {
-                    let segment = self.storage.open(self.log, &file)?;
-                    self.note_truncation(&segment, capacity);
-                    let link = Link {
-                        salt: id.0,
-                        base,
-                        previous: Some(previous),
-                        torn: false,
-                    };
-                    found.push(Candidate {
-                        segment,
-                        link,
-                        created,
-                        extent: None,
-                    });
-                }
-                SegmentHeader::Damaged { torn } => self.take_damaged(&file, torn, &mut found)?,
-                SegmentHeader::Foreign { version } => {
-                    let segment = SegmentRef {
-                        log: self.log,
-                        id: file.id,
-                    };
-                    return Err(StorageError::Version {
-                        segment,
-                        seen: version,
-                        needed: SEGMENT_VERSION,
-                    });
-                }
-            }
-        }
-        found.sort_by_key(|candidate| (candidate.link.base, candidate.created));
-        while let Some(twin) = found
-            .windows(2)
-            .position(|pair| pair[0].link.base == pair[1].link.base)
-        {
-            let spare = found.remove(twin);
-            self.report_whole(&spare.segment, DamageKind::Unreadable);
-        }
-        Ok(found)
-    }
-
-    /// Without a header the file's name gives the salt, and the first record under it the place.
-    fn take_damaged(
-        &mut self,
-        file: &SegmentFile,
-        torn: bool,
-        found: &mut Vec<Candidate<T::Segment>>,
-    ) -> Result<(), StorageError> {
-        let segment = self.storage.open(self.log, file)?;
-        match headless(segment.bytes(0..segment.capacity()), file.id.0, torn) {
-            Headless::Live { base, damaged } => {
-                if damaged {
-                    self.report_header(&segment);
-                }
-                let link = Link {
-                    salt: file.id.0,
-                    base,
-                    previous: None,
-                    torn: !damaged,
-                };
-                found.push(Candidate {
-                    segment,
-                    link,
-                    created: self.now.0,
-                    extent: None,
-                });
-            }
-            // The header was caught half written when the segment was begun; nothing followed it.
-            Headless::Undone => self.unused.push(file.clone()),
-            Headless::Unreadable => self.report_whole(&segment, DamageKind::Unreadable),
-        }
-        Ok(())
-    }
-
-    fn note_truncation(&mut self, segment: &T::Segment, capacity: u32) {
-        if segment.capacity() < capacity as usize {
-            let positions = Position(segment.capacity() as u32)..Position(capacity);
-            self.damaged(
-                segment.id(),
-                DamageKind::Truncated,
-                positions,
-                Offset(0)..Offset(0),
-            );
-        }
-    }
-
-    fn report_header(&mut self, segment: &T::Segment) {
-        self.damaged(
-            segment.id(),
-            DamageKind::Header,
-            Position(0)..Position(START),
-            Offset(0)..Offset(0),
-        );
-    }
-
-    fn report_whole(&mut self, segment: &T::Segment, kind: DamageKind) {
-        let positions = Position(0)..Position(segment.capacity() as u32);
-        self.damaged(segment.id(), kind, positions, Offset(0)..Offset(0));
-    }
-
-    fn damaged(
-        &mut self,
-        segment: SegmentId,
-        kind: DamageKind,
-        positions: std::ops::Range<Position>,
-        offsets: std::ops::Range<Offset>,
-    ) {
-        self.report.damage.push(Damage {
-            log: self.log,
-            segment,
-            kind,
-            positions,
-            offsets,
-        });
-    }
-
     /// Read the segments that were open and drop those that follow a torn tail. Answers which segment is
     /// the first that was open.
     fn settle(&mut self, found: &mut Vec<Candidate<T::Segment>>) -> Result<usize, StorageError> {
@@ -361,17 +214,21 @@ impl<T: Storage> Recoverer<'_, T> {
         found: Vec<Candidate<T::Segment>>,
         open_from: usize,
         senders: &Senders,
-    ) -> Result<Opened<T::Segment>, StorageError> {
+    ) -> Opened<T::Segment> {
         let bases: Vec<u64> = found.iter().map(|candidate| candidate.link.base).collect();
         let count = found.len();
         let mut segments = VecDeque::with_capacity(count + 1);
-        let mut unsure = None;
+        let (mut unsure, mut noted) = (None, true);
         for (number, candidate) in found.into_iter().enumerate() {
             let last = number + 1 == count;
             let live = if number < open_from {
                 sealed(candidate, bases[number + 1])
             } else {
-                let commit = candidate.extent.as_ref().map_or(0, |extent| extent.commit);
+                let (commit, end) = candidate
+                    .extent
+                    .as_ref()
+                    .map_or((0, 0), |extent| (extent.commit, extent.end));
+                noted = commit as usize + RECORD_HEADER_BYTES >= end as usize;
                 let mut live = self.cut(candidate, last, senders);
                 if unsure.is_none() {
                     unsure = Some(offset_at(&live, commit));
@@ -383,8 +240,15 @@ impl<T: Storage> Recoverer<'_, T> {
             };
             segments.push_back(live);
         }
-        let commit = self.sync(&mut segments, open_from, unsure)?;
-        Ok((segments, commit))
+        let commit = self.sync(&mut segments, open_from, unsure);
+        let open = segments
+            .back_mut()
+            .filter(|open| !commit.sealed && !noted && open.next > open.base);
+        if let Some(open) = open {
+            // The tail is on disk now, but nothing in the segment says so yet.
+            open.put_note(self.now);
+        }
+        (segments, commit)
     }
 
     fn cut(
@@ -462,28 +326,28 @@ impl<T: Storage> Recoverer<'_, T> {
         segments: &mut VecDeque<Live<T::Segment>>,
         open_from: usize,
         unsure: Option<Offset>,
-    ) -> Result<Commit, StorageError> {
+    ) -> Commit {
         let appended = segments.back().map_or(Offset(0), |open| Offset(open.next));
         for live in segments.iter_mut().skip(open_from) {
             if let Err(error) = self.storage.sync(&live.reference(self.log)) {
                 self.report.sealed = Some(error.clone());
                 let committed = unsure.unwrap_or_default();
                 let failure = Some(error);
-                return Ok(Commit {
+                return Commit {
                     synced: committed,
                     committed,
                     sealed: true,
                     failure,
                     ..Commit::default()
-                });
+                };
             }
             live.synced = live.end;
         }
-        Ok(Commit {
+        Commit {
             synced: appended,
             committed: appended,
             ..Commit::default()
-        })
+        }
     }
 }
 
@@ -510,8 +374,7 @@ fn sealed<S: Segment>(candidate: Candidate<S>, next: u64) -> Live<S> {
 }
 
 fn fits<S: Segment>(live: &Live<S>, senders: &Senders) -> bool {
-    let snapshot = senders.count() * crate::sender::ENTRY_BYTES
-        + senders.parts() * crate::record::record_bytes(0);
+    let snapshot = senders.count() * ENTRY_BYTES + senders.parts() * record_bytes(0);
     snapshot <= live.segment.capacity() - live.end as usize
 }
 
@@ -537,52 +400,4 @@ fn offset_at<S: Segment>(live: &Live<S>, position: u32) -> Offset {
         }
     });
     Offset(at)
-}
-
-/// Senders from the snapshot that begins the open segment and the records since. If that snapshot is
-/// damaged, segments before it are read until one has a whole one.
-fn rebuild_senders<S: Segment>(found: &mut [Candidate<S>], open_from: usize) -> Senders {
-    let mut from = open_from.min(found.len().saturating_sub(1));
-    while from > 0 && !has_snapshot(&mut found[from]) {
-        from -= 1;
-    }
-    let mut senders = Senders::default();
-    for candidate in &mut found[from.min(open_from)..] {
-        take_senders(candidate, &mut senders);
-    }
-    senders
-}
-
-/// Visit the records that a scanned segment keeps.
-fn visit<S: Segment>(candidate: &mut Candidate<S>, mut each: impl FnMut(Record<'_>)) {
-    let Extent {
-        end, next, gaps, ..
-    } = candidate.scan().clone();
-    let (bytes, id) = (candidate.whole(), candidate.segment.id());
-    let source = Source {
-        bytes,
-        salt: candidate.link.salt,
-        next,
-    };
-    Index::with_gaps(candidate.link.base, 0, gaps)
-        .visit(source, end, |found| each(found.view(bytes, id)));
-}
-
-fn has_snapshot<S: Segment>(candidate: &mut Candidate<S>) -> bool {
-    let (mut seen, mut parts) = (0, 1);
-    visit(candidate, |record| {
-        if record.kind() == RecordKind::Senders {
-            seen += 1;
-            parts = record.channel().0;
-        }
-    });
-    seen == parts
-}
-
-fn take_senders<S: Segment>(candidate: &mut Candidate<S>, senders: &mut Senders) {
-    visit(candidate, |record| match record.kind() {
-        RecordKind::Senders => senders.restore(record.payload()),
-        RecordKind::Frame => senders.append(record.endpoint(), record.sequence()),
-        RecordKind::QueueJournal | RecordKind::QueueSnapshot | RecordKind::Note => {}
-    });
 }

@@ -1,8 +1,11 @@
 //! Power failures: every image a disk may hold afterwards is a prefix with everything durable in it.
 
+use partition::PartitionLimits;
 use partition::memory::Crash;
 
-use crate::harness::{Rig, small};
+use wire::ids::Offset;
+
+use crate::harness::{Expected, Rig, small};
 
 /// Random work, ending at any point, also in the middle of a sync.
 fn work(rig: &mut Rig, steps: u64) {
@@ -121,5 +124,53 @@ fn a_tail_that_was_cut_stays_cut_however_the_next_records_fit_into_it() {
         rig.append_many(1);
         let report = rig.reopen(rig.disk.crash(Crash::Kept), "one more");
         assert_eq!(report.cut_records, 0, "{cut} records had been cut");
+    }
+}
+
+#[test]
+fn a_cut_record_never_follows_a_new_one_of_the_same_length() {
+    // Two sectors a record, so that one lost sector lies wholly inside the record it destroys.
+    let limits = PartitionLimits {
+        segment_bytes: 8192,
+        record_bytes_max: 968,
+        ..small()
+    };
+    for kept in 1..6u64 {
+        let mut rig = Rig::new(kept, limits);
+        let append = |rig: &mut Rig, text: u8| {
+            let (mut new, _) = rig.draw();
+            new.count = 1;
+            let payload = vec![text; 968];
+            let first = rig
+                .log
+                .append(&new, &[&payload])
+                .expect("one segment has room")
+                .first
+                .0;
+            rig.list.push(Expected {
+                first,
+                new,
+                payload,
+            });
+        };
+        append(&mut rig, 0);
+        rig.commit();
+        (1..=5).for_each(|text| append(&mut rig, text));
+        let report = rig.reopen(
+            rig.disk.crash(Crash::Sectors(!(1 << (2 * kept - 1)))),
+            "torn",
+        );
+        assert_eq!(rig.log.appended().0, kept);
+        assert_eq!(report.cut_records, 5 - kept);
+        append(&mut rig, 99);
+        rig.reopen(
+            rig.disk.crash(Crash::Kept),
+            "one new record of the same length",
+        );
+        assert_eq!(rig.log.appended().0, kept + 1);
+        assert_eq!(
+            rig.log.read(Offset(kept)).expect("it is intact").payload(),
+            [99; 968]
+        );
     }
 }

@@ -361,3 +361,29 @@ fn senders_survive_a_damaged_snapshot() {
         );
     }
 }
+
+#[test]
+fn damage_to_the_last_record_is_told_from_a_torn_tail_after_a_commit_and_after_a_restart() {
+    for restart in [false, true] {
+        let mut rig = Rig::new(6, small());
+        rig.append_many(5);
+        rig.commit();
+        if restart {
+            // The note of the commit is lost; recovery leaves one of its own.
+            rig.reopen(rig.disk.crash(Crash::Lost), "restart");
+        }
+        let last = rig.list.last().expect("there are some").clone();
+        let record = rig.log.read(Offset(last.first)).expect("it is intact");
+        let (id, position) = (record.segment(), record.position().0 as usize);
+        let file = SegmentRef {
+            log: crate::harness::LOG,
+            id,
+        };
+        let outcome = read_all(&rig, file, "last", |bytes| bytes[position + 30] ^= 1);
+        assert_eq!(
+            outcome.damage,
+            [(DamageKind::Records, last.first..last.next())],
+            "restart: {restart}"
+        );
+    }
+}

@@ -123,6 +123,33 @@ fn what_is_held_or_not_committed_does_not_expire() {
 }
 
 #[test]
+fn a_segment_stays_until_the_snapshot_that_sums_it_up_is_on_disk() {
+    let limits = PartitionLimits {
+        retention_bytes: Some(0),
+        ..small()
+    };
+    let mut rig = Rig::new(5, limits);
+    rig.append_many(2);
+    let spare = rig.storage.prepare(LOG, 4096).expect("there is room");
+    rig.log.offer(spare);
+    rig.begin_commit();
+    rig.log.roll(UnixNanos(1)).expect("there is a spare");
+    rig.append_many(1);
+    rig.finish_commit();
+    assert_eq!(
+        (rig.log.segments(), rig.log.committed()),
+        (2, rig.log.open_base())
+    );
+    assert!(
+        rig.log.expire(UnixNanos(0)).is_none(),
+        "the new segment may be lost"
+    );
+    rig.append_many(1);
+    rig.commit();
+    assert!(rig.log.expire(UnixNanos(0)).is_some());
+}
+
+#[test]
 fn an_owner_expires_what_it_no_longer_needs() {
     let mut rig = Rig::new(4, small());
     rig.append_many(100);
