@@ -25,8 +25,8 @@ use names::{Names, environment_of};
 pub const PARTITIONS_DEFAULT: u16 = 4;
 /// Segment bytes of a hub that does not say.
 pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
-/// Shortest segment: a frame of greatest length must fit several times.
-pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Shortest segment: two of the longest records must fit, or a log could not be opened.
+pub const SEGMENT_BYTES_MIN: u64 = 2 << 20;
 /// Longest segment.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Queue groups of a plan that does not say.
@@ -153,7 +153,7 @@ fn hub(text: &HubText, faults: &mut Faults<'_>) -> Hub {
         .map_or(SEGMENT_BYTES_DEFAULT, |bytes| {
             let value = bytes.get_ref().0;
             if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&value) || value % 65_536 != 0 {
-                let needed = "1 MiB to 1 GiB, a multiple of 64 KiB";
+                let needed = "2 MiB to 1 GiB, a multiple of 64 KiB";
                 faults.add(
                     bytes.span(),
                     VALUE,

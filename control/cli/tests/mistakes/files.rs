@@ -3,11 +3,14 @@
 use crate::folder::{Folder, SECRET};
 use crate::{Mistake, answer, check_all};
 
+/// Why, which file, what to replace by what, the code, what the answer must name.
+type Row = (&'static str, &'static str, &'static str, &'static str, u16, &'static [&'static str]);
+
 #[test]
 fn a_wrong_file_is_refused_before_anything_starts() {
     let plan = "plan.toml";
     let config = "forebay.toml";
-    let rows: [(&str, &str, &str, &str, u16, &'static [&'static str]); 24] = [
+    let rows: [Row; 24] = [
         (
             "configuration is not TOML",
             config,
@@ -180,7 +183,7 @@ fn a_wrong_file_is_refused_before_anything_starts() {
         (
             "bad amount",
             plan,
-            "\"1MiB\"",
+            "\"2MiB\"",
             "\"1 megabyte\"",
             2115,
             &["1 megabyte", "64MiB"],

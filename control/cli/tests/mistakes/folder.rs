@@ -14,7 +14,7 @@ name = "a/e"
 [[hubs]]
 name = "a/e/default"
 partitions = 2
-segment_bytes = "1MiB"
+segment_bytes = "2MiB"
 [[channels]]
 name = "a/e/readings"
 [[channels]]
