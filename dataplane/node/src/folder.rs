@@ -1,0 +1,238 @@
+//! The data folder: made, tried, locked, and checked against the plan before anything is recovered from it.
+//!
+//! `format.toml` fixes what must never change under stored messages: the format's version, each hub's number of partitions and
+//! the number of queue groups. Hubs that a plan no longer names stay listed, because their logs stay on disk.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use wire::route::RouteTable;
+
+use crate::diagnosis::{
+    DATA_LOCKED, DATA_READ_ONLY, DATA_UNREACHABLE, Diagnosis, FORMAT_UNREADABLE, FORMAT_VERSION,
+    PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, diagnose,
+};
+
+/// The version of the folder's layout that this build reads and writes.
+pub const FORMAT_VERSION_KNOWN: u32 = 1;
+const LOCK: &str = "LOCK";
+const FORMAT: &str = "format.toml";
+
+/// A data folder that belongs to this process until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Holds the advisory lock; the kernel lets go of it when the process dies.
+    _lock: File,
+}
+
+/// `format.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Format {
+    version: u32,
+    queue_groups: u16,
+    #[serde(default)]
+    hub: Vec<FormatHub>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FormatHub {
+    id: u16,
+    name: String,
+    partitions: u16,
+}
+
+impl Folder {
+    /// Make the folder if needed, take its lock, try to write in it.
+    pub(crate) fn open(path: &Path) -> Result<Self, Diagnosis> {
+        std::fs::create_dir_all(path).map_err(|error| unreachable_folder(path, &error))?;
+        let lock = lock(path)?;
+        try_writing(path).map_err(|error| read_only(path, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Check the table's counts against the ones the folder was made with; remember hubs that are new.
+    pub(crate) fn settle_format(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        let path = self.path.join(FORMAT);
+        let Some(mut format) = read_format(&path)? else {
+            return write_format(&self.path, &Format::of(table));
+        };
+        format.check(table, &path)?;
+        if format.add_hubs(table) {
+            write_format(&self.path, &format)?;
+        }
+        Ok(())
+    }
+}
+
+impl Format {
+    fn of(table: &RouteTable) -> Self {
+        let mut format = Self {
+            version: FORMAT_VERSION_KNOWN,
+            queue_groups: table.queue_groups(),
+            hub: Vec::new(),
+        };
+        format.add_hubs(table);
+        format
+    }
+
+    /// Whether any hub was new.
+    fn add_hubs(&mut self, table: &RouteTable) -> bool {
+        let before = self.hub.len();
+        for hub in table.hubs() {
+            if self.hub.iter().all(|known| known.id != hub.id) {
+                self.hub.push(FormatHub {
+                    id: hub.id,
+                    name: hub.name.to_string(),
+                    partitions: hub.partitions,
+                });
+            }
+        }
+        self.hub.len() > before
+    }
+
+    fn check(&self, table: &RouteTable, path: &Path) -> Result<(), Diagnosis> {
+        if self.version != FORMAT_VERSION_KNOWN {
+            return Err(diagnose(
+                FORMAT_VERSION,
+                path.display().to_string(),
+                format!("version {}", self.version),
+                format!("version {FORMAT_VERSION_KNOWN}"),
+                "use the version of forebay that wrote this folder, or another folder",
+            ));
+        }
+        if self.queue_groups != table.queue_groups() {
+            return Err(diagnose(
+                QUEUE_GROUPS_CHANGED,
+                "queue groups of the plan",
+                table.queue_groups().to_string(),
+                format!("{}, as the data folder was made with", self.queue_groups),
+                "set the plan's number back, or begin a new data folder",
+            ));
+        }
+        for hub in table.hubs() {
+            let known = self.hub.iter().find(|known| known.id == hub.id);
+            if let Some(known) = known.filter(|known| known.partitions != hub.partitions) {
+                return Err(diagnose(
+                    PARTITIONS_CHANGED,
+                    format!("partitions of hub {}", hub.name),
+                    hub.partitions.to_string(),
+                    format!("{}, as the hub was created with", known.partitions),
+                    "set the plan's number back, or make a hub of another name",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Take the lock, or say who has it.
+fn lock(path: &Path) -> Result<File, Diagnosis> {
+    let path = path.join(LOCK);
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| read_only(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(locked(&path, &mut file)),
+        Err(TryLockError::Error(error)) => return Err(unreachable_folder(&path, &error)),
+    }
+    let note = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    note.map_err(|error| read_only(&path, &error))?;
+    Ok(file)
+}
+
+fn locked(path: &Path, file: &mut File) -> Diagnosis {
+    let mut owner = String::new();
+    // The number only helps the reader; without it the diagnosis still stands.
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut owner));
+    let seen = match owner.trim() {
+        "" => "a lock held by another process".into(),
+        owner => format!("a lock held by process {owner}"),
+    };
+    diagnose(
+        DATA_LOCKED,
+        path.display().to_string(),
+        seen,
+        "a data folder of our own",
+        "stop the other node, or set node.data to another folder",
+    )
+}
+
+fn try_writing(path: &Path) -> io::Result<()> {
+    let trial = path.join("trial.tmp");
+    std::fs::write(&trial, b"forebay")?;
+    std::fs::remove_file(&trial)
+}
+
+fn read_format(path: &Path) -> Result<Option<Format>, Diagnosis> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(path, error.to_string())),
+    };
+    toml::from_str(&text)
+        .map(Some)
+        .map_err(|error| unreadable(path, error.message().to_owned()))
+}
+
+/// Write beside it, sync, rename, sync the folder: a crash leaves the old one or the new one.
+fn write_format(folder: &Path, format: &Format) -> Result<(), Diagnosis> {
+    let (path, young) = (folder.join(FORMAT), folder.join("format.tmp"));
+    let text = toml::to_string(format).expect("numbers and names can always be written as TOML");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&young)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&young, &path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| read_only(&path, &error))
+}
+
+fn unreadable(path: &Path, seen: String) -> Diagnosis {
+    diagnose(
+        FORMAT_UNREADABLE,
+        path.display().to_string(),
+        seen,
+        "the file as the node wrote it",
+        "restore it from a backup; never delete it beside logs you need",
+    )
+}
+
+fn unreachable_folder(path: &Path, error: &io::Error) -> Diagnosis {
+    diagnose(
+        DATA_UNREACHABLE,
+        format!("data folder {}", path.display()),
+        error.to_string(),
+        "a folder this process can open",
+        "create it, or set node.data to another one",
+    )
+}
+
+fn read_only(path: &Path, error: &io::Error) -> Diagnosis {
+    diagnose(
+        DATA_READ_ONLY,
+        path.display().to_string(),
+        error.to_string(),
+        "permission and room to write",
+        "change the folder's owner or mode, or free disk space",
+    )
+}

@@ -1,0 +1,50 @@
+//! Random bytes for accepted connections, drawn in blocks so that an accept costs no system call.
+
+use crate::diagnosis::{Diagnosis, RANDOM_FAILED, diagnose};
+
+/// Bytes one connection takes: a session id and a nonce.
+const PIECE_BYTES: usize = 48;
+const PIECES: usize = 64;
+
+/// A block of random bytes, used up piece by piece. Used bytes are overwritten.
+pub(crate) struct Random {
+    block: Box<[u8; PIECE_BYTES * PIECES]>,
+    next: usize,
+}
+
+impl Random {
+    pub(crate) fn new() -> Result<Self, Diagnosis> {
+        let mut random = Self {
+            block: Box::new([0; PIECE_BYTES * PIECES]),
+            next: 0,
+        };
+        random.refill()?;
+        Ok(random)
+    }
+
+    /// Bytes nobody has been given before.
+    pub(crate) fn piece(&mut self) -> Result<[u8; PIECE_BYTES], Diagnosis> {
+        if self.next == self.block.len() {
+            self.refill()?;
+        }
+        let range = self.next..self.next + PIECE_BYTES;
+        let mut piece = [0; PIECE_BYTES];
+        piece.copy_from_slice(&self.block[range.clone()]);
+        self.block[range].fill(0);
+        self.next += PIECE_BYTES;
+        Ok(piece)
+    }
+
+    fn refill(&mut self) -> Result<(), Diagnosis> {
+        self.next = 0;
+        getrandom::fill(&mut self.block[..]).map_err(|error| {
+            diagnose(
+                RANDOM_FAILED,
+                "getrandom",
+                error.to_string(),
+                "random bytes",
+                "allow the getrandom system call",
+            )
+        })
+    }
+}
