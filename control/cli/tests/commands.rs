@@ -1,0 +1,89 @@
+//! Commands that need no node: keys, tokens, completions, explain.
+
+use std::process::{Command, Output};
+
+use wire::signature::{SecretKey, verifying_key_from_base64};
+
+fn forebay(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(arguments)
+        .output()
+        .expect("the binary was built for this test")
+}
+
+fn json(arguments: &[&str]) -> serde_json::Value {
+    let output = forebay(arguments);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+#[test]
+fn new_keys_are_keys_and_fit_into_a_plan() {
+    assert!(SecretKey::from_base64(text(&json(&["keys", "new", "--json"])["secret"])).is_ok());
+    let pair = json(&["keys", "new", "--kind", "ed25519", "--json"]);
+    assert!(verifying_key_from_base64(text(&pair["public"])).is_ok());
+    let line = String::from_utf8(forebay(&["keys", "new"]).stdout).expect("text");
+    let table: toml::Table = line.parse().expect("the line is TOML");
+    assert!(SecretKey::from_base64(table["secret"].as_str().expect("a text")).is_ok());
+}
+
+#[test]
+fn a_new_token_passes_the_check_of_the_key_it_was_made_with() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let plan = folder.path().join("plan.toml");
+    let key = SecretKey::from_random([9; 32]);
+    let text = format!(
+        "[[accounts]]\nname = \"a\"\n[[environments]]\nname = \"a/e\"\n[[endpoints]]\nname = \"a/e/pump\"\n\
+         [[endpoints.keys]]\nid = 1\nname = \"main\"\ndirection = \"ingress\"\nsecret = \"{}\"\n",
+        key.text()
+    );
+    std::fs::write(&plan, text).expect("the folder is writable");
+    let plan = plan.to_str().expect("temporary folders have plain names");
+    let output = forebay(&[
+        "token",
+        "new",
+        "--plan",
+        plan,
+        "--endpoint",
+        "pump",
+        "--valid",
+        "2h",
+    ]);
+    let printed = String::from_utf8(output.stdout).expect("text");
+    let token = wire::token::Token::parse(printed.trim()).expect("well formed");
+    let made = wire::ids::UnixNanos::from_seconds(token.expiry_seconds() - 7_200);
+    assert!(token.check(key.mac(), made, "a/e/pump").is_ok());
+    assert_eq!(token.key_name(), "main");
+    assert!(!printed.contains(key.text()));
+}
+
+#[test]
+fn completions_and_help_name_every_subcommand() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(forebay(&["completions", shell]).stdout).expect("text");
+        for command in ["load", "log", "config", "keys", "token", "explain"] {
+            assert!(script.contains(command), "{shell} lacks {command}");
+        }
+    }
+    let help = String::from_utf8(forebay(&["--help"]).stdout).expect("text");
+    assert!(
+        help.contains(
+            "Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 load run void"
+        ),
+        "{help}"
+    );
+}
+
+#[test]
+fn explain_says_meaning_and_remedy_and_lists_all() {
+    let one = json(&["explain", "FB-1104", "--json"]);
+    assert_eq!(one["name"], "bad_credential");
+    assert!(!text(&one["meaning"]).is_empty() && !text(&one["remedy"]).is_empty());
+    let all = String::from_utf8(forebay(&["explain", "--all"]).stdout).expect("text");
+    assert!(all.lines().count() > 100, "{all}");
+    assert_eq!(forebay(&["explain", "FB-9999"]).status.code(), Some(2));
+}
