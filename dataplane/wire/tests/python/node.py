@@ -1,0 +1,902 @@
+"""Part 2 of the checks: a running node, held to what PROTOCOL.md says a client may rely on.
+
+Nothing here waits for a time to pass. That something does *not* come is told by what comes after it: a PONG, or a
+message sent later.
+"""
+
+import base64
+import dataclasses
+import os
+import struct
+import time
+
+import forebay
+from document import equal
+from forebay import Connection, Credential, Message, Receiver, Sender
+from xxh3 import xxh3_64
+
+
+class Node:
+    """The node under test: its address, and credentials for a sender and a receiver of one channel."""
+
+    def __init__(self, address, plan):
+        self.address = address
+        self.sender = plan["sender"]
+        self.receiver = plan["receiver"]
+        self.channel = plan["sender"]["channel"]
+        self.forbidden_channel = plan.get("forbidden_channel")
+        self.run = os.urandom(4).hex()
+        self.bodies = 0
+
+    # Connections.
+
+    def credential(self, party, **changes):
+        party = {**party, **changes}
+        return Credential.of_key(party["endpoint"], party["key_id"], party["key"])
+
+    def token(self, expiry, resource=None, with_sig=False, name=None):
+        """A credential of the sender with a token of its key."""
+        endpoint = self.sender["endpoint"]
+        resource = resource or f"sb://forebay.example/{endpoint}"
+        token = forebay.mint_token(
+            resource, name or self.sender["key_name"], self.sender["key"], expiry, with_sig=with_sig
+        )
+        return Credential.of_token(endpoint, token)
+
+    def connect(self, credential=None, **options):
+        return Connection(self.address, credential or self.credential(self.sender), **options)
+
+    def sending(self):
+        return Sender(self.connect())
+
+    def receiving(self):
+        return Receiver(self.connect(self.credential(self.receiver)))
+
+    # Messages.
+
+    def message(self, text="", headers=()):
+        """A message unlike any other."""
+        self.bodies += 1
+        return Message(f"{self.run}-{self.bodies} {text}".encode(), headers, time.time_ns())
+
+    def messages(self, count):
+        return [self.message() for _ in range(count)]
+
+    def send(self, *messages):
+        """Sends a frame for each message, on a connection of its own, and waits for the acks."""
+        with self.sending().connection as connection:
+            sender = Sender(connection)
+            pending = [sender.send(self.channel, [message]) for message in messages]
+            sender.flush()
+            assert all(frame.ack for frame in pending), f"not acked: {[frame.rejected for frame in pending]}"
+            connection.bye()
+
+    def drained(self):
+        """A receiver whose queue is empty: all up to a message sent just now is read and settled."""
+        marker = self.message("marker")
+        self.send(marker)
+        receiver = self.receiving()
+        receiver.fetch(4096)
+        while (delivery := receiver.next()).message != marker:
+            if delivery.number % 1024 == 0:
+                receiver.settle(delivery.number)
+                receiver.fetch(1024)
+        receiver.settle(delivery.number)
+        receiver.barrier()
+        receiver.connection.bye()
+        return self.receiving()
+
+
+class Wire:
+    """A sender's connection driven frame by frame, for saying what a `Sender` never would."""
+
+    def __init__(self, node, credential=None):
+        self.connection = node.connect(credential)
+        self.entry = self.connection.welcome.entry(node.channel)
+        self.next = self.entry.last_sequence + 1
+
+    def send(self, number, messages, **changes):
+        return self.connection.transmit_send(changes.pop("channel", self.entry.channel), number, messages, **changes)
+
+    def raw_send(self, number, count, body):
+        """A SEND whose messages are these bytes."""
+        head = struct.pack("<QII", self.connection.welcome.endpoint, self.entry.channel, 0)
+        return self.connection.transmit(forebay.SEND, head + body, count, number)
+
+    def acked(self, number):
+        """Reads on until that number is acked; nothing but acks may come before."""
+        while True:
+            answer = self.connection.receive()
+            assert isinstance(answer, forebay.Ack), f"{answer}, not an ACK of {number}"
+            equal(answer.partition, self.entry.partition, "stream of the ACK")
+            if answer.sequence >= number:
+                equal(answer.sequence, number, "ACK")
+                return answer
+
+    def take_next(self, message):
+        """Sends the next number and waits for its ack: the stream goes on."""
+        self.send(self.next, [message])
+        ack = self.acked(self.next)
+        self.next += 1
+        return ack
+
+    def rejected(self, reason, number, stream=None):
+        """The next answer is this REJECT."""
+        answer = self.connection.receive()
+        assert isinstance(answer, forebay.Reject), f"{answer}, not a REJECT with {reason}"
+        equal(answer.notice.name, reason, "reason")
+        equal(answer.partition, self.entry.partition if stream is None else stream, "stream of the REJECT")
+        equal(answer.sequence, number, "number of the REJECT")
+        return answer.notice
+
+    def answers_ping(self, number=77):
+        """The connection survives, and nothing was answered meanwhile."""
+        self.connection.transmit(forebay.PING, sequence=number)
+        equal(self.connection.receive(), forebay.Pong(number), "answer to PING")
+
+    def bye(self):
+        self.connection.bye()
+
+
+def refused(node, reason, credential, **options):
+    """The HELLO is answered with REFUSED for that reason, and the connection is closed."""
+    try:
+        node.connect(credential, **options).drop()
+    except forebay.Refused as refusal:
+        equal(refusal.notice.name, reason, "reason")
+        return refusal.notice
+    raise AssertionError(f"welcomed, not refused with {reason}")
+
+
+def goes_away(connection, *reasons):
+    """A signed GOAWAY for one of these reasons comes next (acks and rejects before it are skipped), then the end."""
+    try:
+        while True:
+            connection.receive()
+    except forebay.GoneAway as gone:
+        assert gone.notice.name in reasons, f"GOAWAY with {gone.notice}, not {reasons}"
+        assert connection.closed_by_server(), "bytes follow GOAWAY"
+        return gone.notice
+
+
+# --- handshake (sections 2, 5 and 6) ----------------------------------------------------------------------------------
+
+
+def check_key(node):
+    """section 5: a key is welcomed, and WELCOME names the session, the limits and the channel"""
+    for party, direction in ((node.sender, forebay.INGRESS), (node.receiver, forebay.EGRESS)):
+        with node.connect(node.credential(party)) as connection:
+            welcome = connection.welcome
+            equal(welcome.direction, direction, "direction")
+            equal(welcome.endpoint, xxh3_64(party["endpoint"]), "endpoint id")
+            equal(welcome.entry(node.channel).channel, xxh3_64(node.channel) & 0xFFFFFFFF, "channel id")
+            assert 0 < welcome.frame_bytes_max <= forebay.FRAME_BYTES_MAX
+            assert 0 < welcome.body_bytes_max <= forebay.BODY_BYTES_MAX
+            assert 0 < welcome.messages_max <= forebay.MESSAGES_MAX
+            assert welcome.home_shard < welcome.shards and welcome.credit_frames and welcome.credit_bytes
+            assert abs(welcome.unix_nanos - time.time_ns()) < 60 * 10**9, "the server's clock"
+            connection.bye()
+
+
+def check_sessions_differ(node):
+    """section 5: session ids and server nonces are new for every HELLO"""
+    with node.connect() as one, node.connect() as two:
+        assert one.welcome.session_id != two.welcome.session_id
+        assert one.welcome.server_nonce != two.welcome.server_nonce
+
+
+def check_bad_credential(node):
+    """section 5: wrong key, unknown key id and unknown endpoint are refused alike, with nothing told apart"""
+    wrong = base64.b64encode(bytes(32)).decode()
+    notices = [
+        refused(node, "bad_credential", node.credential(node.sender, **change))
+        for change in ({"key": wrong}, {"key_id": 4711}, {"endpoint": "nobody/at/home"})
+    ]
+    equal(set(notices), {notices[0]}, "notices")
+
+
+def check_decoded_key(node):
+    """section 1: the 32 bytes behind a key's text are not the key"""
+    decoded = base64.b64decode(node.sender["key"])
+    refused(node, "bad_credential", dataclasses.replace(node.credential(node.sender), secret=decoded))
+
+
+def check_token(node):
+    """section 6: a token is welcomed with its sig and without, for the endpoint and for a parent of it"""
+    expiry = int(time.time()) + 600
+    account = node.sender["endpoint"].rsplit("/", 1)[0]
+    for credential in (
+        node.token(expiry),
+        node.token(expiry, with_sig=True),
+        node.token(expiry, resource=f"sb://forebay.example/{account.upper()}/"),
+        node.token(expiry, resource="https://forebay.example"),
+        node.token(expiry, resource=node.sender["endpoint"]),
+    ):
+        with node.connect(credential) as connection:
+            equal(connection.welcome.direction, forebay.INGRESS, "direction")
+            connection.bye()
+
+
+def check_token_expired(node):
+    """section 6: an expired token is refused, with the server's clock and the expiry"""
+    expiry = int(time.time()) - 1
+    notice = refused(node, "token_expired", node.token(expiry))
+    equal(notice.needed, expiry, "needed")
+    assert abs(notice.seen - time.time()) < 60, f"seen {notice.seen}"
+
+
+def check_token_wrong(node):
+    """section 6: scope, unknown key name, a turned bit of the proof, a doubled and a missing parameter"""
+    expiry = int(time.time()) + 600
+    endpoint = node.sender["endpoint"]
+    refused(node, "token_scope", node.token(expiry, resource=f"sb://forebay.example/{endpoint}x"))
+    refused(node, "token_scope", node.token(expiry, resource=f"sb://forebay.example/{endpoint}/below"))
+    refused(node, "bad_credential", node.token(expiry, name="nobody's"))
+    good = node.token(expiry)
+    refused(node, "bad_credential", dataclasses.replace(good, secret=bytes([good.secret[0] ^ 1]) + good.secret[1:]))
+    refused(node, "token_malformed", dataclasses.replace(good, token=good.token + b"&se=%d" % expiry))
+    refused(node, "token_malformed", dataclasses.replace(good, token=good.token.split(b"&skn")[0]))
+
+
+def check_clock(node):
+    """section 5: a clock 400 s off is refused, no clock is welcome"""
+    credential = node.credential(node.sender)
+    notice = refused(node, "clock_skew", credential, unix_seconds=int(time.time()) - 400)
+    equal(notice.needed, 300, "needed")
+    assert 390 <= notice.seen <= 410, f"seen {notice.seen}"
+    node.connect(credential, unix_seconds=0).bye()
+
+
+class Bare(Connection):
+    """A socket before any handshake."""
+
+    def _shake_hands(self, _):
+        pass
+
+
+def check_versions(node):
+    """section 2: a client of later versions gets chosen 0 and the end; one of versions 1 to 9 is served"""
+    with Bare(node.address, None) as bare:
+        bare.send_bytes(forebay.encode_preface(2, 9))
+        try:
+            forebay.read_preface(bare)
+            raise AssertionError("versions 2 to 9 were accepted")
+        except forebay.VersionRefused:
+            assert bare.closed_by_server(), "bytes follow chosen 0"
+    with Bare(node.address, None) as bare:
+        hello = forebay.encode_hello(node.credential(node.sender), os.urandom(32), 0)
+        bare.send_bytes(forebay.encode_preface(1, 9) + hello)
+        forebay.read_preface(bare)
+        equal(forebay.split_frame(bare.read_frame_bytes()).kind, forebay.WELCOME, "kind")
+
+
+def check_no_preface(node):
+    """section 2: bytes that are no preface close the connection without an answer"""
+    with Bare(node.address, None) as bare:
+        bare.send_bytes(b"GET / HTTP/1.1\r\n\r\n")
+        assert bare.closed_by_server(), "it was answered"
+
+
+def check_unready(node):
+    """section 3: a frame before HELLO is answered with REFUSED or an unsigned GOAWAY, and the end"""
+    with Bare(node.address, None) as bare:
+        bare.send_bytes(forebay.encode_preface() + forebay.encode_unsigned(forebay.PING) + bytes(32))
+        forebay.read_preface(bare)
+        frame = forebay.split_frame(bare.read_frame_bytes())
+        forebay.decode_server_frame(frame)
+        assert frame.kind in (forebay.REFUSED, forebay.GOAWAY) and frame.signature == b""
+        assert bare.closed_by_server(), "bytes follow"
+
+
+# --- sending (sections 7 and 8) ---------------------------------------------------------------------------------------
+
+
+def check_send(node):
+    """section 8: one message, then a batch; offsets count messages"""
+    wire = Wire(node)
+    first = wire.take_next(node.message())
+    equal(first.ack_mode, wire.entry.ack_mode, "ack_mode")
+    wire.send(wire.next, node.messages(7))
+    second = wire.acked(wire.next)
+    equal(second.offset, first.offset + 7, "offset")
+    wire.bye()
+
+
+def check_pipeline(node):
+    """section 7: 300 frames without waiting, within the credit, are all acked with rising offsets"""
+    sender = node.sending()
+    frames = [sender.send(node.channel, node.messages(3)) for _ in range(300)]
+    sender.flush()
+    assert all(frame.ack for frame in frames) and not sender.rejects
+    offsets = [frame.ack.offset for frame in frames]
+    equal(offsets, sorted(offsets), "offsets")
+    sender.connection.bye()
+
+
+def check_largest(node):
+    """section 12: the longest body, the most messages, the most and longest headers are taken"""
+    sender = node.sending()
+    welcome = sender.connection.welcome
+    pairs = tuple((f"{number:03}", bytes(120)) for number in range(forebay.HEADERS_MAX - 1))
+    rest = forebay.HEADERS_BYTES_MAX - len(forebay.Message(b"", pairs).encode()) + 16 - 4 - 255
+    pairs += (("k" * 255, bytes(rest)),)
+    equal(len(forebay.Message(b"", pairs).encode()) - 16, forebay.HEADERS_BYTES_MAX, "bytes of headers")
+    frames = [
+        sender.send(node.channel, [Message(bytes(welcome.body_bytes_max))]),
+        sender.send(node.channel, [Message(b"")] * welcome.messages_max),
+        sender.send(node.channel, [Message(b"", pairs)]),
+    ]
+    sender.flush()
+    assert all(frame.ack for frame in frames), f"{[frame.rejected for frame in frames]}"
+    sender.connection.bye()
+
+
+def check_body_too_long(node):
+    """section 7: a body one byte too long is rejected, the frames behind it are discarded until its number comes"""
+    wire = Wire(node)
+    longest = wire.connection.welcome.body_bytes_max
+    wire.send(wire.next, [Message(bytes(longest + 1))])
+    wire.send(wire.next + 1, [node.message("discarded")])
+    wire.send(wire.next + 2, [node.message("discarded")])
+    notice = wire.rejected("body_too_long", wire.next)
+    equal((notice.seen, notice.needed, notice.retry_after_ms), (longest + 1, longest, 0), "notice")
+    wire.answers_ping()
+    first = wire.take_next(node.message("instead"))
+    equal(wire.take_next(node.message("behind")).offset, first.offset + 1, "offset")
+    wire.bye()
+
+
+def check_go_back(node):
+    """section 7: a sender that goes back loses nothing but the frame refused, and keeps the order"""
+    receiver = node.drained()
+    sender = node.sending()
+    good = node.messages(40)
+    frames = []
+    for index, message in enumerate(good):
+        if index in (5, 6, 20):
+            too_long = Message(bytes(sender.connection.welcome.body_bytes_max + 1))
+            frames.append((sender.send(node.channel, [too_long]), False))
+        frames.append((sender.send(node.channel, [message]), True))
+    sender.flush()
+    for frame, taken in frames:
+        equal(frame.ack is not None, taken, "acked")
+        equal(frame.rejected is None or frame.rejected.name, taken or "body_too_long", "reason")
+    sender.connection.bye()
+    receiver.fetch(1000)
+    deliveries = receiver.take(len(good))
+    equal([delivery.message for delivery in deliveries], good, "messages")
+    receiver.settle(deliveries[-1].number)
+    receiver.barrier()
+    receiver.connection.bye()
+
+
+def check_gap(node):
+    """section 7: a number left out is rejected, and the answer tells where to go back to"""
+    wire = Wire(node)
+    wire.send(wire.next + 1, [node.message("early")])
+    notice = wire.rejected("out_of_sequence", wire.next + 1)
+    equal((notice.seen, notice.needed), (wire.next + 1, wire.next), "notice")
+    wire.take_next(node.message())
+    wire.take_next(node.message())
+    wire.bye()
+
+
+def check_replay(node):
+    """section 7: a number already received on this connection is rejected; the next one is taken"""
+    wire = Wire(node)
+    message = node.message()
+    wire.take_next(message)
+    wire.send(wire.next - 1, [message])
+    equal(wire.rejected("replayed", wire.next - 1).seen, wire.next - 1, "seen")
+    wire.take_next(node.message())
+    wire.bye()
+
+
+def check_resent(node):
+    """section 7: a number of an earlier connection is acked again and not appended, the first time only"""
+    receiver = node.drained()
+    wire = Wire(node)
+    message = node.message("once")
+    wire.take_next(message)
+    wire.connection.drop()
+    again = Wire(node)
+    equal(again.next, wire.next, "last_sequence + 1")
+    again.send(again.next - 1, [message])
+    again.acked(again.next - 1)
+    again.send(again.next - 1, [message])
+    again.rejected("replayed", again.next - 1)
+    last = node.message("last")
+    again.take_next(last)
+    again.bye()
+    receiver.fetch(10)
+    equal([delivery.message for delivery in receiver.take(2)], [message, last], "messages")
+    receiver.connection.drop()
+
+
+def check_bad_signature(node):
+    """section 3: a wrong signature is rejected on NO_STREAM, uses up its index, and spends no number"""
+    wire = Wire(node)
+    body = forebay.send_body(wire.connection.welcome.endpoint, wire.entry.channel, node.messages(1))
+    index = wire.connection.client_index
+    frame = bytearray(wire.connection.encode(forebay.SEND, body, 1, wire.next))
+    frame[-1] ^= 1
+    wire.connection.send_bytes(bytes(frame))
+    equal(wire.rejected("bad_signature", wire.next, forebay.NO_STREAM).seen, index, "seen")
+    wire.take_next(node.message())
+    wire.bye()
+
+
+def check_replayed_bytes(node):
+    """section 4: the bytes of an earlier frame do not pass for a new one, on this connection or on another"""
+    wire = Wire(node)
+    frame = wire.send(wire.next, node.messages(1))
+    wire.acked(wire.next)
+    other = Wire(node)
+    for again in (wire, other):
+        index = again.connection.client_index
+        again.connection.client_index += 1
+        again.connection.send_bytes(frame)
+        equal(again.rejected("bad_signature", wire.next, forebay.NO_STREAM).seen, index, "seen")
+        again.answers_ping()
+    wire.bye()
+    other.bye()
+
+
+def check_many_bad_signatures(node):
+    """section 3: sixteen bad signatures end the connection"""
+    wire = Wire(node)
+    for _ in range(16):
+        wire.connection.client_index += 1
+        wire.connection.send_bytes(forebay.encode_unsigned(forebay.PING) + bytes(32))
+    notice = goes_away(wire.connection, "too_many_bad_signatures")
+    equal(notice.needed, 16, "needed")
+
+
+def check_malformed(node):
+    """section 3: faults in the body of a SEND are rejected on its stream, one after the other on one connection"""
+    wire = Wire(node)
+    message = node.message().encode()
+    long_headers = struct.pack("<IHHQ", 0, 8193, 0, 0) + bytes(8193)
+    many_pairs = struct.pack("<IHHQ", 0, 65 * 5, 0, 0) + (struct.pack("<BBH", 1, 0, 0) + b"k") * 65
+    for reason, count, body in (
+        ("no_messages", 0, b""),
+        ("too_many_messages", 4097, Message(b"").encode() * 4097),
+        ("message_malformed", 1, message[:-1]),
+        ("message_malformed", 1, message + b"\0"),
+        ("message_malformed", 2, message),
+        ("reserved_bits", 1, message[:6] + b"\1\0" + message[8:]),
+        ("message_malformed", 1, Message(b"", (("", b"value"),)).encode()),
+        ("headers_too_long", 1, long_headers),
+        ("headers_too_long", 1, many_pairs),
+    ):
+        wire.raw_send(wire.next, count, body)
+        wire.rejected(reason, wire.next)
+    wire.take_next(node.message())
+    wire.bye()
+
+
+def check_header_faults(node):
+    """section 3: a fault in a frame's header ends the connection with the reason"""
+    for reason, header in (
+        ("unknown_kind", struct.pack("<IBBHQ", 48, 0x7E, 1, 0, 0)),
+        ("signature_kind", struct.pack("<IBBHQ", 48, forebay.PING, 9, 0, 0)),
+        ("signature_kind", struct.pack("<IBBHQ", 16, forebay.PING, 0, 0, 0)),
+        ("reserved_bits", struct.pack("<IBBHQ", 48, forebay.PING, 1, 1, 0)),
+        ("frame_too_short", struct.pack("<IBBHQ", 15, forebay.PING, 1, 0, 0)),
+        ("frame_too_long", struct.pack("<IBBHQ", forebay.FRAME_BYTES_MAX + 1, forebay.SEND, 1, 1, 1)),
+    ):
+        with node.connect() as connection:
+            connection.send_bytes(header + bytes(32))
+            try:
+                goes_away(connection, reason)
+            except forebay.ConnectionLost as lost:
+                raise AssertionError(f"no GOAWAY {reason}: {lost}") from lost
+
+
+def check_out_of_place(node):
+    """section 2: kinds of the server and a second HELLO end the connection"""
+    for kind, count in ((forebay.PONG, 0), (forebay.ACK, 0)):
+        with node.connect() as connection:
+            connection.transmit(kind, bytes(24) if kind == forebay.ACK else b"", count)
+            goes_away(connection, "unexpected_frame")
+    with node.connect() as connection:
+        connection.send_bytes(forebay.encode_hello(connection.credential, os.urandom(32), 0))
+        goes_away(connection, "unexpected_frame")
+
+
+def check_foreign_sender(node):
+    """section 13: a SEND that names another endpoint is rejected, and the stream goes on"""
+    wire = Wire(node)
+    wire.send(wire.next, node.messages(1), endpoint=wire.connection.welcome.endpoint ^ 1)
+    answer = wire.connection.receive()
+    assert isinstance(answer, forebay.Reject), f"{answer}"
+    equal((answer.notice.name, answer.notice.needed), ("sender_mismatch", wire.connection.welcome.endpoint), "notice")
+    wire.take_next(node.message())
+    wire.bye()
+
+
+def check_unknown_channel(node):
+    """section 1: an unknown channel is rejected on NO_STREAM and discards nothing"""
+    wire = Wire(node)
+    wire.send(wire.next, node.messages(1), channel=0x12345678)
+    equal(wire.rejected("unknown_channel", wire.next, forebay.NO_STREAM).seen, 0x12345678, "seen")
+    wire.take_next(node.message())
+    wire.bye()
+
+
+def check_forbidden_channel(node):
+    """section 13: a channel that exists and is not granted is rejected, and the stream goes on"""
+    if node.forbidden_channel is None:
+        return
+    channel = xxh3_64(node.forbidden_channel) & 0xFFFFFFFF
+    wire = Wire(node)
+    assert node.forbidden_channel not in [entry.name for entry in wire.connection.welcome.entries]
+    wire.send(wire.next, node.messages(1), channel=channel)
+    equal(wire.rejected("not_granted", wire.next).seen, channel, "seen")
+    wire.take_next(node.message())
+    wire.bye()
+
+
+def check_wrong_direction(node):
+    """section 2: each direction's work is rejected on the other, and the connection goes on"""
+    wire = Wire(node)
+    for kind, body in ((forebay.FETCH, forebay.fetch_body(1, 1)), (forebay.SETTLE, forebay.settle_body(1))):
+        number = 5 if kind == forebay.SETTLE else 0
+        wire.connection.transmit(kind, body, sequence=number)
+        wire.rejected("wrong_direction", number, forebay.QUEUE_STREAM)
+    wire.take_next(node.message())
+    wire.bye()
+    receiver = node.receiving()
+    channel = receiver.connection.welcome.entry(node.channel).channel
+    receiver.connection.transmit_send(channel, 1, node.messages(1))
+    receiver.barrier()
+    equal([reject.notice.name for reject in receiver.rejects], ["wrong_direction"], "reasons")
+    receiver.connection.bye()
+
+
+def check_relay(node):
+    """section 9: an envelope is acked, or refused because the endpoint may not relay, on RELAY_STREAM"""
+    wire = Wire(node)
+    welcome, party = wire.connection.welcome, node.sender
+    envelope = forebay.encode_envelope(
+        welcome.endpoint, wire.entry.channel, wire.next, node.messages(1), party["key_id"], party["key"]
+    )
+    wire.connection.transmit(forebay.RELAY, envelope, sequence=1)
+    answer = wire.connection.receive()
+    equal((answer.partition, answer.sequence), (forebay.RELAY_STREAM, 1), "stream and relay number")
+    if isinstance(answer, forebay.Reject):
+        equal(answer.notice.name, "relay_not_allowed", "reason")
+        wire.take_next(node.message())
+    else:
+        _relay_on(node, wire, envelope)
+    wire.bye()
+
+
+def _relay_on(node, wire, envelope):
+    """Section 9, for an endpoint that may relay: duplicates, forged envelopes and gaps."""
+    connection = wire.connection
+    connection.transmit(forebay.RELAY, envelope, sequence=2)
+    equal(connection.receive().sequence, 2, "a duplicate is answered as appended")
+    forged = envelope[:-1] + bytes([envelope[-1] ^ 1])
+    connection.transmit(forebay.RELAY, forged, sequence=3)
+    wire.rejected("bad_signature", 3, forebay.RELAY_STREAM)
+    connection.transmit(forebay.RELAY, envelope, sequence=9)
+    while isinstance(answer := connection.receive(), forebay.Ack):
+        equal(answer.partition, forebay.RELAY_STREAM, "stream")
+    equal((answer.notice.name, answer.notice.needed), ("out_of_sequence", 4), "notice")
+
+
+def check_ping(node):
+    """section 11: PONG carries the PING's number, whatever it is"""
+    wire = Wire(node)
+    for number in (0, 1, 0, (1 << 64) - 1):
+        wire.answers_ping(number)
+    wire.bye()
+
+
+# --- receiving (section 10) -------------------------------------------------------------------------------------------
+
+
+def check_receive(node):
+    """section 10: bodies, headers, timestamps and offsets arrive as they were sent and acked, in order"""
+    receiver = node.drained()
+    receiver.fetch(1000)
+    pairs = (("content-type", b"text/plain"), ("unit", "°C".encode()), ("unit", b""), ("raw", bytes(range(256))))
+    batches = [node.messages(1), [node.message(headers=pairs[:size]) for size in range(5)], [Message(b"")]]
+    sender = node.sending()
+    frames = [sender.send(node.channel, batch) for batch in batches]
+    sender.flush()
+    sent = [message for batch in batches for message in batch]
+    deliveries = receiver.take(len(sent))
+    equal([delivery.message for delivery in deliveries], sent, "messages")
+    equal({delivery.attempt for delivery in deliveries}, {1}, "attempts")
+    equal({delivery.sender for delivery in deliveries}, {sender.connection.welcome.endpoint}, "senders")
+    entry = sender.connection.welcome.entry(node.channel)
+    equal({(delivery.partition, delivery.channel) for delivery in deliveries}, {(entry.partition, entry.channel)})
+    last = frames[-1].ack.offset
+    equal([delivery.offset for delivery in deliveries], list(range(last - len(sent) + 1, last + 1)), "offsets")
+    for delivery in deliveries:
+        assert abs(delivery.append_time - time.time_ns()) < 60 * 10**9, "append_time"
+    receiver.settle(deliveries[-1].number)
+    receiver.barrier()
+    equal(receiver.rejects, [], "rejects")
+    sender.connection.bye()
+    receiver.connection.bye()
+
+
+def check_credit(node):
+    """section 10: no more is delivered than was fetched, by messages and by bytes; the last may overdraw the bytes"""
+    receiver = node.drained()
+    sent = node.messages(6)
+    receiver.fetch(2)
+    node.send(*sent)
+    equal([delivery.message for delivery in receiver.take(2)], sent[:2], "messages")
+    receiver.barrier()
+    equal(list(receiver.ready), [], "beyond the credit")
+    receiver.fetch(10, size=1)
+    equal([delivery.message for delivery in receiver.take(1)], sent[2:3], "messages")
+    receiver.barrier()
+    equal(list(receiver.ready), [], "beyond the credit")
+    receiver.fetch(0, size=1 << 20)
+    equal([delivery.message for delivery in receiver.take(3)], sent[3:], "messages")
+    receiver.connection.drop()
+
+
+def check_settle_cumulative(node):
+    """section 10: accepting a number accepts all before it; another session gets only what is left"""
+    receiver = node.drained()
+    sent = node.messages(5)
+    node.send(*sent)
+    receiver.fetch(5)
+    deliveries = receiver.take(5)
+    receiver.settle(deliveries[2].number)
+    receiver.barrier()
+    receiver.settle(deliveries[1].number, forebay.ACCEPT)
+    receiver.barrier()
+    equal([(reject.notice.name, reject.partition, reject.sequence) for reject in receiver.rejects],
+          [("not_delivered", forebay.QUEUE_STREAM, deliveries[1].number)])  # fmt: skip
+    equal(receiver.rejects[0].notice.needed, deliveries[3].number, "lowest number in flight")
+    receiver.connection.bye()
+    left = node.receiving()
+    left.fetch(5)
+    again = left.take(2)
+    equal([delivery.message for delivery in again], sent[3:], "messages")
+    equal([(d.number, d.partition, d.offset, d.attempt) for d in again],
+          [(d.number, d.partition, d.offset, 2) for d in deliveries[3:]])  # fmt: skip
+    left.settle(again[-1].number)
+    left.barrier()
+    left.connection.bye()
+
+
+def check_release(node):
+    """section 10: a message released is delivered again with its number; those settled behind it are not"""
+    receiver = node.drained()
+    sent = node.messages(4)
+    node.send(*sent)
+    receiver.fetch(100)
+    deliveries = receiver.take(4)
+    receiver.settle(deliveries[0].number, forebay.ACCEPT)
+    receiver.settle(deliveries[2].number, forebay.ACCEPT)
+    receiver.settle(deliveries[3].number, forebay.ACCEPT)
+    receiver.settle(deliveries[1].number, forebay.RELEASE)
+    again = receiver.next()
+    equal(again, dataclasses.replace(deliveries[1], attempt=2), "released")
+    last = node.message()
+    node.send(last)
+    equal(receiver.next().message, last, "what comes next")
+    receiver.settle(again.number + 3)
+    receiver.barrier()
+    equal(receiver.rejects, [], "rejects")
+    receiver.connection.bye()
+
+
+def check_release_goes_back(node):
+    """section 10: releasing goes back to the first unsettled number; each message delivered before counts an attempt"""
+    receiver = node.drained()
+    sent = node.messages(3)
+    node.send(*sent)
+    receiver.fetch(100)
+    deliveries = receiver.take(3)
+    receiver.settle(deliveries[1].number, forebay.RELEASE)
+    again = receiver.take(3)
+    equal(again, [dataclasses.replace(delivery, attempt=2) for delivery in deliveries], "deliveries")
+    receiver.settle(again[-1].number)
+    receiver.barrier()
+    equal(receiver.rejects, [], "rejects")
+    receiver.connection.bye()
+
+
+def check_dead_letter(node):
+    """section 10: a dead letter leaves the queue, is read from the dead letters, and is settled there"""
+    receiver = node.drained()
+    letters = node.receiving()
+    sent = node.messages(2)
+    node.send(*sent)
+    receiver.fetch(100)
+    deliveries = receiver.take(2)
+    receiver.settle(deliveries[0].number, forebay.DEAD_LETTER)
+    receiver.settle(deliveries[1].number, forebay.ACCEPT)
+    receiver.barrier()
+    letters.fetch(100, source=forebay.DEAD_LETTERS)
+    while (letter := letters.next()).message != sent[0]:
+        letters.settle(letter.number, source=forebay.DEAD_LETTERS)
+    equal(letter.source, forebay.DEAD_LETTERS, "source")
+    equal((letter.partition, letter.offset), (deliveries[0].partition, deliveries[0].offset), "place")
+    letters.settle(letter.number, source=forebay.DEAD_LETTERS)
+    letters.barrier()
+    letters.settle(letter.number, source=forebay.DEAD_LETTERS)
+    letters.barrier()
+    equal([reject.notice.name for reject in letters.rejects], ["not_delivered"], "reasons")
+    equal(receiver.rejects, [], "rejects")
+    last = node.message()
+    node.send(last)
+    equal(receiver.next().message, last, "what comes next")
+    receiver.settle(deliveries[1].number + 1)
+    receiver.barrier()
+    receiver.connection.bye()
+    letters.connection.bye()
+
+
+def check_not_delivered(node):
+    """section 13: settling what never was delivered is rejected and changes nothing"""
+    receiver = node.drained()
+    receiver.settle((1 << 63) + 5)
+    receiver.barrier()
+    equal([(reject.sequence, reject.notice.name, reject.notice.seen, reject.notice.needed)
+           for reject in receiver.rejects], [((1 << 63) + 5, "not_delivered", (1 << 63) + 5, 0)])  # fmt: skip
+    receiver.connection.bye()
+
+
+def check_fetch_too_large(node):
+    """section 10: more credit than may be held is rejected, and the connection goes on"""
+    receiver = node.receiving()
+    receiver.fetch((1 << 32) - 1, size=(1 << 64) - 1)
+    receiver.barrier()
+    equal([(reject.partition, reject.sequence, reject.notice.name) for reject in receiver.rejects],
+          [(forebay.QUEUE_STREAM, 0, "fetch_too_large")])  # fmt: skip
+    receiver.connection.bye()
+
+
+def check_queue_taken(node):
+    """section 10: the last FETCH wins; the earlier session is told, and what it held is delivered to the later one"""
+    earlier = node.drained()
+    sent = node.messages(2)
+    node.send(*sent)
+    earlier.fetch(100)
+    held = earlier.take(2)
+    later = node.receiving()
+    later.fetch(100)
+    again = later.take(2)
+    equal(again, [dataclasses.replace(delivery, attempt=2) for delivery in held], "deliveries")
+    earlier.barrier()
+    equal([(reject.partition, reject.sequence, reject.notice.name) for reject in earlier.rejects],
+          [(forebay.QUEUE_STREAM, 0, "queue_taken")])  # fmt: skip
+    later.settle(again[-1].number)
+    later.barrier()
+    later.connection.bye()
+    earlier.connection.bye()
+
+
+# --- resuming and leaving (sections 5 and 11) -------------------------------------------------------------------------
+
+
+def check_resume_sender(node):
+    """section 5: a sender whose socket drops resumes; unacked frames sent again are in the log exactly once"""
+    receiver = node.drained()
+    sender = node.sending()
+    session = sender.connection.welcome.session_id
+    sent = node.messages(60)
+    frames = []
+    for index, message in enumerate(sent):
+        frames.append(sender.send(node.channel, [message]))
+        if index in (19, 39):
+            sender.resume()
+            equal(sender.connection.welcome.session_id, session, "session")
+    sender.resume()
+    sender.flush()
+    assert all(frame.ack for frame in frames) and not sender.rejects, f"{sender.rejects}"
+    sender.connection.bye()
+    receiver.fetch(1000)
+    equal([delivery.message for delivery in receiver.take(60)], sent, "messages")
+    last = node.message("last")
+    node.send(last)
+    delivery = receiver.next()
+    equal(delivery.message, last, "what comes next")
+    receiver.settle(delivery.number)
+    receiver.barrier()
+    receiver.connection.bye()
+
+
+def check_resume_receiver(node):
+    """section 10: a receiver that resumes gets what it had not settled again, and nothing that it had"""
+    receiver = node.drained()
+    sent = node.messages(6)
+    node.send(*sent)
+    receiver.fetch(100)
+    deliveries = receiver.take(6)
+    receiver.settle(deliveries[1].number)
+    receiver.settle(deliveries[3].number, forebay.ACCEPT)
+    receiver.barrier()
+    receiver.resume()
+    receiver.fetch(100)
+    again = receiver.take(3)
+    unsettled = [dataclasses.replace(deliveries[index], attempt=2) for index in (2, 4, 5)]
+    equal(again, unsettled, "delivered again")
+    last = node.message("last")
+    node.send(last)
+    delivery = receiver.next()
+    equal((delivery.message, delivery.attempt), (last, 1), "what comes next")
+    receiver.settle(delivery.number)
+    receiver.barrier()
+    equal(receiver.rejects, [], "rejects")
+    receiver.connection.bye()
+
+
+def check_resume_secrets(node):
+    """section 5: resuming makes a new resume secret and ends the earlier connection; the old secret is worthless"""
+    first = node.connect()
+    old = first.resume_credential()
+    second = node.connect(old)
+    equal(second.welcome.session_id, first.welcome.session_id, "session")
+    assert second.resume_credential().secret != old.secret
+    try:
+        first.receive()
+        raise AssertionError("the earlier connection still speaks")
+    except (forebay.GoneAway, forebay.ConnectionLost):
+        first.drop()
+    try:
+        node.connect(old)
+        raise AssertionError("the old resume secret was welcomed")
+    except forebay.Refused as refusal:
+        assert refusal.notice.name in ("bad_credential", "session_unknown"), f"{refusal.notice}"
+    second.transmit(forebay.PING, sequence=3)
+    equal(second.receive(), forebay.Pong(3), "answer to PING")
+    second.bye()
+
+
+def check_resume_foreign(node):
+    """section 5: a session that never was, and one resumed under another endpoint's name, are refused"""
+    session = Credential(node.sender["endpoint"], forebay.AUTH_RESUME, os.urandom(32), session_id=os.urandom(16))
+    refused(node, "session_unknown", session)
+    with node.connect() as connection:
+        stolen = dataclasses.replace(connection.resume_credential(), endpoint=node.receiver["endpoint"])
+        try:
+            node.connect(stolen)
+            raise AssertionError("welcomed")
+        except forebay.Refused as refusal:
+            assert refusal.notice.name in ("bad_credential", "session_unknown"), f"{refusal.notice}"
+        connection.bye()
+
+
+def check_bye(node):
+    """section 11: BYE closes the session for good; what was sent before it is still handled"""
+    receiver = node.drained()
+    wire = Wire(node)
+    last = node.message("before BYE")
+    wire.send(wire.next, [last])
+    wire.connection.transmit(forebay.BYE, forebay.Notice(forebay.REASON_CODES["peer_bye"]).encode())
+    try:
+        while True:
+            wire.connection.receive()
+    except forebay.ConnectionLost:
+        pass
+    refused(node, "session_unknown", wire.connection.resume_credential())
+    receiver.fetch(10)
+    delivery = receiver.next()
+    equal(delivery.message, last, "message")
+    receiver.settle(delivery.number)
+    receiver.barrier()
+    receiver.connection.bye()
+
+
+CHECKS = [
+    check_key, check_sessions_differ, check_bad_credential, check_decoded_key, check_token, check_token_expired,
+    check_token_wrong, check_clock, check_versions, check_no_preface, check_unready,
+    check_send, check_pipeline, check_largest, check_body_too_long, check_go_back, check_gap, check_replay, check_resent,
+    check_bad_signature, check_replayed_bytes, check_many_bad_signatures, check_malformed, check_header_faults,
+    check_out_of_place, check_foreign_sender, check_unknown_channel, check_forbidden_channel, check_wrong_direction,
+    check_relay, check_ping,
+    check_receive, check_credit, check_settle_cumulative, check_release, check_release_goes_back, check_dead_letter,
+    check_not_delivered, check_fetch_too_large, check_queue_taken,
+    check_resume_sender, check_resume_receiver, check_resume_secrets, check_resume_foreign, check_bye,
+]  # fmt: skip
