@@ -9,20 +9,23 @@ use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 
 use crate::append::append;
+use crate::assemble::gather;
 use crate::commit::{Committed, commit, commit_journals, retire, take_storage};
 use crate::connection::Goodbye;
 use crate::counters::Counters;
-use crate::deliver::{Consumers, command, deliver, take_back};
+use crate::consume::{Consumers, command, take_back};
+use crate::deliver::deliver;
 use crate::fanout::fanout;
-use crate::handshake::{Welcoming, claim, hello, welcome};
+use crate::handshake::{claim, hello};
 use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, Log};
-use crate::parse::{Parsed, Piece, Refusal, gather, parse};
+use crate::parse::{Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
 use crate::route::{Owned, Routed, route};
 use crate::session::SessionRef;
+use crate::welcome::{Welcoming, welcome};
 use crate::verify::{Command, CommandKind, Envelope, Verdicts, Verified, verify};
 
 /// Calls of a queue group's expiry sweep each time retention is looked at.
@@ -455,6 +458,11 @@ fn carry_out<S: Segment>(
     commands: &[Command],
 ) {
     for frame in commands {
+        // A session that ended, or that moved to another connection since, is owed nothing here.
+        let session = peers.sessions.get(frame.session);
+        if session.is_none_or(|session| session.connection != Some(frame.connection)) {
+            continue;
+        }
         match frame.kind {
             CommandKind::Ping(number) => {
                 peers.say(frame.connection, |out, signer| {

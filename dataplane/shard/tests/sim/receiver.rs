@@ -22,6 +22,8 @@ pub(crate) struct Receiver {
     forgotten: BTreeSet<u64>,
     /// Numbers held and not settled yet.
     held: BTreeSet<u64>,
+    /// Nothing has been delivered on this connection yet.
+    fresh: bool,
     seen: BTreeSet<u64>,
     progress_at: Duration,
     pinged_at: Duration,
@@ -41,6 +43,7 @@ impl Receiver {
             credit: [0; 2],
             forgotten: BTreeSet::new(),
             held: BTreeSet::new(),
+            fresh: true,
             seen: BTreeSet::new(),
             progress_at: Duration::ZERO,
             pinged_at: Duration::ZERO,
@@ -50,9 +53,11 @@ impl Receiver {
     pub(crate) fn step(&mut self, cx: &mut Context<'_>) {
         if self.party.connect(cx) {
             self.credit = [0; 2];
+            self.fresh = true;
             self.progress_at = cx.now;
         }
         for said in self.party.listen(cx) {
+            if std::env::var("WATCH").is_ok() && !matches!(said, Heard::Deliver(_)) { eprintln!("{:?} receiver {} hears {said:?}", cx.now, self.number); }
             match said {
                 Heard::Welcome { .. } => self.progress_at = cx.now,
                 Heard::Deliver(messages) => self.take(cx, &messages),
@@ -85,6 +90,7 @@ impl Receiver {
         }
     }
 
+    pub(crate) fn state(&self) -> String { format!("{:?} {:?} {:?} {:?}", self.connection(), self.credit, self.held, self.forgotten) }
     /// Leave and come back, so that whatever it forgot comes again.
     pub(crate) fn start_over(&mut self, cx: &mut Context<'_>) {
         self.party.hang_up(cx);
@@ -102,6 +108,7 @@ impl Receiver {
         }
         let messages = cx.random.u32(1..40);
         *credit += i64::from(messages);
+        if std::env::var("WATCH").is_ok() { eprintln!("{:?} receiver {} fetches {source:?} {messages} -> {credit}", cx.now, self.number); }
         let fetch = Fetch {
             source,
             messages,
@@ -136,28 +143,32 @@ impl Receiver {
             let last = messages.last().expect("a DELIVER is not empty").number;
             return self.settle(cx, source, last, Outcome::AcceptUpTo);
         }
+        if std::mem::take(&mut self.fresh) {
+            // Delivery began with the first unsettled message: what lies before is gone.
+            self.forgotten = self.forgotten.split_off(&messages[0].number);
+        }
         let mood = if cx.calm { 9 } else { cx.random.u8(..10) };
         let last = messages.last().expect("a DELIVER is not empty");
         match mood {
             // It forgets all of them.
-            0 => self.forget(messages),
+            0 => self.forget(cx, messages),
             // It takes some and forgets the rest.
             1 => {
                 let (taken, lost) = messages.split_at(cx.random.usize(..=messages.len()));
                 self.hold(cx, taken);
-                self.forget(lost);
+                self.forget(cx, lost);
                 for message in taken {
                     self.settle(cx, source, message.number, Outcome::AcceptOne);
                 }
             }
             2 => {
-                self.forget(messages);
+                self.forget(cx, messages);
                 let at = cx.random.usize(..messages.len());
                 self.settle(cx, source, messages[at].number, Outcome::ReleaseOne);
             }
             3 if self.number == 2 => {
                 self.hold(cx, &messages[..messages.len() - 1]);
-                self.forget(&messages[messages.len() - 1..]);
+                self.forget(cx, &messages[messages.len() - 1..]);
                 self.settle(cx, source, last.number, Outcome::DeadLetterOne);
             }
             // It holds them and settles later.
@@ -175,10 +186,12 @@ impl Receiver {
         }
     }
 
-    fn forget(&mut self, messages: &[Delivered]) {
+    /// Lose sight of messages, unless they were held once: what it did with them is done.
+    fn forget(&mut self, cx: &mut Context<'_>, messages: &[Delivered]) {
+        let got = &cx.ledger.inboxes[self.number].got;
         for message in messages {
             self.seen.insert(message.number);
-            if !self.held.contains(&message.number) {
+            if !got.contains(&message.id) {
                 self.forgotten.insert(message.number);
             }
         }

@@ -412,6 +412,14 @@ impl World {
         let logged = self
             .ledger
             .audit(&self.node.disk, Crash::Kept, "at the end");
+        if std::env::var("WATCH").is_ok() {
+            for (at, name) in RECEIVERS.iter().enumerate() {
+                let id = wire::ids::EndpointId::of(name);
+                let depth = self.node.shard.depth(id, shard::queue::Source::Queue);
+                let piece: Vec<_> = self.node.shard.queue_groups().filter_map(|g| g.next_piece(id, shard::queue::Source::Queue)).collect();
+                eprintln!("{name} {depth:?} {piece:?} {:?}", self.receivers[at].state());
+            }
+        }
         self.ledger.check_arrived(&logged);
         self.ledger
             .audit(&self.node.disk, Crash::Lost, "durable at the end");
