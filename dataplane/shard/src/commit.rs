@@ -4,7 +4,7 @@
 
 use partition::{CommitTicket, LogId, Segment, StorageError};
 use wire::ack::Ack;
-use wire::ids::{AckMode, ChannelId, Offset, PartitionId, RELAY_STREAM};
+use wire::ids::{AckMode, ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence};
 use wire::reason::{Notice, Reason};
 
 use crate::append::{Answer, Waiting, answer_relay, refuse};
@@ -155,6 +155,7 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
         return_credit(peers, &answer);
         match answer.origin {
             Origin::Direct if speaks_for(peers, &answer) => {
+                take_back_receipt(peers, log.id, &answer);
                 refuse(peers, answer.connection, log.id, answer.sequence, notice);
             }
             Origin::Direct => {}
@@ -162,6 +163,16 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
                 refuse(peers, answer.connection, RELAY_STREAM, number, notice)
             }
         }
+    }
+}
+
+/// A frame that will never be durable counts as not received, so that its stream goes back to it.
+fn take_back_receipt(peers: &mut Peers, partition: PartitionId, answer: &Answer) {
+    if let Some(session) = peers.sessions.get_mut(answer.session)
+        && let Some(at) = session.stream_of(partition)
+    {
+        let before = Sequence(answer.sequence.0.saturating_sub(1));
+        session.streams[at].received = session.streams[at].received.min(before);
     }
 }
 
@@ -381,7 +392,7 @@ fn acknowledge_relays(peers: &mut Peers, id: ConnectionId) {
         return;
     };
     connection.relays.dirty = false;
-    let sequence = wire::ids::Sequence(connection.relays.acked);
+    let sequence = Sequence(connection.relays.acked);
     let ack = Ack {
         partition: RELAY_STREAM,
         sequence,

@@ -14,7 +14,10 @@ mod handshake;
 mod log;
 mod peers;
 mod session;
+mod timers;
+mod welcome;
 
+mod assemble;
 mod parse;
 mod verify;
 
@@ -26,6 +29,7 @@ mod commit;
 
 mod fanout;
 
+mod consume;
 mod deliver;
 
 pub mod queue;
@@ -33,8 +37,8 @@ pub mod queue;
 mod turn;
 
 pub use append::AppendError;
+pub use consume::DeliverError;
 pub use counters::Counters;
-pub use deliver::DeliverError;
 pub use handshake::HandshakeError;
 pub use io::{
     ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wire::ids::{AckMode, ChannelId, EndpointId, PartitionId, Sequence, UnixNanos};
+use wire::ids::{AckMode, ChannelId, EndpointId, PartitionId, Sequence};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 use wire::signature::Signer;
@@ -35,7 +35,7 @@ pub(crate) struct Peers {
     pub(crate) dirty_relays: Vec<ConnectionId>,
     /// Sessions that lost their connection; their deliveries go back to the queues.
     pub(crate) detached: Vec<(SessionRef, EndpointId)>,
-    timers: BTreeSet<(Duration, ConnectionId)>,
+    pub(crate) timers: BTreeSet<(Duration, ConnectionId)>,
     listed: Vec<ConnectionId>,
     buffers: Vec<Vec<u8>>,
 }
@@ -339,7 +339,7 @@ impl Peers {
     }
 
     /// Encode the goodbye of a connection, if it has one with words.
-    fn last_word(&mut self, id: ConnectionId) {
+    pub(crate) fn last_word(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -370,144 +370,6 @@ impl Peers {
             }
             Some(Goodbye::Silent) | None => {}
         }
-    }
-
-    /// Put a connection into the timers for the first time.
-    fn arm(&mut self, id: ConnectionId) {
-        let due = self.now.monotonic + self.limits.handshake_timeout;
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.timer = due;
-            self.timers.insert((due, id));
-        }
-    }
-
-    /// Act on every timer that is due: late handshakes, idle peers, ended credentials, stuck receivers,
-    /// lingering sessions. A connection stands in the timers once; its true deadline is looked at only when
-    /// that entry is due, so that traffic costs nothing here.
-    pub(crate) fn tick<S>(&mut self, output: &mut Output<S>) {
-        let now = self.now.monotonic;
-        while let Some((due, id)) = self.timers.first().copied() {
-            if due > now {
-                break;
-            }
-            self.timers.pop_first();
-            let next = self.look_at(id, output);
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.timer = next;
-                self.timers.insert((next, id));
-            }
-        }
-        while let Some(reference) = self.sessions.overdue(now) {
-            self.end_session(reference);
-        }
-    }
-
-    /// End a connection whose time is over, and say when to look again.
-    fn look_at<S>(&mut self, id: ConnectionId, output: &mut Output<S>) -> Duration {
-        let now = self.now.monotonic;
-        let step = self.limits.slow_receiver_after;
-        let Some(connection) = self.connections.get(id) else {
-            return now + step;
-        };
-        let slow_at = connection.progress_at + step;
-        let (limit, reason, since) = match connection.phase {
-            Phase::Closing => {
-                let at = connection.received_at + step;
-                if at <= now {
-                    // Named again: what was sent to it does not leave, the caller is to break it off.
-                    output.closes.push(id);
-                    return now + step;
-                }
-                return at;
-            }
-            _ if connection.goodbye.is_some() => return now + step,
-            Phase::Open(_) => (
-                self.limits.idle_timeout,
-                Reason::IdleTimeout,
-                connection.received_at,
-            ),
-            _ => (
-                self.limits.handshake_timeout,
-                Reason::HandshakeTimeout,
-                connection.opened_at,
-            ),
-        };
-        if since + limit <= now {
-            self.goaway(id, reason, millis(now.saturating_sub(since)), millis(limit));
-            return now + step;
-        }
-        if connection.unsent > 0 && slow_at <= now {
-            self.goaway(id, Reason::SlowReceiver, connection.unsent as u64, 0);
-            return now + step;
-        }
-        let mut next = (since + limit).min(now + step);
-        if let Some(reference) = connection.session() {
-            match self.expire_credential(id, reference) {
-                Some(at) => next = next.min(at),
-                None => return now + step,
-            }
-        }
-        next
-    }
-
-    /// End a session whose credential has expired; otherwise say when that will be.
-    fn expire_credential(&mut self, id: ConnectionId, reference: SessionRef) -> Option<Duration> {
-        let never = self.now.monotonic + self.limits.slow_receiver_after;
-        let Some((at, token)) = self.sessions.get(reference).and_then(Session::expires) else {
-            return Some(never);
-        };
-        let UnixNanos(now) = self.now.unix;
-        if at.0 > now {
-            return Some(self.now.monotonic + Duration::from_nanos(at.0 - now));
-        }
-        let reason = if token {
-            Reason::TokenExpired
-        } else {
-            Reason::KeyExpired
-        };
-        self.withdraw(
-            id,
-            reference,
-            Notice::new(reason, self.now.unix.seconds(), at.seconds()),
-        );
-        None
-    }
-
-    /// End a session and its connection because its credential is no longer good.
-    pub(crate) fn withdraw(&mut self, id: ConnectionId, reference: SessionRef, notice: Notice) {
-        self.goodbye(id, Goodbye::Goaway(notice));
-        self.last_word_now(id);
-        self.end_session(reference);
-    }
-
-    /// Say the last word before the session that signs it ends or changes its keys.
-    fn last_word_now(&mut self, id: ConnectionId) {
-        self.last_word(id);
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.goodbye.is_some()
-        {
-            connection.goodbye = Some(Goodbye::Silent);
-        }
-    }
-
-    /// Look at a connection's deadlines in the next turn: they have changed.
-    pub(crate) fn rearm(&mut self, id: ConnectionId) {
-        let now = self.now.monotonic;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        self.timers.remove(&(connection.timer, id));
-        connection.timer = now;
-        self.timers.insert((now, id));
-    }
-
-    /// When the next timer is due.
-    pub(crate) fn next_timer(&self) -> Option<Duration> {
-        let timer = self.timers.first().map(|(due, _)| *due);
-        [timer, self.sessions.next_linger()]
-            .into_iter()
-            .flatten()
-            .min()
     }
 }
 

@@ -12,8 +12,8 @@ use crate::append::append;
 use crate::assemble::gather;
 use crate::commit::{Committed, commit, commit_journals, retire, take_storage};
 use crate::connection::Goodbye;
-use crate::counters::Counters;
 use crate::consume::{Consumers, command, take_back};
+use crate::counters::Counters;
 use crate::deliver::deliver;
 use crate::fanout::fanout;
 use crate::handshake::{claim, hello};
@@ -25,8 +25,8 @@ use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
 use crate::route::{Owned, Routed, route};
 use crate::session::SessionRef;
-use crate::welcome::{Welcoming, welcome};
 use crate::verify::{Command, CommandKind, Envelope, Verdicts, Verified, verify};
+use crate::welcome::{Welcoming, welcome};
 
 /// Calls of a queue group's expiry sweep each time retention is looked at.
 const SWEEPS: usize = 16;

@@ -1,0 +1,145 @@
+//! WELCOME: the terms of a session, sent as soon as its next numbers are certain.
+
+use partition::Segment;
+use wire::handshake::{WelcomeEntry, WelcomeFields, encode_welcome};
+use wire::ids::{Direction, Offset, PartitionId, Sequence};
+use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
+use wire::route::{Endpoint, Grant, RouteTable};
+
+use crate::connection::Phase;
+use crate::handshake::place;
+use crate::io::ConnectionId;
+use crate::log::Log;
+use crate::peers::{Peers, millis};
+use crate::route::Owned;
+use crate::session::{Session, SessionRef};
+
+/// A WELCOME that waits until what its endpoint has in the logs is committed. Otherwise it could not say which
+/// number is next: a client that begins anew would use one that a lost connection has used.
+#[derive(Debug)]
+pub(crate) struct Welcoming {
+    pub(crate) connection: ConnectionId,
+    pub(crate) session: SessionRef,
+    pub(crate) server_nonce: [u8; 32],
+    pub(crate) resumed: bool,
+    pub(crate) waits: Vec<(u32, Offset)>,
+}
+
+/// Send the WELCOMEs whose logs have come far enough.
+pub(crate) fn welcome<S: Segment>(
+    peers: &mut Peers,
+    logs: &[Log<S>],
+    owned: &Owned,
+    welcoming: &mut Vec<Welcoming>,
+) {
+    welcoming.retain(|waiting| {
+        let there = peers
+            .connections
+            .get(waiting.connection)
+            .is_some_and(|connection| connection.listens());
+        let current = peers.sessions.get(waiting.session);
+        if !there || current.is_none_or(|session| session.connection != Some(waiting.connection)) {
+            peers.orphan(waiting.connection, waiting.session);
+            return false;
+        }
+        let ready = waiting.waits.iter().all(|(log, upto)| {
+            let log = &logs[*log as usize];
+            log.sealed() || log.partition.committed() >= *upto
+        });
+        if ready {
+            say_welcome(peers, logs, owned, waiting);
+        }
+        !ready
+    });
+}
+
+fn say_welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, waiting: &Welcoming) {
+    let table = std::sync::Arc::clone(&peers.table);
+    let Some(session) = peers.sessions.get(waiting.session) else {
+        return;
+    };
+    let fields = fields(peers, session, waiting, &table);
+    let endpoint = table.endpoint_at(session.endpoint_index);
+    let mut entries = Vec::new();
+    let grants = if session.direction == Direction::Ingress {
+        &endpoint.send
+    } else {
+        &endpoint.receive
+    };
+    for grant in grants {
+        entries.extend(entry(&table, logs, owned, session, endpoint, grant));
+    }
+    if let Some(connection) = peers.connections.get_mut(waiting.connection) {
+        connection.phase = Phase::Open(waiting.session);
+    }
+    peers.say(waiting.connection, |out, signer| {
+        encode_welcome(out, &fields, entries.into_iter(), signer)
+    });
+    peers.rearm(waiting.connection);
+    let counters = &mut peers.counters.session;
+    if waiting.resumed {
+        counters.resumed += 1
+    } else {
+        counters.welcomed += 1
+    }
+}
+
+fn fields(
+    peers: &Peers,
+    session: &Session,
+    waiting: &Welcoming,
+    table: &RouteTable,
+) -> WelcomeFields {
+    let limits = &peers.limits;
+    let ms = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
+    WelcomeFields {
+        epoch: table.epoch(),
+        session_id: session.id,
+        server_nonce: waiting.server_nonce,
+        endpoint: session.endpoint,
+        unix_nanos: peers.now.unix,
+        frame_bytes_max: FRAME_BYTES_MAX as u32,
+        body_bytes_max: BODY_BYTES_MAX as u32,
+        messages_max: MESSAGES_MAX as u16,
+        shards: limits.shards,
+        home_shard: limits.shard,
+        direction: session.direction,
+        credit_frames: limits.credit_frames,
+        credit_bytes: limits.credit_bytes,
+        idle_timeout_ms: ms(limits.idle_timeout),
+        linger_ms: ms(limits.linger),
+    }
+}
+
+fn entry<'t, S: Segment>(
+    table: &'t RouteTable,
+    logs: &[Log<S>],
+    owned: &Owned,
+    session: &Session,
+    endpoint: &Endpoint,
+    grant: &Grant,
+) -> Option<WelcomeEntry<'t>> {
+    let channel = table.channel(grant.channel)?;
+    let ack_mode = table.hub_of(channel).ack;
+    let (id, name) = (channel.id, &*channel.name);
+    if session.direction == Direction::Egress {
+        let (partition, last_sequence) = (PartitionId(0), Sequence(0));
+        return Some(WelcomeEntry {
+            channel: id,
+            partition,
+            last_sequence,
+            ack_mode,
+            name,
+        });
+    }
+    let (partition, log) = place(table, owned, endpoint, grant)?;
+    let stream = &session.streams[session.stream_of(partition)?];
+    let last_sequence = logs[log as usize].senders[stream.sender as usize].committed;
+    Some(WelcomeEntry {
+        channel: id,
+        partition,
+        last_sequence,
+        ack_mode,
+        name,
+    })
+}
