@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::Timespec;
@@ -148,6 +148,17 @@ impl Ring {
     #[must_use]
     pub fn eventfd(&self) -> RawFd {
         self.waker.completions()
+    }
+
+    /// A duplicate of [`Ring::eventfd`] as the file type of the owner's runtime, which closes it.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn eventfd_as<F: FromRawFd>(&self) -> std::io::Result<F> {
+        let duplicate = self.waker.duplicate()?.into_raw_fd();
+        // SAFETY: the descriptor was opened by the line above and is owned by nobody else, which is all that
+        // `from_raw_fd` asks for: `F` takes over an open descriptor and closes it.
+        Ok(unsafe { F::from_raw_fd(duplicate) })
     }
 
     /// Submit what is prepared, take completions, append what happened to `events`. Returns how many

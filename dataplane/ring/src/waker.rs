@@ -61,6 +61,10 @@ impl Waker {
         self.signals.completions.as_raw_fd()
     }
 
+    pub(crate) fn duplicate(&self) -> std::io::Result<OwnedFd> {
+        self.signals.completions.try_clone().map(OwnedFd::from)
+    }
+
     pub(crate) fn waits(&self) -> RawFd {
         self.signals.waits.as_raw_fd()
     }
