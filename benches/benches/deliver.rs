@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use benches::{Client, Node, ThreadCpu, criterion};
+use benches::{BODY_BYTES, Client, Node, ThreadCpu, criterion};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use shard::Received;
 use wire::delivery::{Fetch, Outcome, Settle, Source};
@@ -12,6 +12,8 @@ use wire::link::encode_ping;
 
 /// Messages that wait, and that are asked for.
 const MESSAGES: u16 = 256;
+/// Bytes of one: its header, and its body. Credit is given for exactly these, so that none is left over.
+const MESSAGE_BYTES: u64 = 16 + BODY_BYTES as u64;
 
 struct Load {
     node: Node,
@@ -65,7 +67,7 @@ impl Load {
         let fetch = Fetch {
             source: Source::Queue,
             messages: u32::from(MESSAGES),
-            bytes: 1 << 20,
+            bytes: u64::from(MESSAGES) * MESSAGE_BYTES,
         };
         let took = self.say(|out, signer| fetch.encode(out, signer));
         self.delivered += u64::from(MESSAGES);

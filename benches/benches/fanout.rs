@@ -11,8 +11,8 @@ use shard::queue::{FanOut, QueueGroup, QueueLimits, Source, Span};
 use wire::ids::{AckMode, EndpointId, Offset, PartitionId, UnixNanos};
 use wire::route::RouteTable;
 
-/// Committed records in a batch, of one message each.
-const RECORDS: u32 = 256;
+/// Messages in a batch, in as many records as the case says.
+const MESSAGES: u32 = 256;
 /// Batches in one measurement.
 const BATCHES: u64 = 8;
 const MESSAGE_BYTES: u64 = 116;
@@ -53,18 +53,18 @@ impl Queues {
         queues
     }
 
-    /// The next records, as the commit stage hands them on.
-    fn put_spans(&mut self, spans: &mut Vec<Span>) {
+    /// The next records, of `count` messages each, as the commit stage hands them on.
+    fn put_spans(&mut self, spans: &mut Vec<Span>, count: u32) {
         let offset = self.fanned_out;
         spans.clear();
-        spans.extend((0..u64::from(RECORDS)).map(|number| Span {
+        spans.extend((0..MESSAGES).step_by(count as usize).map(|number| Span {
             partition: PartitionId::new(HUB, 0),
             channel: CHANNEL,
-            first: Offset(offset + number),
-            count: 1,
-            bytes: MESSAGE_BYTES,
+            first: Offset(offset + u64::from(number)),
+            count,
+            bytes: MESSAGE_BYTES * u64::from(count),
         }));
-        self.fanned_out += u64::from(RECORDS);
+        self.fanned_out += u64::from(MESSAGES);
     }
 
     /// Fan a batch out and write it to the journal, as a turn does.
@@ -128,15 +128,18 @@ impl Queues {
 
 fn fanout(c: &mut Criterion<ThreadCpu>) {
     let mut group = c.benchmark_group("fanout");
-    group.throughput(Throughput::Elements(u64::from(RECORDS) * BATCHES));
-    for receivers in [1, 10, 100] {
+    group.throughput(Throughput::Elements(u64::from(MESSAGES) * BATCHES));
+    for (receivers, messages) in [(1, 1), (10, 1), (100, 1), (100, 16), (100, 256)] {
         let mut queues = Queues::new(receivers);
         let mut batches: Vec<Vec<Span>> = vec![Vec::new(); BATCHES as usize];
-        group.bench_function(BenchmarkId::from_parameter(receivers), |b| {
+        let id = BenchmarkId::new(format!("{receivers}-receivers"), messages);
+        group.bench_function(id, |b| {
             b.iter_custom(|rounds| {
                 let mut total = Duration::ZERO;
                 for _ in 0..rounds {
-                    batches.iter_mut().for_each(|spans| queues.put_spans(spans));
+                    batches
+                        .iter_mut()
+                        .for_each(|spans| queues.put_spans(spans, messages));
                     let (took, ()) =
                         timed(|| batches.iter().for_each(|spans| queues.fan_out(spans)));
                     queues.settle();
