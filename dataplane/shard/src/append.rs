@@ -165,11 +165,11 @@ pub(crate) fn append<S: Segment>(
     let mut refusals = refusals.iter().peekable();
     for frame in routed {
         while let Some(refusal) = refusals.next_if(|refusal| refusal.order < frame.order()) {
-            answer_refusal(peers, refusal);
+            answer_refusal(peers, logs, refusal);
         }
         append_one(peers, logs, frame);
     }
-    refusals.for_each(|refusal| answer_refusal(peers, refusal));
+    refusals.for_each(|refusal| answer_refusal(peers, logs, refusal));
 }
 
 fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed<'_>) {
@@ -415,15 +415,18 @@ fn reject_relay(peers: &mut Peers, id: ConnectionId, number: Sequence, notice: N
     peers.reject(id, RELAY_STREAM, number, notice);
 }
 
-/// Tell a refusal of an earlier stage, unless its stream goes back already.
-fn answer_refusal(peers: &mut Peers, refusal: &Refusal) {
+/// Tell a refusal of an earlier stage, unless its stream goes back already. Of a sealed log nobody knows what it
+/// holds, the refused frame perhaps included: then that is what is told.
+fn answer_refusal<S: Segment>(peers: &mut Peers, logs: &[Log<S>], refusal: &Refusal) {
     let (id, sequence) = (refusal.connection, refusal.sequence);
     if refusal.partition == RELAY_STREAM
         && let Err(notice) = take_relay_number(peers, id, sequence)
     {
         return reject_relay(peers, id, sequence, notice);
     }
-    refuse(peers, id, refusal.partition, sequence, refusal.notice);
+    let sealed = logs.iter().any(|log| log.id == refusal.partition && log.sealed());
+    let notice = if sealed { AppendError::Sealed.notice() } else { refusal.notice };
+    refuse(peers, id, refusal.partition, sequence, notice);
 }
 
 /// Tell a refusal, and let its stream go back: what follows the refused frame is discarded until it, or an

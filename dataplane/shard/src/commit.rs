@@ -155,7 +155,7 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
         return_credit(peers, &answer);
         match answer.origin {
             Origin::Direct if speaks_for(peers, &answer) => {
-                take_back_receipt(peers, log.id, &answer);
+                go_back_to(peers, log.id, &answer);
                 refuse(peers, answer.connection, log.id, answer.sequence, notice);
             }
             Origin::Direct => {}
@@ -166,13 +166,13 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
     }
 }
 
-/// A frame that will never be durable counts as not received, so that its stream goes back to it.
-fn take_back_receipt(peers: &mut Peers, partition: PartitionId, answer: &Answer) {
+/// A frame that will never be durable is in the log, perhaps: its stream goes back to it all the same.
+fn go_back_to(peers: &mut Peers, partition: PartitionId, answer: &Answer) {
     if let Some(session) = peers.sessions.get_mut(answer.session)
         && let Some(at) = session.stream_of(partition)
     {
-        let before = Sequence(answer.sequence.0.saturating_sub(1));
-        session.streams[at].received = session.streams[at].received.min(before);
+        let blocked = &mut session.streams[at].blocked;
+        *blocked = Some(blocked.map_or(answer.sequence, |before| before.min(answer.sequence)));
     }
 }
 
