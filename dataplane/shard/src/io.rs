@@ -132,7 +132,8 @@ pub enum StorageRequest<S> {
     },
     /// Make everything the ticket covers durable; answered by `Synced`.
     Sync(CommitTicket),
-    /// A segment beyond its retention: recycle it or delete it. Not answered.
+    /// A segment beyond its retention: recycle it or delete it. One that was recycled may come back as
+    /// `Prepared`.
     Retire {
         /// The log it belonged to.
         log: LogId,
@@ -147,7 +148,8 @@ pub struct Output<S> {
     pub sends: Vec<Outgoing>,
     /// Empty buffers with capacity, topped up by the caller; `sends` takes from here.
     pub buffers: Vec<Vec<u8>>,
-    /// Connections to close after what was sent to them has left.
+    /// Connections to close after what was sent to them has left. One that is named again has not been
+    /// reported as closed for `Limits::slow_receiver_after`: break it off.
     pub closes: Vec<ConnectionId>,
     /// Storage work.
     pub storage: Vec<StorageRequest<S>>,
