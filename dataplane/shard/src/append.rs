@@ -271,6 +271,10 @@ fn append_envelope<S: Segment>(
             let sender = log.sender(send.endpoint());
             write(peers, log, frame, sender)
         }
+        Place::Seen if active(Bug::SkipReplayWindow) => {
+            let sender = log.sender(send.endpoint());
+            write(peers, log, frame, sender)
+        }
         Place::Seen => {
             await_again(peers, log, frame);
             Ok(())
@@ -424,8 +428,14 @@ fn answer_refusal<S: Segment>(peers: &mut Peers, logs: &[Log<S>], refusal: &Refu
     {
         return reject_relay(peers, id, sequence, notice);
     }
-    let sealed = logs.iter().any(|log| log.id == refusal.partition && log.sealed());
-    let notice = if sealed { AppendError::Sealed.notice() } else { refusal.notice };
+    let sealed = logs
+        .iter()
+        .any(|log| log.id == refusal.partition && log.sealed());
+    let notice = if sealed {
+        AppendError::Sealed.notice()
+    } else {
+        refusal.notice
+    };
     refuse(peers, id, refusal.partition, sequence, notice);
 }
 

@@ -22,11 +22,19 @@ pub enum Bug {
     ResumeKeepsCursor,
     /// Locks never expire.
     IgnoreLocks,
+    /// A queue keeps pointing at the lost tail of a partition.
+    ForgetClamp,
+    /// A snapshot of the queues leaves out where they are parked.
+    SnapshotForgetsParked,
+    /// A message is delivered before its queue number is durable.
+    DeliverBeforeJournal,
+    /// An envelope that was seen is appended again.
+    SkipReplayWindow,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::AckBeforeSync,
         Self::SkipSignature,
         Self::ForgetWatermark,
@@ -36,6 +44,10 @@ impl Bug {
         Self::SkipDuplicateCheck,
         Self::ResumeKeepsCursor,
         Self::IgnoreLocks,
+        Self::ForgetClamp,
+        Self::SnapshotForgetsParked,
+        Self::DeliverBeforeJournal,
+        Self::SkipReplayWindow,
     ];
 }
 

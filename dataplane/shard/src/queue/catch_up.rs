@@ -4,6 +4,8 @@ use partition::{Partition, ReadError, RecordKind, Segment};
 use wire::ids::{Offset, PartitionId, UnixNanos};
 use wire::route::{Endpoint, RouteTable};
 
+use crate::planted::{Bug, active};
+
 use super::bounds::has_room;
 use super::fan_out::Span;
 use super::group::QueueGroup;
@@ -117,7 +119,7 @@ impl<S: Segment> QueueGroup<S> {
                 Err(ReadError::NotYet) => break,
             };
             let heard = endpoint.receive_grant(span.channel).is_some();
-            if heard || crate::planted::active(crate::planted::Bug::IgnoreGrants) {
+            if heard || active(Bug::IgnoreGrants) {
                 let taken = self.add(slot, endpoint.id, &endpoint.queue, &span, now);
                 self.counters.caught_up += u64::from(taken);
                 from = from.plus(u64::from(taken));

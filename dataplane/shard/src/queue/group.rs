@@ -7,6 +7,8 @@ use partition::{AppendError, CommitTicket, Partition, Sealed, Segment, StorageEr
 use wire::ids::{AckMode, EndpointId, Offset, PartitionId, UnixNanos};
 use wire::route::RouteTable;
 
+use crate::planted::{Bug, active};
+
 use super::backlog::Piece;
 use super::counters::QueueCounters;
 use super::journal::Journal;
@@ -202,7 +204,7 @@ impl<S: Segment> QueueGroup<S> {
     /// # Errors
     /// The journal has no room or is sealed; everything goes on waiting.
     pub fn flush(&mut self, now: UnixNanos) -> Result<(), AppendError> {
-        if crate::planted::active(crate::planted::Bug::ForgetWatermark) {
+        if active(Bug::ForgetWatermark) {
             self.journal.drop_watermarks();
         }
         self.journal.flush(self.limits.record_ops_max, now)?;

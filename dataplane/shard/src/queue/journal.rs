@@ -9,6 +9,8 @@ use partition::{AppendError, CommitTicket, NewRecord, Partition, RecordKind, Sea
 use partition::{Appended, StorageError};
 use wire::ids::{AckMode, ChannelId, EndpointId, Offset, Sequence, UnixNanos};
 
+use crate::planted::{Bug, active};
+
 use super::op::{self, OP_BYTES, Op, Source};
 
 /// Numbers of one list below `below` become deliverable when the journal is safe up to `upto`.
@@ -127,7 +129,10 @@ impl<S: Segment> Journal<S> {
 
     /// The next mark that the log has made safe.
     pub(crate) fn pop_safe(&mut self) -> Option<Mark> {
-        let committed = self.log.committed();
+        let committed = match active(Bug::DeliverBeforeJournal) {
+            true => self.log.appended(),
+            false => self.log.committed(),
+        };
         let mark = self
             .marks
             .front()

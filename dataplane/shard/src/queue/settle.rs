@@ -7,6 +7,8 @@ use partition::Segment;
 use wire::ids::{EndpointId, UnixNanos};
 use wire::route::{QueueBounds, RouteTable};
 
+use crate::planted::{Bug, active};
+
 use super::backlog::Backlog;
 use super::expire::SkipReason;
 use super::group::QueueGroup;
@@ -68,7 +70,7 @@ impl<S: Segment> QueueGroup<S> {
     ) -> Result<u64, SettleError> {
         let slot = self.delivered_slot(endpoint, source, number)?;
         let head = self.list(slot, source).map_or(0, Backlog::head);
-        let off_by_one = crate::planted::active(crate::planted::Bug::SettleOffByOne);
+        let off_by_one = active(Bug::SettleOffByOne);
         let end = number + 1 + u64::from(off_by_one);
         Ok(self.settle(slot, source, head.min(end), end, Some(now + lock)))
     }
@@ -144,9 +146,7 @@ impl<S: Segment> QueueGroup<S> {
         bounds: &QueueBounds,
         now: UnixNanos,
     ) {
-        if crate::planted::active(crate::planted::Bug::ResumeKeepsCursor)
-            && why != Rewind::LockExpired
-        {
+        if active(Bug::ResumeKeepsCursor) && why != Rewind::LockExpired {
             return;
         }
         let Some(slot) = self.queues.slot(endpoint) else {
@@ -176,7 +176,7 @@ impl<S: Segment> QueueGroup<S> {
         table: &RouteTable,
         out: &mut Vec<Expired>,
     ) {
-        if crate::planted::active(crate::planted::Bug::IgnoreLocks) {
+        if active(Bug::IgnoreLocks) {
             return;
         }
         let mut at = 0;

@@ -6,6 +6,8 @@
 use partition::{AppendError, Segment};
 use wire::ids::{EndpointId, Offset, UnixNanos};
 
+use crate::planted::{Bug, active};
+
 use super::backlog::Backlog;
 use super::group::QueueGroup;
 use super::op::{OP_BYTES, Op, Source};
@@ -76,12 +78,10 @@ impl<S: Segment> QueueGroup<S> {
                 put_list(id, source, list, &mut ops);
             }
         }
-        ops.extend(
-            queue
-                .parked()
-                .iter()
-                .map(|p| Op::park(id, p.partition, p.from)),
-        );
+        if !active(Bug::SnapshotForgetsParked) {
+            let parked = queue.parked().iter();
+            ops.extend(parked.map(|parked| Op::park(id, parked.partition, parked.from)));
+        }
         let written = ops.len();
         let result = self.write_ops(&ops, now);
         self.snapshot.scratch = ops;

@@ -1,6 +1,7 @@
 //! The simulator: one seed runs a real shard, its storage, a network, a clock and clients good and bad, and
 //! checks what must always hold. The same seed gives the same history, so a failure replays with
-//! `FOREBAY_SIM_SEED=<seed> cargo test -p forebay-shard --test sim one_seed -- --nocapture`.
+//! `FOREBAY_SIM_SEED=<seed> cargo test -p forebay-shard --test sim one_seed -- --nocapture`; with
+//! `FOREBAY_SIM_TRACE=1` it tells what everybody hears and says.
 //!
 //! Properties: acknowledged implies durable; durable implies delivered to everyone who hears the channel;
 //! order per sender; nothing appended twice, altered or forged; nothing delivered to somebody without the

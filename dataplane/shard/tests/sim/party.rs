@@ -23,6 +23,17 @@ pub(crate) struct Context<'a> {
     pub(crate) ledger: &'a mut Ledger,
     /// No more mischief and no new messages: let everything come to rest.
     pub(crate) calm: bool,
+    /// Tell the history as it goes (`FOREBAY_SIM_TRACE=1`).
+    pub(crate) loud: bool,
+}
+
+impl Context<'_> {
+    /// A line of the history.
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        if self.loud {
+            eprintln!("{:>12?} {}", self.now, what());
+        }
+    }
 }
 
 /// One client and its present connection.
@@ -123,6 +134,7 @@ impl Party {
         let (bytes, ended) = cx.network.to_client(link.connection, cx.now, cx.random);
         let heard = link.receive(&bytes);
         for said in &heard {
+            cx.tell(|| format!("{} hears {said:?}", self.name));
             match said {
                 Heard::Welcome { .. } => {
                     self.open = true;

@@ -57,7 +57,6 @@ impl Receiver {
             self.progress_at = cx.now;
         }
         for said in self.party.listen(cx) {
-            if std::env::var("WATCH").is_ok() && !matches!(said, Heard::Deliver(_)) { eprintln!("{:?} receiver {} hears {said:?}", cx.now, self.number); }
             match said {
                 Heard::Welcome { .. } => self.progress_at = cx.now,
                 Heard::Deliver(messages) => self.take(cx, &messages),
@@ -90,7 +89,6 @@ impl Receiver {
         }
     }
 
-    pub(crate) fn state(&self) -> String { format!("{:?} {:?} {:?} {:?}", self.connection(), self.credit, self.held, self.forgotten) }
     /// Leave and come back, so that whatever it forgot comes again.
     pub(crate) fn start_over(&mut self, cx: &mut Context<'_>) {
         self.party.hang_up(cx);
@@ -108,7 +106,6 @@ impl Receiver {
         }
         let messages = cx.random.u32(1..40);
         *credit += i64::from(messages);
-        if std::env::var("WATCH").is_ok() { eprintln!("{:?} receiver {} fetches {source:?} {messages} -> {credit}", cx.now, self.number); }
         let fetch = Fetch {
             source,
             messages,
@@ -118,18 +115,6 @@ impl Receiver {
     }
 
     fn take(&mut self, cx: &mut Context<'_>, messages: &[Delivered]) {
-        if std::env::var("WATCH").is_ok() {
-            eprintln!(
-                "{:?} receiver {} on {:?} takes {:?}",
-                cx.now,
-                self.number,
-                self.connection(),
-                messages
-                    .iter()
-                    .map(|m| (m.number, m.id.0, m.partition.0, m.offset))
-                    .collect::<Vec<_>>()
-            );
-        }
         let source = messages[0].source;
         self.credit[source as usize] -= messages.len() as i64;
         assert!(
@@ -224,12 +209,7 @@ impl Receiver {
     }
 
     fn settle(&mut self, cx: &mut Context<'_>, source: Source, number: u64, outcome: Outcome) {
-        if std::env::var("WATCH").is_ok() {
-            eprintln!(
-                "{:?} receiver {} settles {number} {outcome:?}",
-                cx.now, self.number
-            );
-        }
+        cx.tell(|| format!("{} settles {number}: {outcome:?}", RECEIVERS[self.number]));
         let settle = Settle {
             source,
             number: Sequence(number),

@@ -128,18 +128,6 @@ impl Sender {
     ) {
         self.credit = credit;
         self.channels.clear();
-        if std::env::var("WATCH").is_ok() {
-            eprintln!(
-                "{:?} sender {} WELCOME {last:?} conn {:?} streams {:?}",
-                cx.now,
-                self.number,
-                self.party.link.as_ref().map(|l| l.connection),
-                self.streams
-                    .iter()
-                    .map(|(p, s)| (p.0, s.base, s.pending.len()))
-                    .collect::<Vec<_>>()
-            );
-        }
         self.progress_at = cx.now;
         for &(channel, partition, last) in last {
             self.channels.insert(channel, partition);
@@ -164,9 +152,6 @@ impl Sender {
 
     fn ack(&mut self, cx: &mut Context<'_>, ack: Ack) {
         self.credit = ack.credit_frames;
-        if std::env::var("WATCH").is_ok() {
-            eprintln!("{:?} sender {} {ack:?}", cx.now, self.number);
-        }
         self.progress_at = cx.now;
         if let Some(stream) = self.streams.get_mut(&ack.partition) {
             settle(cx, stream, ack.sequence.0);
@@ -174,12 +159,6 @@ impl Sender {
     }
 
     fn reject(&mut self, cx: &mut Context<'_>, reject: Reject) {
-        if cfg!(any()) {
-            eprintln!("x");
-        }
-        if std::env::var("WATCH").is_ok() {
-            eprintln!("{:?} sender {} {reject:?}", cx.now, self.number);
-        }
         self.progress_at = cx.now;
         let Some(stream) = self.streams.get_mut(&reject.partition) else {
             return;
@@ -291,16 +270,13 @@ impl Sender {
             return;
         };
         let connection = link.connection;
-        if std::env::var("WATCH").is_ok() {
-            eprintln!(
-                "{:?} sender {} sends {:?} {:?} {:?}",
-                cx.now,
-                self.number,
-                frame.channel,
-                frame.sequence,
-                frame.messages.iter().map(|m| m.0.0).collect::<Vec<_>>()
-            );
-        }
+        cx.tell(|| {
+            let ids: Vec<_> = frame.messages.iter().map(|(id, _)| id).collect();
+            format!(
+                "{} sends {:?} to {:?}: {ids:?}",
+                SENDERS[self.number], frame.sequence, frame.channel
+            )
+        });
         let Some(mut bytes) = link.frame(|out, signer| frame.sign(out, signer)) else {
             return;
         };

@@ -53,6 +53,7 @@ struct World {
     calm: bool,
     crashes: u32,
     trace: u64,
+    loud: bool,
 }
 
 /// Run one seed to its end; panics at the first property that does not hold.
@@ -97,6 +98,7 @@ impl World {
             calm: false,
             crashes: 0,
             trace: seed,
+            loud: std::env::var_os("FOREBAY_SIM_TRACE").is_some(),
         }
     }
 
@@ -126,6 +128,7 @@ impl World {
             network: &mut self.network,
             ledger: &mut self.ledger,
             calm: self.calm,
+            loud: self.loud,
         };
         for sender in &mut self.senders {
             sender.step(&mut cx);
@@ -351,8 +354,11 @@ impl World {
     /// The process ends, with all it knew; it starts again on what the disk holds.
     fn restart(&mut self, crash: Option<Crash>) {
         self.crashes += 1;
-        if std::env::var("WATCH").is_ok() {
-            eprintln!("{:?} RESTART {crash:?}", self.now);
+        if self.loud {
+            eprintln!(
+                "{:>12?} the node starts again, power cut: {crash:?}",
+                self.now
+            );
         }
         self.restart_at = None;
         self.room_again_at = None;
@@ -388,6 +394,7 @@ impl World {
             network: &mut self.network,
             ledger: &mut self.ledger,
             calm: true,
+            loud: self.loud,
         };
         // Its lock would not bring back what it forgot before the end of time.
         self.receivers[0].start_over(&mut cx);
@@ -412,14 +419,6 @@ impl World {
         let logged = self
             .ledger
             .audit(&self.node.disk, Crash::Kept, "at the end");
-        if std::env::var("WATCH").is_ok() {
-            for (at, name) in RECEIVERS.iter().enumerate() {
-                let id = wire::ids::EndpointId::of(name);
-                let depth = self.node.shard.depth(id, shard::queue::Source::Queue);
-                let piece: Vec<_> = self.node.shard.queue_groups().filter_map(|g| g.next_piece(id, shard::queue::Source::Queue)).collect();
-                eprintln!("{name} {depth:?} {piece:?} {:?}", self.receivers[at].state());
-            }
-        }
         self.ledger.check_arrived(&logged);
         self.ledger
             .audit(&self.node.disk, Crash::Lost, "durable at the end");
