@@ -25,6 +25,8 @@ use crate::log::Disk;
 const SEGMENT_BYTES: u32 = 64 << 20;
 /// Retention is looked at this often in the shard's time, of which a turn takes a millisecond.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(20);
+/// Longer than any bench lets one connection rest while another one works.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1_000_000);
 const QUEUE_GROUP: u16 = 0;
 
 /// A shard with one partition, ack mode `local`, and a queue group if anybody receives.
@@ -87,6 +89,7 @@ impl Node {
         }
         let limits = Limits {
             expiry_interval: EXPIRY_INTERVAL,
+            idle_timeout: IDLE_TIMEOUT,
             ..Limits::default()
         };
         let table = Arc::new(table(1, senders, receivers));
