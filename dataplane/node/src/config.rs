@@ -92,8 +92,6 @@ pub struct Timeouts {
 pub struct DiskConfig {
     /// Bytes of one segment of a queue journal.
     pub journal_segment_bytes: u32,
-    /// How often a preparation refused by a full disk is tried again.
-    pub prepare_retry: Duration,
 }
 
 /// The shape of log lines.
@@ -162,7 +160,6 @@ impl NodeConfig {
             },
             disk: DiskConfig {
                 journal_segment_bytes: values.narrow("disk.journal_segment_bytes"),
-                prepare_retry: values.duration("disk.prepare_retry"),
             },
             log_format: match values.text("log.format") {
                 "json" => LogFormat::Json,

@@ -8,11 +8,11 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wire::route::RouteTable;
+use wire::route::{Hub, RouteTable};
 
 use crate::diagnosis::{
     DATA_LOCKED, DATA_READ_ONLY, DATA_UNREACHABLE, Diagnosis, FORMAT_UNREADABLE, FORMAT_VERSION,
-    PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, diagnose,
+    PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, RELOAD_REFUSED, diagnose,
 };
 
 /// The version of the folder's layout that this build reads and writes.
@@ -60,6 +60,28 @@ impl Folder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a running node can take this table over: it may not ask for logs that were not opened at start.
+    pub(crate) fn check_reload(
+        path: &Path,
+        old: &RouteTable,
+        new: &RouteTable,
+    ) -> Result<(), Diagnosis> {
+        if let Some(format) = read_format(&path.join(FORMAT))? {
+            format.check(new, &path.join(FORMAT))?;
+        }
+        let known = |hub: &Hub| old.hubs().iter().any(|old| old.id == hub.id);
+        match new.hubs().iter().find(|hub| !known(hub)) {
+            None => Ok(()),
+            Some(hub) => Err(diagnose(
+                RELOAD_REFUSED,
+                format!("hub {}", hub.name),
+                "a hub that was not there at start",
+                "the hubs the node was started with",
+                "restart the node; new hubs get their logs at start",
+            )),
+        }
     }
 
     /// Check the table's counts against the ones the folder was made with; remember hubs that are new.

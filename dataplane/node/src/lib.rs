@@ -2,6 +2,61 @@
 //!
 //! The only room that knows glommio. It decides nothing about messages: it brings bytes, time and finished I/O to the shard and
 //! carries out what the shard asks for.
+//!
+//! [`start`] gives a [`NodeHandle`]; [`run`] is the same with signals, until one says stop. A shard's thread holds the executor, the
+//! ring and the loop; an admin thread serves metrics and probes; a helper thread of the executor prepares segments.
 
 pub mod config;
 pub mod diagnosis;
+
+mod bounds;
+mod folder;
+
+mod start;
+pub use start::{NodeHandle, Reload, Summary, start, start_logged};
+mod signals;
+pub use signals::{SignalGuard, signals};
+mod shard_thread;
+
+mod recover;
+pub use recover::RecoverySummary;
+
+mod accept;
+mod random;
+
+mod run;
+
+mod bell;
+mod files;
+mod flush;
+mod prepare;
+
+pub mod log;
+mod status;
+pub use status::Phase;
+mod admin;
+
+/// A read-only view of a data folder, for tools.
+pub use partition::inspect;
+
+use std::sync::Arc;
+
+use config::NodeConfig;
+use diagnosis::Diagnosis;
+use wire::route::RouteTable;
+
+/// Run a node until SIGTERM or SIGINT; SIGHUP reads the plan again. Prints the bound addresses to standard output.
+///
+/// # Errors
+/// Why it could not start, or the fault that ended it.
+pub fn run(
+    config: NodeConfig,
+    table: Arc<RouteTable>,
+    reload: impl Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send + 'static,
+) -> Result<Summary, Diagnosis> {
+    let node = start(config, table, reload)?;
+    let _guard = signals(&node)?;
+    println!("listening on {}", node.listen_addr());
+    println!("admin on {}", node.admin_addr());
+    node.join()
+}

@@ -256,7 +256,10 @@ mod tests {
     #[test]
     fn a_line_cannot_be_broken_by_what_it_tells() {
         for (format, want) in [
-            (LogFormat::Text, " error   stopped why=\"a \\\"b\\\"\\nc\"\n"),
+            (
+                LogFormat::Text,
+                " error   stopped why=\"a \\\"b\\\"\\nc\"\n",
+            ),
             (
                 LogFormat::Json,
                 "\"level\":\"error\",\"event\":\"stopped\",\"why\":\"a \\\"b\\\"\\nc\"}\n",

@@ -1,115 +1,134 @@
-//! From the files of a data folder to a shard: every log the route table names is recovered, and what was found is told.
+//! Recovery of every log at start, with progress that the admin port tells while it goes on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use partition::{LogId, MappedSegment, MappedStorage, Partition, PartitionLimits, Recovery, StorageError};
+use partition::{LogId, MappedSegment, MappedStorage, Partition, Recovery, StorageError};
 use shard::queue::{LogEnd, QueueGroup, QueueLimits};
 use wire::ids::UnixNanos;
-use wire::route::{Hub, RouteTable};
+use wire::route::RouteTable;
 
+use crate::bounds::{journal_limits, partition_limits};
+use crate::config::NodeConfig;
 use crate::diagnosis::{Diagnosis, RECOVERY_FAILED, diagnose};
 use crate::log::{Level, Log};
+use crate::status::Status;
 
-/// How far recovery is, for the probes.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    done: AtomicU64,
-    total: AtomicU64,
-}
-
-impl Progress {
-    /// Logs recovered, of how many.
-    pub(crate) fn read(&self) -> (u64, u64) {
-        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
-    }
-
-    fn step(&self) {
-        self.done.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// The logs of a node, recovered.
+/// Everything a shard owns on disk.
 pub(crate) struct Recovered {
     pub(crate) partitions: Vec<Partition<MappedSegment>>,
-    pub(crate) groups: Vec<QueueGroup<MappedSegment>>,
+    pub(crate) queues: Vec<QueueGroup<MappedSegment>>,
 }
 
-/// The bounds of a hub's partitions.
-pub(crate) fn partition_limits(hub: &Hub) -> PartitionLimits {
-    PartitionLimits {
-        segment_bytes: hub.segment_bytes,
-        retention_bytes: hub.retention_bytes,
-        retention_age: hub.retention_age,
-        ..PartitionLimits::default()
+/// What recovery found in all logs together.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RecoverySummary {
+    /// Logs opened.
+    pub logs: usize,
+    /// Records read.
+    pub scanned_records: u64,
+    /// Bytes of torn tails that were cut.
+    pub cut_bytes: u64,
+    /// Damaged places, left as they are.
+    pub damaged: usize,
+    /// Queue groups whose journal lacked something.
+    pub incomplete_queues: usize,
+}
+
+/// Open every partition and queue group of the table. Blocks; nothing else runs on the shard's thread yet.
+pub(crate) fn recover(
+    storage: &mut MappedStorage,
+    table: &RouteTable,
+    config: &NodeConfig,
+    now: UnixNanos,
+    status: &Status,
+    log: &Log,
+) -> Result<(Recovered, RecoverySummary), Diagnosis> {
+    let mut summary = RecoverySummary::default();
+    let mut partitions = Vec::new();
+    let mut queues = Vec::new();
+    status.recovering(table.partitions().count() + usize::from(table.queue_groups()));
+    for (id, hub) in table.partitions() {
+        let id = LogId::partition(id);
+        let (partition, report) =
+            Partition::recover(storage, id, partition_limits(hub)?, now).map_err(failed(id))?;
+        summary.add(id, &report, log);
+        partitions.push(partition);
+        status.recovered_one();
+    }
+    let ends = ends(&partitions);
+    for number in 0..table.queue_groups() {
+        let (id, limits) = (LogId::queue(number), journal_limits(config)?);
+        let (group, report) =
+            QueueGroup::recover(storage, number, limits, QueueLimits::default(), &ends, now)
+                .map_err(failed(id))?;
+        if let Some(report) = &report.log {
+            summary.add(id, report, log);
+        }
+        if report.incomplete {
+            summary.incomplete_queues += 1;
+            log.event(Level::Error, "queue_incomplete", &[("log", &id)]);
+        }
+        queues.push(group);
+        status.recovered_one();
+    }
+    Ok((Recovered { partitions, queues }, summary))
+}
+
+impl RecoverySummary {
+    fn add(&mut self, id: LogId, report: &Recovery, log: &Log) {
+        self.logs += 1;
+        self.scanned_records += report.scanned_records;
+        self.cut_bytes += report.cut_bytes;
+        self.damaged += report.damage.len();
+        if report.cut_bytes > 0 {
+            let fields: [(&str, &dyn std::fmt::Display); 3] = [
+                ("log", &id),
+                ("bytes", &report.cut_bytes),
+                ("records", &report.cut_records),
+            ];
+            log.event(Level::Warning, "torn_tail_cut", &fields);
+        }
+        for damage in &report.damage {
+            let what = format!("{damage:?}");
+            log.event(
+                Level::Error,
+                "log_damaged",
+                &[("log", &id), ("damage", &what)],
+            );
+        }
+        if let Some(error) = &report.sealed {
+            log.event(
+                Level::Error,
+                "log_sealed",
+                &[("log", &id), ("cause", error)],
+            );
+        }
     }
 }
 
-/// Recover every log that `table` names.
-pub(crate) fn recover(
-    storage: &mut MappedStorage,
-    table: &Arc<RouteTable>,
-    journal_segment_bytes: u32,
-    now: UnixNanos,
-    progress: &Progress,
-    log: &Log,
-) -> Result<Recovered, Diagnosis> {
-    let total = table.partitions().count() as u64 + u64::from(table.queue_groups());
-    progress.total.store(total, Ordering::Relaxed);
-    let (mut partitions, mut ends) = (Vec::new(), Vec::new());
-    for (id, hub) in table.partitions() {
-        let name = LogId::partition(id);
-        let (partition, found) = Partition::recover(storage, name, partition_limits(hub), now).map_err(|error| failed(name, &error))?;
-        tell(log, name, &found);
-        ends.push(LogEnd {
+fn ends(partitions: &[Partition<MappedSegment>]) -> Vec<LogEnd> {
+    let end = |partition: &Partition<MappedSegment>| match partition.log() {
+        LogId::Partition(id) => Some(LogEnd {
             partition: id,
             first: partition.first(),
             end: partition.appended(),
-        });
-        partitions.push(partition);
-        progress.step();
-    }
-    let mut groups = Vec::new();
-    for number in 0..table.queue_groups() {
-        let name = LogId::queue(number);
-        let limits = PartitionLimits {
-            segment_bytes: journal_segment_bytes,
-            ..PartitionLimits::default()
-        };
-        let (group, found) = QueueGroup::recover(storage, number, limits, QueueLimits::default(), &ends, now)
-            .map_err(|error| failed(name, &error))?;
-        if let Some(found) = &found.log {
-            tell(log, name, found);
-        }
-        if found.incomplete || found.clamped > 0 {
-            log.say(
-                Level::Warn,
-                "recover.queues",
-                &[("log", &name), ("incomplete", &found.incomplete), ("clamped_messages", &found.clamped)],
-            );
-        }
-        groups.push(group);
-        progress.step();
-    }
-    Ok(Recovered { partitions, groups })
+        }),
+        LogId::Queue(_) => None,
+    };
+    partitions.iter().filter_map(end).collect()
 }
 
-fn failed(log: LogId, error: &StorageError) -> Diagnosis {
-    let why = error.diagnosis();
-    diagnose(
-        RECOVERY_FAILED,
-        format!("recovering log {log}: {}", why.what),
-        why.seen,
-        why.needed,
-        format!("{}; `forebay log verify` shows the state of the folder", why.remedy),
-    )
-}
-
-fn tell(log: &Log, name: LogId, found: &Recovery) {
-    if found.cut_bytes > 0 {
-        log.say(Level::Info, "recover.torn_tail", &[("log", &name), ("cut_bytes", &found.cut_bytes)]);
-    }
-    for damage in &found.damage {
-        log.say(Level::Error, "recover.damage", &[("log", &name), ("damage", damage)]);
+fn failed(id: LogId) -> impl Fn(StorageError) -> Diagnosis {
+    move |error| match error {
+        // Numbers 40xx are the data folder's own and say what to do about it.
+        StorageError::Missing { .. } | StorageError::Version { .. } => error.diagnosis(),
+        other => {
+            let inner = other.diagnosis();
+            diagnose(
+                RECOVERY_FAILED,
+                format!("log {id}: {}", inner.what),
+                inner.seen,
+                inner.needed,
+                inner.remedy,
+            )
+        }
     }
 }

@@ -186,12 +186,6 @@ pub const SETTINGS: &[Setting] = &[
         "Bytes of one segment of a queue journal.",
     ),
     setting(
-        "disk.prepare_retry",
-        Kind::Duration(10, 60 * SECOND),
-        "1s",
-        "How often a preparation refused by a full disk is tried again.",
-    ),
-    setting(
         "log.format",
         Kind::Choice(&["text", "json"]),
         "text",

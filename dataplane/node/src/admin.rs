@@ -1,0 +1,187 @@
+//! The admin port: metrics and probes over HTTP/1, on loopback, from a thread of its own.
+//!
+//! | path       | answer                                                                               |
+//! |------------|--------------------------------------------------------------------------------------|
+//! | `/metrics` | Prometheus text                                                                      |
+//! | `/live`    | 200 for as long as the process runs, also while it recovers                          |
+//! | `/ready`   | 200 when it serves, else 503 with the reason                                         |
+//! | `/reload`  | POST: read the plan again; 200 with the epoch, 409 with the fault                    |
+//!
+//! The thread asks the loop for its numbers and waits for the answer; a scrape costs the shard one small copy.
+
+mod exchange;
+mod metrics;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::diagnosis::{ADMIN_FAILED, Diagnosis, diagnose};
+use crate::start::{Control, snapshot};
+use crate::status::Phase;
+use exchange::Exchange;
+
+/// How long one connection may take, requests and answers together.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections served at once.
+const CONNECTIONS_MAX: usize = 32;
+
+/// The running admin thread.
+pub(crate) struct Admin {
+    end: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Stop serving and wait for the thread.
+    pub(crate) fn end(self) {
+        // Either it is told, or it is gone already.
+        let _ = self.end.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// Serve on an open listener.
+pub(crate) fn serve(
+    listener: std::net::TcpListener,
+    control: Arc<Control>,
+) -> Result<Admin, Diagnosis> {
+    let failed = |error: std::io::Error| {
+        diagnose(
+            ADMIN_FAILED,
+            "admin thread",
+            error.to_string(),
+            "a thread with an event loop of its own",
+            "raise `ulimit -u` and `ulimit -n`",
+        )
+    };
+    listener.set_nonblocking(true).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let (end, ended) = oneshot::channel();
+    let run = move || {
+        runtime.block_on(futures_lite::future::or(
+            accept(listener, control),
+            async move {
+                // Told to end, or nobody is left to tell.
+                let _ = ended.await;
+            },
+        ));
+    };
+    let thread = std::thread::Builder::new().name("admin".into());
+    let thread = thread.spawn(run).map_err(failed)?;
+    Ok(Admin { end, thread })
+}
+
+async fn accept(listener: std::net::TcpListener, control: Arc<Control>) {
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        return;
+    };
+    let room = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let control = Arc::clone(&control);
+                tokio::spawn(async move {
+                    connection(stream, control).await;
+                    drop(permit);
+                });
+            }
+            // Out of descriptors, most often: give others time to close some.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, control: Arc<Control>) {
+    let service = service_fn(move |request| {
+        let control = Arc::clone(&control);
+        async move { Ok::<_, Infallible>(answer(&request, &control)) }
+    });
+    let serving = http1::Builder::new().serve_connection(Exchange::new(stream), service);
+    // Whatever the peer did wrong ends its connection and nothing else.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+}
+
+fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes>> {
+    let allowed = match request.uri().path() {
+        "/reload" => Method::POST,
+        "/metrics" | "/live" | "/ready" => Method::GET,
+        _ => {
+            return text(
+                StatusCode::NOT_FOUND,
+                "there are /metrics, /live, /ready and POST /reload\n",
+            );
+        }
+    };
+    if request.method() != allowed {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, format!("use {allowed}\n"));
+        let allow = hyper::header::HeaderValue::from_str(allowed.as_str());
+        refused
+            .headers_mut()
+            .insert(ALLOW, allow.expect("a method's name is a header value"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/live" => text(StatusCode::OK, "live\n"),
+        "/ready" => ready(control),
+        "/reload" => reload(control),
+        _ => metrics(control),
+    }
+}
+
+fn ready(control: &Control) -> Response<Full<Bytes>> {
+    match control.status.phase() {
+        Phase::Ready => text(StatusCode::OK, "ready\n"),
+        Phase::Recovering => {
+            let (done, all) = control.status.progress();
+            let reason = format!("recovering: {done} of {all} logs open\n");
+            text(StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
+        phase => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{}\n", phase.name()),
+        ),
+    }
+}
+
+fn reload(control: &Control) -> Response<Full<Bytes>> {
+    match control.reload() {
+        Ok(epoch) => text(StatusCode::OK, format!("epoch {epoch}\n")),
+        Err(fault) => text(StatusCode::CONFLICT, format!("{fault}\n")),
+    }
+}
+
+fn metrics(control: &Control) -> Response<Full<Bytes>> {
+    let snapshot = snapshot(control);
+    let table = match control.table.lock() {
+        Ok(table) => Arc::clone(&table),
+        Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+    };
+    let body = metrics::render(&control.status, &table, snapshot.as_deref());
+    let mut answer = text(StatusCode::OK, body);
+    let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer
+}

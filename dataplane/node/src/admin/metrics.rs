@@ -1,0 +1,467 @@
+//! Numbers as Prometheus text: prefix `forebay_`, base units, labels with few values, never an endpoint's name.
+
+use std::fmt::{Display, Write as _};
+
+use partition::LogState;
+use wire::reason::Reason;
+use wire::route::RouteTable;
+
+use crate::status::{Phase, Snapshot, Status, ack_words};
+
+/// Text in the making.
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        let mut before = '{';
+        for (label, text) in labels {
+            let _ = write!(self.0, "{before}{label}=\"{}\"", escaped(text));
+            before = ',';
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{end} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "counter", help);
+        self.line(name, &[], value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "gauge", help);
+        self.line(name, &[], value);
+    }
+
+    /// One counter with one label.
+    fn counters<V: Display>(&mut self, name: &str, help: &str, label: &str, rows: &[(&str, V)]) {
+        self.head(name, "counter", help);
+        for (text, value) in rows {
+            self.line(name, &[(label, text)], value);
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+/// The whole page. Without a snapshot, as while recovering, it holds what is known without the shard.
+pub(super) fn render(status: &Status, table: &RouteTable, snapshot: Option<&Snapshot>) -> String {
+    let mut page = Page(String::with_capacity(16 << 10));
+    process(&mut page, status);
+    control(&mut page, status, table);
+    if let Some(snapshot) = snapshot {
+        ingress(&mut page, snapshot);
+        verify(&mut page, snapshot);
+        log(&mut page, snapshot);
+        queues(&mut page, snapshot);
+        shard(&mut page, snapshot);
+    }
+    page.0
+}
+
+fn process(page: &mut Page, status: &Status) {
+    if let Some(seconds) = process_cpu_seconds() {
+        let name = "process_cpu_seconds_total";
+        page.counter(name, "Processor time of this process.", seconds);
+    }
+    if let Some(seconds) = status.shard_cpu_seconds() {
+        let name = "forebay_shard_cpu_seconds_total";
+        page.head(name, "counter", "Processor time of a shard's thread.");
+        page.line(name, &[("shard", "0")], seconds);
+    }
+    if let Some(bytes) = resident_bytes() {
+        let name = "process_resident_memory_bytes";
+        page.gauge(name, "Memory of this process in use.", bytes);
+    }
+    let name = "forebay_build_info";
+    page.head(name, "gauge", "The version that runs; always 1.");
+    page.line(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn control(page: &mut Page, status: &Status, table: &RouteTable) {
+    let ready = u8::from(status.phase() == Phase::Ready);
+    page.gauge("forebay_ready", "1 when the node serves.", ready);
+    let (done, all) = status.progress();
+    let ratio = match all {
+        0 => 0.0,
+        all => done as f64 / all as f64,
+    };
+    let name = "forebay_recovery_progress_ratio";
+    page.gauge(name, "Share of the logs that are open.", ratio);
+    let stale = u8::from(status.config_stale());
+    let name = "forebay_config_stale";
+    page.gauge(name, "1 when the last new plan was refused.", stale);
+    let name = "forebay_reloads_refused_total";
+    page.counter(name, "New plans refused.", status.reloads_refused());
+    let name = "forebay_ack_mode";
+    page.head(
+        name,
+        "gauge",
+        "What an ACK of a hub promises, in words; always 1.",
+    );
+    for (hub, words) in ack_words(table) {
+        page.line(name, &[("hub", &hub), ("mode", words)], 1);
+    }
+}
+
+fn ingress(page: &mut Page, snapshot: &Snapshot) {
+    let counters = &snapshot.counters;
+    let name = "forebay_connections";
+    page.head(name, "gauge", "Connections open.");
+    page.line(name, &[("protocol", "tcp")], snapshot.connections);
+    let accepted = counters.accept.connections;
+    page.counter("forebay_accepts_total", "Connections accepted.", accepted);
+    let name = "forebay_accepts_refused_total";
+    let refused = counters.accept.connections_refused + snapshot.ring.accepts_refused;
+    page.counter(name, "Connections refused for want of room.", refused);
+    page.gauge(
+        "forebay_sessions",
+        "Sessions, connected or lingering.",
+        snapshot.sessions,
+    );
+    let session = &counters.session;
+    let rows = [
+        ("welcomed", session.welcomed),
+        ("resumed", session.resumed),
+        ("refused", session.refused),
+        ("ended", session.ended),
+    ];
+    page.counters(
+        "forebay_handshakes_total",
+        "Handshakes and ends of sessions.",
+        "result",
+        &rows,
+    );
+    let name = "forebay_received_bytes_total";
+    page.counter(name, "Bytes received.", counters.accept.bytes);
+    let name = "forebay_received_frames_total";
+    page.counter(name, "Whole frames found.", counters.parse.frames);
+    let name = "forebay_assembled_frames_total";
+    page.counter(
+        name,
+        "Frames that straddled buffers.",
+        counters.parse.assembled_frames,
+    );
+    let name = "forebay_assembly_bytes";
+    page.gauge(
+        name,
+        "Bytes reserved for such frames.",
+        snapshot.assembly_bytes,
+    );
+    let name = "forebay_rejects_total";
+    page.head(name, "counter", "Refusals, by reason.");
+    for (code, count) in &counters.reasons {
+        let reason = Reason::from_code(*code).map_or("unknown", Reason::name);
+        page.line(
+            name,
+            &[("code", &format!("FB-{code}")), ("reason", reason)],
+            count,
+        );
+    }
+}
+
+fn verify(page: &mut Page, snapshot: &Snapshot) {
+    let verify = &snapshot.counters.verify;
+    let rows = [
+        ("session", verify.session_frames),
+        ("key", verify.key_envelopes),
+        ("ed25519", verify.ed25519_envelopes),
+    ];
+    page.counters(
+        "forebay_verified_frames_total",
+        "Frames with a good signature.",
+        "signature",
+        &rows,
+    );
+    let name = "forebay_bad_signatures_total";
+    page.counter(name, "Frames with a bad signature.", verify.bad_signatures);
+    let name = "forebay_routed_frames_total";
+    page.counter(
+        name,
+        "Frames that may go where they want to.",
+        snapshot.counters.route.frames,
+    );
+}
+
+fn log(page: &mut Page, snapshot: &Snapshot) {
+    let (append, commit, files) = (
+        &snapshot.counters.append,
+        &snapshot.counters.commit,
+        &snapshot.files,
+    );
+    page.counter(
+        "forebay_append_messages_total",
+        "Messages written.",
+        append.messages,
+    );
+    page.counter(
+        "forebay_append_frames_total",
+        "Frames written.",
+        append.frames,
+    );
+    page.counter(
+        "forebay_append_bytes_total",
+        "Bytes of frames written.",
+        append.bytes,
+    );
+    let name = "forebay_duplicate_frames_total";
+    page.counter(
+        name,
+        "Re-sent frames that were already there.",
+        append.duplicates,
+    );
+    let name = "forebay_discarded_frames_total";
+    page.counter(
+        name,
+        "Frames discarded behind a refused one.",
+        append.discarded,
+    );
+    page.counter(
+        "forebay_commit_messages_total",
+        "Messages committed.",
+        commit.messages,
+    );
+    page.counter(
+        "forebay_commit_frames_total",
+        "Frames committed.",
+        commit.frames,
+    );
+    page.counter("forebay_acks_total", "ACK frames sent.", commit.acks);
+    page.counter("forebay_syncs_total", "Syncs done.", files.syncs);
+    page.counter(
+        "forebay_sync_errors_total",
+        "Syncs failed; each seals its log.",
+        files.sync_errors,
+    );
+    let name = "forebay_sync_seconds_total";
+    page.counter(
+        name,
+        "Time waited for syncs.",
+        files.sync_time.as_secs_f64(),
+    );
+    let name = "forebay_sync_seconds_max";
+    page.gauge(
+        name,
+        "Longest sync since the start.",
+        files.sync_time_max.as_secs_f64(),
+    );
+    page.counter(
+        "forebay_segments_prepared_total",
+        "Segments prepared.",
+        files.prepares,
+    );
+    let name = "forebay_segments_refused_total";
+    page.counter(
+        name,
+        "Segments refused by a full disk.",
+        files.prepares_full,
+    );
+    let name = "forebay_prepare_seconds_total";
+    page.counter(
+        name,
+        "Time spent preparing.",
+        files.prepare_time.as_secs_f64(),
+    );
+    page.counter(
+        "forebay_segments_retired_total",
+        "Segments retired.",
+        files.retired,
+    );
+    storage_state(page, snapshot);
+    let bytes: u64 = snapshot.partitions.iter().map(|log| log.bytes).sum();
+    page.gauge("forebay_log_bytes", "Bytes of all logs.", bytes);
+    let behind = snapshot
+        .partitions
+        .iter()
+        .map(|log| log.appended.saturating_sub(log.committed));
+    let name = "forebay_uncommitted_messages";
+    page.gauge(
+        name,
+        "Messages written and not yet committed.",
+        behind.sum::<u64>(),
+    );
+}
+
+/// The worst state of all logs, and every log that is not well.
+fn storage_state(page: &mut Page, snapshot: &Snapshot) {
+    let logs = &snapshot.partitions;
+    let sealed = logs.iter().any(|log| log.state == LogState::Sealed);
+    let full = logs.iter().any(|log| log.state == LogState::Full);
+    let low = logs.iter().any(|log| log.starved);
+    let state = match (sealed, full, low) {
+        (true, _, _) => "sealed",
+        (_, true, _) => "full",
+        (_, _, true) => "low",
+        _ => "ok",
+    };
+    let name = "forebay_storage_state";
+    page.head(name, "gauge", "1 for the worst state of any log.");
+    for known in ["ok", "low", "full", "sealed"] {
+        page.line(name, &[("state", known)], u8::from(known == state));
+    }
+    let name = "forebay_logs_unwell";
+    page.head(name, "gauge", "1 for each log that takes nothing.");
+    for log in logs.iter().filter(|log| log.state != LogState::Open) {
+        page.line(name, &[("log", &log.log)], 1);
+    }
+}
+
+fn queues(page: &mut Page, snapshot: &Snapshot) {
+    let (queues, deliver, fanout) = (
+        &snapshot.queues,
+        &snapshot.counters.deliver,
+        &snapshot.counters.fanout,
+    );
+    page.counter(
+        "forebay_fanout_records_total",
+        "Records handed to queue groups.",
+        fanout.records,
+    );
+    let name = "forebay_fanout_read_back_total";
+    page.counter(
+        name,
+        "Records read back for queues behind.",
+        fanout.records_read_back,
+    );
+    page.counter(
+        "forebay_fanout_lost_total",
+        "Records that could not be read back.",
+        fanout.records_lost,
+    );
+    let rows = [
+        ("added", queues.added),
+        ("caught_up", queues.caught_up),
+        ("settled", queues.settled),
+        ("dropped", queues.dropped),
+        ("expired", queues.expired),
+        ("withdrawn", queues.withdrawn),
+        ("damaged", queues.damaged),
+        ("dead_letter", queues.buried),
+    ];
+    page.counters(
+        "forebay_queue_messages_total",
+        "What became of queued messages.",
+        "event",
+        &rows,
+    );
+    page.counter(
+        "forebay_queues_parked_total",
+        "Times a full queue parked in the log.",
+        queues.parked,
+    );
+    page.counter(
+        "forebay_redeliveries_total",
+        "Times delivery went back.",
+        queues.rewinds,
+    );
+    page.counter(
+        "forebay_locks_expired_total",
+        "Of those, because a lock expired.",
+        queues.locks_expired,
+    );
+    page.counter(
+        "forebay_delivered_messages_total",
+        "Messages delivered.",
+        deliver.messages,
+    );
+    page.counter(
+        "forebay_delivered_bytes_total",
+        "Bytes delivered.",
+        deliver.bytes,
+    );
+    page.counter(
+        "forebay_fetches_total",
+        "FETCH frames taken.",
+        deliver.fetches,
+    );
+    page.counter(
+        "forebay_settles_total",
+        "SETTLE frames taken.",
+        deliver.settles,
+    );
+    let name = "forebay_delivery_backpressure_total";
+    page.counter(
+        name,
+        "Times a slow consumer was skipped.",
+        deliver.backpressure,
+    );
+}
+
+fn shard(page: &mut Page, snapshot: &Snapshot) {
+    let ring = &snapshot.ring;
+    page.counter(
+        "forebay_shard_turns_total",
+        "Turns made.",
+        snapshot.counters.turns,
+    );
+    page.counter(
+        "forebay_shard_sleeps_total",
+        "Times the shard slept.",
+        snapshot.idle_waits,
+    );
+    let name = "forebay_shard_turns_cut_total";
+    page.counter(
+        name,
+        "Turns that left events to the next one.",
+        snapshot.turns_cut_short,
+    );
+    let name = "forebay_route_table_revision";
+    page.gauge(name, "Epoch of the table in force.", snapshot.epoch);
+    page.counter(
+        "forebay_ring_enters_total",
+        "Calls into the kernel by the ring.",
+        ring.enters,
+    );
+    page.counter(
+        "forebay_ring_completions_total",
+        "Completions taken.",
+        ring.completions,
+    );
+    page.counter(
+        "forebay_ring_overflow_total",
+        "Completion queue overflows.",
+        ring.completion_overflows,
+    );
+    page.counter(
+        "forebay_buffer_ring_empty_total",
+        "Receives ended for want of a buffer.",
+        ring.enobufs,
+    );
+    page.gauge(
+        "forebay_buffers_free",
+        "Receive buffers the kernel may fill.",
+        snapshot.buffers_free,
+    );
+    page.counter("forebay_sends_total", "Sends started.", ring.sends);
+    page.counter("forebay_sent_bytes_total", "Bytes sent.", ring.sent_bytes);
+    page.counter(
+        "forebay_partial_sends_total",
+        "Sends taken in part.",
+        ring.partial_sends,
+    );
+}
+
+/// User and system time of all threads, dead ones included.
+fn process_cpu_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold anything; fields are counted behind it.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    // The kernel reports in USER_HZ, which is 100 on every architecture Linux runs this on.
+    Some(ticks as f64 / 100.0)
+}
+
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,392 @@
+//! The loop of one shard: drain what is ready, make one turn, carry out what it asks for, sleep only when there is nothing.
+//!
+//! Bytes stay in the ring's buffers for the turn and are lent to the shard; every vector here is filled and emptied again, so a
+//! turn allocates nothing for a message.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender};
+use partition::MappedSegment;
+use ring::{Event, Lease, Ring};
+use shard::{ConnectionId, Input, Now, Opened, Output, Received, Sent, Shard, StorageEvent};
+use wire::ids::UnixNanos;
+use wire::route::RouteTable;
+
+use crate::bell::Bell;
+use crate::bounds::ring_fault;
+use crate::diagnosis::Diagnosis;
+use crate::files::Files;
+use crate::log::{Level, Log};
+use crate::random::Random;
+use crate::status::{PartitionNumbers, Phase, Snapshot, Status, sum_queues};
+
+/// Send buffers handed to the shard beyond those of open connections.
+const BUFFERS_MIN: usize = 64;
+/// Send buffers handed to the shard at most.
+const BUFFERS_MAX: usize = 1024;
+/// How long a peer that will send no more is still answered before its connection is closed.
+const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
+/// Longest sleep; only bounds how late a missed deadline can be.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// What other threads ask of the loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Apply this table between two turns.
+    Table(Arc<RouteTable>),
+    /// Tell the numbers.
+    Snapshot(Sender<Box<Snapshot>>),
+    /// Stop gracefully.
+    Stop,
+}
+
+/// One shard with everything it runs on.
+pub(crate) struct Loop {
+    pub(crate) ring: Ring,
+    pub(crate) listener: ring::ListenerId,
+    pub(crate) shard: Shard<MappedSegment>,
+    pub(crate) files: Rc<Files>,
+    pub(crate) bell: Rc<Bell>,
+    pub(crate) random: Random,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) clock: Clock,
+    pub(crate) drain: Duration,
+    pub(crate) batch: Batch,
+    pub(crate) output: Output<MappedSegment>,
+    /// Storage work was begun that the executor has not seen yet.
+    pub(crate) storage_begun: bool,
+}
+
+/// Events of the ring, sorted for a turn, and the vectors they are sorted into.
+#[derive(Default)]
+pub(crate) struct Batch {
+    events: Vec<Event>,
+    opened: Vec<Opened>,
+    leases: Vec<(ConnectionId, Lease)>,
+    received: Vec<Received<'static>>,
+    sent: Vec<Sent>,
+    closed: Vec<ConnectionId>,
+    storage: Vec<StorageEvent<MappedSegment>>,
+    table: Option<Arc<RouteTable>>,
+    /// Connections whose peer will send no more, and when to close them.
+    finishing: VecDeque<(Instant, ring::ConnectionId)>,
+    /// Turns that took only a part of the events, because a slot changed hands in them.
+    cut_short: u64,
+    idle_waits: u64,
+}
+
+/// Time since the node began, and of the day.
+pub(crate) struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            monotonic: self.began.elapsed(),
+            unix: unix_now(),
+        }
+    }
+}
+
+pub(crate) fn unix_now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos());
+    UnixNanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+impl Loop {
+    /// Serve until told to stop, then drain.
+    pub(crate) async fn run(mut self) -> Result<shard::Counters, Diagnosis> {
+        let mut stop_by = None;
+        loop {
+            if self.take_commands() && stop_by.is_none() {
+                stop_by = Some(self.begin_drain());
+            }
+            let busy = self.gather()?;
+            let now = self.clock.now();
+            if busy || self.is_due(now.monotonic) {
+                self.turn(now, stop_by.is_some());
+            } else if self.sleep(now.monotonic, stop_by).await? {
+                continue;
+            }
+            if stop_by.is_some_and(|by| self.output.drained || now.monotonic >= by) {
+                return self.end().await;
+            }
+            self.pause().await;
+        }
+    }
+
+    /// Whether a stop was among the commands.
+    fn take_commands(&mut self) -> bool {
+        let mut stop = false;
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Table(table) => self.batch.table = Some(table),
+                Command::Snapshot(asked) => {
+                    // Whoever asked may have given up waiting.
+                    let _ = asked.try_send(Box::new(self.snapshot()));
+                }
+                Command::Stop => stop = true,
+            }
+        }
+        stop
+    }
+
+    /// Take what the ring and the files have finished. Whether there is anything to work on.
+    fn gather(&mut self) -> Result<bool, Diagnosis> {
+        let Batch {
+            events, storage, ..
+        } = &mut self.batch;
+        if events.is_empty() {
+            self.ring.poll(events).map_err(|error| ring_fault(&error))?;
+        }
+        self.files.take(storage);
+        self.close_finished();
+        self.sort()?;
+        let batch = &self.batch;
+        Ok(!(batch.opened.is_empty()
+            && batch.leases.is_empty()
+            && batch.sent.is_empty()
+            && batch.closed.is_empty()
+            && batch.storage.is_empty()
+            && batch.table.is_none()))
+    }
+
+    /// Close connections whose peer has been silent for good long enough.
+    fn close_finished(&mut self) {
+        if self.batch.finishing.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let due = |(at, _): &mut (Instant, ring::ConnectionId)| *at <= now;
+        while let Some((_, connection)) = self.batch.finishing.pop_front_if(due) {
+            self.ring.close(connection);
+        }
+    }
+
+    /// Sort events by kind, up to one that gives a slot of this batch to a new connection.
+    fn sort(&mut self) -> Result<(), Diagnosis> {
+        let batch = &mut self.batch;
+        let cut = cut_before_reuse(&batch.events);
+        batch.cut_short += u64::from(cut < batch.events.len());
+        for event in batch.events.drain(..cut) {
+            match event {
+                Event::Accepted {
+                    connection, peer, ..
+                } => batch.opened.push(Opened {
+                    connection: ConnectionId(connection.0),
+                    peer,
+                    random: self.random.piece()?,
+                }),
+                Event::Received { connection, lease } => {
+                    batch.leases.push((ConnectionId(connection.0), lease));
+                }
+                Event::Sent { connection, bytes } => batch.sent.push(Sent {
+                    connection: ConnectionId(connection.0),
+                    bytes,
+                }),
+                Event::Finished { connection } => {
+                    batch
+                        .finishing
+                        .push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
+                }
+                Event::Closed { connection, .. } => {
+                    batch.closed.push(ConnectionId(connection.0));
+                }
+                Event::OutOfBuffers => {}
+                Event::AcceptFailed { errno, .. } => {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    self.log
+                        .event(Level::Warning, "accept_failed", &[("cause", &error)]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the shard asked for a turn by now.
+    fn is_due(&self, now: Duration) -> bool {
+        self.output.more || self.output.wake_at.is_some_and(|at| at <= now)
+    }
+
+    /// One turn, and what it asks for.
+    fn turn(&mut self, now: Now, drain: bool) {
+        self.top_up();
+        let batch = &mut self.batch;
+        let mut received = recycle(std::mem::take(&mut batch.received));
+        received.extend(batch.leases.iter().map(|(connection, lease)| Received {
+            connection: *connection,
+            bytes: self.ring.bytes(lease),
+        }));
+        let mut input = Input {
+            opened: &batch.opened,
+            received: &received,
+            sent: &batch.sent,
+            closed: &batch.closed,
+            storage: &mut batch.storage,
+            table: batch.table.take(),
+            drain,
+        };
+        let applied = input.table.is_some();
+        self.shard.turn(now, &mut input, &mut self.output);
+        batch.received = recycle(received);
+        batch.clear(&mut self.ring);
+        self.carry_out();
+        if applied {
+            let epoch = self.shard.epoch();
+            self.status.reload_applied();
+            self.log
+                .event(Level::Info, "table_applied", &[("epoch", &epoch)]);
+        }
+    }
+
+    /// Keep as many empty send buffers ready as the turn may need.
+    fn top_up(&mut self) {
+        let wanted = (self.ring.connections() + BUFFERS_MIN).min(BUFFERS_MAX);
+        while self.output.buffers.len() < wanted {
+            self.output.buffers.push(self.ring.take_buffer());
+        }
+    }
+
+    fn carry_out(&mut self) {
+        for outgoing in self.output.sends.drain(..) {
+            let connection = ring::ConnectionId(outgoing.connection.0);
+            self.ring.send(connection, outgoing.bytes);
+        }
+        for connection in self.output.closes.drain(..) {
+            self.ring.close(ring::ConnectionId(connection.0));
+        }
+        self.storage_begun |= !self.output.storage.is_empty();
+        for request in self.output.storage.drain(..) {
+            self.files.begin(request);
+        }
+    }
+
+    /// Let the executor work. It looks at its own rings only when no task of it is ready or its preemption timer fires, so
+    /// a sync just asked for would wait: the empty sleep makes it look at once. Finished syncs raise preemption themselves.
+    async fn pause(&mut self) {
+        match std::mem::take(&mut self.storage_begun) {
+            true => glommio::timer::sleep(Duration::ZERO).await,
+            false => glommio::yield_if_needed().await,
+        }
+    }
+
+    /// Sleep until there may be something. Returns whether to look again before anything else.
+    async fn sleep(&mut self, now: Duration, stop_by: Option<Duration>) -> Result<bool, Diagnosis> {
+        let finishing = self.batch.finishing.front();
+        let finishing = finishing.map(|(at, _)| now + at.saturating_duration_since(Instant::now()));
+        let deadlines = [self.output.wake_at, stop_by, finishing];
+        let next = deadlines.into_iter().flatten().min();
+        let timeout = next.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
+        if timeout.is_zero() || !self.commands.is_empty() || !self.files.is_empty() {
+            return Ok(false);
+        }
+        self.batch.idle_waits += 1;
+        if self.files.in_flight() == 0 {
+            // Nothing but the ring can wake us, so the thread may sleep in the ring itself: one system call.
+            self.ring
+                .wait(timeout)
+                .map_err(|error| ring_fault(&error))?;
+        } else {
+            self.bell.wait().await;
+        }
+        Ok(true)
+    }
+
+    fn begin_drain(&mut self) -> Duration {
+        self.status.enter(Phase::Draining);
+        self.log.event(Level::Info, "draining", &[]);
+        self.ring.stop_listening(self.listener);
+        // The shard hears of it at once, not with the next message.
+        self.output.more = true;
+        self.clock.now().monotonic + self.drain
+    }
+
+    /// Give the last words a moment to leave, let storage work end.
+    async fn end(mut self) -> Result<shard::Counters, Diagnosis> {
+        let by = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < by && (self.ring.connections() > 0 || self.files.in_flight() > 0) {
+            let _ = self.gather()?;
+            let now = self.clock.now();
+            self.turn(now, true);
+            match self.files.in_flight() {
+                0 => self
+                    .ring
+                    .wait(Duration::from_millis(5))
+                    .map_err(|error| ring_fault(&error))?,
+                _ => self.bell.wait().await,
+            }
+        }
+        Ok(self.shard.counters().clone())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            counters: self.shard.counters().clone(),
+            queues: sum_queues(self.shard.queue_counters()),
+            ring: self.ring.counters(),
+            files: self.files.counters.get(),
+            connections: self.shard.connections(),
+            sessions: self.shard.sessions(),
+            assembly_bytes: self.shard.assembly_bytes(),
+            buffers_free: self.ring.buffers_free(),
+            epoch: self.shard.epoch(),
+            partitions: PartitionNumbers::of(&self.shard),
+            turns_cut_short: self.batch.cut_short,
+            idle_waits: self.batch.idle_waits,
+        }
+    }
+}
+
+impl Batch {
+    /// Everything was worked on: lent buffers go back to the ring.
+    fn clear(&mut self, ring: &mut Ring) {
+        self.opened.clear();
+        self.sent.clear();
+        self.closed.clear();
+        for (_, lease) in self.leases.drain(..) {
+            ring.release(lease);
+        }
+    }
+}
+
+/// How many events come before one that gives a slot to a new connection whose old one was closed among them.
+fn cut_before_reuse(events: &[Event]) -> usize {
+    let reuses = |(place, event): (usize, &Event)| match event {
+        Event::Accepted { connection, .. } => {
+            let gone = |event: &Event| matches!(event, Event::Closed { connection: gone, .. } if gone.slot() == connection.slot());
+            events[..place].iter().any(gone)
+        }
+        _ => false,
+    };
+    let closing = events
+        .iter()
+        .any(|event| matches!(event, Event::Closed { .. }));
+    match closing {
+        false => events.len(),
+        true => (events.iter().enumerate())
+            .position(reuses)
+            .unwrap_or(events.len()),
+    }
+}
+
+/// An empty vector in the memory of another one, for elements that borrow for another time.
+fn recycle<'a>(mut vector: Vec<Received<'_>>) -> Vec<Received<'a>> {
+    vector.clear();
+    vector
+        .into_iter()
+        .map(|_| unreachable!("it was just emptied"))
+        .collect()
+}

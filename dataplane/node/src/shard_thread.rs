@@ -1,0 +1,188 @@
+//! A shard's thread: its executor, its ring, its recovery, its loop.
+
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use glommio::io::BufferedFile;
+use glommio::{ExecutorProxy, Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
+use partition::MappedStorage;
+use ring::{Features, Ring, RingLimits, Waker};
+use shard::{Output, Shard};
+use wire::route::RouteTable;
+
+use crate::bell::Bell;
+use crate::bounds::ring_fault;
+use crate::config::NodeConfig;
+use crate::diagnosis::{CPU_ABSENT, Diagnosis, EXECUTOR_FAILED, diagnose};
+use crate::files::{Files, Queues};
+use crate::log::{Level, Log};
+use crate::random::Random;
+use crate::recover::{RecoverySummary, recover};
+use crate::run::{Batch, Clock, Command, Loop, unix_now};
+use crate::status::{Phase, Status};
+
+/// How long a turn may keep the executor from its other tasks.
+const TURN_LATENCY: Duration = Duration::from_millis(1);
+/// Registered memory of the executor's own rings, which carry file work only.
+const EXECUTOR_MEMORY: usize = 64 << 10;
+const EXECUTOR_RING_DEPTH: usize = 64;
+/// How often the loop looks at its deadlines while it waits for storage.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Everything a shard's thread is given.
+pub(crate) struct Seed {
+    pub(crate) config: NodeConfig,
+    pub(crate) table: Arc<RouteTable>,
+    pub(crate) listener: TcpListener,
+    pub(crate) ring_limits: RingLimits,
+    pub(crate) shard_limits: shard::Limits,
+    pub(crate) features: Features,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) log: Arc<Log>,
+    /// Told once: the way to wake the loop, when it serves.
+    pub(crate) ready: Sender<Waker>,
+}
+
+/// Run a shard from recovery to its end. Called on the shard's own thread.
+pub(crate) fn serve(
+    seed: Seed,
+    recovered: impl FnOnce(&RecoverySummary) + 'static,
+) -> Result<(RecoverySummary, shard::Counters), Diagnosis> {
+    seed.status.name_task();
+    let executor = executor(seed.config.cpu)?;
+    executor.run(begin(seed, recovered))
+}
+
+fn executor(cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis> {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    let built = LocalExecutorBuilder::new(placement)
+        .name("shard-0")
+        .io_memory(EXECUTOR_MEMORY)
+        .ring_depth(EXECUTOR_RING_DEPTH)
+        .preempt_timer(TURN_LATENCY)
+        .make();
+    built.map_err(|error| match cpu {
+        Some(cpu) if error.to_string().contains("CPU") || error.to_string().contains("EINVAL") => {
+            diagnose(
+                CPU_ABSENT,
+                "node.cpu",
+                cpu.to_string(),
+                "a processor this process may use",
+                "change node.cpu, or leave it out; `nproc` and `taskset -p` show what there is",
+            )
+        }
+        _ => diagnose(
+            EXECUTOR_FAILED,
+            "executor",
+            error.to_string(),
+            "an executor with rings of its own",
+            "raise `ulimit -l` to 1024 or more (LimitMEMLOCK=1M in a unit file), or see the kernel log",
+        ),
+    })
+}
+
+async fn begin(
+    seed: Seed,
+    tell: impl FnOnce(&RecoverySummary),
+) -> Result<(RecoverySummary, shard::Counters), Diagnosis> {
+    // The first timer of an executor is late by milliseconds; it is spent here instead of in a turn.
+    glommio::timer::sleep(Duration::from_millis(1)).await;
+    let proxy = glommio::executor();
+    let (turn, queues) = task_queues(&proxy);
+    let mut ring =
+        Ring::new(seed.ring_limits, seed.features).map_err(|error| ring_fault(&error))?;
+    let mut storage = MappedStorage::new(&seed.config.data);
+    let (recovered, summary) = recover(
+        &mut storage,
+        &seed.table,
+        &seed.config,
+        unix_now(),
+        &seed.status,
+        &seed.log,
+    )?;
+    tell(&summary);
+    let clock = Clock::new();
+    let shard = Shard::new(
+        seed.shard_limits,
+        seed.table,
+        recovered.partitions,
+        recovered.queues,
+        clock.now(),
+    );
+    let bell = wire_bell(&ring, queues.flush)?;
+    let listener = ring
+        .listen(seed.listener)
+        .map_err(|error| ring_fault(&error))?;
+    seed.status.enter(Phase::Ready);
+    // Whoever started the node may be gone; then nobody is left to stop it but a signal.
+    let _ = seed.ready.send(ring.waker());
+    let shard_loop = Loop {
+        ring,
+        listener,
+        shard,
+        files: Files::new(storage, queues, Rc::clone(&bell), Arc::clone(&seed.log)),
+        bell,
+        random: Random::new()?,
+        commands: seed.commands,
+        status: seed.status,
+        log: seed.log,
+        clock,
+        drain: seed.config.timeouts.drain,
+        batch: Batch::default(),
+        output: Output::default(),
+        storage_begun: false,
+    };
+    let counters = glommio::spawn_local_into(shard_loop.run(), turn)
+        .expect("the task queues live as long as the executor")
+        .await?;
+    Ok((summary, counters))
+}
+
+/// Turns come first; syncs are waited for by acks; preparation takes what is left.
+fn task_queues(proxy: &ExecutorProxy) -> (glommio::TaskQueueHandle, Queues) {
+    let matters = Latency::Matters(TURN_LATENCY);
+    let turn = proxy.create_task_queue(Shares::Static(1000), matters, "turn");
+    let flush = proxy.create_task_queue(Shares::Static(500), matters, "flush");
+    let prepare = proxy.create_task_queue(Shares::Static(20), Latency::NotImportant, "prepare");
+    (turn, Queues { flush, prepare })
+}
+
+/// A bell that the ring's eventfd and a slow tick keep ringing.
+fn wire_bell(ring: &Ring, queue: glommio::TaskQueueHandle) -> Result<Rc<Bell>, Diagnosis> {
+    let eventfd: BufferedFile = ring.eventfd_as().map_err(|error| {
+        diagnose(
+            EXECUTOR_FAILED,
+            "eventfd",
+            error.to_string(),
+            "one more descriptor",
+            "raise `ulimit -n`",
+        )
+    })?;
+    let bell = Rc::new(Bell::default());
+    let tasks = [
+        glommio::spawn_local_into(Rc::clone(&bell).ring_for(eventfd), queue),
+        glommio::spawn_local_into(Rc::clone(&bell).ring_every(TICK), queue),
+    ];
+    for task in tasks {
+        task.expect("the task queues live as long as the executor")
+            .detach();
+    }
+    Ok(bell)
+}
+
+/// Say in the log what recovery found.
+pub(crate) fn tell_recovery(log: &Log, summary: &RecoverySummary, took: Duration) {
+    let millis = took.as_millis();
+    let fields: [(&str, &dyn std::fmt::Display); 5] = [
+        ("logs", &summary.logs),
+        ("records", &summary.scanned_records),
+        ("cut_bytes", &summary.cut_bytes),
+        ("damaged", &summary.damaged),
+        ("milliseconds", &millis),
+    ];
+    log.event(Level::Info, "recovered", &fields);
+}

@@ -1,0 +1,58 @@
+//! Signals, for the command line only: a library must not take them from its host.
+
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::diagnosis::{Diagnosis, SIGNALS_FAILED, diagnose};
+use crate::run::Command;
+use crate::start::{Control, NodeHandle};
+
+/// Stops listening for signals when dropped.
+#[derive(Debug)]
+pub struct SignalGuard(Handle);
+
+impl Drop for SignalGuard {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// SIGTERM and SIGINT stop the node gracefully, SIGHUP makes it read its plan again.
+///
+/// # Errors
+/// When the signals cannot be caught.
+pub fn signals(node: &NodeHandle) -> Result<SignalGuard, Diagnosis> {
+    let failed = |error: std::io::Error| {
+        diagnose(
+            SIGNALS_FAILED,
+            "signals",
+            error.to_string(),
+            "SIGTERM, SIGINT and SIGHUP to be catchable",
+            "start the node without a debugger or wrapper that takes them",
+        )
+    };
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+    let handle = signals.handle();
+    let control = Arc::clone(node.control());
+    let thread = std::thread::Builder::new().name("signals".into());
+    thread
+        .spawn(move || listen(signals, &control))
+        .map_err(failed)?;
+    Ok(SignalGuard(handle))
+}
+
+fn listen(mut signals: Signals, control: &Control) {
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => {
+                // A refusal was told in the log and shows as forebay_config_stale.
+                let _ = control.reload();
+            }
+            _ => {
+                control.ask(Command::Stop);
+            }
+        }
+    }
+}
