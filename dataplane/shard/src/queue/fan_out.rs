@@ -43,7 +43,6 @@ impl<S: Segment> QueueGroup<S> {
             self.counters.paused += 1;
             return FanOut::Paused;
         }
-        self.routes.refresh(table, &self.queues);
         let mut taken = 0;
         for span in spans {
             if taken > 0 && self.journal.pending() >= self.limits.batch_ops_max {

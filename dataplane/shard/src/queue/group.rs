@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use partition::{AppendError, CommitTicket, Partition, Sealed, Segment, StorageError};
 use wire::ids::{AckMode, EndpointId, Offset, PartitionId, UnixNanos};
-use wire::route::RouteTable;
 
 use crate::planted::{Bug, active};
 
@@ -56,31 +55,24 @@ pub struct QueueGroup<S: Segment> {
     pub(super) sweep: usize,
 }
 
-/// Endpoint indexes of the present table -> slots, so that fan-out looks nothing up by id.
+/// Endpoint indexes of the present table -> slots, so that fan-out looks nothing up by id. Remembered
+/// answers are checked against the endpoint's id, so another table makes them wrong, never harmful.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    epoch: Option<u64>,
-    /// `Some(slot)` of endpoints of this group that have a queue; `None` when it is not known.
     slots: Vec<Option<u32>>,
 }
 
 impl Routes {
-    pub(super) fn refresh(&mut self, table: &RouteTable, queues: &Queues) {
-        if self.epoch == Some(table.epoch()) && self.slots.len() == table.endpoints().len() {
-            return;
-        }
-        self.epoch = Some(table.epoch());
-        self.slots.clear();
-        self.slots.extend(
-            table
-                .endpoints()
-                .iter()
-                .map(|endpoint| queues.slot(endpoint.id)),
-        );
-    }
-
+    /// The slot of the endpoint with this id, at this index of the present table.
     pub(super) fn slot(&mut self, index: u32, id: EndpointId, queues: &mut Queues) -> u32 {
-        *self.slots[index as usize].get_or_insert_with(|| queues.slot_or_new(id))
+        let at = index as usize;
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, None);
+        }
+        match self.slots[at] {
+            Some(slot) if queues.at(slot).id == id => slot,
+            _ => *self.slots[at].insert(queues.slot_or_new(id)),
+        }
     }
 }
 

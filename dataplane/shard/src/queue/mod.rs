@@ -45,4 +45,8 @@ pub use run::Run;
 pub use settle::{Expired, Rewind, SettleError};
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod oracle_tests;
+#[cfg(test)]
+mod test_plan;

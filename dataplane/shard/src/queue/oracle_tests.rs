@@ -5,98 +5,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use partition::memory::{Crash, Disk, MemorySegment, MemoryStorage};
-use partition::{LogId, NewRecord, Partition, PartitionLimits, RecordKind, Segment, Storage};
-use wire::ids::{AckMode, ChannelId, EndpointId, Offset, PartitionId, Sequence, UnixNanos};
-use wire::route::{
-    ChannelParts, Endpoint, Grant, Hub, OnFull, QueueBounds, Restriction, RouteTable, TableParts,
-};
+use partition::{LogId, NewRecord, Partition, RecordKind, Storage};
+use wire::ids::{ChannelId, EndpointId, Offset, PartitionId, Sequence, UnixNanos};
+use wire::route::{Endpoint, OnFull, RouteTable};
 
-use super::{FanOut, LogEnd, QueueGroup, QueueLimits, Rewind, Source, Span};
-
-const PARTITIONS: [PartitionId; 2] = [PartitionId(1 << 16), PartitionId(1 << 16 | 1)];
-const CHANNELS: u32 = 3;
-const LOCK: Duration = Duration::from_secs(30);
-
-type Place = (PartitionId, u64);
-
-fn log_limits() -> PartitionLimits {
-    let (segment_bytes, record_bytes_max) = (64 * 1024, 8 * 1024);
-    PartitionLimits {
-        segment_bytes,
-        record_bytes_max,
-        ..PartitionLimits::default()
-    }
-}
-
-fn endpoint(number: u32, channels: &[u32], queue: QueueBounds) -> Endpoint {
-    let name = format!("acme/test/receiver{number}");
-    let grant = |&channel| Grant {
-        channel: ChannelId(channel),
-        restriction: Restriction::default(),
-    };
-    Endpoint {
-        id: EndpointId::of(&name),
-        name: name.into(),
-        enabled: true,
-        relay: false,
-        keys: Vec::new(),
-        send: Vec::new(),
-        receive: channels.iter().map(grant).collect(),
-        queue,
-    }
-}
-
-fn table() -> RouteTable {
-    let hub = Hub {
-        id: 1,
-        name: "hub".into(),
-        partitions: 2,
-        ack: AckMode::Durable,
-        segment_bytes: 64 * 1024,
-        retention_bytes: None,
-        retention_age: None,
-    };
-    let channel = |id| ChannelParts {
-        id: ChannelId(id),
-        name: format!("acme/test/channel{id}").into(),
-        hub: 0,
-    };
-    let wide = QueueBounds {
-        deliveries_max: 0,
-        ..QueueBounds::default()
-    };
-    let small = QueueBounds {
-        messages_max: 20,
-        deliveries_max: 3,
-        ..wide.clone()
-    };
-    let newest = QueueBounds {
-        messages_max: 12,
-        on_full: OnFull::DropOldest,
-        ..wide.clone()
-    };
-    let parts = TableParts {
-        epoch: 1,
-        queue_groups: 1,
-        hubs: vec![hub],
-        channels: (0..CHANNELS).map(channel).collect(),
-        endpoints: vec![
-            endpoint(0, &[0, 1, 2], wide.clone()),
-            endpoint(1, &[1], wide),
-            endpoint(2, &[0, 2], small.clone()),
-            endpoint(
-                3,
-                &[0, 1],
-                QueueBounds {
-                    messages_max: 1,
-                    ..small
-                },
-            ),
-            endpoint(4, &[0, 1, 2], newest),
-        ],
-    };
-    RouteTable::build(parts).expect("the parts fit together")
-}
+use super::test_plan::{CHANNELS, LOCK, PARTITIONS, Place, queue_limits, recover, table};
+use super::{FanOut, QueueGroup, Rewind, Source, Span};
 
 /// What the oracle knows of one endpoint.
 #[derive(Default)]
@@ -124,44 +38,6 @@ struct World {
     eager: bool,
     now: u64,
     deliveries: u64,
-}
-
-fn queue_limits() -> QueueLimits {
-    QueueLimits {
-        runs_max: 8,
-        record_ops_max: 16,
-        batch_ops_max: 24,
-        catch_up_records_max: 5,
-        snapshot_every_bytes: 8 * 1024,
-        snapshot_ops_max: 4,
-        ..QueueLimits::default()
-    }
-}
-
-type Recovered = (Vec<Partition<MemorySegment>>, QueueGroup<MemorySegment>);
-
-fn recover(storage: &mut MemoryStorage, now: UnixNanos) -> Recovered {
-    let partitions: Vec<_> = PARTITIONS
-        .iter()
-        .map(|&id| {
-            let log = LogId::partition(id);
-            let (log, _) = Partition::recover(storage, log, log_limits(), now).expect("no faults");
-            log
-        })
-        .collect();
-    let ends: Vec<_> = PARTITIONS
-        .iter()
-        .zip(&partitions)
-        .map(|(&partition, log)| LogEnd {
-            partition,
-            first: log.first(),
-            end: log.appended(),
-        })
-        .collect();
-    let (group, report) = QueueGroup::recover(storage, 0, log_limits(), queue_limits(), &ends, now)
-        .expect("no faults");
-    assert!(!report.incomplete, "{report:?}");
-    (partitions, group)
 }
 
 impl World {

@@ -25,6 +25,10 @@ use world::Outcome;
 /// Seeds of a run without planted bugs, unless `FOREBAY_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 50;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "who runs the simulator says how much of it"
+)]
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }

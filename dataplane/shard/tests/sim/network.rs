@@ -213,7 +213,7 @@ impl Network {
     }
 
     /// Bytes that reach the server now, and the notes that came with them.
-    pub(crate) fn to_server(
+    pub(crate) fn arrive_at_server(
         &mut self,
         id: ConnectionId,
         now: Duration,
@@ -240,7 +240,7 @@ impl Network {
     }
 
     /// Bytes that reach the client now, and whether the connection has ended for it.
-    pub(crate) fn to_client(
+    pub(crate) fn arrive_at_client(
         &mut self,
         id: ConnectionId,
         now: Duration,

@@ -131,7 +131,9 @@ impl Party {
         let Some(link) = &mut self.link else {
             return Vec::new();
         };
-        let (bytes, ended) = cx.network.to_client(link.connection, cx.now, cx.random);
+        let (bytes, ended) = cx
+            .network
+            .arrive_at_client(link.connection, cx.now, cx.random);
         let heard = link.receive(&bytes);
         for said in &heard {
             cx.tell(|| format!("{} hears {said:?}", self.name));
@@ -140,6 +142,10 @@ impl Party {
                     self.open = true;
                     let resume = link.keys.as_ref().map(|keys| keys.resume);
                     self.resume = link.session.zip(resume);
+                }
+                Heard::Goaway(notice) => {
+                    let wait = Duration::from_millis(u64::from(notice.retry_after_ms));
+                    self.retry_at = cx.now + wait;
                 }
                 Heard::Refused(notice) => {
                     let known = matches!(

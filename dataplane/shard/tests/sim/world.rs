@@ -210,7 +210,9 @@ impl World {
             if self.random.u8(..8) == 0 {
                 continue;
             }
-            let (bytes, notes) = self.network.to_server(id, self.now, &mut self.random);
+            let (bytes, notes) = self
+                .network
+                .arrive_at_server(id, self.now, &mut self.random);
             if !bytes.is_empty() {
                 pieces.push((id, bytes));
             }
