@@ -16,7 +16,7 @@ use crate::diagnosis::{
 };
 
 /// The version of the folder's layout that this build reads and writes.
-pub const FORMAT_VERSION_KNOWN: u32 = 1;
+const FORMAT_VERSION_KNOWN: u32 = 1;
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "format.toml";
 

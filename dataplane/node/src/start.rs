@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use ring::{Features, Waker};
 use wire::route::RouteTable;
 
@@ -340,7 +340,7 @@ fn tell_features(log: &Log, features: &Features) {
 }
 
 /// How long whoever waits for the loop's answer should wait.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ask the loop for its numbers.
 pub(crate) fn snapshot(control: &Control) -> Option<Box<crate::status::Snapshot>> {
@@ -351,8 +351,5 @@ pub(crate) fn snapshot(control: &Control) -> Option<Box<crate::status::Snapshot>
     if !control.ask(Command::Snapshot(sender)) {
         return None;
     }
-    match answer.recv_timeout(ANSWER_TIMEOUT) {
-        Ok(snapshot) => Some(snapshot),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
+    answer.recv_timeout(ANSWER_TIMEOUT).ok()
 }
