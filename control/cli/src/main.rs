@@ -12,6 +12,8 @@ mod keys;
 mod load;
 mod log;
 mod project;
+mod quickstart;
+mod run;
 mod token;
 
 use std::process::ExitCode;
@@ -33,6 +35,10 @@ Every error carries a code such as FB-2102; `forebay explain FB-2102` says more.
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a folder, keys and a plan, run a node, drive it for ten seconds and read everything back
+    Quickstart(quickstart::Args),
+    /// Run a node until SIGTERM or SIGINT; SIGHUP reads the plan again
+    Run(run::Args),
     /// Put a node under load at a fixed rate and account for every message
     Load(Box<load::Args>),
     /// Look into a data folder offline; never changes a byte
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
 /// Run one subcommand; its exit code.
 fn run(command: Command) -> Result<u8, Fault> {
     match command {
+        Command::Quickstart(args) => quickstart::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Config(args) => config::run(&args),

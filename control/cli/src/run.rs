@@ -27,7 +27,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
 }
 
 /// Compiles the plan again under the next epoch; a refused plan keeps the epoch it would have had free.
-pub(crate) fn reload(plan: PathBuf) -> impl Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send + 'static {
+pub(crate) fn reload(
+    plan: PathBuf,
+) -> impl Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send + 'static {
     let epoch = AtomicU64::new(1);
     move || {
         let next = epoch.load(Ordering::Relaxed) + 1;

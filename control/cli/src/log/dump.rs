@@ -4,14 +4,14 @@ use std::io::{BufWriter, Write};
 
 use clap::ValueEnum;
 use control::quantity::show_moment;
-use partition::inspect::Entry;
-use partition::record::{Record, RecordKind};
+use node::inspect::Entry;
 use wire::ids::{Offset, UnixNanos};
 use wire::message::Message;
 use wire::route::RouteTable;
 use wire::send::Send;
 
 use super::Folder;
+use super::verify::Harm;
 use crate::fault::{Fault, output};
 
 /// Arguments of `log dump`.
@@ -42,7 +42,7 @@ enum Body {
 
 /// What is known about a message beside its bytes.
 struct Place<'a> {
-    log: String,
+    log: &'a str,
     offset: u64,
     stored: UnixNanos,
     sender: &'a str,
@@ -50,53 +50,28 @@ struct Place<'a> {
     sequence: u64,
 }
 
-/// Print the messages of the partitions asked for.
+/// The kind of record that holds a sender's frame.
+const FRAME: u8 = 1;
+
+/// Print the messages of the logs asked for.
 pub(super) fn run(args: &DumpArgs) -> Result<u8, Fault> {
     let table = args.folder.table()?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     for view in args.folder.views()? {
+        let log = view.log().to_string();
         let mut left = args.count.unwrap_or(u64::MAX);
         for entry in view.entries_from(Offset(args.from)) {
             if left == 0 {
                 break;
             }
-            match entry {
-                Entry::Damage(damage) => {
-                    writeln!(
-                        out,
-                        "{}",
-                        super::verify::damage_line(&damage, args.folder.json)
-                    )
-                    .map_err(|error| output(&error))?;
-                }
-                Entry::Record(record) => {
-                    let Some(send) = stored_frame(&record) else {
-                        continue;
-                    };
-                    let (sender, channel) = names(&send, table.as_ref());
-                    let first = record.first().0;
-                    for (index, message) in send.messages().enumerate() {
-                        let offset = first + index as u64;
-                        if offset < args.from || left == 0 {
-                            continue;
-                        }
-                        left -= 1;
-                        let place = Place {
-                            log: view.log().to_string(),
-                            offset,
-                            stored: record.time(),
-                            sender: &sender,
-                            channel: &channel,
-                            sequence: send.sequence().0,
-                        };
-                        let line = if args.folder.json {
-                            json(&place, &message, args.body)
-                        } else {
-                            text(&place, &message, args.body)
-                        };
-                        writeln!(out, "{line}").map_err(|error| output(&error))?;
-                    }
-                }
+            if let Some(harm) = Harm::of(&entry) {
+                writeln!(out, "{}", harm.line(args.folder.json)).map_err(|error| output(&error))?;
+            }
+            for line in lines(&entry, &log, table.as_ref(), args)
+                .take(usize::try_from(left).unwrap_or(usize::MAX))
+            {
+                left -= 1;
+                writeln!(out, "{line}").map_err(|error| output(&error))?;
             }
         }
     }
@@ -104,13 +79,52 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8, Fault> {
     Ok(0)
 }
 
-/// The frame a record holds, if it holds one.
-pub(super) fn stored_frame<'a>(record: &Record<'a>) -> Option<Send<'a>> {
-    if record.kind() != RecordKind::Frame {
+/// One line for each message of an entry from the first offset asked for.
+fn lines<'a>(
+    entry: &Entry<'a>,
+    log: &'a str,
+    table: Option<&RouteTable>,
+    args: &'a DumpArgs,
+) -> impl Iterator<Item = String> + use<'a> {
+    let stored =
+        stored_frame(entry).map(|(send, first, time)| (names(&send, table), send, first, time));
+    stored
+        .into_iter()
+        .flat_map(move |((sender, channel), send, first, stored)| {
+            let messages = send
+                .messages()
+                .zip(first.0..)
+                .filter(|(_, offset)| *offset >= args.from);
+            messages.map(move |(message, offset)| {
+                let (sender, channel, sequence) =
+                    (sender.as_str(), channel.as_str(), send.sequence().0);
+                let place = Place {
+                    log,
+                    offset,
+                    stored,
+                    sender,
+                    channel,
+                    sequence,
+                };
+                if args.folder.json {
+                    json(&place, &message, args.body)
+                } else {
+                    text(&place, &message, args.body)
+                }
+            })
+        })
+}
+
+/// The frame an entry holds, with its first offset and when it was stored.
+pub(super) fn stored_frame<'a>(entry: &Entry<'a>) -> Option<(Send<'a>, Offset, UnixNanos)> {
+    let Entry::Record(record) = entry else {
+        return None;
+    };
+    if record.kind() as u8 != FRAME {
         return None;
     }
     let (frame, _) = wire::frame::split(record.payload()).ok()??;
-    Send::parse(frame).ok()
+    Some((Send::parse(frame).ok()?, record.first(), record.time()))
 }
 
 /// Sender and channel by name, or by id when no plan knows them.

@@ -1,7 +1,7 @@
 //! `forebay log ls`.
 
 use control::quantity::{show_bytes, show_moment};
-use partition::inspect::{LogView, SegmentInfo};
+use node::inspect::{LogView, SegmentInfo};
 
 use super::Folder;
 use crate::fault::Fault;

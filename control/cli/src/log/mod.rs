@@ -7,7 +7,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use partition::inspect::{LogView, logs};
+use node::inspect::{LogView, logs};
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 

@@ -1,6 +1,6 @@
 //! `forebay log verify`.
 
-use partition::inspect::{Entry, LogView};
+use node::inspect::{Entry, LogView};
 use wire::diagnosis::Diagnosis;
 use wire::frame::SignatureKind;
 use wire::route::RouteTable;
@@ -35,15 +35,16 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Fault> {
     let (mut damaged, mut bad) = (0, 0);
     for view in args.folder.views()? {
         let verdict = view.verify();
+        let damage = verdict.damage.iter().cloned().map(Entry::Damage);
+        let harm: Vec<Harm> = damage.filter_map(|entry| Harm::of(&entry)).collect();
         let envelopes = table.as_ref().map(|table| recheck(&view, table));
         damaged += verdict.damage.len();
         bad += envelopes.as_ref().map_or(0, |envelopes| envelopes.bad);
         if args.folder.json {
-            let damage: Vec<_> = verdict.damage.iter().map(damage_json).collect();
             println!(
                 "{}",
                 serde_json::json!({ "log": view.log().to_string(), "records": verdict.records, "messages": verdict.messages,
-                    "payload_bytes": verdict.payload_bytes, "torn_bytes": verdict.torn_bytes, "damage": damage,
+                    "payload_bytes": verdict.payload_bytes, "torn_bytes": verdict.torn_bytes, "damage": harm,
                     "envelopes": envelopes })
             );
             continue;
@@ -63,10 +64,8 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Fault> {
             verdict.messages,
             verdict.torn_bytes
         );
-        verdict
-            .damage
-            .iter()
-            .for_each(|damage| println!("  {}", damage_line(damage, false)));
+        harm.iter()
+            .for_each(|harm| println!("  {}", harm.line(false)));
         if let Some(found) = envelopes {
             println!(
                 "  envelopes: {} good, {} bad, {} of unknown keys",
@@ -106,10 +105,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Fault> {
 fn recheck(view: &LogView, table: &RouteTable) -> Envelopes {
     let mut found = Envelopes::default();
     for entry in view.entries() {
-        let Entry::Record(record) = entry else {
-            continue;
-        };
-        let Some(send) = stored_frame(&record) else {
+        let Some((send, first, _)) = stored_frame(&entry) else {
             continue;
         };
         if !matches!(
@@ -127,7 +123,7 @@ fn recheck(view: &LogView, table: &RouteTable) -> Envelopes {
             Some(_) => {
                 found.bad += 1;
                 if found.bad_at.len() < 10 {
-                    found.bad_at.push(record.first().0);
+                    found.bad_at.push(first.0);
                 }
             }
         }
@@ -135,27 +131,51 @@ fn recheck(view: &LogView, table: &RouteTable) -> Envelopes {
     found
 }
 
-/// Damage in one line.
-pub(super) fn damage_line(damage: &partition::Damage, json: bool) -> String {
-    if json {
-        return serde_json::json!({ "damage": damage_json(damage) }).to_string();
-    }
-    format!(
-        "damage in {} segment {}: {:?}, bytes {}..{}, offsets {}..{}",
-        damage.log,
-        damage.segment,
-        damage.kind,
-        damage.positions.start,
-        damage.positions.end,
-        damage.offsets.start,
-        damage.offsets.end
-    )
+/// Unreadable bytes, ready to be told.
+#[derive(serde::Serialize)]
+pub(super) struct Harm {
+    log: String,
+    segment: String,
+    kind: String,
+    from_position: u32,
+    to_position: u32,
+    from_offset: u64,
+    to_offset: u64,
 }
 
-fn damage_json(damage: &partition::Damage) -> serde_json::Value {
-    serde_json::json!({
-        "log": damage.log.to_string(), "segment": damage.segment.to_string(), "kind": format!("{:?}", damage.kind),
-        "from_position": damage.positions.start.0, "to_position": damage.positions.end.0,
-        "from_offset": damage.offsets.start.0, "to_offset": damage.offsets.end.0,
-    })
+impl Harm {
+    /// The damage in this entry, if it is one.
+    pub(super) fn of(entry: &Entry<'_>) -> Option<Self> {
+        let Entry::Damage(damage) = entry else {
+            return None;
+        };
+        Some(Self {
+            log: damage.log.to_string(),
+            segment: damage.segment.to_string(),
+            kind: format!("{:?}", damage.kind),
+            from_position: damage.positions.start.0,
+            to_position: damage.positions.end.0,
+            from_offset: damage.offsets.start.0,
+            to_offset: damage.offsets.end.0,
+        })
+    }
+
+    /// All of it in one line.
+    pub(super) fn line(&self, json: bool) -> String {
+        if json {
+            return serde_json::json!({ "damage": self }).to_string();
+        }
+        let Self {
+            log,
+            segment,
+            kind,
+            from_position,
+            to_position,
+            from_offset,
+            to_offset,
+        } = self;
+        format!(
+            "damage in {log} segment {segment}: {kind}, bytes {from_position}..{to_position}, offsets {from_offset}..{to_offset}"
+        )
+    }
 }

@@ -32,7 +32,11 @@ pub(super) struct Made {
 
 /// Make the files, or take those of an earlier quickstart.
 pub(super) fn prepare(folder: &Path) -> Result<Made, Diagnosis> {
-    let made = Made { folder: folder.to_owned(), config: folder.join("forebay.toml"), plan: folder.join("plan.toml") };
+    let made = Made {
+        folder: folder.to_owned(),
+        config: folder.join("forebay.toml"),
+        plan: folder.join("plan.toml"),
+    };
     if is_ours(&made) {
         return Ok(made);
     }
@@ -43,9 +47,19 @@ pub(super) fn prepare(folder: &Path) -> Result<Made, Diagnosis> {
     };
     if entries > 0 {
         let what = format!("{} belongs to something else", folder.display());
-        return Err(Diagnosis::new(FOREIGN_FOLDER, what, format!("{entries} entries"), "an empty folder or none", "give another with --data"));
+        return Err(Diagnosis::new(
+            FOREIGN_FOLDER,
+            what,
+            format!("{entries} entries"),
+            "an empty folder or none",
+            "give another with --data",
+        ));
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| cannot("folder", folder, &error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| cannot("folder", folder, &error))?;
     write(&made.plan, &render(&new_plan()))?;
     write(&made.config, &configuration())?;
     Ok(made)
@@ -60,10 +74,26 @@ fn is_ours(made: &Made) -> bool {
 fn new_plan() -> NewPlan {
     let secret = || Some(new_secret().text().to_owned());
     let channel = || vec![CHANNEL.to_owned()];
-    let sender = |name: &&str| NewEndpoint { name: (*name).to_owned(), ingress: secret(), send: channel(), ..NewEndpoint::default() };
+    let sender = |name: &&str| NewEndpoint {
+        name: (*name).to_owned(),
+        ingress: secret(),
+        send: channel(),
+        ..NewEndpoint::default()
+    };
     let mut endpoints: Vec<NewEndpoint> = SENDERS.iter().map(sender).collect();
-    endpoints.push(NewEndpoint { name: RECEIVER.to_owned(), egress: secret(), receive: channel(), ..NewEndpoint::default() });
-    NewPlan { environment: ENVIRONMENT.to_owned(), partitions: 4, ack: "durable".to_owned(), channels: channel(), endpoints }
+    endpoints.push(NewEndpoint {
+        name: RECEIVER.to_owned(),
+        egress: secret(),
+        receive: channel(),
+        ..NewEndpoint::default()
+    });
+    NewPlan {
+        environment: ENVIRONMENT.to_owned(),
+        partitions: 4,
+        ack: "durable".to_owned(),
+        channels: channel(),
+        endpoints,
+    }
 }
 
 fn configuration() -> String {
@@ -77,14 +107,25 @@ fn configuration() -> String {
 /// Write a new file that only its owner may read.
 fn write(path: &Path, text: &str) -> Result<(), Diagnosis> {
     let mut options = OpenOptions::new();
-    let written = options.write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
+    let written = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
     written.map_err(|error| cannot("file", path, &error))
 }
 
 fn cannot(kind: &str, path: &Path, error: &Error) -> Diagnosis {
     let what = format!("{kind} {} cannot be made", path.display());
-    Diagnosis::new(CANNOT_WRITE, what, error.to_string(), "a folder that may be written", "give another with --data")
+    Diagnosis::new(
+        CANNOT_WRITE,
+        what,
+        error.to_string(),
+        "a folder that may be written",
+        "give another with --data",
+    )
 }

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadgen::{BodySizes, LoadOptions, LoadPlan, PayloadSource, ReceiverCredential, Report, SenderCredential, ServerCpu};
+use loadgen::{
+    BodySizes, LoadOptions, LoadPlan, PayloadSource, ReceiverCredential, Report, SenderCredential,
+    ServerCpu,
+};
 use wire::diagnosis::Diagnosis;
 use wire::ids::Direction;
 use wire::route::RouteTable;
@@ -43,13 +46,25 @@ const HOST_SHARE: f64 = 0.3;
 const BATCH: u16 = 16;
 
 fn seconds(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
-    if (1.0..=3_600.0).contains(&value) { Ok(value) } else { Err("1 to 3600 seconds are possible".to_owned()) }
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "a number of seconds is needed".to_owned())?;
+    if (1.0..=3_600.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("1 to 3600 seconds are possible".to_owned())
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "a number of messages per second is needed".to_owned())?;
-    if (1.0..=10_000_000.0).contains(&value) { Ok(value) } else { Err("1 to 10000000 are possible".to_owned()) }
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "a number of messages per second is needed".to_owned())?;
+    if (1.0..=10_000_000.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("1 to 10000000 are possible".to_owned())
+    }
 }
 
 /// Make the files, run the node, send, read back, report.
@@ -62,12 +77,25 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     config.admin = SocketAddr::from(([127, 0, 0, 1], 0));
     if !args.json {
         println!("folder      {}", made.folder.display());
-        println!("plan        {} (endpoints, keys and grants; mode 0600)", made.plan.display());
-        println!("endpoints   {} send, {} receives, channel {}\n", files::SENDERS.join(", "), files::RECEIVER, files::CHANNEL);
+        println!(
+            "plan        {} (endpoints, keys and grants; mode 0600)",
+            made.plan.display()
+        );
+        println!(
+            "endpoints   {} send, {} receives, channel {}\n",
+            files::SENDERS.join(", "),
+            files::RECEIVER,
+            files::CHANNEL
+        );
     }
     let logs = config.data.clone();
     let handle = node::start(config, Arc::clone(&table), crate::run::reload(project.plan))?;
-    let target = Target { addr: handle.listen_addr(), admin: handle.admin_addr(), table: &table, logs };
+    let target = Target {
+        addr: handle.listen_addr(),
+        admin: handle.admin_addr(),
+        table: &table,
+        logs,
+    };
     let runs = target.drive(args);
     handle.stop();
     let stopped = handle.join();
@@ -82,7 +110,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         true => Ok(0),
         false => {
             let remedy = "run the `forebay log verify` above and report what it says";
-            Err(Diagnosis::new(NOT_READ_BACK, "not everything was read back", outcome.faults(), "every message once, in order, unchanged", remedy).into())
+            Err(Diagnosis::new(
+                NOT_READ_BACK,
+                "not everything was read back",
+                outcome.faults(),
+                "every message once, in order, unchanged",
+                remedy,
+            )
+            .into())
         }
     }
 }
@@ -131,11 +166,20 @@ impl Target<'_> {
             let (key, text) = key(endpoint, None, Direction::Ingress)?;
             let (key_id, key) = (key.id.0, text.to_owned());
             let channel = format!("{}/{}", files::ENVIRONMENT, files::CHANNEL);
-            Ok(SenderCredential { endpoint: endpoint.name.to_string(), key_id, key, channel })
+            Ok(SenderCredential {
+                endpoint: endpoint.name.to_string(),
+                key_id,
+                key,
+                channel,
+            })
         };
         let reader = endpoint(self.table, files::RECEIVER)?;
         let (reader_key, text) = key(reader, None, Direction::Egress)?;
-        let receiver = ReceiverCredential { endpoint: reader.name.to_string(), key_id: reader_key.id.0, key: text.to_owned() };
+        let receiver = ReceiverCredential {
+            endpoint: reader.name.to_string(),
+            key_id: reader_key.id.0,
+            key: text.to_owned(),
+        };
         let plan = LoadPlan {
             addr: self.addr,
             senders: senders.iter().map(sender).collect::<Result<_, _>>()?,

@@ -30,8 +30,13 @@ impl Outcome {
     /// Whether every message was acked and read back once, in order and unchanged.
     pub(super) fn complete(&self) -> bool {
         self.runs.iter().all(|run| {
-            let wrong = run.lost + run.rejected + run.duplicated + run.misordered + run.altered + run.stray;
-            run.read_back && run.acked > 0 && run.acked == run.sent && wrong == 0 && run.delivered >= run.acked
+            let wrong =
+                run.lost + run.rejected + run.duplicated + run.misordered + run.altered + run.stray;
+            run.read_back
+                && run.acked > 0
+                && run.acked == run.sent
+                && wrong == 0
+                && run.delivered >= run.acked
         })
     }
 
@@ -93,30 +98,68 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = if self.complete() { "all of them read back" } else { "NOT all of them read back" };
-        writeln!(out, "{} signed messages sent, {all}:", count(self.total(|run| run.sent)))?;
+        let all = if self.complete() {
+            "all of them read back"
+        } else {
+            "NOT all of them read back"
+        };
+        writeln!(
+            out,
+            "{} signed messages sent, {all}:",
+            count(self.total(|run| run.sent))
+        )?;
         writeln!(out, "{}\n", self.faults())?;
         writeln!(out, "ack mode    {}: {}\n", self.ack_mode(), self.promise())?;
         writeln!(out, "{:<27}{:>16}{:>18}", "", TITLES[0], TITLES[1])?;
         row(out, "messages", &self.runs, |run| Some(count(run.sent)))?;
-        row(out, "messages/s asked", &self.runs, |run| Some(count(run.offered_per_s as u64)))?;
-        row(out, "messages/s sent", &self.runs, |run| Some(count(run.achieved_per_s as u64)))?;
+        row(out, "messages/s asked", &self.runs, |run| {
+            Some(count(run.offered_per_s as u64))
+        })?;
+        row(out, "messages/s sent", &self.runs, |run| {
+            Some(count(run.achieved_per_s as u64))
+        })?;
         let ms = |value: f64| format!("{value:.2} ms");
-        row(out, "acked after, p50", &self.runs, |run| run.ack_ms.as_ref().map(|ack| ms(ack.p50)))?;
-        row(out, "acked after, p99", &self.runs, |run| run.ack_ms.as_ref().map(|ack| ms(ack.p99)))?;
-        row(out, "delivered after, p50", &self.runs, |run| run.delivery_ms.as_ref().map(|end| ms(end.p50)))?;
-        row(out, "delivered after, p99", &self.runs, |run| run.delivery_ms.as_ref().map(|end| ms(end.p99)))?;
-        row(out, "server CPU per message", &self.runs, |run| run.server_ns_per_message.map(|cpu| format!("{:.1} µs", cpu / 1e3)))?;
+        row(out, "acked after, p50", &self.runs, |run| {
+            run.ack_ms.as_ref().map(|ack| ms(ack.p50))
+        })?;
+        row(out, "acked after, p99", &self.runs, |run| {
+            run.ack_ms.as_ref().map(|ack| ms(ack.p99))
+        })?;
+        row(out, "delivered after, p50", &self.runs, |run| {
+            run.delivery_ms.as_ref().map(|end| ms(end.p50))
+        })?;
+        row(out, "delivered after, p99", &self.runs, |run| {
+            run.delivery_ms.as_ref().map(|end| ms(end.p99))
+        })?;
+        row(out, "server CPU per message", &self.runs, |run| {
+            run.server_ns_per_message
+                .map(|cpu| format!("{:.1} µs", cpu / 1e3))
+        })?;
         if let Some(bytes) = self.disk() {
-            writeln!(out, "\non disk     {} in {}, segments prepared ahead included", show_bytes(bytes), self.logs.display())?;
+            writeln!(
+                out,
+                "\non disk     {} in {}, segments prepared ahead included",
+                show_bytes(bytes),
+                self.logs.display()
+            )?;
         }
-        writeln!(out, "Times count from the moment a message was due. Node and load generator share this machine.\n")?;
+        writeln!(
+            out,
+            "Times count from the moment a message was due. Node and load generator share this machine.\n"
+        )?;
         writeln!(out, "Next:")?;
-        self.next().iter().try_for_each(|command| writeln!(out, "  {command}"))
+        self.next()
+            .iter()
+            .try_for_each(|command| writeln!(out, "  {command}"))
     }
 }
 
-fn row(out: &mut fmt::Formatter<'_>, title: &str, runs: &[Report], value: impl Fn(&Report) -> Option<String>) -> fmt::Result {
+fn row(
+    out: &mut fmt::Formatter<'_>,
+    title: &str,
+    runs: &[Report],
+    value: impl Fn(&Report) -> Option<String>,
+) -> fmt::Result {
     write!(out, "{title:<27}")?;
     for (run, width) in runs.iter().zip([16, 18]) {
         let text = value(run).unwrap_or_else(|| "-".to_owned());

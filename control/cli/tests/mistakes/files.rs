@@ -4,7 +4,14 @@ use crate::folder::{Folder, SECRET};
 use crate::{Mistake, answer, check_all};
 
 /// Why, which file, what to replace by what, the code, what the answer must name.
-type Row = (&'static str, &'static str, &'static str, &'static str, u16, &'static [&'static str]);
+type Row = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    u16,
+    &'static [&'static str],
+);
 
 #[test]
 fn a_wrong_file_is_refused_before_anything_starts() {

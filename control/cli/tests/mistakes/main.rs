@@ -3,6 +3,7 @@
 
 mod files;
 mod folder;
+mod node;
 
 use std::process::{Command, Output};
 

@@ -1,0 +1,102 @@
+//! `forebay quickstart` from nothing: everything is read back, the files work, and the next commands do too.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn quickstart(data: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command
+        .args(["quickstart", "--seconds", "2", "--rate", "2000", "--data"])
+        .arg(data)
+        .args(more);
+    command
+        .output()
+        .expect("the binary was built for this test")
+}
+
+#[test]
+fn everything_sent_is_read_back_and_the_next_commands_work() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let data = folder.path().join("made");
+    let output = quickstart(&data, &["--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("one JSON object and nothing else");
+    assert_eq!(
+        (&report["ok"], &report["ack_mode"]),
+        (&true.into(), &"durable".into())
+    );
+    for field in [
+        "lost",
+        "duplicated",
+        "misordered",
+        "stray",
+        "altered",
+        "rejected",
+    ] {
+        assert_eq!(report[field], 0, "{field}");
+    }
+    assert!(
+        report["sent"].as_u64() > Some(2_000) && report["sent"] == report["delivered"],
+        "{report}"
+    );
+    for name in ["forebay.toml", "plan.toml"] {
+        let mode = data
+            .join(name)
+            .metadata()
+            .expect("it was made")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let next = report["next"].as_array().expect("a list");
+    assert_eq!(next.len(), 3);
+    let verify = next[2].as_str().expect("a text").split_whitespace().skip(1);
+    let verified = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(verify)
+        .output()
+        .expect("the binary was built");
+    assert!(verified.status.success(), "{verified:?}");
+    let check = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["config", "check", "--config"])
+        .arg(data.join("forebay.toml"))
+        .output();
+    assert!(check.expect("the binary was built").status.success());
+
+    let again = quickstart(&data, &[]);
+    assert!(again.status.success(), "{again:?}");
+    let text = String::from_utf8_lossy(&again.stdout);
+    for part in [
+        "all of them read back",
+        "0 lost, 0 duplicated, 0 misordered, 0 stray",
+        "durable: survives",
+        "Next:",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+#[test]
+fn a_folder_with_other_things_in_it_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(folder.path().join("thesis.txt"), "x").expect("the folder is writable");
+    let output = quickstart(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("FB-4901: "),
+        "{output:?}"
+    );
+    assert_eq!(
+        std::fs::read_dir(folder.path())
+            .expect("it is there")
+            .count(),
+        1
+    );
+    let below_a_file = folder.path().join("thesis.txt/data");
+    let output = quickstart(&below_a_file, &[]);
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("FB-4902: "),
+        "{output:?}"
+    );
+}
