@@ -93,6 +93,10 @@ class ConnectionLost(Exception):
     """The connection ended without a GOAWAY."""
 
 
+class TakenOver(Exception):
+    """Another session of the endpoint sends on this stream now (section 7)."""
+
+
 class VersionRefused(Exception):
     """The server's preface chose version 0 (section 2)."""
 
@@ -752,6 +756,7 @@ class Stream:
 
     next: int
     unacked: deque = field(default_factory=deque)
+    refused_gap: int = 0  # the number last refused with `out_of_sequence`
 
 
 class Sender:
@@ -773,6 +778,7 @@ class Sender:
             stream = self.streams.setdefault(entry.partition, Stream(entry.last_sequence + 1))
             covered = Ack(entry.last_sequence, entry.partition, entry.ack_mode, 0, self.credit_frames, self.credit_bytes)
             self._settle_up_to(stream, covered)
+            stream.refused_gap = 0
             for pending in list(stream.unacked):
                 self._transmit(pending)
 
@@ -842,7 +848,13 @@ class Sender:
             return
         stream, notice = self._stream(reject), reject.notice
         back_to = reject.sequence
+        if notice.name == "replayed":
+            return
         if notice.name == "out_of_sequence":
+            if stream.refused_gap == reject.sequence:
+                self.connection.drop()
+                raise TakenOver(f"{reject}, the second time")
+            stream.refused_gap = reject.sequence
             back_to = notice.needed
         elif notice.retry_after_ms:
             time.sleep(notice.retry_after_ms / 1000)
