@@ -116,6 +116,11 @@ impl<S: Segment> QueueGroup<S> {
         }
     }
 
+    /// Operations that wait for the journal: 0 after a flush that succeeded.
+    pub fn waiting(&self) -> usize {
+        self.journal.pending()
+    }
+
     /// The journal's log, to look at.
     pub fn log(&self) -> &Partition<S> {
         self.journal.log()

@@ -58,8 +58,6 @@ pub(crate) struct Ledger {
     pub(crate) settled_safe: u64,
     /// A power cut has happened: the local hub may have lost its tail.
     pub(crate) local_lost: bool,
-    /// The disk was full: settlements may be unjournaled.
-    pub(crate) journal_was_full: bool,
     pub(crate) deliveries: u64,
 }
 
@@ -120,11 +118,7 @@ impl Ledger {
 
     /// The node died: settlements that were not synced may be forgotten.
     pub(crate) fn died(&mut self, power: bool) {
-        let safe = if self.journal_was_full {
-            0
-        } else {
-            self.settled_safe
-        };
+        let safe = self.settled_safe;
         for inbox in &mut self.inboxes {
             inbox.settled.retain(|_, &mut (turn, _)| turn <= safe);
         }

@@ -58,7 +58,7 @@ enum Job {
         at: Duration,
         ticket: CommitTicket,
         marks: Vec<Result<SyncMark, StorageError>>,
-        turn: u64,
+        flushed: u64,
     },
 }
 
@@ -68,8 +68,6 @@ pub(crate) struct Done {
     pub(crate) events: Vec<StorageEvent<MemorySegment>>,
     /// Settlements of turns up to here are in synced journals.
     pub(crate) settled_safe: u64,
-    /// A segment of a journal could not be prepared.
-    pub(crate) journal_full: bool,
     /// A sync failed: a log is sealed until the node starts again.
     pub(crate) sealed: bool,
 }
@@ -79,7 +77,8 @@ pub(crate) struct Node {
     storage: MemoryStorage,
     pub(crate) shard: Shard<MemorySegment>,
     jobs: Vec<Job>,
-    /// Turn up to which each group's settlements are synced.
+    /// Turn up to which each group's settlements are in its journal, and synced there.
+    flushed: [u64; GROUPS as usize],
     safe: [u64; GROUPS as usize],
 }
 
@@ -117,6 +116,7 @@ impl Node {
             storage,
             shard,
             jobs: Vec::new(),
+            flushed: [0; GROUPS as usize],
             safe: [0; GROUPS as usize],
         }
     }
@@ -129,6 +129,11 @@ impl Node {
         now: Duration,
         random: &mut Rng,
     ) {
+        for group in self.shard.queue_groups() {
+            if group.waiting() == 0 {
+                self.flushed[usize::from(group.number())] = turn - 1;
+            }
+        }
         for request in output.storage.drain(..) {
             let late = if random.u8(..10) == 0 { 300_000 } else { 5_000 };
             let at = now + Duration::from_micros(random.u64(..late));
@@ -137,6 +142,10 @@ impl Node {
                     self.jobs.push(Job::Prepare { at, log, bytes })
                 }
                 StorageRequest::Sync(ticket) => {
+                    let flushed = match ticket.log {
+                        LogId::Queue(group) => self.flushed[usize::from(group)],
+                        LogId::Partition(_) => 0,
+                    };
                     let marks = ticket
                         .segments
                         .iter()
@@ -146,7 +155,7 @@ impl Node {
                         at,
                         ticket,
                         marks,
-                        turn,
+                        flushed,
                     });
                 }
                 StorageRequest::Retire { log, segment } => {
@@ -169,16 +178,13 @@ impl Node {
                 Job::Prepare { log, bytes, .. } => {
                     done.events.push(match self.storage.prepare(log, bytes) {
                         Ok(segment) => StorageEvent::Prepared { log, segment },
-                        Err(error) => {
-                            done.journal_full |= matches!(log, LogId::Queue(_));
-                            StorageEvent::PrepareFailed { log, error }
-                        }
+                        Err(error) => StorageEvent::PrepareFailed { log, error },
                     })
                 }
                 Job::Sync {
                     ticket,
                     marks,
-                    turn,
+                    flushed,
                     ..
                 } => {
                     let ended = marks
@@ -187,7 +193,7 @@ impl Node {
                     let result = ended.fold(Ok(()), Result::and);
                     done.sealed |= result.is_err();
                     if let (LogId::Queue(group), Ok(())) = (ticket.log, &result) {
-                        self.safe[usize::from(group)] = turn.saturating_sub(1);
+                        self.safe[usize::from(group)] = flushed;
                     }
                     done.events.push(StorageEvent::Synced { ticket, result });
                 }

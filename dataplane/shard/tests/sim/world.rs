@@ -143,7 +143,6 @@ impl World {
         self.ledger.turn += 1;
         let done = self.node.work(self.now);
         self.ledger.settled_safe = done.settled_safe;
-        self.ledger.journal_was_full |= done.journal_full;
         if done.sealed && self.restart_at.is_none() {
             self.restart_at = Some(self.now + Duration::from_millis(self.random.u64(..500)));
         }
