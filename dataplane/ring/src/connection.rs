@@ -302,6 +302,10 @@ impl Ring {
             "{} in flight",
             connection.operations()
         );
+        if connection.receive == Receive::Waiting {
+            // Connections that come and go while buffers are short must not fill the queue.
+            self.waiting.retain(|waiting| *waiting != key);
+        }
         connection.sends.clear(&mut self.pool);
         if connection.reset {
             self.counters.socket_calls += 1;

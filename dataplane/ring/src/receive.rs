@@ -41,14 +41,17 @@ impl Ring {
         unsafe { self.kernel.push(entry, &mut self.counters) };
     }
 
-    /// Start as many waiting receives as there are buffers, longest waiting first.
+    /// Start as many waiting receives as there are buffers, longest waiting first. One that is ending
+    /// takes no buffer from those behind it.
     pub(crate) fn start_waiting(&mut self) {
-        for _ in 0..self.buffers.with_kernel() {
+        let mut buffers = self.buffers.with_kernel();
+        while buffers > 0 {
             let Some(key) = self.waiting.pop_front() else {
                 return;
             };
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.receive = Receive::Idle;
+                buffers -= usize::from(connection.may_receive());
                 self.start_receive(key);
             }
         }

@@ -47,7 +47,7 @@ pub struct Ring {
     pub(crate) listeners: Slab<Listener>,
     /// Connections to look at before the next enter.
     pub(crate) touched: Vec<Key>,
-    /// Connections that wait for receive buffers, in turn. May name some that are gone.
+    /// Connections that wait for receive buffers, in turn; each once, and none that is gone.
     pub(crate) waiting: VecDeque<Key>,
     pub(crate) out_of_buffers: bool,
     pub(crate) clocks: Box<Clocks>,
@@ -281,6 +281,11 @@ impl Ring {
             self.taken.is_empty(),
             "{} completions not handled",
             self.taken.len()
+        );
+        debug_assert!(
+            self.waiting.len() <= connections,
+            "{} of {connections} connections wait for buffers",
+            self.waiting.len()
         );
         let open = self.counters.received_bytes;
         let bound = self

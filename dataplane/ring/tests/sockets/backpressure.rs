@@ -111,6 +111,25 @@ fn without_buffers_a_poll_makes_no_busy_loop() {
 }
 
 #[test]
+fn connections_that_went_while_they_waited_for_buffers_keep_none_waiting() {
+    let mut owner = Owner::new(limits(1, 64), probed());
+    owner.hold = true;
+    let (_, mut peer) = owner.pair();
+    peer.write_all(b"takes the only buffer").unwrap();
+    owner.run(|owner| owner.held.len() == 1);
+    let gone: Vec<_> = (0..20).map(|_| owner.pair()).collect();
+    let (waits, mut waiter) = owner.pair();
+    for (connection, _) in &gone {
+        owner.ring.abort(*connection);
+    }
+    owner.run(|owner| owner.closed.len() == gone.len());
+    waiter.write_all(b"served").unwrap();
+    owner.hold = false;
+    owner.release_held();
+    owner.run(|owner| owner.received[&waits] == b"served");
+}
+
+#[test]
 fn a_dropped_lease_is_taken_back_and_counted() {
     let mut owner = Owner::new(limits(1, 64), probed());
     owner.hold = true;
