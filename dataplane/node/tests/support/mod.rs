@@ -1,0 +1,363 @@
+//! A node in this process, and a blocking client that speaks the protocol over a real socket.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use node::config::{LogFormat, NodeConfig};
+use node::diagnosis::Diagnosis;
+use node::log::Log;
+use node::{NodeHandle, Reload};
+use wire::ack::{Ack, Reject};
+use wire::delivery::{Deliver, Fetch, Outcome, Settle, Source};
+use wire::frame::{FrameKind, split};
+use wire::handshake::{Auth, HelloFields, Welcome, encode_hello};
+use wire::ids::*;
+use wire::preface::Preface;
+use wire::route::*;
+use wire::send::SendBuilder;
+use wire::signature::{SecretKey, SessionKeys, Signer, verify_session};
+
+pub const CHANNEL: &str = "acme/prod/telemetry";
+pub const RECEIVER: &str = "acme/prod/billing";
+/// Long enough for a busy machine; a test that needs it has failed anyway.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn sender(number: usize) -> String {
+    format!("acme/prod/pump-{number}")
+}
+
+fn secret() -> SecretKey {
+    SecretKey::from_random([7; 32])
+}
+
+fn endpoint(name: &str, direction: Direction) -> Endpoint {
+    let grant = Grant {
+        channel: ChannelId::of(CHANNEL),
+        restriction: Restriction::default(),
+    };
+    let key = Key {
+        id: KeyId(1),
+        name: "primary".into(),
+        direction,
+        material: KeyMaterial::Symmetric(secret()),
+        expires: None,
+        revoked: false,
+    };
+    let ingress = direction == Direction::Ingress;
+    Endpoint {
+        id: EndpointId::of(name),
+        name: name.into(),
+        enabled: true,
+        relay: false,
+        keys: vec![key],
+        send: if ingress { vec![grant.clone()] } else { vec![] },
+        receive: if ingress { vec![] } else { vec![grant] },
+        queue: QueueBounds::default(),
+    }
+}
+
+/// One hub of `partitions`, `senders` senders, one receiver.
+pub fn parts(ack: AckMode, senders: usize) -> TableParts {
+    let mut endpoints: Vec<Endpoint> = (0..senders)
+        .map(|number| endpoint(&sender(number), Direction::Ingress))
+        .collect();
+    endpoints.push(endpoint(RECEIVER, Direction::Egress));
+    TableParts {
+        epoch: 1,
+        queue_groups: 1,
+        hubs: vec![Hub {
+            id: 1,
+            name: "acme/prod/main".into(),
+            partitions: 2,
+            ack,
+            segment_bytes: 4 << 20,
+            retention_bytes: None,
+            retention_age: None,
+        }],
+        channels: vec![ChannelParts {
+            id: ChannelId::of(CHANNEL),
+            name: CHANNEL.into(),
+            hub: 0,
+        }],
+        endpoints,
+    }
+}
+
+pub fn table(parts: TableParts) -> Arc<RouteTable> {
+    Arc::new(RouteTable::build(parts).unwrap())
+}
+
+/// A configuration on free ports with small files.
+pub fn config(data: &Path) -> NodeConfig {
+    let mut config = NodeConfig::new(data);
+    config.disk.journal_segment_bytes = 4 << 20;
+    config.timeouts.drain = Duration::from_secs(5);
+    config
+}
+
+pub fn quiet() -> Arc<Log> {
+    Arc::new(Log::new(LogFormat::Text, Box::new(std::io::sink())))
+}
+
+pub fn no_reload() -> Reload {
+    Box::new(|| panic!("nobody asks for a reload here"))
+}
+
+pub fn try_start(config: NodeConfig, table: Arc<RouteTable>) -> Result<NodeHandle, Diagnosis> {
+    node::start_logged(config, table, no_reload(), quiet())
+}
+
+pub fn start(data: &Path, table: Arc<RouteTable>) -> NodeHandle {
+    try_start(config(data), table).unwrap()
+}
+
+/// One answer of the admin port: status and body.
+pub fn http(addr: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+/// The value of a series on the metrics page.
+pub fn metric(addr: SocketAddr, series: &str) -> Option<f64> {
+    let (_, page) = http(addr, "GET", "/metrics");
+    let value = page.lines().find_map(|line| line.strip_prefix(series));
+    value.map(|value| value.trim().parse().unwrap())
+}
+
+/// Until `is` holds, looking again and again.
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let by = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < by, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// What the server said, as far as these tests look.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    Welcome(Vec<Sequence>),
+    Ack(Ack),
+    Reject(Reject),
+    /// First number, bodies.
+    Deliver(u64, Vec<Vec<u8>>),
+    Other(FrameKind),
+    /// The connection ended.
+    End,
+}
+
+/// A client on one connection.
+pub struct Client {
+    pub stream: TcpStream,
+    endpoint: EndpointId,
+    keys: Option<SessionKeys>,
+    frames_out: u64,
+    frames_in: u64,
+    /// The number of the next SEND.
+    pub sequence: u64,
+    out: Vec<u8>,
+    inbox: Vec<u8>,
+    used: usize,
+}
+
+impl Client {
+    /// Connect, say HELLO, take the WELCOME.
+    pub fn connect(addr: SocketAddr, name: &str) -> Self {
+        let stream = TcpStream::connect(addr).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Self {
+            stream,
+            endpoint: EndpointId::of(name),
+            keys: None,
+            frames_out: 0,
+            frames_in: 0,
+            sequence: 1,
+            out: Vec::new(),
+            inbox: Vec::new(),
+            used: 0,
+        };
+        let mut bytes = Preface::CLIENT.encode().to_vec();
+        let fields = HelloFields {
+            auth: Auth::Key(KeyId(1)),
+            name,
+            client_nonce: [9; 32],
+            unix_seconds: 0,
+        };
+        encode_hello(&mut bytes, &fields, secret().text_bytes()).unwrap();
+        client.stream.write_all(&bytes).unwrap();
+        client.fill(8);
+        client.used = 8;
+        let Said::Welcome(last) = client.read() else {
+            panic!("{name} is not welcome")
+        };
+        client.sequence = last.first().map_or(1, |last| last.0 + 1);
+        client
+    }
+
+    fn sign(&mut self, encode: impl FnOnce(&mut Vec<u8>, Signer<'_>)) {
+        let key = &self.keys.as_ref().unwrap().client;
+        let frame_index = self.frames_out;
+        encode(&mut self.out, Signer::Session { key, frame_index });
+        self.frames_out += 1;
+    }
+
+    /// Add a SEND to what will be written.
+    pub fn put_send(&mut self, bodies: &[&[u8]]) {
+        let (endpoint, number) = (self.endpoint, self.sequence);
+        self.sequence += 1;
+        self.sign(|out, signer| {
+            let channel = ChannelId::of(CHANNEL);
+            let mut send = SendBuilder::begin(out, endpoint, channel, Sequence(number));
+            for body in bodies {
+                send.message(UnixNanos(0), &[], body).unwrap();
+            }
+            send.finish(signer).unwrap();
+        });
+    }
+
+    /// Write everything that was put.
+    pub fn flush(&mut self) {
+        self.stream.write_all(&self.out).unwrap();
+        self.out.clear();
+    }
+
+    pub fn send(&mut self, bodies: &[&[u8]]) {
+        self.put_send(bodies);
+        self.flush();
+    }
+
+    pub fn fetch(&mut self, messages: u32) {
+        self.sign(|out, signer| {
+            let (source, bytes) = (Source::Queue, 1 << 24);
+            Fetch {
+                source,
+                messages,
+                bytes,
+            }
+            .encode(out, signer);
+        });
+        self.flush();
+    }
+
+    pub fn settle(&mut self, number: u64) {
+        self.sign(|out, signer| {
+            Settle {
+                source: Source::Queue,
+                number: Sequence(number),
+                outcome: Outcome::AcceptUpTo,
+            }
+            .encode(out, signer);
+        });
+        self.flush();
+    }
+
+    /// Read until so many bytes wait. False at the end of the connection.
+    fn fill(&mut self, bytes: usize) -> bool {
+        let mut block = [0; 16 << 10];
+        while self.inbox.len() - self.used < bytes {
+            match self.stream.read(&mut block) {
+                Ok(0) => return false,
+                Ok(more) => self.inbox.extend_from_slice(&block[..more]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,
+                Err(error) => panic!("reading: {error}"),
+            }
+        }
+        true
+    }
+
+    /// The next thing the server says, its signature checked.
+    pub fn read(&mut self) -> Said {
+        if self.used > 1 << 20 {
+            self.inbox.drain(..self.used);
+            self.used = 0;
+        }
+        loop {
+            if let Some((frame, _)) = split(&self.inbox[self.used..]).unwrap() {
+                let (bytes, said) = (frame.bytes().len(), self.understand(frame));
+                let (said, keys) = said;
+                if let Some(keys) = keys {
+                    self.keys = Some(keys);
+                }
+                self.used += bytes;
+                self.frames_in += 1;
+                return said;
+            }
+            let have = self.inbox.len() - self.used;
+            if !self.fill(have + 1) {
+                return Said::End;
+            }
+        }
+    }
+
+    fn understand(&self, frame: wire::Frame<'_>) -> (Said, Option<SessionKeys>) {
+        if frame.kind() == FrameKind::Welcome {
+            let welcome = Welcome::parse(frame).unwrap();
+            let (fields, secret) = (&welcome.fields, secret());
+            let (nonce, id) = (&fields.server_nonce, fields.session_id);
+            let keys = SessionKeys::derive(secret.text_bytes(), &[9; 32], nonce, id, &[]);
+            assert!(verify_session(&keys.server, 0, &frame), "WELCOME is signed");
+            let last = welcome.entries().map(|entry| entry.last_sequence).collect();
+            return (Said::Welcome(last), Some(keys));
+        }
+        let keys = self.keys.as_ref().unwrap();
+        let good = verify_session(&keys.server, self.frames_in, &frame);
+        assert!(good, "{:?} is signed", frame.kind());
+        let said = match frame.kind() {
+            FrameKind::Ack => Said::Ack(Ack::parse(frame).unwrap()),
+            FrameKind::Reject => Said::Reject(Reject::parse(frame).unwrap()),
+            FrameKind::Deliver => deliver(&Deliver::parse(frame).unwrap()),
+            kind => Said::Other(kind),
+        };
+        (said, None)
+    }
+
+    /// Read ACKs until this number is covered.
+    pub fn wait_acked(&mut self, number: u64) -> Ack {
+        loop {
+            match self.read() {
+                Said::Ack(ack) if ack.sequence.0 >= number => return ack,
+                Said::Ack(_) => {}
+                other => panic!("an ACK was due, not {other:?}"),
+            }
+        }
+    }
+
+    /// Read deliveries until there are so many bodies; the number of the last one with them.
+    pub fn take(&mut self, messages: usize) -> (u64, Vec<Vec<u8>>) {
+        let (mut last, mut bodies) = (0, Vec::new());
+        while bodies.len() < messages {
+            let Said::Deliver(first, more) = self.read() else {
+                panic!("a DELIVER was due")
+            };
+            last = first + more.len() as u64 - 1;
+            bodies.extend(more);
+        }
+        (last, bodies)
+    }
+}
+
+fn deliver(deliver: &Deliver<'_>) -> Said {
+    let messages = deliver.groups().flat_map(|group| group.messages());
+    let bodies = messages.map(|message| message.body.to_vec()).collect();
+    Said::Deliver(deliver.number().0, bodies)
+}
