@@ -765,6 +765,7 @@ class Sender:
     def __init__(self, connection):
         self.streams = {}
         self.rejects = []
+        self.heeds_credit = True
         self._adopt(connection)
 
     def _adopt(self, connection):
@@ -795,7 +796,7 @@ class Sender:
         pending = Pending(entry.channel, list(messages))
         body_bytes = len(send_body(self.connection.welcome.endpoint, entry.channel, pending.messages))
         pending.size = HEADER.size + body_bytes + SIGNATURE_BYTES[BY_SESSION]
-        while not self._has_room(pending.size):
+        while self.heeds_credit and not self._has_room(pending.size):
             self.pump()
         pending.number = stream.next
         stream.next += 1

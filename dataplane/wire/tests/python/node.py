@@ -319,6 +319,18 @@ def check_malformed_hello(node):
         assert answer.name in ("hello_malformed", "reserved_bits"), f"{change}: {answer}"
 
 
+def check_token_runs_out(node):
+    """section 6: a session opened with a token ends when the token does, and does not linger"""
+    with node.connect(node.token(int(time.time()) + 2)) as connection:
+        goes_away(connection, "token_expired", "credential_withdrawn")
+        resumed = connection.resume_credential()
+    try:
+        node.connect(resumed).drop()
+        raise AssertionError("the session was resumed")
+    except forebay.Refused as refusal:
+        assert refusal.notice.name in ("session_unknown", "token_expired"), f"{refusal.notice}"
+
+
 # --- sending (sections 7 and 8) ---------------------------------------------------------------------------------------
 
 
@@ -360,6 +372,46 @@ def check_largest(node):
     sender.flush()
     assert all(frame.ack for frame in frames), f"{[frame.rejected for frame in frames]}"
     sender.connection.bye()
+
+
+def check_pieces(node):
+    """section 2: a stream of bytes may come in any pieces: preface and HELLO, frames one byte at a time, many at once"""
+    wire = Wire(node)
+    first = wire.next
+    body = forebay.send_body(wire.connection.welcome.endpoint, wire.entry.channel, node.messages(1))
+    for byte in wire.connection.encode(forebay.SEND, body, 1, first):
+        wire.connection.send_bytes(bytes([byte]))
+    wire.acked(first)
+    frames = b"".join(wire.connection.encode(forebay.SEND, body, 1, first + 1 + index) for index in range(50))
+    for at in range(0, len(frames), 97):
+        wire.connection.send_bytes(frames[at : at + 97])
+    wire.acked(first + 50)
+    wire.bye()
+    with Bare(node.address, None) as bare:
+        hello = forebay.encode_hello(node.credential(node.sender), os.urandom(32), 0)
+        for byte in forebay.encode_preface() + hello:
+            bare.send_bytes(bytes([byte]))
+        forebay.read_preface(bare)
+        equal(forebay.split_frame(bare.read_frame_bytes()).kind, forebay.WELCOME, "kind")
+
+
+def check_beyond_credit(node):
+    """section 7: a sender that heeds no window may be told `busy`; going back, all is taken once and in order"""
+    receiver = node.drained()
+    sender = node.sending()
+    sender.heeds_credit = False
+    sent = node.messages(2 * sender.credit_frames)
+    frames = [sender.send(node.channel, [message]) for message in sent]
+    sender.flush()
+    assert all(frame.ack for frame in frames), f"{[frame.rejected for frame in frames if not frame.ack]}"
+    assert {reject.notice.name for reject in sender.rejects} <= {"busy"}, f"{sender.rejects}"
+    sender.connection.bye()
+    receiver.fetch(len(sent))
+    deliveries = receiver.take(len(sent))
+    equal([delivery.message for delivery in deliveries], sent, "messages")
+    receiver.settle(deliveries[-1].number)
+    receiver.barrier()
+    receiver.connection.bye()
 
 
 def check_body_too_long(node):
@@ -816,6 +868,31 @@ def check_dead_letter(node):
     letters.connection.bye()
 
 
+def check_attempts(node):
+    """section 10: a message delivered as often as the endpoint allows, 10 times, goes to the dead letters"""
+    receiver = node.drained()
+    sent = node.message()
+    node.send(sent)
+    receiver.fetch(1000)
+    for attempt in range(1, 11):
+        delivery = receiver.next()
+        equal((delivery.message, delivery.attempt), (sent, attempt), "message and attempt")
+        receiver.settle(delivery.number, forebay.RELEASE)
+    last = node.message()
+    node.send(last)
+    equal(receiver.next().message, last, "what comes next")
+    receiver.settle(delivery.number + 1)
+    receiver.barrier()
+    receiver.fetch(1000, source=forebay.DEAD_LETTERS)
+    while (letter := receiver.next()).message != sent:
+        receiver.settle(letter.number, source=forebay.DEAD_LETTERS)
+    equal((letter.partition, letter.offset), (delivery.partition, delivery.offset), "place")
+    receiver.settle(letter.number, source=forebay.DEAD_LETTERS)
+    receiver.barrier()
+    equal(receiver.rejects, [], "rejects")
+    receiver.connection.bye()
+
+
 def check_not_delivered(node):
     """section 13: settling what never was delivered is rejected and changes nothing"""
     receiver = node.drained()
@@ -1043,13 +1120,14 @@ def check_drain(node):
 
 CHECKS = [
     check_key, check_sessions_differ, check_bad_credential, check_decoded_key, check_token, check_token_expired,
-    check_token_wrong, check_clock, check_versions, check_no_preface, check_unready, check_malformed_hello,
-    check_send, check_pipeline, check_largest, check_body_too_long, check_go_back, check_gap, check_replay, check_resent,
+    check_token_wrong, check_token_runs_out, check_clock, check_versions, check_no_preface, check_unready, check_malformed_hello,
+    check_send, check_pipeline, check_largest, check_pieces, check_beyond_credit,
+    check_body_too_long, check_go_back, check_gap, check_replay, check_resent,
     check_bad_signature, check_bad_signature_elsewhere, check_replayed_bytes, check_taken_over, check_many_bad_signatures, check_malformed, check_header_faults,
     check_out_of_place, check_foreign_sender, check_unknown_channel, check_forbidden_channel, check_wrong_direction,
     check_relay, check_ed25519, check_ping,
     check_receive, check_credit, check_settle_cumulative, check_release, check_release_goes_back, check_dead_letter,
-    check_not_delivered, check_settled_before, check_malformed_receiving, check_fetch_too_large, check_queue_taken,
+    check_attempts, check_not_delivered, check_settled_before, check_malformed_receiving, check_fetch_too_large, check_queue_taken,
     check_resume_sender, check_resume_receiver, check_resume_secrets, check_resume_foreign, check_bye,
     check_drain,
 ]  # fmt: skip
