@@ -71,7 +71,7 @@ fn everything_sent_is_read_back_and_the_next_commands_work() {
         "all of them read back",
         "0 lost, 0 duplicated, 0 misordered, 0 stray",
         "durable: survives",
-        "Next:",
+        "Next (load",
     ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }

@@ -1,6 +1,6 @@
 //! The folder that quickstart makes: configuration, plan with fresh keys, logs.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -63,6 +63,17 @@ pub(super) fn prepare(folder: &Path) -> Result<Made, Diagnosis> {
     write(&made.plan, &render(&new_plan()))?;
     write(&made.config, &configuration())?;
     Ok(made)
+}
+
+/// The file that takes the node's log lines, so that they do not stand between those of the report.
+pub(super) fn node_log(made: &Made) -> Result<File, Diagnosis> {
+    let path = made.folder.join("node.log");
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path);
+    opened.map_err(|error| cannot("file", &path, &error))
 }
 
 /// Both files are there and the configuration bears the mark.

@@ -12,6 +12,7 @@ use loadgen::{
     BodySizes, LoadOptions, LoadPlan, PayloadSource, ReceiverCredential, Report, SenderCredential,
     ServerCpu,
 };
+use node::log::Log;
 use wire::diagnosis::Diagnosis;
 use wire::ids::Direction;
 use wire::route::RouteTable;
@@ -44,6 +45,8 @@ const HOST_RATE: f64 = 500.0;
 const HOST_SHARE: f64 = 0.3;
 /// Messages per frame of the synthetic load.
 const BATCH: u16 = 16;
+/// How the names of the node's shard threads begin; its own costs are read from them.
+const SHARD_THREADS: &str = "shard-";
 
 fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text
@@ -89,10 +92,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         );
     }
     let logs = config.data.clone();
-    let handle = node::start(config, Arc::clone(&table), crate::run::reload(project.plan))?;
+    let log = Arc::new(Log::new(
+        config.log_format,
+        Box::new(files::node_log(&made)?),
+    ));
+    let reload = Box::new(crate::run::reload(project.plan));
+    let handle = node::start_logged(config, Arc::clone(&table), reload, log)?;
     let target = Target {
         addr: handle.listen_addr(),
-        admin: handle.admin_addr(),
         table: &table,
         logs,
     };
@@ -125,7 +132,6 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
 /// The node to drive.
 struct Target<'a> {
     addr: SocketAddr,
-    admin: SocketAddr,
     table: &'a RouteTable,
     logs: PathBuf,
 }
@@ -185,7 +191,7 @@ impl Target<'_> {
             senders: senders.iter().map(sender).collect::<Result<_, _>>()?,
             receivers: vec![receiver],
             options,
-            server_cpu: ServerCpu::Metrics(self.admin),
+            server_cpu: ServerCpu::Threads(SHARD_THREADS.to_owned()),
             data: Some(self.logs.clone()),
         };
         let mut progress = loadgen::for_terminal();

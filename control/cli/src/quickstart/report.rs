@@ -53,13 +53,16 @@ impl Outcome {
         )
     }
 
-    /// The next three commands; each works when typed.
+    /// The next three commands; each works when typed, the second while the first runs.
     fn next(&self) -> [String; 3] {
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "forebay".to_owned());
         let (config, plan) = (self.made.config.display(), self.made.plan.display());
         [
-            format!("forebay run --config {config}"),
-            format!("forebay load --config {config} --rate 5000 --duration 10s"),
-            format!("forebay log verify {} --plan {plan}", self.logs.display()),
+            format!("{program} run --config {config}"),
+            format!("{program} load --config {config} --rate 5000 --batch 8 --lateness 2"),
+            format!("{program} log verify {} --plan {plan}", self.logs.display()),
         ]
     }
 
@@ -147,7 +150,7 @@ impl fmt::Display for Outcome {
             out,
             "Times count from the moment a message was due. Node and load generator share this machine.\n"
         )?;
-        writeln!(out, "Next:")?;
+        writeln!(out, "Next (load wants a second terminal beside run):")?;
         self.next()
             .iter()
             .try_for_each(|command| writeln!(out, "  {command}"))
