@@ -1,0 +1,101 @@
+//! The admin port: probes, metrics, and what it refuses.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::*;
+use wire::ids::AckMode;
+
+#[test]
+fn paths_and_methods_are_answered_as_promised() {
+    let data = tempfile::tempdir().unwrap();
+    let node = start(data.path(), table(parts(AckMode::Durable, 1)));
+    for (method, path, status, shown) in [
+        ("GET", "/live", 200, "live"),
+        ("GET", "/ready", 200, "ready"),
+        ("GET", "/metrics", 200, "forebay_ready 1"),
+        ("GET", "/", 404, "/metrics"),
+        ("POST", "/metrics", 405, "use GET"),
+        ("DELETE", "/live", 405, "use GET"),
+        ("GET", "/reload", 405, "use POST"),
+    ] {
+        let (got, body) = http(node.admin_addr(), method, path);
+        assert_eq!(got, status, "{method} {path}");
+        assert!(body.contains(shown), "{method} {path}: {body}");
+    }
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn metrics_count_what_happened_in_well_formed_lines() {
+    let data = tempfile::tempdir().unwrap();
+    let node = start(data.path(), table(parts(AckMode::Durable, 1)));
+    let mut sender = Client::connect(node.listen_addr(), &sender(0));
+    sender.send(&[b"one", b"two"]);
+    sender.wait_acked(1);
+    sender.sequence = 5;
+    sender.send(&[b"gap"]);
+    let Said::Reject(_) = sender.read() else {
+        panic!("a gap is rejected")
+    };
+    let mut receiver = Client::connect(node.listen_addr(), RECEIVER);
+    receiver.fetch(10);
+    receiver.take(2);
+    let (_, page) = http(node.admin_addr(), "GET", "/metrics");
+    for line in [
+        "forebay_append_messages_total 2",
+        "forebay_commit_messages_total 2",
+        "forebay_delivered_messages_total 2",
+        "forebay_verified_frames_total{signature=\"session\"}",
+        "forebay_rejects_total{code=\"FB-1303\",reason=\"out_of_sequence\"} 1",
+        "forebay_storage_state{state=\"ok\"} 1",
+        "forebay_ack_mode{hub=\"acme/prod/main\",mode=\"durable: on disk before the ack\"} 1",
+        "forebay_connections{protocol=\"tcp\"} 2",
+        "forebay_config_stale 0",
+        "forebay_recovery_progress_ratio 1",
+        "forebay_shard_cpu_seconds_total{shard=\"0\"}",
+        "process_cpu_seconds_total",
+    ] {
+        assert!(page.contains(line), "{line} in\n{page}");
+    }
+    check_format(&page);
+    assert!(!page.contains("pump"), "no endpoint is named");
+    node.stop();
+    node.join().unwrap();
+}
+
+/// Each family is introduced once by HELP and TYPE, and followed by its own lines only.
+fn check_format(page: &str) {
+    let (mut family, mut seen) = (String::new(), BTreeSet::new());
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(seen.insert(name.to_owned()), "{name} twice");
+            family = name.to_owned();
+        } else if !line.starts_with("# HELP ") {
+            let name = line.split(['{', ' ']).next().unwrap();
+            assert_eq!(name, family, "{line}");
+            let value = line.rsplit(' ').next().unwrap();
+            value.parse::<f64>().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_silent_peer_on_the_admin_port_keeps_nobody_waiting() {
+    let data = tempfile::tempdir().unwrap();
+    let node = start(data.path(), table(parts(AckMode::Local, 1)));
+    let silent = std::net::TcpStream::connect(node.admin_addr()).unwrap();
+    assert_eq!(http(node.admin_addr(), "GET", "/live").0, 200);
+    drop(silent);
+    node.stop();
+    node.join().unwrap();
+}

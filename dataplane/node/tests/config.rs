@@ -1,0 +1,257 @@
+//! The configuration: what is taken, what is refused and in which words, and what is shown.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
+use std::time::Duration;
+
+use node::config::{Effective, LogFormat, NodeConfig, Origin, SETTINGS};
+use node::diagnosis::CODES;
+
+fn parse(text: &str, env: &[(&str, &str)]) -> Result<NodeConfig, node::diagnosis::Diagnosis> {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    NodeConfig::parse(text, env.iter().map(own))
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let config = parse("", &[("HOME", "/root"), ("FOREBAY_OTHER", "x")]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7411");
+    assert_eq!(config.cpu, None);
+    assert_eq!(config.log_format, LogFormat::Text);
+    let all_default = |setting: &Effective| setting.origin == Origin::Default;
+    assert!(config.effective().iter().all(all_default));
+}
+
+#[test]
+fn the_environment_overrides_the_file_which_overrides_the_defaults() {
+    let text = "[node]\ndata = \"d\"\nlisten = \"[::1]:1\"\n[node.ring]\nbuffers = 64\n\n\
+                [node.timeouts]\nidle = \"5m\"\n[plan]\nfile = \"plan.toml\"\n";
+    let env = [
+        ("FOREBAY_NODE_LISTEN", "127.0.0.1:2"),
+        ("FOREBAY_NODE_RING_BUFFER_BYTES", "32KiB"),
+        ("FOREBAY_NODE_LOG_FORMAT", "json"),
+        ("FOREBAY_NODE_CPU", "1"),
+    ];
+    let config = parse(text, &env).unwrap();
+    assert_eq!(config.data.to_str(), Some("d"));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:2");
+    assert_eq!((config.ring.buffers, config.ring.buffer_bytes), (64, 32768));
+    assert_eq!(config.timeouts.idle, Duration::from_secs(300));
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.cpu, Some(1));
+    let origin = |key| {
+        let mut all = config.effective().iter();
+        all.find(|setting| setting.key == key)
+            .unwrap()
+            .origin
+            .clone()
+    };
+    assert_eq!(origin("data"), Origin::File(2));
+    assert_eq!(
+        origin("listen"),
+        Origin::Environment("FOREBAY_NODE_LISTEN".into())
+    );
+    assert_eq!(origin("ring.buffers"), Origin::File(5));
+    assert_eq!(origin("backlog"), Origin::Default);
+}
+
+#[test]
+fn mistakes_are_named_with_their_line_and_remedy() {
+    for (why, text, code, shown) in [
+        ("not TOML", "[node\n", 2001, "line 1"),
+        (
+            "the same key twice",
+            "[node]\ndata = \"a\"\ndata = \"b\"\n",
+            2001,
+            "line 3",
+        ),
+        (
+            "a misspelt key",
+            "[node]\n\nlisten_ = \"127.0.0.1:1\"\n",
+            2002,
+            "line 3: saw the key node.listen_",
+        ),
+        (
+            "the nearest name",
+            "[node.ring]\nbufers = 64\n",
+            2002,
+            "did you mean ring.buffers?",
+        ),
+        (
+            "a misspelt table",
+            "[node.rings]\nbuffers = 64\n",
+            2002,
+            "did you mean ring?",
+        ),
+        (
+            "a misspelt top table",
+            "[nod]\n",
+            2002,
+            "did you mean node?",
+        ),
+        ("nothing near", "[node]\nxyzzy = 1\n", 2002, "take it out"),
+        ("a top key", "data = \"a\"\n", 2002, "line 1"),
+        ("a table below a key", "[node.data]\n", 2003, "table"),
+        (
+            "a key for a table",
+            "[node]\nring = 5\n",
+            2003,
+            "need a table",
+        ),
+        ("node is no table", "node = 5\n", 2003, "need a table"),
+        (
+            "text for a number",
+            "[node.ring]\nbuffers = \"64\"\n",
+            2003,
+            "power of two",
+        ),
+        ("a number for text", "[node]\ndata = 5\n", 2003, "text"),
+        (
+            "a number for a duration",
+            "[node.timeouts]\nidle = 5\n",
+            2003,
+            "\"30s\"",
+        ),
+        (
+            "a duration without unit",
+            "[node.timeouts]\nidle = \"5\"\n",
+            2003,
+            "\"30s\"",
+        ),
+        (
+            "a word that is none",
+            "[node.log]\nformat = \"xml\"\n",
+            2003,
+            "\"text\" or \"json\"",
+        ),
+        ("empty text", "[node]\ndata = \"\"\n", 2003, "not empty"),
+        ("too few", "[node.ring]\nbuffers = 8\n", 2004, "16 to 32768"),
+        (
+            "no power of two",
+            "[node.ring]\nbuffers = 100\n",
+            2004,
+            "power of two",
+        ),
+        ("one too many", "[node]\nshards = 2\n", 2004, "from 1 to 1"),
+        ("below zero", "[node]\nbacklog = -1\n", 2004, "saw -1"),
+        (
+            "too long a wait",
+            "[node.timeouts]\nhandshake = \"61s\"\n",
+            2004,
+            "\"60s\"",
+        ),
+        (
+            "too many bytes",
+            "[node.ring]\nbuffer_bytes = \"2MiB\"\n",
+            2004,
+            "1MiB",
+        ),
+        (
+            "bytes beyond counting",
+            "[node.ring]\nbuffer_bytes = \"99999999999999999999GiB\"\n",
+            2003,
+            "bytes",
+        ),
+        (
+            "a name for an address",
+            "[node]\nlisten = \"localhost:1\"\n",
+            2005,
+            "ip:port",
+        ),
+        (
+            "an address without port",
+            "[node]\nadmin = \"127.0.0.1\"\n",
+            2005,
+            "node.admin on line 2",
+        ),
+        (
+            "a port too high",
+            "[node]\nlisten = \"127.0.0.1:65536\"\n",
+            2005,
+            "ip:port",
+        ),
+        (
+            "one port for both",
+            "[node]\nlisten = \"127.0.0.1:7412\"\n",
+            2007,
+            "node.admin",
+        ),
+        (
+            "an open admin port",
+            "[node]\nadmin = \"0.0.0.0:7412\"\n",
+            2007,
+            "loopback",
+        ),
+    ] {
+        let fault = parse(text, &[]).expect_err(why);
+        assert_eq!(fault.code, code, "{why}: {fault}");
+        assert!(fault.to_string().contains(shown), "{why}: {fault}");
+        assert!(!fault.remedy.is_empty(), "{why}");
+    }
+}
+
+#[test]
+fn variables_are_as_strict_as_the_file() {
+    for (name, value, code, shown) in [
+        (
+            "FOREBAY_NODE_LISTN",
+            "127.0.0.1:1",
+            2006,
+            "did you mean FOREBAY_NODE_LISTEN?",
+        ),
+        ("FOREBAY_NODE_LISTEN", "here", 2005, "FOREBAY_NODE_LISTEN"),
+        ("FOREBAY_NODE_RING_BUFFERS", "a few", 2003, "power of two"),
+        ("FOREBAY_NODE_RING_BUFFERS", "17", 2004, "power of two"),
+    ] {
+        let fault = parse("", &[(name, value)]).expect_err(name);
+        assert_eq!(fault.code, code, "{fault}");
+        assert!(fault.to_string().contains(shown), "{fault}");
+    }
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same_node() {
+    let text =
+        "[node]\ncpu = 1\n[node.ring]\nbuffer_bytes = 4096\n[node.timeouts]\nlinger = \"1500ms\"\n";
+    let shown = parse(text, &[("FOREBAY_NODE_BACKLOG", "7")])
+        .unwrap()
+        .render();
+    assert!(shown.contains("buffer_bytes = \"4KiB\""), "{shown}");
+    assert!(shown.contains("# file, line 4"), "{shown}");
+    assert!(
+        shown.contains("# environment, FOREBAY_NODE_BACKLOG"),
+        "{shown}"
+    );
+    let again = parse(&shown, &[]).unwrap();
+    let values = |config: &NodeConfig| -> Vec<_> {
+        let all = config.effective().iter();
+        all.map(|setting| setting.value.clone()).collect()
+    };
+    let first = parse(text, &[("FOREBAY_NODE_BACKLOG", "7")]).unwrap();
+    assert_eq!(values(&first), values(&again));
+}
+
+#[test]
+fn every_setting_can_be_given_by_file_and_by_variable() {
+    for setting in SETTINGS {
+        let value = setting.default.unwrap_or("0");
+        let variable = setting.variable();
+        parse("", &[(&variable, value)]).unwrap();
+        let shown = parse("", &[(&variable, value)]).unwrap().render();
+        parse(&shown, &[]).unwrap();
+        assert!(setting.about.ends_with('.'), "{}", setting.key);
+    }
+}
+
+#[test]
+fn every_code_is_listed_once_and_explained() {
+    for pair in CODES.windows(2) {
+        assert!(pair[0].0 < pair[1].0, "{} before {}", pair[0].0, pair[1].0);
+    }
+    for (code, title, explanation) in CODES {
+        assert!((2000..4000).contains(code), "{code}");
+        assert!(!title.is_empty() && explanation.ends_with('.'), "{code}");
+    }
+}
