@@ -6,6 +6,8 @@
 //! [`start`] gives a [`NodeHandle`]; [`run`] is the same with signals, until one says stop. A shard's thread holds the executor, the
 //! ring and the loop; an admin thread serves metrics and probes; a helper thread of the executor prepares segments.
 
+use std::io::Write;
+
 pub mod config;
 pub mod diagnosis;
 
@@ -56,7 +58,18 @@ pub fn run(
 ) -> Result<Summary, Diagnosis> {
     let node = start(config, table, reload)?;
     let _guard = signals(&node)?;
-    println!("listening on {}", node.listen_addr());
-    println!("admin on {}", node.admin_addr());
+    announce(&node);
     node.join()
+}
+
+/// Say where the node is reached. Whoever started it may have stopped listening: that is no reason to end.
+fn announce(node: &NodeHandle) {
+    let mut out = std::io::stdout().lock();
+    let said = writeln!(
+        out,
+        "listening on {}\nadmin on {}",
+        node.listen_addr(),
+        node.admin_addr()
+    );
+    let _ = said.and_then(|()| out.flush());
 }

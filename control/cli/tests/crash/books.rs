@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The body of message `number` of `sender`: its name and number, then bytes that follow from both.
-pub fn body(sender: usize, number: u64) -> Vec<u8> {
+pub(crate) fn body(sender: usize, number: u64) -> Vec<u8> {
     let mut bytes = format!("{sender}/{number}/").into_bytes();
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ sender as u64;
     for _ in 0..state % 400 {
@@ -25,7 +25,7 @@ fn read(bytes: &[u8]) -> Option<(usize, u64)> {
 
 /// The deliveries that one receiver was given.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     last: BTreeMap<usize, u64>,
     count: BTreeMap<usize, u64>,
     faults: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Seen {
 
 impl Seen {
     /// Note one delivery; `hears` are the senders whose channel the receiver is granted.
-    pub fn note(&mut self, bytes: &[u8], hears: &[usize]) {
+    pub(crate) fn note(&mut self, bytes: &[u8], hears: &[usize]) {
         let Some((sender, number)) = read(bytes) else {
             self.faults.push(format!(
                 "altered: {:?}",
@@ -54,12 +54,12 @@ impl Seen {
     }
 
     /// The newest number of a sender that came.
-    pub fn last(&self, sender: usize) -> Option<u64> {
+    pub(crate) fn last(&self, sender: usize) -> Option<u64> {
         self.last.get(&sender).copied()
     }
 
     /// Nothing altered, stray, twice or out of order, and for each sender exactly `acked[sender]` messages.
-    pub fn check(&self, receiver: &str, acked: &[u64], hears: &[usize]) {
+    pub(crate) fn check(&self, receiver: &str, acked: &[u64], hears: &[usize]) {
         assert!(
             self.faults.is_empty(),
             "{receiver}: {:#?}",

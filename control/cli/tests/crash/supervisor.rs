@@ -4,8 +4,16 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+/// Log lines are shown when `FOREBAY_CRASH_LOG` is set.
+fn log() -> Stdio {
+    match std::env::var_os("FOREBAY_CRASH_LOG") {
+        Some(_) => Stdio::inherit(),
+        None => Stdio::null(),
+    }
+}
+
 /// The process under test.
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     config: std::path::PathBuf,
     address: Option<String>,
     child: Option<Child>,
@@ -13,7 +21,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Write the configuration into `folder`; nothing runs yet.
-    pub fn new(folder: &Path, plan: &str) -> Self {
+    pub(crate) fn new(folder: &Path, plan: &str) -> Self {
         let config = folder.join("forebay.toml");
         std::fs::write(folder.join("plan.toml"), plan).expect("the folder is writable");
         let supervisor = Self {
@@ -36,19 +44,19 @@ impl Supervisor {
     }
 
     /// Start the process and return at once, before it is ready.
-    pub fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         let child = Command::new(env!("CARGO_BIN_EXE_forebay"))
             .args(["run", "--config"])
             .arg(&self.config)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log())
             .spawn()
             .expect("the binary was built for this test");
         self.child = Some(child);
     }
 
     /// Wait until it listens; the port chosen first is kept from then on.
-    pub fn ready(&mut self) -> String {
+    pub(crate) fn ready(&mut self) -> String {
         let child = self.child.as_mut().expect("it was spawned");
         let out = child.stdout.take().expect("stdout is piped");
         let line = BufReader::new(out)
@@ -70,7 +78,7 @@ impl Supervisor {
     }
 
     /// SIGKILL, as the kernel's out-of-memory killer would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("the child is ours");
         child.wait().expect("the child is ours");

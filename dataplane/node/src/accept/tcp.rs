@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -32,7 +33,26 @@ pub(crate) fn listen(
     open(address, backlog, shared).map_err(|error| refused(address, purpose, &error))
 }
 
+/// How long a port may stay taken before we say so. The kernel takes a ring apart only after its process is gone, so the
+/// listener of a node that was killed can outlive it for a moment.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
+const TAKEN_PAUSE: Duration = Duration::from_millis(10);
+
 fn open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+    let began = Instant::now();
+    loop {
+        match try_open(address, backlog, shared) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < TAKEN_PATIENCE =>
+            {
+                std::thread::sleep(TAKEN_PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
