@@ -97,6 +97,10 @@ class TakenOver(Exception):
     """Another session of the endpoint sends on this stream now (section 7)."""
 
 
+class Sealed(Exception):
+    """The partition's disk failed: what became of the frames behind it is not known (section 8). They keep their numbers."""
+
+
 class VersionRefused(Exception):
     """The server's preface chose version 0 (section 2)."""
 
@@ -145,6 +149,8 @@ class Notice:
         _exactly(data, cls.LAYOUT.size, "notice")
         reason, reserved, retry_after_ms, seen, needed = cls.LAYOUT.unpack(data)
         _zero(reserved, "notice")
+        if reason == 0:
+            raise ProtocolFault("a notice without a reason")
         return cls(reason, retry_after_ms, seen, needed)
 
 
@@ -811,7 +817,12 @@ class Sender:
 
     def pump(self):
         """Reads one frame of the server and acts on it."""
-        answer = self.connection.receive()
+        try:
+            answer = self.connection.receive()
+        except GoneAway as gone:
+            if gone.notice.name == "session_unknown":
+                raise TakenOver(str(gone)) from gone
+            raise
         if isinstance(answer, Ack):
             self._on_ack(answer)
         elif isinstance(answer, Reject):
@@ -851,6 +862,8 @@ class Sender:
         back_to = reject.sequence
         if notice.name == "replayed":
             return
+        if notice.name == "partition_sealed":
+            raise Sealed(str(reject))
         if notice.name == "out_of_sequence":
             if stream.refused_gap == reject.sequence:
                 self.connection.drop()

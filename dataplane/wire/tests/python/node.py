@@ -537,18 +537,20 @@ def check_replayed_bytes(node):
 
 
 def check_taken_over(node):
-    """section 7: a new session takes the stream over; the earlier one is told `out_of_sequence` from then on"""
+    """section 7: a new session owns the streams; the earlier one is closed at its next SEND, which is not appended"""
+    receiver = node.drained()
     earlier = Wire(node)
     earlier.take_next(node.message())
     later = Wire(node)
-    later.take_next(node.message())
+    earlier.answers_ping()
     earlier.send(earlier.next, node.messages(1))
-    earlier.rejected("out_of_sequence", earlier.next)
-    earlier.send(earlier.next + 1, node.messages(1))
-    later.take_next(node.message())
+    goes_away(earlier.connection, "session_unknown")
+    later.take_next(last := node.message())
     later.bye()
-    earlier.bye()
-    node.send(node.message())
+    receiver.fetch(3)
+    receiver.next()
+    equal(receiver.next().message, last, "what comes next")
+    receiver.connection.bye()
 
 
 def check_many_bad_signatures(node):
