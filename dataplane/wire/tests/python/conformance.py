@@ -42,7 +42,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--address", help="HOST:PORT of a running node")
     parser.add_argument("--plan-json", help="credentials for it")
-    parser.add_argument("--stop", type=int, metavar="PID", help="the node's process: end it with SIGTERM in the last check")
+    parser.add_argument("--stop", type=int, metavar="PID", help="the node's process, ended by the last check")
     parser.add_argument("--only", default="", help="run only the checks whose name contains this")
     arguments = parser.parse_args()
     if bool(arguments.address) != bool(arguments.plan_json):

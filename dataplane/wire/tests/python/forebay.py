@@ -98,7 +98,7 @@ class TakenOver(Exception):
 
 
 class Sealed(Exception):
-    """The partition's disk failed: what became of the frames behind it is not known (section 8). They keep their numbers."""
+    """The partition's disk failed: nobody knows what became of the frames (section 8). They keep their numbers."""
 
 
 class VersionRefused(Exception):

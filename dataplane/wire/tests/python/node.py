@@ -375,7 +375,7 @@ def check_largest(node):
 
 
 def check_pieces(node):
-    """section 2: a stream of bytes may come in any pieces: preface and HELLO, frames one byte at a time, many at once"""
+    """section 2: bytes may come in any pieces: one at a time, many frames at once"""
     wire = Wire(node)
     first = wire.next
     body = forebay.send_body(wire.connection.welcome.endpoint, wire.entry.channel, node.messages(1))
@@ -687,7 +687,7 @@ def check_relay(node):
 
 
 def _relay_on(node, wire, envelope):
-    """Section 9, for an endpoint that may relay: duplicates, gaps, forged and foreign envelopes, a relay number left out."""
+    """Section 9, for an endpoint that may relay: duplicates, gaps, forged envelopes, a relay number left out."""
     connection, first = wire.connection, wire.next
     endpoint, key_id, key = wire.connection.welcome.endpoint, node.sender["key_id"], node.sender["key"]
 
@@ -1122,14 +1122,14 @@ def check_drain(node):
 
 CHECKS = [
     check_key, check_sessions_differ, check_bad_credential, check_decoded_key, check_token, check_token_expired,
-    check_token_wrong, check_token_runs_out, check_clock, check_versions, check_no_preface, check_unready, check_malformed_hello,
-    check_send, check_pipeline, check_largest, check_pieces, check_beyond_credit,
-    check_body_too_long, check_go_back, check_gap, check_replay, check_resent,
-    check_bad_signature, check_bad_signature_elsewhere, check_replayed_bytes, check_taken_over, check_many_bad_signatures, check_malformed, check_header_faults,
-    check_out_of_place, check_foreign_sender, check_unknown_channel, check_forbidden_channel, check_wrong_direction,
-    check_relay, check_ed25519, check_ping,
-    check_receive, check_credit, check_settle_cumulative, check_release, check_release_goes_back, check_dead_letter,
-    check_attempts, check_not_delivered, check_settled_before, check_malformed_receiving, check_fetch_too_large, check_queue_taken,
-    check_resume_sender, check_resume_receiver, check_resume_secrets, check_resume_foreign, check_bye,
-    check_drain,
+    check_token_wrong, check_token_runs_out, check_clock, check_versions, check_no_preface, check_unready,
+    check_malformed_hello, check_send, check_pipeline, check_largest, check_pieces, check_beyond_credit,
+    check_body_too_long, check_go_back, check_gap, check_replay, check_resent, check_bad_signature,
+    check_bad_signature_elsewhere, check_replayed_bytes, check_taken_over, check_many_bad_signatures,
+    check_malformed, check_header_faults, check_out_of_place, check_foreign_sender, check_unknown_channel,
+    check_forbidden_channel, check_wrong_direction, check_relay, check_ed25519, check_ping, check_receive,
+    check_credit, check_settle_cumulative, check_release, check_release_goes_back, check_dead_letter,
+    check_attempts, check_not_delivered, check_settled_before, check_malformed_receiving, check_fetch_too_large,
+    check_queue_taken, check_resume_sender, check_resume_receiver, check_resume_secrets, check_resume_foreign,
+    check_bye, check_drain,
 ]  # fmt: skip
