@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use crate::fault::Fault;
 use crate::project::Project;
+use crate::say::say;
 
 /// Arguments of `config`.
 #[derive(clap::Args)]
@@ -54,20 +55,18 @@ fn check(config: PathBuf, json: bool) -> Result<u8, Fault> {
         table.endpoints().len(),
     );
     if json {
-        println!(
+        say!(
             "{}",
             serde_json::json!({ "ok": true, "config": config, "plan": project.plan, "hubs": hubs,
                 "partitions": partitions, "channels": channels, "endpoints": endpoints })
         );
     } else {
-        println!(
+        say!(
             "{} and {} are good:",
             config.display(),
             project.plan.display()
         );
-        println!(
-            "{hubs} hubs, {partitions} partitions, {channels} channels, {endpoints} endpoints"
-        );
+        say!("{hubs} hubs, {partitions} partitions, {channels} channels, {endpoints} endpoints");
     }
     Ok(0)
 }
@@ -81,20 +80,20 @@ fn show(config: PathBuf, json: bool) -> Result<u8, Fault> {
             .iter()
             .map(|setting| serde_json::json!({ "key": format!("node.{}", setting.key), "value": setting.value, "source": setting.origin.to_string() }))
             .collect();
-        println!(
+        say!(
             "{}",
             serde_json::json!({ "settings": settings, "plan": project.plan, "data": project.node.data })
         );
         return Ok(0);
     }
-    print!("{}", project.node.render());
-    println!(
+    crate::say::write(format_args!("{}", project.node.render()));
+    say!(
         "\n[plan]\nfile = {}",
         toml::Value::from(project.plan.display().to_string())
     );
     let table = project.table(1)?;
     for hub in table.hubs() {
-        println!(
+        say!(
             "# hub {}: {} partitions, ack {} ({})",
             hub.name,
             hub.partitions,

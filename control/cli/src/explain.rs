@@ -5,6 +5,7 @@ use wire::reason::Reason;
 
 use crate::diagnosis::UNKNOWN_CODE;
 use crate::fault::Fault;
+use crate::say::say;
 
 /// Arguments of `explain`.
 #[derive(clap::Args)]
@@ -35,9 +36,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     if args.all {
         for entry in &entries {
             if args.json {
-                println!("{}", serde_json::json!(entry));
+                say!("{}", serde_json::json!(entry));
             } else {
-                println!("FB-{}  {}", entry.code, entry.name);
+                say!("FB-{}  {}", entry.code, entry.name);
             }
         }
         return Ok(0);
@@ -49,11 +50,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         return Err(unknown(asked, &entries).into());
     };
     if args.json {
-        println!("{}", serde_json::json!(entry));
+        say!("{}", serde_json::json!(entry));
     } else {
-        println!(
+        say!(
             "FB-{} {}\n\n{}\n\nWhat to do: {}",
-            entry.code, entry.name, entry.meaning, entry.remedy
+            entry.code,
+            entry.name,
+            entry.meaning,
+            entry.remedy
         );
     }
     Ok(0)

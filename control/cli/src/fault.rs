@@ -6,11 +6,12 @@ use clap::error::{ContextKind, ContextValue};
 use wire::diagnosis::Diagnosis;
 
 use crate::diagnosis::{OUTPUT, USAGE};
+use crate::say::say;
 
 /// A failed command.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// What is wrong, never empty.
+    /// What is wrong; empty only when the reader of the output went away.
     pub(crate) found: Vec<Diagnosis>,
     /// The exit code.
     pub(crate) exit: u8,
@@ -39,7 +40,7 @@ impl Fault {
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         if json {
             let errors: Vec<serde_json::Value> = self.found.iter().map(as_json).collect();
-            println!("{}", serde_json::json!({ "errors": errors }));
+            say!("{}", serde_json::json!({ "errors": errors }));
         }
         for diagnosis in &self.found {
             eprintln!("forebay: {diagnosis}");
@@ -116,8 +117,14 @@ fn show(value: &ContextValue) -> String {
     value.to_string()
 }
 
-/// Standard output failed.
+/// Standard output failed; a reader that went away is no failure.
 pub(crate) fn output(error: &std::io::Error) -> Fault {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return Fault {
+            found: Vec::new(),
+            exit: 0,
+        };
+    }
     Diagnosis::new(
         OUTPUT,
         "standard output cannot be written",

@@ -3,6 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 
 use crate::fault::Fault;
+use crate::say::say;
 
 /// Arguments of `keys`.
 #[derive(clap::Args)]
@@ -35,10 +36,10 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let Command::New { kind, json } = &args.command;
     match (kind, json) {
         (Kind::HmacSha256, false) => {
-            println!("secret = \"{}\"", control::keys::new_secret().text())
+            say!("secret = \"{}\"", control::keys::new_secret().text())
         }
         (Kind::HmacSha256, true) => {
-            println!(
+            say!(
                 "{}",
                 serde_json::json!({ "kind": "hmac-sha256", "secret": control::keys::new_secret().text() })
             );
@@ -46,14 +47,15 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         (Kind::Ed25519, json) => {
             let pair = control::keys::new_pair();
             if *json {
-                println!(
+                say!(
                     "{}",
                     serde_json::json!({ "kind": "ed25519", "public": pair.public, "private": pair.private })
                 );
             } else {
-                println!(
+                say!(
                     "kind = \"ed25519\"\npublic = \"{}\"\n# keep at the sender: private = \"{}\"",
-                    pair.public, pair.private
+                    pair.public,
+                    pair.private
                 );
             }
         }

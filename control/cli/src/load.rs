@@ -16,6 +16,7 @@ use wire::route::{Endpoint, RouteTable};
 use crate::diagnosis::ARGUMENT;
 use crate::fault::Fault;
 use crate::project::{Project, endpoint, key, not_in_plan, read_plan};
+use crate::say::say;
 
 /// Arguments of `load`.
 #[derive(clap::Args)]
@@ -107,9 +108,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let report = loadgen::run(plan, progress.as_mut())?;
     progress.finish();
     if args.json {
-        println!("{}", report.to_json());
+        say!("{}", report.to_json());
     } else {
-        print!("{report}");
+        crate::say::write(format_args!("{report}"));
     }
     for reason in &report.reasons {
         eprintln!("forebay: {reason}");

@@ -14,6 +14,7 @@ mod log;
 mod project;
 mod quickstart;
 mod run;
+mod say;
 mod token;
 
 use std::process::ExitCode;

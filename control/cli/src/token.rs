@@ -10,6 +10,7 @@ use wire::ids::Direction;
 use crate::diagnosis::ARGUMENT;
 use crate::fault::Fault;
 use crate::project::{PlanArgs, endpoint, key};
+use crate::say::say;
 
 /// Arguments of `token`.
 #[derive(clap::Args)]
@@ -77,12 +78,12 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let token = control::token::mint(&endpoint.name, &key.name, secret, expires, now)?;
     if args.json {
         let at = show_moment(expires);
-        println!(
+        say!(
             "{}",
             serde_json::json!({ "endpoint": &*endpoint.name, "key": &*key.name, "expires": at, "token": token })
         );
     } else {
-        println!("{token}");
+        say!("{token}");
     }
     Ok(0)
 }

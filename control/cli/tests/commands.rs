@@ -87,3 +87,22 @@ fn explain_says_meaning_and_remedy_and_lists_all() {
     assert!(all.lines().count() > 100, "{all}");
     assert_eq!(forebay(&["explain", "FB-9999"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    let command = command
+        .args(["explain", "--all"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("the binary was built for this test");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        (Some(0), "".into())
+    );
+}

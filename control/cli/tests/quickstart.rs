@@ -1,8 +1,10 @@
 //! `forebay quickstart` from nothing: everything is read back, the files work, and the next commands do too.
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn quickstart(data: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
@@ -52,6 +54,7 @@ fn everything_sent_is_read_back_and_the_next_commands_work() {
     }
     let next = report["next"].as_array().expect("a list");
     assert_eq!(next.len(), 3);
+    run_and_load(&next[0], &next[1]);
     let verify = next[2].as_str().expect("a text").split_whitespace().skip(1);
     let verified = Command::new(env!("CARGO_BIN_EXE_forebay"))
         .args(verify)
@@ -75,6 +78,57 @@ fn everything_sent_is_read_back_and_the_next_commands_work() {
     ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
+}
+
+/// The first two of the next commands, as they were printed, on ports that are free here.
+fn run_and_load(run: &serde_json::Value, load: &serde_json::Value) {
+    let ports = [free_port(), free_port()];
+    let command = |line: &serde_json::Value| {
+        let mut words = line.as_str().expect("a text").split_whitespace();
+        let mut command = Command::new(words.next().expect("the program comes first"));
+        command.args(words);
+        command
+            .env("FOREBAY_NODE_LISTEN", &ports[0])
+            .env("FOREBAY_NODE_ADMIN", &ports[1]);
+        command
+    };
+    let mut node = command(run)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    let out = BufReader::new(node.stdout.take().expect("stdout is piped"));
+    let mut out = out.lines().map_while(Result::ok);
+    let ready = out.any(|line| line.contains("listening on "));
+    let output = command(load)
+        .args(["--duration", "2s", "--json"])
+        .output()
+        .expect("the binary was built");
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("one JSON object");
+    let ended = Command::new("kill")
+        .arg(node.id().to_string())
+        .status()
+        .expect("kill is there");
+    assert!(ready && ended.success());
+    let said: Vec<String> = out.collect();
+    assert!(
+        said.iter().any(|line| line.contains("admin on ")),
+        "{said:?}"
+    );
+    assert!(
+        node.wait().expect("it ends after SIGTERM").success(),
+        "a graceful stop exits with 0"
+    );
+    assert_eq!(
+        (&report["lost"], &report["sent"]),
+        (&0.into(), &report["delivered"]),
+        "{report}"
+    );
+}
+
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").to_string()
 }
 
 #[test]

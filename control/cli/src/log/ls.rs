@@ -5,6 +5,7 @@ use node::inspect::{LogView, SegmentInfo};
 
 use super::Folder;
 use crate::fault::Fault;
+use crate::say::say;
 
 /// Arguments of `log ls`.
 #[derive(clap::Args)]
@@ -22,7 +23,7 @@ pub(super) fn run(args: &LsArgs) -> Result<u8, Fault> {
         let bytes: u64 = view.segments().map(|segment| segment.bytes).sum();
         if args.folder.json {
             let segments: Vec<_> = view.segments().map(as_json).collect();
-            println!(
+            say!(
                 "{}",
                 serde_json::json!({ "log": view.log().to_string(), "first": offsets.start.0, "next": offsets.end.0,
                     "bytes": bytes, "hub": hub(view, table.as_ref()), "segments": segments })
@@ -30,7 +31,7 @@ pub(super) fn run(args: &LsArgs) -> Result<u8, Fault> {
             continue;
         }
         let hub = hub(view, table.as_ref()).map_or(String::new(), |hub| format!("  hub {hub}"));
-        println!(
+        say!(
             "{}  offsets {}..{}  {}{hub}",
             view.log(),
             offsets.start,
@@ -43,7 +44,7 @@ pub(super) fn run(args: &LsArgs) -> Result<u8, Fault> {
             let made = segment
                 .created
                 .map_or_else(String::new, |at| show_moment(at.seconds()));
-            println!(
+            say!(
                 "  {:<16}  {usage:<10}  {range:<20}  {:>9}  {made}",
                 segment.id.to_string(),
                 show_bytes(segment.bytes)

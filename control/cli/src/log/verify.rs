@@ -10,6 +10,7 @@ use super::Folder;
 use super::dump::stored_frame;
 use crate::diagnosis::{DAMAGED, SIGNATURES};
 use crate::fault::Fault;
+use crate::say::say;
 
 /// Arguments of `log verify`.
 #[derive(clap::Args)]
@@ -41,7 +42,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Fault> {
         damaged += verdict.damage.len();
         bad += envelopes.as_ref().map_or(0, |envelopes| envelopes.bad);
         if args.folder.json {
-            println!(
+            say!(
                 "{}",
                 serde_json::json!({ "log": view.log().to_string(), "records": verdict.records, "messages": verdict.messages,
                     "payload_bytes": verdict.payload_bytes, "torn_bytes": verdict.torn_bytes, "damage": harm,
@@ -55,7 +56,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Fault> {
             "DAMAGED"
         };
         let offsets = view.offsets();
-        println!(
+        say!(
             "{}  {state}  offsets {}..{}  {} records  {} messages  {} torn bytes",
             view.log(),
             offsets.start,
@@ -64,15 +65,16 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Fault> {
             verdict.messages,
             verdict.torn_bytes
         );
-        harm.iter()
-            .for_each(|harm| println!("  {}", harm.line(false)));
+        harm.iter().for_each(|harm| say!("  {}", harm.line(false)));
         if let Some(found) = envelopes {
-            println!(
+            say!(
                 "  envelopes: {} good, {} bad, {} of unknown keys",
-                found.good, found.bad, found.unknown
+                found.good,
+                found.bad,
+                found.unknown
             );
             if !found.bad_at.is_empty() {
-                println!("  bad signatures at offsets {:?}", found.bad_at);
+                say!("  bad signatures at offsets {:?}", found.bad_at);
             }
         }
     }

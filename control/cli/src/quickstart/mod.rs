@@ -20,6 +20,7 @@ use wire::route::RouteTable;
 use crate::diagnosis::NOT_READ_BACK;
 use crate::fault::Fault;
 use crate::project::{Project, endpoint, key};
+use crate::say::say;
 use report::Outcome;
 
 /// Arguments of `quickstart`.
@@ -79,12 +80,12 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.admin = SocketAddr::from(([127, 0, 0, 1], 0));
     if !args.json {
-        println!("folder      {}", made.folder.display());
-        println!(
+        say!("folder      {}", made.folder.display());
+        say!(
             "plan        {} (endpoints, keys and grants; mode 0600)",
             made.plan.display()
         );
-        println!(
+        say!(
             "endpoints   {} send, {} receives, channel {}\n",
             files::SENDERS.join(", "),
             files::RECEIVER,
@@ -109,9 +110,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let outcome = Outcome::new(made, target.logs.clone(), runs?);
     stopped?;
     if args.json {
-        println!("{}", outcome.to_json());
+        say!("{}", outcome.to_json());
     } else {
-        print!("{outcome}");
+        crate::say::write(format_args!("{outcome}"));
     }
     match outcome.complete() {
         true => Ok(0),

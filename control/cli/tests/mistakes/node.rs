@@ -1,8 +1,8 @@
 //! Mistakes made against a running node: starting it, proving who one is, sending what is not allowed.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use client::{ClientError, Credentials, Delivery, FetchOptions, Message};
@@ -12,70 +12,14 @@ use crate::folder::{Folder, SECRET, closed_port};
 use crate::{Answer, Mistake, answer, check_all, forebay};
 
 /// Endpoints that each have something wrong with them.
-const MORE: &str = r#"
-[[endpoints]]
-name = "a/e/old"
-[[endpoints.keys]]
-id = 1
-name = "k"
-direction = "ingress"
-secret = "SECRET"
-expires = 2020-01-01T00:00:00Z
-[[endpoints]]
-name = "a/e/gone"
-[[endpoints.keys]]
-id = 1
-name = "k"
-direction = "ingress"
-secret = "SECRET"
-revoked = true
-[[endpoints]]
-name = "a/e/off"
-enabled = false
-[[endpoints.keys]]
-id = 1
-name = "k"
-direction = "ingress"
-secret = "SECRET"
-[[endpoints]]
-name = "a/e/small"
-[[endpoints.keys]]
-id = 1
-name = "k"
-direction = "ingress"
-secret = "SECRET"
-[[endpoints.grants]]
-channel = "readings"
-allow = "send"
-body_bytes_max = 16
-[[endpoints]]
-name = "a/e/elsewhere"
-[[endpoints.keys]]
-id = 1
-name = "k"
-direction = "ingress"
-secret = "SECRET"
-[[endpoints.grants]]
-channel = "readings"
-allow = "send"
-addresses = ["203.0.113.0/24"]
-[[endpoints]]
-name = "a/e/page"
-[[endpoints.keys]]
-id = 1
-name = "k"
-direction = "ingress"
-secret = "SECRET"
-[[endpoints.grants]]
-channel = "readings"
-allow = "send"
-origins = ["https://example.org"]
-"#;
+const MORE: &str = include_str!("more.toml");
 
 /// A node in a process of its own; killed when dropped.
 struct Node {
     child: Child,
     listen: String,
+    /// Kept open, so that the node can go on printing.
+    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Node {
@@ -86,8 +30,9 @@ impl Node {
             .spawn()
             .expect("the binary was built for this test");
         let out = child.stdout.take().expect("stdout is piped");
-        let line = BufReader::new(out)
-            .lines()
+        let mut output = BufReader::new(out).lines();
+        let line = output
+            .by_ref()
             .map_while(Result::ok)
             .find(|line| line.contains("listening on "));
         let line = line.expect("the node says where it listens before it ends");
@@ -99,7 +44,11 @@ impl Node {
             .next()
             .expect("an address follows")
             .to_owned();
-        Self { child, listen }
+        Self {
+            child,
+            listen,
+            _output: output,
+        }
     }
 
     /// SIGTERM, then wait.
