@@ -178,12 +178,12 @@ pub struct Counters {
 impl Counters {
     /// Count an answer with a reason.
     pub(crate) fn reason(&mut self, reason: Reason) {
-        *self.reasons.entry(reason as u16).or_default() += 1;
+        *self.reasons.entry(reason.code()).or_default() += 1;
     }
 
     /// How often a reason was given.
     #[must_use]
     pub fn of(&self, reason: Reason) -> u64 {
-        self.reasons.get(&(reason as u16)).copied().unwrap_or(0)
+        self.reasons.get(&(reason.code())).copied().unwrap_or(0)
     }
 }

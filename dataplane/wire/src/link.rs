@@ -54,7 +54,7 @@ pub fn encode_goaway(out: &mut Vec<u8>, notice: Notice, signer: Signer<'_>) {
 /// Read a BYE.
 ///
 /// # Errors
-/// When it is none, or its notice is not whole and known.
+/// When it is none, or its notice is not whole.
 pub fn parse_bye(frame: Frame<'_>) -> Result<Notice, ParseError> {
     parse_notice(frame, FrameKind::Bye)
 }
@@ -62,7 +62,7 @@ pub fn parse_bye(frame: Frame<'_>) -> Result<Notice, ParseError> {
 /// Read a GOAWAY.
 ///
 /// # Errors
-/// When it is none, or its notice is not whole and known.
+/// When it is none, or its notice is not whole.
 pub fn parse_goaway(frame: Frame<'_>) -> Result<Notice, ParseError> {
     parse_notice(frame, FrameKind::Goaway)
 }

@@ -187,7 +187,11 @@ impl<'a> Token<'a> {
             return false;
         };
         let decoded = decoded.to_lowercase();
-        let local = match decoded.split_once("://") {
+        // Only what looks like a scheme is one: `://` further on is part of a path or of a query.
+        let scheme = decoded
+            .split_once("://")
+            .filter(|(scheme, _)| !scheme.is_empty() && !scheme.contains(['/', '?', '#']));
+        let local = match scheme {
             Some((_, rest)) => rest.split_once('/').map_or("", |(_, local)| local),
             None => &decoded,
         };
@@ -198,7 +202,7 @@ impl<'a> Token<'a> {
             .trim_matches('/');
         let path = path.to_lowercase();
         let path = path.trim_matches('/');
-        local.is_empty() && decoded.contains("://")
+        local.is_empty() && scheme.is_some()
             || !local.is_empty()
                 && path
                     .strip_prefix(local)
@@ -466,6 +470,9 @@ mod tests {
             ("http://h/a/b?x=y", "a/b/c", true),
             ("%FF", "a/b/c", false),
             ("a%2", "a/b/c", false),
+            ("a/x?next=https://h", "a/b/c", false),
+            ("a?next=https://h", "a/b/c", true),
+            ("://h", "a/b/c", false),
         ] {
             let text = format!("SharedAccessSignature sr={resource}&se=2000&skn=k");
             let token = Token::parse(&text).expect(resource);

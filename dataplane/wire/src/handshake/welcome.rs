@@ -307,7 +307,7 @@ pub fn encode_refused(out: &mut Vec<u8>, notice: Notice) {
 /// Read a REFUSED.
 ///
 /// # Errors
-/// When it is none, or its notice is not whole and known.
+/// When it is none, or its notice is not whole.
 pub fn parse_refused(frame: Frame<'_>) -> Result<Notice, ParseError> {
     parse_notice(frame, FrameKind::Refused)
 }

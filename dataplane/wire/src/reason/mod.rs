@@ -30,12 +30,7 @@ pub struct Explanation {
 }
 
 impl Reason {
-    /// Its number, shown as `FB-` and this.
-    pub const fn code(self) -> u16 {
-        self as u16
-    }
-
-    /// The reason with this number.
+    /// The reason with this number, if this version knows it.
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL
             .binary_search_by_key(&code, |reason| reason.code())
@@ -146,20 +141,23 @@ impl Notice {
         }
     }
 
-    /// Read the notice at `at` of a frame of this kind.
+    /// Read the notice at `at` of a frame of this kind. Code 0 is none; any other stands, known or not.
     pub(crate) fn from_fixed(
         fixed: &NoticeFixed,
         kind: FrameKind,
         at: usize,
     ) -> Result<Self, ParseError> {
         let code = fixed.reason.get();
-        let unknown = ParseError::Field {
-            kind: kind as u8,
-            at,
-            value: u64::from(code),
-            need: 1101,
-        };
-        let reason = Reason::from_code(code).ok_or(unknown)?;
+        if code == 0 {
+            return Err(ParseError::Field {
+                kind: kind as u8,
+                at,
+                value: 0,
+                need: 1101,
+            });
+        }
+        // A later version may have codes that this one does not know: they are carried, not refused.
+        let reason = Reason::from_code(code).unwrap_or(Reason::Unknown(code));
         frame::zero(at + 2, fixed.reserved.as_bytes())?;
         Ok(Self {
             reason,
@@ -204,6 +202,20 @@ mod tests {
         for reason in Reason::ALL {
             assert_eq!(Reason::from_code(reason.code()), Some(*reason));
         }
+    }
+
+    #[test]
+    fn a_code_of_a_later_version_is_carried_and_is_a_refusal() {
+        for code in [1, 1117, 1999, 65_535] {
+            let told = Notice::new(Reason::Unknown(code), 7, 9).retry_after(20);
+            let read = Notice::from_fixed(&told.to_fixed(), FrameKind::Reject, 24);
+            assert_eq!(read, Ok(told), "{code}");
+            assert!(!told.reason.retryable() && told.reason.code() == code);
+            let shown = told.diagnosis().to_string();
+            assert!(shown.starts_with(&format!("FB-{code}: ")), "{shown}");
+        }
+        let none = Notice::new(Reason::Unknown(0), 0, 0).to_fixed();
+        assert!(Notice::from_fixed(&none, FrameKind::Goaway, 16).is_err());
     }
 
     #[test]

@@ -7,14 +7,23 @@ macro_rules! reasons {
         $meaning:literal, $seen:literal, $needed:literal, $remedy:literal;)*) => {
         /// Why something was refused. The number is what travels; `FB-` and the number is what people see.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u16)]
         pub enum Reason {
-            $(#[doc = $meaning] $name = $code,)*
+            $(#[doc = $meaning] $name,)*
+            /// A code of a later version, which this one has no row for: a refusal like any other.
+            Unknown(u16),
         }
 
         impl Reason {
-            /// Every reason, by rising code.
+            /// Every reason that this version knows, by rising code.
             pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its number, shown as `FB-` and this.
+            pub const fn code(self) -> u16 {
+                match self {
+                    $(Self::$name => $code,)*
+                    Self::Unknown(code) => code,
+                }
+            }
 
             /// Its row of the table.
             pub const fn explanation(self) -> Explanation {
@@ -27,6 +36,14 @@ macro_rules! reasons {
                         retryable: $retryable,
                         remedy: $remedy,
                     },)*
+                    Self::Unknown(_) => Explanation {
+                        name: "unknown",
+                        meaning: "a reason that this version does not know",
+                        seen: "see a newer version",
+                        needed: "see a newer version",
+                        retryable: false,
+                        remedy: "look the code up in the newest PROTOCOL.md, or update this program",
+                    },
                 }
             }
         }
@@ -79,7 +96,7 @@ reasons! {
         "0", "0",
         "open a new session with a key or a token";
     KeyKind = 1112, "key_kind", false,
-        "an Ed25519 key cannot open a session",
+        "an Ed25519 key cannot open a session; said only where names are no secret, a HELLO gets bad_credential instead",
         "key id", "0",
         "use a symmetric key, or have the frames relayed";
     HandshakeTimeout = 1113, "handshake_timeout", true,

@@ -187,7 +187,7 @@ fn answer_rows() -> Vec<Row> {
         ("ack with a byte over", "ack", ack, Grow(vec![0]), Reason::FrameTooLong, 1, 0),
         ("reject with reserved bits", "reject", reject, Put(20, vec![1]), Reason::ReservedBits, 1, 0),
         ("reject with reserved bits in the notice", "reject", reject, Put(26, vec![1]), Reason::ReservedBits, 1, 0),
-        ("reject for an unknown reason", "reject", reject, Put(24, 1000u16.to_le_bytes().to_vec()), Reason::ReservedBits, 1000, 1101),
+        ("reject without a reason", "reject", reject, Put(24, 0u16.to_le_bytes().to_vec()), Reason::ReservedBits, 0, 1101),
         ("reject one byte short", "reject", reject, Shrink(1), Reason::FrameTooShort, 31, 32),
         ("ping with a body", "ping", "ping", Grow(vec![0]), Reason::FrameTooLong, 1, 0),
         ("pong with a body", "pong", "pong", Grow(vec![0, 0]), Reason::FrameTooLong, 2, 0),
