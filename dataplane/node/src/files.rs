@@ -1,19 +1,16 @@
-//! The shard's storage work, carried out beside it: syncs in `flush`, preparation and retirement in `prepare`.
-//!
-//! Finished work waits in an inbox and rings the loop's bell; the loop hands it to the next turn.
+//! The shard's storage work, carried out beside it: syncs by `flush`, preparation and retirement by `prepare`.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use glommio::{TaskQueueHandle, spawn_local_into};
-use partition::{LogId, MappedSegment, MappedStorage};
+use partition::{LogId, MappedSegment, MappedStorage, Segment, SegmentRef};
 use shard::{StorageEvent, StorageRequest};
 
 use crate::bell::Bell;
-use crate::flush::{self, OpenFiles};
+use crate::flush::{Flush, Synced};
 use crate::log::{Level, Log};
 use crate::prepare;
 
@@ -31,23 +28,20 @@ pub(crate) struct FileCounters {
     pub(crate) retire_errors: u64,
 }
 
-/// Where each kind of work runs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Queues {
-    pub(crate) flush: TaskQueueHandle,
-    pub(crate) prepare: TaskQueueHandle,
+/// Storage work in flight and finished, as the loop sees it.
+pub(crate) struct Files {
+    flush: Flush,
+    tasks: Rc<Tasks>,
+    queue: TaskQueueHandle,
 }
 
-/// Storage work in flight and finished. Lives on the shard's thread.
-pub(crate) struct Files {
-    pub(crate) data: PathBuf,
-    pub(crate) open: RefCell<OpenFiles>,
-    /// For preparation and retirement, which run on a helper thread, one at a time.
+/// Preparation and retirement: tasks of the executor that finish into an inbox and ring the loop's bell.
+pub(crate) struct Tasks {
+    /// Used on a helper thread, by one task at a time.
     pub(crate) storage: Arc<Mutex<MappedStorage>>,
-    pub(crate) counters: Cell<FileCounters>,
-    pub(crate) log: Arc<Log>,
+    counters: Cell<FileCounters>,
+    log: Arc<Log>,
     bell: Rc<Bell>,
-    queues: Queues,
     inbox: RefCell<Vec<StorageEvent<MappedSegment>>>,
     in_flight: Cell<usize>,
 }
@@ -55,72 +49,81 @@ pub(crate) struct Files {
 impl Files {
     pub(crate) fn new(
         storage: MappedStorage,
-        queues: Queues,
+        flush: Flush,
+        queue: TaskQueueHandle,
         bell: Rc<Bell>,
         log: Arc<Log>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
-            data: storage.data().to_owned(),
-            open: RefCell::default(),
+    ) -> Self {
+        let tasks = Tasks {
             storage: Arc::new(Mutex::new(storage)),
             counters: Cell::default(),
             log,
             bell,
-            queues,
             inbox: RefCell::default(),
             in_flight: Cell::new(0),
-        })
+        };
+        Self {
+            flush,
+            tasks: Rc::new(tasks),
+            queue,
+        }
     }
 
     /// Begin a request; its result comes through [`Files::take`].
-    pub(crate) fn begin(self: &Rc<Self>, request: StorageRequest<MappedSegment>) {
-        self.in_flight.set(self.in_flight.get() + 1);
-        let files = Rc::clone(self);
-        let (queue, task) = match request {
-            StorageRequest::Sync(ticket) => {
-                let task: Boxed = Box::pin(async move {
-                    let result = flush::sync(&files, &ticket).await;
-                    files.end(Some(StorageEvent::Synced { ticket, result }));
-                });
-                (self.queues.flush, task)
-            }
+    pub(crate) fn begin(&mut self, request: StorageRequest<MappedSegment>) {
+        match request {
+            StorageRequest::Sync(ticket) => self.flush.begin(ticket),
             StorageRequest::Prepare { log, bytes } => {
-                let task: Boxed =
-                    Box::pin(async move { prepare::prepare(&files, log, bytes).await });
-                (self.queues.prepare, task)
+                let tasks = Rc::clone(&self.tasks);
+                self.spawn(async move { prepare::prepare(&tasks, log, bytes).await });
             }
             StorageRequest::Retire { log, segment } => {
-                let task: Boxed =
-                    Box::pin(async move { prepare::retire(&files, log, segment).await });
-                (self.queues.prepare, task)
+                let id = segment.id();
+                self.flush.forget(SegmentRef { log, id });
+                let tasks = Rc::clone(&self.tasks);
+                self.spawn(async move { prepare::retire(&tasks, log, segment).await });
             }
-        };
-        let spawned = spawn_local_into(task, queue);
-        spawned
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.in_flight.set(self.tasks.in_flight.get() + 1);
+        spawn_local_into(task, self.queue)
             .expect("the task queues live as long as the executor")
             .detach();
     }
 
-    /// One request is done. Every request ends exactly once.
+    /// Move finished work to `events`.
+    pub(crate) fn take(&mut self, events: &mut Vec<StorageEvent<MappedSegment>>) {
+        while let Some(synced) = self.flush.take() {
+            self.tasks.count_sync(&synced);
+            let Synced { ticket, result, .. } = synced;
+            events.push(StorageEvent::Synced { ticket, result });
+        }
+        events.append(&mut self.tasks.inbox.borrow_mut());
+    }
+
+    /// Tasks of the executor begun and not ended. While there are none, the executor has nothing to do.
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks.in_flight.get()
+    }
+
+    /// Whether any work is begun and not ended, syncs included.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.tasks() > 0 || self.flush.in_flight() > 0
+    }
+
+    pub(crate) fn counters(&self) -> FileCounters {
+        self.tasks.counters.get()
+    }
+}
+
+impl Tasks {
+    /// One task is done. Every task ends exactly once.
     pub(crate) fn end(&self, event: Option<StorageEvent<MappedSegment>>) {
         self.in_flight.set(self.in_flight.get() - 1);
         self.inbox.borrow_mut().extend(event);
         self.bell.ring();
-    }
-
-    /// Move finished work to `events`.
-    pub(crate) fn take(&self, events: &mut Vec<StorageEvent<MappedSegment>>) {
-        events.append(&mut self.inbox.borrow_mut());
-    }
-
-    /// Work begun and not ended.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.get()
-    }
-
-    /// Whether finished work waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.inbox.borrow().is_empty()
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut FileCounters)) {
@@ -129,10 +132,20 @@ impl Files {
         self.counters.set(counters);
     }
 
+    fn count_sync(&self, synced: &Synced) {
+        self.count(|counters| {
+            counters.syncs += 1;
+            counters.sync_errors += u64::from(synced.result.is_err());
+            counters.sync_time += synced.took;
+            counters.sync_time_max = counters.sync_time_max.max(synced.took);
+        });
+        if let Err(error) = &synced.result {
+            self.tell("sync_failed", synced.ticket.log, error);
+        }
+    }
+
     pub(crate) fn tell(&self, event: &'static str, log: LogId, error: &dyn std::fmt::Display) {
         self.log
             .event(Level::Error, event, &[("log", &log), ("cause", error)]);
     }
 }
-
-type Boxed = std::pin::Pin<Box<dyn Future<Output = ()>>>;

@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use partition::{LogId, MappedSegment, MappedStorage, Segment, SegmentRef, Storage, StorageError};
+use partition::{LogId, MappedSegment, MappedStorage, Storage, StorageError};
 use shard::StorageEvent;
 
-use crate::files::Files;
+use crate::files::Tasks;
 
 /// Run `work` on the helper thread.
 async fn aside<T: Send + 'static>(
@@ -20,39 +20,37 @@ async fn aside<T: Send + 'static>(
 }
 
 /// Prepare a spare: zero-written in steps of 64 KiB, synced, mapped. The shard asks again when it failed.
-pub(crate) async fn prepare(files: &Files, log: LogId, bytes: u32) {
+pub(crate) async fn prepare(tasks: &Tasks, log: LogId, bytes: u32) {
     let began = Instant::now();
-    let made = aside(&files.storage, move |storage| storage.prepare(log, bytes)).await;
-    files.count(|counters| counters.prepare_time += began.elapsed());
+    let made = aside(&tasks.storage, move |storage| storage.prepare(log, bytes)).await;
+    tasks.count(|counters| counters.prepare_time += began.elapsed());
     match made {
         Ok(segment) => {
-            files.count(|counters| counters.prepares += 1);
-            files.end(Some(StorageEvent::Prepared { log, segment }));
+            tasks.count(|counters| counters.prepares += 1);
+            tasks.end(Some(StorageEvent::Prepared { log, segment }));
         }
         Err(error) => {
             if matches!(error, StorageError::Full { .. }) {
-                files.count(|counters| counters.prepares_full += 1);
-                files.tell("disk_full", log, &error);
+                tasks.count(|counters| counters.prepares_full += 1);
+                tasks.tell("disk_full", log, &error);
             } else {
-                files.tell("prepare_failed", log, &error);
+                tasks.tell("prepare_failed", log, &error);
             }
-            files.end(Some(StorageEvent::PrepareFailed { log, error }));
+            tasks.end(Some(StorageEvent::PrepareFailed { log, error }));
         }
     }
 }
 
 /// Recycle or remove a segment that left its log. A recycled one is offered to the log again.
-pub(crate) async fn retire(files: &Files, log: LogId, segment: MappedSegment) {
-    let id = segment.id();
-    files.open.borrow_mut().forget(SegmentRef { log, id });
-    let kept = aside(&files.storage, move |storage| storage.retire(log, segment)).await;
-    files.count(|counters| counters.retired += 1);
+pub(crate) async fn retire(tasks: &Tasks, log: LogId, segment: MappedSegment) {
+    let kept = aside(&tasks.storage, move |storage| storage.retire(log, segment)).await;
+    tasks.count(|counters| counters.retired += 1);
     match kept {
-        Ok(spare) => files.end(spare.map(|segment| StorageEvent::Prepared { log, segment })),
+        Ok(spare) => tasks.end(spare.map(|segment| StorageEvent::Prepared { log, segment })),
         Err(error) => {
-            files.count(|counters| counters.retire_errors += 1);
-            files.tell("retire_failed", log, &error);
-            files.end(None);
+            tasks.count(|counters| counters.retire_errors += 1);
+            tasks.tell("retire_failed", log, &error);
+            tasks.end(None);
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Loop {
     pub(crate) ring: Ring,
     pub(crate) listener: ring::ListenerId,
     pub(crate) shard: Shard<MappedSegment>,
-    pub(crate) files: Rc<Files>,
+    pub(crate) files: Files,
     pub(crate) bell: Rc<Bell>,
     pub(crate) random: Random,
     pub(crate) commands: Receiver<Command>,
@@ -58,8 +58,8 @@ pub(crate) struct Loop {
     pub(crate) drain: Duration,
     pub(crate) batch: Batch,
     pub(crate) output: Output<MappedSegment>,
-    /// Storage work was begun that the executor has not seen yet.
-    pub(crate) storage_begun: bool,
+    /// Tasks were begun that the executor has not seen yet.
+    pub(crate) tasks_begun: bool,
 }
 
 /// Events of the ring, sorted for a turn, and the vectors they are sorted into.
@@ -268,18 +268,21 @@ impl Loop {
         for connection in self.output.closes.drain(..) {
             self.ring.close(ring::ConnectionId(connection.0));
         }
-        self.storage_begun |= !self.output.storage.is_empty();
+        let before = self.files.tasks();
         for request in self.output.storage.drain(..) {
             self.files.begin(request);
         }
+        self.tasks_begun |= self.files.tasks() > before;
     }
 
-    /// Let the executor work. It looks at its own rings only when no task of it is ready or its preemption timer fires, so
-    /// a sync just asked for would wait: the empty sleep makes it look at once. Finished syncs raise preemption themselves.
+    /// Let the executor work, if it has any. It looks at its own rings only when none of its tasks is ready or its
+    /// preemption timer fires, so the empty sleep makes it look at tasks just begun. Without tasks it is left alone: one
+    /// look costs several kernel calls and allocations.
     async fn pause(&mut self) {
-        match std::mem::take(&mut self.storage_begun) {
-            true => glommio::timer::sleep(Duration::ZERO).await,
-            false => glommio::yield_if_needed().await,
+        if std::mem::take(&mut self.tasks_begun) {
+            glommio::timer::sleep(Duration::ZERO).await;
+        } else if self.files.tasks() > 0 {
+            glommio::yield_if_needed().await;
         }
     }
 
@@ -290,11 +293,11 @@ impl Loop {
         let deadlines = [self.output.wake_at, stop_by, finishing];
         let next = deadlines.into_iter().flatten().min();
         let timeout = next.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
-        if timeout.is_zero() || !self.commands.is_empty() || !self.files.is_empty() {
+        if timeout.is_zero() || !self.commands.is_empty() {
             return Ok(false);
         }
         self.batch.idle_waits += 1;
-        if self.files.in_flight() == 0 {
+        if self.files.tasks() == 0 {
             // Nothing but the ring can wake us, so the thread may sleep in the ring itself: one system call.
             self.ring
                 .wait(timeout)
@@ -317,11 +320,11 @@ impl Loop {
     /// Give the last words a moment to leave, let storage work end.
     async fn end(mut self) -> Result<shard::Counters, Diagnosis> {
         let by = Instant::now() + Duration::from_millis(500);
-        while Instant::now() < by && (self.ring.connections() > 0 || self.files.in_flight() > 0) {
+        while Instant::now() < by && (self.ring.connections() > 0 || self.files.is_busy()) {
             let _ = self.gather()?;
             let now = self.clock.now();
             self.turn(now, true);
-            match self.files.in_flight() {
+            match self.files.tasks() {
                 0 => self
                     .ring
                     .wait(Duration::from_millis(5))
@@ -337,7 +340,7 @@ impl Loop {
             counters: self.shard.counters().clone(),
             queues: sum_queues(self.shard.queue_counters()),
             ring: self.ring.counters(),
-            files: self.files.counters.get(),
+            files: self.files.counters(),
             connections: self.shard.connections(),
             sessions: self.shard.sessions(),
             assembly_bytes: self.shard.assembly_bytes(),

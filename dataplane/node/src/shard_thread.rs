@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use glommio::io::BufferedFile;
-use glommio::{ExecutorProxy, Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
+use glommio::{
+    ExecutorProxy, Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle,
+};
 use partition::MappedStorage;
 use ring::{Features, Ring, RingLimits, Waker};
 use shard::{Output, Shard};
@@ -17,7 +19,8 @@ use crate::bell::Bell;
 use crate::bounds::ring_fault;
 use crate::config::NodeConfig;
 use crate::diagnosis::{CPU_ABSENT, Diagnosis, EXECUTOR_FAILED, diagnose};
-use crate::files::{Files, Queues};
+use crate::files::Files;
+use crate::flush::Flush;
 use crate::log::{Level, Log};
 use crate::random::Random;
 use crate::recover::{RecoverySummary, recover};
@@ -92,7 +95,7 @@ async fn begin(
     // The first timer of an executor is late by milliseconds; it is spent here instead of in a turn.
     glommio::timer::sleep(Duration::from_millis(1)).await;
     let proxy = glommio::executor();
-    let (turn, queues) = task_queues(&proxy);
+    let (turn, aside) = task_queues(&proxy);
     let mut ring =
         Ring::new(seed.ring_limits, seed.features).map_err(|error| ring_fault(&error))?;
     let mut storage = MappedStorage::new(&seed.config.data);
@@ -105,6 +108,7 @@ async fn begin(
         &seed.log,
     )?;
     tell(&summary);
+    let logs = recovered.partitions.len() + recovered.queues.len();
     let clock = Clock::new();
     let shard = Shard::new(
         seed.shard_limits,
@@ -113,7 +117,8 @@ async fn begin(
         recovered.queues,
         clock.now(),
     );
-    let bell = wire_bell(&ring, queues.flush)?;
+    let bell = wire_bell(&ring, aside)?;
+    let flush = Flush::start(&seed.config.data, logs, &ring.waker())?;
     let listener = ring
         .listen(seed.listener)
         .map_err(|error| ring_fault(&error))?;
@@ -124,7 +129,13 @@ async fn begin(
         ring,
         listener,
         shard,
-        files: Files::new(storage, queues, Rc::clone(&bell), Arc::clone(&seed.log)),
+        files: Files::new(
+            storage,
+            flush,
+            aside,
+            Rc::clone(&bell),
+            Arc::clone(&seed.log),
+        ),
         bell,
         random: Random::new()?,
         commands: seed.commands,
@@ -134,7 +145,7 @@ async fn begin(
         drain: seed.config.timeouts.drain,
         batch: Batch::default(),
         output: Output::default(),
-        storage_begun: false,
+        tasks_begun: false,
     };
     let counters = glommio::spawn_local_into(shard_loop.run(), turn)
         .expect("the task queues live as long as the executor")
@@ -142,17 +153,16 @@ async fn begin(
     Ok((summary, counters))
 }
 
-/// Turns come first; syncs are waited for by acks; preparation takes what is left.
-fn task_queues(proxy: &ExecutorProxy) -> (glommio::TaskQueueHandle, Queues) {
+/// Turns come first; preparation and retirement take what is left.
+fn task_queues(proxy: &ExecutorProxy) -> (TaskQueueHandle, TaskQueueHandle) {
     let matters = Latency::Matters(TURN_LATENCY);
     let turn = proxy.create_task_queue(Shares::Static(1000), matters, "turn");
-    let flush = proxy.create_task_queue(Shares::Static(500), matters, "flush");
-    let prepare = proxy.create_task_queue(Shares::Static(20), Latency::NotImportant, "prepare");
-    (turn, Queues { flush, prepare })
+    let aside = proxy.create_task_queue(Shares::Static(20), Latency::NotImportant, "aside");
+    (turn, aside)
 }
 
 /// A bell that the ring's eventfd and a slow tick keep ringing.
-fn wire_bell(ring: &Ring, queue: glommio::TaskQueueHandle) -> Result<Rc<Bell>, Diagnosis> {
+fn wire_bell(ring: &Ring, queue: TaskQueueHandle) -> Result<Rc<Bell>, Diagnosis> {
     let eventfd: BufferedFile = ring.eventfd_as().map_err(|error| {
         diagnose(
             EXECUTOR_FAILED,
