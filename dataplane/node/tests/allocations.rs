@@ -83,8 +83,9 @@ fn drive(clients: &mut [Client], receiver: Option<&mut Client>, rounds: usize, m
             client.wait_acked(number);
         }
         if let Some(receiver) = &mut receiver {
-            receiver.fetch((CONNECTIONS * messages) as u32);
-            let (last, _) = receiver.take(CONNECTIONS * messages);
+            let messages = CONNECTIONS * messages;
+            receiver.fetch_bytes(messages as u32, 256 * messages as u64);
+            let (last, _) = receiver.take(messages);
             receiver.settle(last);
         }
     }

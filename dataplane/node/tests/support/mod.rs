@@ -246,9 +246,14 @@ impl Client {
         self.flush();
     }
 
+    /// Ask for so many messages, with room for long ones.
     pub fn fetch(&mut self, messages: u32) {
+        self.fetch_bytes(messages, 1 << 24);
+    }
+
+    pub fn fetch_bytes(&mut self, messages: u32, bytes: u64) {
         self.sign(|out, signer| {
-            let (source, bytes) = (Source::Queue, 1 << 24);
+            let source = Source::Queue;
             Fetch {
                 source,
                 messages,
@@ -346,11 +351,13 @@ impl Client {
     pub fn take(&mut self, messages: usize) -> (u64, Vec<Vec<u8>>) {
         let (mut last, mut bodies) = (0, Vec::new());
         while bodies.len() < messages {
-            let Said::Deliver(first, more) = self.read() else {
-                panic!("a DELIVER was due")
-            };
-            last = first + more.len() as u64 - 1;
-            bodies.extend(more);
+            match self.read() {
+                Said::Deliver(first, more) => {
+                    last = first + more.len() as u64 - 1;
+                    bodies.extend(more);
+                }
+                other => panic!("a DELIVER was due, not {other:?}"),
+            }
         }
         (last, bodies)
     }
