@@ -47,8 +47,6 @@ impl<S: Segment> Partition<S> {
         if self.commit.in_flight || self.commit.sealed || upto == self.commit.synced {
             return None;
         }
-        let open = self.segments.back()?;
-        let end = (open.segment.id(), open.end);
         let mut segments = std::mem::take(&mut self.commit.recycled);
         segments.clear();
         // Only the newest segments can have bytes that are not on disk.
@@ -57,11 +55,16 @@ impl<S: Segment> Partition<S> {
             .iter()
             .rposition(|live| live.synced >= live.end)
             .map_or(0, |synced| synced + 1);
-        segments.extend(
-            self.segments
-                .range(from..)
-                .map(|live| live.reference(self.log)),
-        );
+        for live in self.segments.range_mut(from..) {
+            if live.vouched < live.synced {
+                // What is in here was appended while the last sync was under way and does not say how it
+                // ended. Now this sync puts on disk what the last one did.
+                live.put_note(self.newest);
+            }
+            segments.push(live.reference(self.log));
+        }
+        let open = self.segments.back()?;
+        let end = (open.segment.id(), open.end);
         self.commit.in_flight = true;
         Some(CommitTicket {
             log: self.log,

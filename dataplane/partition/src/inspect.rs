@@ -167,7 +167,7 @@ impl LogView {
         };
         let file = File::open(&path).map_err(|error| fault("open", &path, &error))?;
         let listed = read_file(id, &file).map_err(|error| fault("read", &path, &error))?;
-        let header = SegmentHeader::parse(&listed.header, self.log, id, listed.bytes);
+        let header = SegmentHeader::parse(&listed.header, self.log, listed.bytes);
         let map = match (listed.bytes, finished) {
             // The kernel maps no empty file.
             (0, _) | (_, false) => None,
@@ -271,6 +271,12 @@ impl LogView {
             part.extent = Some(extent);
         }
         self.live = chain.keep;
+        let sealed = links.iter().zip(&self.parts).take(chain.open_from);
+        let torn = sealed.filter(|(link, _)| link.torn);
+        let torn: Vec<SegmentId> = torn.map(|(_, part)| part.info.id).collect();
+        for id in torn {
+            self.report(id, DamageKind::Header, 0..START, 0..0);
+        }
         for (number, part) in self.parts.iter_mut().enumerate() {
             let end = part
                 .extent

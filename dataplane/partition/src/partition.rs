@@ -90,6 +90,8 @@ pub(crate) struct Live<S> {
     pub(crate) end: u32,
     /// Bytes known to be on disk.
     pub(crate) synced: u32,
+    /// Highest commit position that a record of this segment says.
+    pub(crate) vouched: u32,
     pub(crate) index: RefCell<Index>,
 }
 
@@ -152,7 +154,7 @@ impl<S: Segment> Live<S> {
             commit_position: self.synced,
         };
         self.index.get_mut().push(&found);
-        (self.end, self.next) = (found.end, found.next);
+        (self.end, self.next, self.vouched) = (found.end, found.next, self.synced);
         found
     }
 
@@ -354,6 +356,7 @@ impl<S: Segment> Partition<S> {
             created: time.0,
             end,
             synced,
+            vouched: 0,
             index,
         };
         live.put_senders(&self.senders, time);

@@ -47,8 +47,9 @@ impl<S: Segment> Partition<S> {
     /// Open a log after whatever happened to it.
     ///
     /// The open segment is read in full, and the one before it if nothing shows that it was synced.
-    /// Torn tails are overwritten with zeroes and everything kept is synced before this returns, so that
-    /// nothing cut can come back and everything served stays. A new log starts with one spare.
+    /// Torn tails are overwritten with zeroes, and everything kept that is not known to be on disk is
+    /// written again and synced before this returns, so that nothing cut can come back and everything
+    /// served stays. A new log starts with one spare.
     ///
     /// # Errors
     /// When the medium cannot be listed, opened or written. A failed sync is no error: the log is
@@ -169,6 +170,11 @@ impl<T: Storage> Recoverer<'_, T> {
         for candidate in found.split_off(chain.keep).into_iter().rev() {
             self.drop_torn(candidate)?;
         }
+        let sealed = found.iter().take(chain.open_from);
+        let torn = sealed.filter(|candidate| candidate.link.torn);
+        let torn: Vec<SegmentId> = torn.map(|candidate| candidate.segment.id()).collect();
+        // What comes before a commit was on disk whole: no crash has done this.
+        torn.into_iter().for_each(|id| self.report_header(id));
         self.report_missing(found);
         for after in 1..found.len() {
             let before = found[after - 1].link.salt;
@@ -280,6 +286,7 @@ impl<T: Storage> Recoverer<'_, T> {
                 .iter()
                 .map(|gap| gap.damage(self.log, segment.id())),
         );
+        write_again(&mut segment, extent.commit, extent.end);
         if torn {
             let previous = previous.unwrap_or_default();
             let header = live_header(
@@ -305,6 +312,7 @@ impl<T: Storage> Recoverer<'_, T> {
             created,
             end,
             synced: 0,
+            vouched: extent.commit,
             index,
         };
         let source = Source {
@@ -369,6 +377,7 @@ fn sealed<S: Segment>(candidate: Candidate<S>, next: u64) -> Live<S> {
         created,
         end,
         synced: end,
+        vouched: end,
         index,
     }
 }
@@ -376,6 +385,19 @@ fn sealed<S: Segment>(candidate: Candidate<S>, next: u64) -> Live<S> {
 fn fits<S: Segment>(live: &Live<S>, senders: &Senders) -> bool {
     let snapshot = senders.count() * ENTRY_BYTES + senders.parts() * record_bytes(0);
     snapshot <= live.segment.capacity() - live.end as usize
+}
+
+/// Write what is kept once more, from where it is known to be on disk. A sync that failed in an earlier
+/// process left bytes that this one sees and that no further sync would write: the kernel takes them
+/// for written. Costs a copy of what came after the last commit but one, or of a whole new segment.
+fn write_again<S: Segment>(segment: &mut S, from: u32, to: u32) {
+    let (mut at, to) = (from as usize, to as usize);
+    while at < to {
+        let end = to.min(at + 4096);
+        let bytes = segment.bytes(at..end).to_vec();
+        segment.write(at, &[&bytes]);
+        at = end;
+    }
 }
 
 /// Zero everything that was written under the segment's salt behind its new end.

@@ -216,9 +216,9 @@ fn runs(bytes: &[u8], salt: u64, base: u64) -> (Vec<Run>, u32) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Headless {
     /// Part of the log; its first intact record has this offset. It is damaged unless a crash alone
-    /// can have left it so.
+    /// can have left it so, which the segments behind it decide.
     Live { base: u64, damaged: bool },
-    /// Begun by a process that crashed before any of it was committed.
+    /// Begun by a process that crashed, or renewed by one, before it held anything.
     Undone,
     /// No record can be read.
     Unreadable,
@@ -231,10 +231,6 @@ pub(crate) fn headless(bytes: &[u8], salt: u64, torn: bool) -> Headless {
         None => Headless::Unreadable,
         Some(first) => {
             let committed = extent(bytes, salt, first.base).commit > 0;
-            // A first record that is missing too tears it from the log, unless a commit vouches for it.
-            if torn && !committed && first.at != START {
-                return Headless::Undone;
-            }
             Headless::Live {
                 base: first.base,
                 damaged: committed || !torn,

@@ -75,8 +75,9 @@ pub(crate) enum SegmentHeader {
     },
     /// Written by another version of this program.
     Foreign { version: u16 },
-    /// Unreadable. `torn`: magic, id, log and capacity are this file's, so that a header caught in
-    /// the middle of being written is a possible cause.
+    /// Unreadable. `torn`: magic, log and capacity are this file's, so that a header caught in the
+    /// middle of being written is a possible cause. Its id may be an earlier one: renewing a segment
+    /// names it first.
     Damaged { torn: bool },
 }
 
@@ -127,13 +128,8 @@ pub(crate) fn live_header(
 }
 
 impl SegmentHeader {
-    /// Read the header of the file named `name` in the folder of `log`.
-    pub(crate) fn parse(
-        bytes: &[u8; SEGMENT_HEADER_BYTES],
-        log: LogId,
-        name: SegmentId,
-        file_bytes: u64,
-    ) -> Self {
+    /// Read the header of a file in the folder of `log`.
+    pub(crate) fn parse(bytes: &[u8; SEGMENT_HEADER_BYTES], log: LogId, file_bytes: u64) -> Self {
         let header: HeaderBytes = zerocopy::transmute!(*bytes);
         let whole = xxh3_64(&bytes[..56]) == header.checksum.get() && header.magic == MAGIC;
         if whole && header.version.get() != SEGMENT_VERSION {
@@ -156,7 +152,7 @@ impl SegmentHeader {
             _ => {
                 let capacity = u64::from(header.capacity.get());
                 Self::Damaged {
-                    torn: ours && !whole && id == name && capacity == file_bytes,
+                    torn: ours && !whole && capacity == file_bytes,
                 }
             }
         }
@@ -180,16 +176,16 @@ mod tests {
             previous: 6,
             created: 8,
         };
-        assert_eq!(SegmentHeader::parse(&live, LOG, NAME, 4096), want);
+        assert_eq!(SegmentHeader::parse(&live, LOG, 4096), want);
         let spare = spare_header(NAME, 4096, LOG);
         assert_eq!(
-            SegmentHeader::parse(&spare, LOG, NAME, 4096),
+            SegmentHeader::parse(&spare, LOG, 4096),
             SegmentHeader::Spare { id: NAME }
         );
         for bit in 0..SEGMENT_HEADER_BYTES * 8 {
             for mut bytes in [live, spare] {
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                let header = SegmentHeader::parse(&bytes, LOG, NAME, 4096);
+                let header = SegmentHeader::parse(&bytes, LOG, 4096);
                 assert!(
                     matches!(header, SegmentHeader::Damaged { .. }),
                     "bit {bit}: {header:?}"
@@ -201,21 +197,21 @@ mod tests {
     #[test]
     fn a_header_of_another_log_or_version_is_not_ours() {
         let live = live_header(NAME, 4096, LOG, 5, 6, 8);
-        let elsewhere = SegmentHeader::parse(&live, LogId::Queue(4), NAME, 4096);
+        let elsewhere = SegmentHeader::parse(&live, LogId::Queue(4), 4096);
         assert_eq!(elsewhere, SegmentHeader::Damaged { torn: false });
         let mut newer = live;
         newer[8] = 2;
         let sum = xxh3_64(&newer[..56]).to_le_bytes();
         newer[56..].copy_from_slice(&sum);
         assert_eq!(
-            SegmentHeader::parse(&newer, LOG, NAME, 4096),
+            SegmentHeader::parse(&newer, LOG, 4096),
             SegmentHeader::Foreign { version: 2 }
         );
     }
 
     #[test]
     fn zeroes_are_neither_spare_nor_live() {
-        let header = SegmentHeader::parse(&[0; SEGMENT_HEADER_BYTES], LOG, NAME, 4096);
+        let header = SegmentHeader::parse(&[0; SEGMENT_HEADER_BYTES], LOG, 4096);
         assert_eq!(header, SegmentHeader::Damaged { torn: false });
     }
 }

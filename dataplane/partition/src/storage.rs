@@ -59,7 +59,7 @@ fn is_spare<S: Segment>(log: LogId, segment: &S) -> bool {
     let Ok(bytes) = <&[u8; SEGMENT_HEADER_BYTES]>::try_from(bytes) else {
         return false;
     };
-    let header = SegmentHeader::parse(bytes, log, segment.id(), segment.capacity() as u64);
+    let header = SegmentHeader::parse(bytes, log, segment.capacity() as u64);
     matches!(header, SegmentHeader::Spare { .. })
 }
 

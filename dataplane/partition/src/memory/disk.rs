@@ -32,7 +32,8 @@ pub enum Crash {
 /// A fault to inject, once, at the nth call from now; 1 is the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A sync fails with EIO and makes nothing durable.
+    /// A sync fails with EIO and makes nothing durable. As kernels do, it takes what it could not write
+    /// for written: processes go on seeing it, no later sync tries again, and a crash loses it.
     Sync(u64),
     /// A preparation finds the disk full.
     PrepareFull(u64),
@@ -54,6 +55,9 @@ struct Write {
 #[derive(Debug, Clone, Default)]
 struct DiskFile {
     durable: Vec<u8>,
+    /// What is seen above `durable`: writes that a failed sync has given up, and those made since that
+    /// are durable. Older than all `unsynced` ones.
+    forsaken: Vec<Write>,
     /// In the order they were made.
     unsynced: Vec<Write>,
     unfinished: bool,
@@ -62,8 +66,8 @@ struct DiskFile {
 impl DiskFile {
     fn contents(&self) -> Vec<u8> {
         let mut bytes = self.durable.clone();
-        for write in &self.unsynced {
-            bytes[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+        for write in self.forsaken.iter().chain(&self.unsynced) {
+            put(&mut bytes, write.at, &write.bytes);
         }
         bytes
     }
@@ -147,6 +151,7 @@ impl Disk {
         };
         for file in state.files.values_mut() {
             file.durable = image.of(file);
+            file.forsaken.clear();
             file.unsynced.clear();
         }
         // Ids drawn from now on must differ from those the crash has forgotten.
@@ -181,15 +186,13 @@ impl Disk {
     pub fn sync_ends(&self, mark: SyncMark) -> Result<(), StorageError> {
         let mut state = self.state.borrow_mut();
         state.syncs += 1;
-        if state.strikes(|fault| {
+        let failed_now = state.strikes(|fault| {
             if let Fault::Sync(calls) = fault {
                 Some(calls)
             } else {
                 None
             }
-        }) {
-            return Err(failed("sync", mark.file));
-        }
+        });
         let file = state
             .files
             .get_mut(&mark.file)
@@ -197,8 +200,16 @@ impl Disk {
         let covered = file
             .unsynced
             .partition_point(|write| write.number < mark.upto);
+        if failed_now {
+            file.forsaken.extend(file.unsynced.drain(..covered));
+            return Err(failed("sync", mark.file));
+        }
         for write in file.unsynced.drain(..covered) {
-            file.durable[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+            put(&mut file.durable, write.at, &write.bytes);
+            if !file.forsaken.is_empty() {
+                // What is seen is the newest, on disk or not.
+                file.forsaken.push(write);
+            }
         }
         Ok(())
     }
@@ -263,6 +274,7 @@ impl Disk {
     pub fn damage(&self, file: SegmentRef, change: impl FnOnce(&mut Vec<u8>)) {
         if let Some(file) = self.state.borrow_mut().files.get_mut(&file) {
             file.durable = file.contents();
+            file.forsaken.clear();
             file.unsynced.clear();
             change(&mut file.durable);
         }
@@ -430,6 +442,7 @@ impl State {
             file,
             DiskFile {
                 durable,
+                forsaken: Vec::new(),
                 unsynced: Vec::new(),
                 unfinished,
             },

@@ -39,7 +39,7 @@ impl<T: Storage> Recoverer<'_, T> {
     pub(super) fn gather(&mut self) -> Result<Vec<Candidate<T::Segment>>, StorageError> {
         let mut found = Vec::new();
         for file in self.storage.list(self.log)? {
-            match SegmentHeader::parse(&file.header, self.log, file.id, file.bytes) {
+            match SegmentHeader::parse(&file.header, self.log, file.bytes) {
                 SegmentHeader::Spare { .. } => self.unused.push(file),
                 SegmentHeader::Live {
                     id,
@@ -77,7 +77,11 @@ impl<T: Storage> Recoverer<'_, T> {
                 }
             }
         }
-        found.sort_by_key(|candidate| (candidate.link.base, candidate.created));
+        // Of two with the same base the last one stays: one with a header, if there is one.
+        found.sort_by_key(|candidate| {
+            let link = &candidate.link;
+            (link.base, link.previous.is_some(), candidate.created)
+        });
         while let Some(twin) = found
             .windows(2)
             .position(|pair| pair[0].link.base == pair[1].link.base)
@@ -99,7 +103,7 @@ impl<T: Storage> Recoverer<'_, T> {
         match headless(segment.bytes(0..segment.capacity()), file.id.0, torn) {
             Headless::Live { base, damaged } => {
                 if damaged {
-                    self.report_header(&segment);
+                    self.report_header(segment.id());
                 }
                 let link = Link {
                     salt: file.id.0,
@@ -133,9 +137,9 @@ impl<T: Storage> Recoverer<'_, T> {
         }
     }
 
-    fn report_header(&mut self, segment: &T::Segment) {
+    pub(super) fn report_header(&mut self, segment: SegmentId) {
         self.damaged(
-            segment.id(),
+            segment,
             DamageKind::Header,
             Position(0)..Position(START),
             Offset(0)..Offset(0),

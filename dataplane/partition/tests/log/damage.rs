@@ -387,3 +387,58 @@ fn damage_to_the_last_record_is_told_from_a_torn_tail_after_a_commit_and_after_a
         );
     }
 }
+
+#[test]
+fn a_segment_no_commit_of_its_own_vouches_for_is_kept_for_the_commits_behind_it() {
+    for seed in 0..8 {
+        let mut rig = Rig::new(seed, small());
+        rig.append_many(4);
+        rig.commit();
+        rig.append_many(70);
+        rig.commit();
+        rig.append_many(4);
+        rig.commit();
+        let open = rig.log.open_base();
+        let base = rig.log.previous_base(open).expect("there are many");
+        let id = rig.log.read(base).expect("it is intact").segment();
+        let log = crate::harness::LOG;
+        let files = rig.disk.files().len();
+        // The header's checksum, then the senders' snapshot behind it.
+        for bytes in [&[57][..], &[57, 64 + 30]] {
+            let why = format!("seed {seed} {bytes:?}");
+            let outcome = read_all(&rig, SegmentRef { log, id }, &why, |contents| {
+                bytes.iter().for_each(|&byte| contents[byte] ^= 0x20);
+            });
+            assert_eq!(outcome.lost, [], "{why}");
+            assert_eq!(outcome.files, files, "{why}");
+            let header = |(kind, _): &(DamageKind, _)| *kind == DamageKind::Header;
+            assert!(outcome.damage.iter().any(header), "{why}");
+        }
+    }
+}
+
+#[test]
+fn damage_costs_at_most_the_last_commit_however_commits_and_appends_overlap() {
+    let mut rig = Rig::new(11, small());
+    rig.append_many(2);
+    rig.begin_commit();
+    rig.append_many(2);
+    rig.finish_commit();
+    let first = rig.list[0].clone();
+    // Everything of the second commit was appended while the first was under way.
+    rig.begin_commit();
+    rig.append_many(1);
+    rig.finish_commit();
+    let record = rig.log.read(Offset(first.first)).expect("it is intact");
+    let (id, position) = (record.segment(), record.position().0 as usize);
+    let log = crate::harness::LOG;
+    rig.disk = rig.disk.crash(Crash::Lost);
+    let outcome = read_all(&rig, SegmentRef { log, id }, "first commit", |bytes| {
+        bytes[position + 30] ^= 1;
+    });
+    let hit = first.first..first.next();
+    assert_eq!(outcome.damage, [(DamageKind::Records, hit.clone())]);
+    let unsynced = rig.list[4].first..rig.list[4].next();
+    let lost: Vec<u64> = hit.chain(unsynced).collect();
+    assert_eq!(outcome.lost, lost);
+}

@@ -43,6 +43,26 @@ fn the_first_failed_sync_seals_the_log_for_good_and_readers_go_on() {
 }
 
 #[test]
+fn what_a_failed_sync_gave_up_is_written_again_before_the_next_process_vouches_for_it() {
+    for seed in 0..40 {
+        let mut rig = Rig::new(seed, small());
+        rig.append_many(seed as usize % 30);
+        rig.begin_commit();
+        rig.finish_commit();
+        rig.append_many(5 + seed as usize % 25);
+        rig.disk.inject(Fault::Sync(1));
+        rig.begin_commit();
+        rig.finish_commit();
+        assert_eq!(rig.log.state(), LogState::Sealed);
+        // The process ends, the kernel goes on: what is seen is more than what is on disk.
+        rig.reopen(rig.disk.clone(), &format!("seed {seed}: restart"));
+        assert_eq!(rig.log.state(), LogState::Open);
+        let report = rig.reopen(rig.disk.crash(Crash::Lost), &format!("seed {seed}: power"));
+        assert_eq!((report.cut_bytes, report.damage.len()), (0, 0));
+    }
+}
+
+#[test]
 fn a_ticket_that_returns_after_the_seal_commits_nothing() {
     let mut rig = Rig::new(2, small());
     rig.append_many(2);
