@@ -1,6 +1,7 @@
 //! Why the server refuses something: stable codes, and the notice that carries one to the peer.
 
 mod table;
+mod words;
 
 pub use table::Reason;
 
@@ -120,14 +121,13 @@ impl Notice {
     /// The same for a person.
     pub fn diagnosis(&self) -> Diagnosis {
         let row = self.reason.explanation();
-        let value = |what: &str, value: u64| {
-            if what == "0" {
-                "-".to_owned()
-            } else {
-                format!("{value} ({what})")
-            }
+        let words = self.reason.words();
+        let value = |what: &str, value: u64, words: &str| match what {
+            "0" => words.to_owned(),
+            _ => format!("{value} ({what})"),
         };
-        let (seen, needed) = (value(row.seen, self.seen), value(row.needed, self.needed));
+        let seen = value(row.seen, self.seen, words.0);
+        let needed = value(row.needed, self.needed, words.1);
         Diagnosis::new(self.reason.code(), row.meaning, seen, needed, row.remedy)
     }
 
