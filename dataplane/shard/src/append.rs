@@ -5,6 +5,7 @@ use partition::{AppendError as LogError, NewRecord, Place, RecordKind, Segment};
 use wire::ids::{ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence, UnixNanos};
 use wire::reason::{Notice, Reason};
 
+use crate::connection::Goodbye;
 use crate::io::ConnectionId;
 use crate::log::Log;
 use crate::parse::Refusal;
@@ -92,7 +93,7 @@ pub(crate) struct Answer {
     pub(crate) origin: Origin,
     /// The frame's number in its stream.
     pub(crate) sequence: Sequence,
-    /// Credit to be given back: 0 frames for one that was sent again.
+    /// Credit to be given back.
     pub(crate) frames: u32,
     pub(crate) bytes: u32,
 }
@@ -250,8 +251,14 @@ fn append_direct<S: Segment>(
     if seen <= stream.received || seen > stream.claimed_last {
         return Err(AppendError::Replayed { seen, needed });
     }
-    stream.received = seen;
-    await_again(peers, log, frame);
+    if let Err(error) = await_again(peers, log, frame) {
+        // It is in the log: to reject it would say that it is not.
+        peers.counters.append.discarded += 1;
+        peers.goodbye(frame.connection(), Goodbye::Goaway(error.notice()));
+        return Ok(());
+    }
+    let session = peers.sessions.get_mut(id).expect("waiting ends no session");
+    session.streams[at].received = seen;
     Ok(())
 }
 
@@ -275,10 +282,7 @@ fn append_envelope<S: Segment>(
             let sender = log.sender(send.endpoint());
             write(peers, log, frame, sender)
         }
-        Place::Seen => {
-            await_again(peers, log, frame);
-            Ok(())
-        }
+        Place::Seen => await_again(peers, log, frame),
         Place::Below => Err(AppendError::Replayed {
             seen: send.sequence(),
             needed: state.last.next(),
@@ -310,12 +314,7 @@ fn write<S: Segment>(
                 needed: u64::from(bytes_max),
             },
         })?;
-    let session = peers
-        .sessions
-        .get_mut(frame.session())
-        .expect("take_credit has just found it");
-    session.unacked_frames += 1;
-    session.unacked_bytes += bytes.len() as u64;
+    spend_credit(peers, frame.session(), bytes.len());
     log.waiting.push_back(Waiting {
         end: appended.end.next,
         appended: Some(Appended {
@@ -347,6 +346,7 @@ fn record(frame: &Routed<'_>, time: UnixNanos) -> NewRecord {
     }
 }
 
+/// Whether the session has credit for one more frame.
 fn take_credit(peers: &Peers, id: SessionRef, bytes: usize) -> Result<(), AppendError> {
     let session = peers
         .sessions
@@ -373,15 +373,33 @@ fn take_credit(peers: &Peers, id: SessionRef, bytes: usize) -> Result<(), Append
     Ok(())
 }
 
-/// A frame that is in the log already is acked when everything in the log by now is committed.
-fn await_again<S: Segment>(peers: &mut Peers, log: &mut Log<S>, frame: &Routed<'_>) {
+fn spend_credit(peers: &mut Peers, id: SessionRef, bytes: usize) {
+    let session = peers
+        .sessions
+        .get_mut(id)
+        .expect("take_credit has just found it");
+    session.unacked_frames += 1;
+    session.unacked_bytes += bytes as u64;
+}
+
+/// A frame that is in the log already is acked when everything in the log by now is committed. Until then it takes
+/// credit like a new one: however slow the disk, what waits for it has a bound.
+fn await_again<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    frame: &Routed<'_>,
+) -> Result<(), AppendError> {
+    let bytes = frame.send().frame().bytes().len();
+    take_credit(peers, frame.session(), bytes)?;
+    spend_credit(peers, frame.session(), bytes);
     peers.counters.append.duplicates += 1;
     let end = log.partition.appended();
     log.waiting.push_back(Waiting {
         end,
         appended: None,
-        answer: answer(frame, 0, 0),
+        answer: answer(frame, 1, bytes as u32),
     });
+    Ok(())
 }
 
 fn answer(frame: &Routed<'_>, frames: u32, bytes: u32) -> Answer {

@@ -33,11 +33,11 @@ pub enum DeliverError {
     #[error("queue taken by another session")]
     QueueTaken,
     /// The number is not in flight.
-    #[error("number {seen} is not in flight, those up to {needed} were delivered")]
+    #[error("number {seen} is not in flight, those below {needed} were delivered")]
     NotDelivered {
         /// The number.
         seen: u64,
-        /// The highest number delivered.
+        /// One past the highest number delivered, or 0.
         needed: u64,
     },
     /// Too many messages are settled ahead of the first unsettled one.
@@ -77,6 +77,8 @@ pub(crate) struct Consumer {
     pub(crate) session: SessionRef,
     /// Listed in `ready`.
     pub(crate) ready: bool,
+    /// Listed in `stalled`.
+    stalled: bool,
 }
 
 /// One list of one endpoint.
@@ -88,7 +90,7 @@ pub(crate) struct Consumers {
     pub(crate) consumers: BTreeMap<ListKey, Consumer>,
     pub(crate) ready: VecDeque<ListKey>,
     /// Had more to be sent than their connection could take.
-    pub(crate) stalled: Vec<ListKey>,
+    stalled: Vec<ListKey>,
     endpoints: Vec<EndpointId>,
     expired: Vec<Expired>,
 }
@@ -103,10 +105,41 @@ impl Consumers {
         }
     }
 
+    /// The consumer's connection has no room: look at it again when something has left.
+    pub(crate) fn stall(&mut self, key: ListKey) {
+        if let Some(consumer) = self.consumers.get_mut(&key)
+            && !consumer.stalled
+        {
+            consumer.stalled = true;
+            self.stalled.push(key);
+        }
+    }
+
     /// Connections have room again: look at those that had none.
     pub(crate) fn wake_stalled(&mut self) {
         while let Some(key) = self.stalled.pop() {
+            if let Some(consumer) = self.consumers.get_mut(&key) {
+                consumer.stalled = false;
+            }
             self.wake(key);
+        }
+    }
+
+    /// From now on `session` takes from the list; whoever did before is not listed any more.
+    fn insert(&mut self, key: ListKey, session: SessionRef) {
+        self.remove(key);
+        let consumer = Consumer {
+            session,
+            ready: false,
+            stalled: false,
+        };
+        self.consumers.insert(key, consumer);
+    }
+
+    fn remove(&mut self, key: ListKey) {
+        if self.consumers.remove(&key).is_some() {
+            self.ready.retain(|ready| *ready != key);
+            self.stalled.retain(|stalled| *stalled != key);
         }
     }
 }
@@ -161,8 +194,7 @@ pub(crate) fn take_back<S: Segment>(
                 .get(&key)
                 .is_some_and(|consumer| consumer.session == session)
             {
-                consumers.consumers.remove(&key);
-                consumers.ready.retain(|ready| *ready != key);
+                consumers.remove(key);
                 rewind(peers, groups, key, Rewind::Disconnected);
             }
         }
@@ -245,24 +277,9 @@ fn take_fetch<S: Segment>(
         Some(before) if before == command.session => {}
         Some(before) => {
             take_over(peers, groups, key, before);
-            consumers.consumers.insert(
-                key,
-                Consumer {
-                    session: command.session,
-                    ready: false,
-                },
-            );
-            consumers.ready.retain(|ready| *ready != key);
+            consumers.insert(key, command.session);
         }
-        None => {
-            consumers.consumers.insert(
-                key,
-                Consumer {
-                    session: command.session,
-                    ready: false,
-                },
-            );
-        }
+        None => consumers.insert(key, command.session),
     }
     consumers.wake(key);
     Ok(())
@@ -322,7 +339,7 @@ fn take_settle<S: Segment>(
     let source = source_of(settle.source);
     // Queues count from 0, the protocol from 1.
     let Some(number) = settle.number.0.checked_sub(1) else {
-        return Err(DeliverError::NotDelivered { seen: 0, needed: 1 });
+        return Err(DeliverError::NotDelivered { seen: 0, needed: 0 });
     };
     let Some(group) = group_of(peers, groups, endpoint) else {
         return Err(DeliverError::NotDelivered {
@@ -345,7 +362,7 @@ fn take_settle<S: Segment>(
     result.map_err(|error| match error {
         SettleError::NotDelivered { number, delivered } => DeliverError::NotDelivered {
             seen: number + 1,
-            needed: delivered,
+            needed: delivered + 1,
         },
         SettleError::Scattered { intervals, most } => DeliverError::Scattered {
             seen: intervals as u64,
@@ -382,4 +399,28 @@ pub(crate) fn wake_ready<S: Segment>(
     }
     consumers.expired = expired;
     consumers.endpoints = endpoints;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_that_is_woken_again_and_again_stalls_once() {
+        let mut consumers = Consumers::default();
+        let key = (EndpointId(7), 0);
+        consumers.insert(key, SessionRef::NONE);
+        for _ in 0..100 {
+            consumers.wake(key);
+            assert_eq!(consumers.ready.pop_front(), Some(key));
+            consumers.consumers.get_mut(&key).expect("inserted").ready = false;
+            consumers.stall(key);
+        }
+        assert_eq!(consumers.stalled, [key]);
+        consumers.wake_stalled();
+        assert_eq!(consumers.ready, [key]);
+        consumers.stall(key);
+        consumers.insert(key, SessionRef::NONE);
+        assert!(consumers.ready.is_empty() && consumers.stalled.is_empty());
+    }
 }

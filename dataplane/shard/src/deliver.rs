@@ -19,6 +19,11 @@ use crate::queue::{Piece, QueueGroup, SkipReason};
 use crate::route::Owned;
 use crate::session::SessionRef;
 
+/// Records passed over in one attempt to deliver, and what each of them costs of the turn's bytes: giving up
+/// messages is work, too.
+const SKIPS_MAX: usize = 64;
+const SKIP_BYTES: usize = 1 << 10;
+
 /// Stage 8: send what waits, one DELIVER frame a consumer in turn. Returns whether there is more to do at once.
 pub(crate) fn deliver<S: Segment>(
     peers: &mut Peers,
@@ -37,7 +42,7 @@ pub(crate) fn deliver<S: Segment>(
         let session = consumer.session;
         match deliver_to(peers, logs, groups, owned, key, session) {
             Step::Nothing => {}
-            Step::Stalled => consumers.stalled.push(key),
+            Step::Stalled => consumers.stall(key),
             Step::Sent(bytes) => {
                 consumers.wake(key);
                 budget = budget.saturating_sub(bytes);
@@ -56,7 +61,7 @@ enum Step {
     Nothing,
     /// The connection has too much unsent.
     Stalled,
-    /// A frame of so many bytes.
+    /// A frame of so many bytes, or as much work on messages that cannot be delivered.
     Sent(usize),
 }
 
@@ -121,7 +126,7 @@ fn write_frame<S: Segment>(
     let start = out.len();
     let (source, wire_source) = source_at(key.1);
     let mut builder = DeliverBuilder::begin(&mut out, wire_source);
-    let mut messages = 0;
+    let (mut messages, mut skips) = (0, 0);
     while let Some(piece) = group.next_piece(key.0, source) {
         let Some(session) = peers.sessions.get_mut(reference) else {
             break;
@@ -159,6 +164,10 @@ fn write_frame<S: Segment>(
             Found::Skip(count, why) => {
                 peers.counters.deliver.messages_lost += u64::from(count);
                 group.skip(key.0, source, piece.number, count, why);
+                skips += 1;
+                if skips == SKIPS_MAX {
+                    break;
+                }
             }
         }
     }
@@ -166,13 +175,16 @@ fn write_frame<S: Segment>(
     let bytes = out.len() - start;
     peers.put_out(id, out);
     if !signed {
-        return Step::Nothing;
+        return match skips {
+            0 => Step::Nothing,
+            _ => Step::Sent(skips * SKIP_BYTES),
+        };
     }
     let counters = &mut peers.counters.deliver;
     counters.frames += 1;
     counters.messages += messages;
     counters.bytes += bytes as u64;
-    Step::Sent(bytes)
+    Step::Sent(bytes + skips * SKIP_BYTES)
 }
 
 /// What was found for a piece.

@@ -80,6 +80,7 @@ fn open<S: Segment>(
     let connection = peers.connections.get(id).ok_or(fault(Reason::Busy, 0, 0))?;
     let (peer, random) = (connection.peer, connection.random);
     let proven = prove(peers, hello, &random)?;
+    check_fresh(peers, hello, proven.endpoint)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_address(endpoint, proven.direction, peer.ip())?;
     let resumed = proven.resumed.is_some();
@@ -105,6 +106,23 @@ fn check_clock(peers: &Peers, theirs: u64) -> Result<(), HandshakeError> {
         Err(fault(Reason::ClockSkew, theirs, ours))
     } else {
         Ok(())
+    }
+}
+
+/// A HELLO opens one session. Whoever overheard it on a plain channel has a good proof, but not a new nonce; it
+/// would take over the streams of its endpoint, whose frames it then could not sign.
+fn check_fresh(peers: &mut Peers, hello: &Hello<'_>, endpoint: u32) -> Result<(), HandshakeError> {
+    let (theirs, now) = (hello.fields.unix_seconds, peers.now.unix.seconds());
+    let expiry = match theirs {
+        0 => u64::MAX,
+        _ => theirs.saturating_add(peers.limits.clock_skew_max.as_secs()),
+    };
+    let endpoint = peers.table.endpoint_at(endpoint).id;
+    let nonce = hello.fields.client_nonce;
+    if peers.nonces.take(endpoint, nonce, expiry, now) {
+        Ok(())
+    } else {
+        Err(fault(Reason::Replayed, 0, 0))
     }
 }
 
@@ -158,7 +176,8 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
     })
 }
 
-/// The symmetric key of a credential, if the proof with it holds. A key that is not there costs as much.
+/// The symmetric key of a credential, if the proof with it holds. A key that is not there, or that cannot prove
+/// anything here, costs as much and is told no other way.
 fn prove_symmetric(
     key: Option<&Key>,
     proof: impl Fn(&SecretKey) -> bool,
@@ -172,8 +191,7 @@ fn prove_symmetric(
                 Err(bad)
             }
         }
-        Some((key, KeyMaterial::Ed25519(_))) => Err(fault(Reason::KeyKind, u64::from(key.id.0), 0)),
-        None => {
+        Some((_, KeyMaterial::Ed25519(_))) | None => {
             const _: () = assert!(KEY_TEXT_BYTES == 44);
             let _same_cost = proof(&SecretKey::from_random([0; 32]));
             Err(bad)
@@ -234,7 +252,7 @@ fn check_key(key: &Key, endpoint: &Endpoint, now: UnixNanos) -> Result<(), Hands
 
 /// What the grants say about the peer as a whole. To send, one grant that holds here is enough, each frame is
 /// looked at again. To receive, all must hold: a queue mixes the channels of its endpoint.
-fn check_address(
+pub(crate) fn check_address(
     endpoint: &Endpoint,
     direction: Direction,
     peer: std::net::IpAddr,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use partition::{Partition, Segment};
-use wire::ids::{AckMode, EndpointId};
+use wire::ids::{AckMode, Direction, EndpointId};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 
@@ -16,7 +16,7 @@ use crate::consume::{Consumers, command, take_back};
 use crate::counters::Counters;
 use crate::deliver::deliver;
 use crate::fanout::fanout;
-use crate::handshake::{claim, hello};
+use crate::handshake::{check_address, claim, hello};
 use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, Log};
@@ -156,7 +156,10 @@ impl<S: Segment> Shard<S> {
         carry_out(peers, groups, consumers, &commands);
         output.more |= fanout(peers, logs, groups, owned, &committed, &mut spans);
         commit_journals(peers, groups, output);
-        output.more |= deliver(peers, logs, groups, owned, consumers);
+        // Deliveries wait in their queues; a shard that stops is not to be kept from it by who asks for them.
+        if !peers.draining {
+            output.more |= deliver(peers, logs, groups, owned, consumers);
+        }
 
         let (pieces, parsed) = (recycled!(pieces), recycled!(parsed));
         let (verified, envelopes, routed) =
@@ -207,7 +210,7 @@ impl<S: Segment> Shard<S> {
     /// Take over a route table between two turns: re-resolve every session, end those whose credential is no
     /// longer good.
     fn apply(&mut self, table: Arc<RouteTable>) {
-        self.peers.table = table;
+        let before = std::mem::replace(&mut self.peers.table, table);
         self.peers.counters.session.tables += 1;
         for log in &mut self.logs {
             log.apply(&self.peers.table);
@@ -220,11 +223,12 @@ impl<S: Segment> Shard<S> {
             .map(|session| session.reference)
             .collect();
         for reference in references {
-            match self.resolve(reference) {
+            match self.resolve(reference, &before) {
                 Some(index) => {
                     if let Some(session) = self.peers.sessions.get_mut(reference) {
                         session.endpoint_index = index;
                     }
+                    self.recheck_address(reference);
                     claim(
                         &mut self.peers,
                         &mut self.logs,
@@ -246,7 +250,8 @@ impl<S: Segment> Shard<S> {
     }
 
     /// The endpoint of a session in the new table, if its credential is still good; takes over the key's expiry.
-    fn resolve(&mut self, reference: SessionRef) -> Option<u32> {
+    /// A key whose secret was replaced under its id is another key.
+    fn resolve(&mut self, reference: SessionRef, before: &RouteTable) -> Option<u32> {
         let session = self.peers.sessions.get_mut(reference)?;
         let index = self.peers.table.endpoint_index(session.endpoint)?;
         let endpoint = self.peers.table.endpoint_at(index);
@@ -254,9 +259,34 @@ impl<S: Segment> Shard<S> {
         session.key_expires = key.expires;
         let now = self.peers.now.unix;
         let expired = key.expires.is_some_and(|expires| expires <= now);
-        let good =
-            endpoint.enabled && !key.revoked && !expired && key.direction == session.direction;
+        let opened_with = before
+            .endpoint(session.endpoint)
+            .and_then(|endpoint| endpoint.key(session.key));
+        let same = opened_with.is_some_and(|old| old.material == key.material);
+        let good = endpoint.enabled
+            && !key.revoked
+            && !expired
+            && same
+            && key.direction == session.direction;
         good.then_some(index)
+    }
+
+    /// A queue mixes the channels of its endpoint, so a receiver has to suit every grant of the new table, too.
+    fn recheck_address(&mut self, reference: SessionRef) {
+        let peers = &mut self.peers;
+        let Some(session) = peers.sessions.get(reference) else {
+            return;
+        };
+        let Some(connection) = session.connection.and_then(|id| peers.connections.get(id)) else {
+            return;
+        };
+        let endpoint = peers.table.endpoint_at(session.endpoint_index);
+        let (direction, peer, id) = (session.direction, connection.peer.ip(), connection.id);
+        if direction == Direction::Egress
+            && let Err(error) = check_address(endpoint, direction, peer)
+        {
+            peers.withdraw(id, reference, error.0);
+        }
     }
 
     fn withdraw(&mut self, reference: SessionRef) {

@@ -101,13 +101,13 @@ fn hello_is_refused_by_name() {
             Reason::EndpointDisabled,
         ),
         (
-            "Ed25519 key",
+            "Ed25519 key, of which a stranger learns nothing",
             as_is,
             Box::new(|client| {
                 client.name = SENSOR.into();
                 client.hello_bytes(Auth::Key(KeyId(2)), 0)
             }),
-            Reason::KeyKind,
+            Reason::BadCredential,
         ),
         (
             "clock too late",

@@ -79,7 +79,7 @@ fn a_key_that_expires_ends_its_sessions() {
 
 #[test]
 fn a_new_table_ends_the_sessions_of_withdrawn_credentials_and_no_others() {
-    let cases: [(&str, Swap); 4] = [
+    let cases: [(&str, Swap); 5] = [
         ("revoked", |parts| {
             endpoint_in(parts, SENDER).keys[0].revoked = true
         }),
@@ -88,6 +88,10 @@ fn a_new_table_ends_the_sessions_of_withdrawn_credentials_and_no_others() {
         }),
         ("expired", |parts| {
             endpoint_in(parts, SENDER).keys[0].expires = Some(UnixNanos(1))
+        }),
+        ("made anew under its id", |parts| {
+            endpoint_in(parts, SENDER).keys[0].material =
+                wire::route::KeyMaterial::Symmetric(secret(99))
         }),
         ("gone", |parts| {
             parts.endpoints.retain(|endpoint| *endpoint.name != *SENDER)
@@ -163,6 +167,56 @@ fn a_withdrawn_grant_to_hear_stops_what_waits() {
             .messages,
         0
     );
+}
+
+#[test]
+fn a_receiver_whose_address_a_new_table_excludes_hears_nothing_more() {
+    let mut world = World::with_ack(AckMode::Local);
+    let mut sender = Client::connect(&mut world, SENDER, 1);
+    let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
+    receiver.exchange(&mut world, &fetch);
+    let mut new = parts(AckMode::Local);
+    new.epoch = 2;
+    endpoint_in(&mut new, RECEIVER).receive[0]
+        .restriction
+        .addresses = vec!["192.168.0.0/16".parse().unwrap()];
+    world.swap_table(new);
+    let frame = sender.send(&[b"not for you there"]);
+    assert_eq!(acks(&sender.exchange(&mut world, &frame)), [1]);
+    let said = receiver.read(&mut world);
+    assert_eq!(bodies(&said), Vec::<Vec<u8>>::new());
+    assert_eq!(reason(&said), Reason::AddressRefused);
+    assert!(world.closed(receiver.connection));
+}
+
+#[test]
+fn withdrawn_messages_are_given_up_within_the_bounds_of_a_turn() {
+    let mut setup = Setup::new(AckMode::Local);
+    setup.limits.deliver_bytes_per_turn = 1 << 18;
+    let mut world = World::new(setup);
+    let mut sender = Client::connect(&mut world, SENDER, 1);
+    let frames: Vec<u8> = (0..1_000).flat_map(|_| sender.send(&[b"x"])).collect();
+    assert_eq!(acks(&sender.exchange(&mut world, &frames)), [1_000]);
+    let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+    let mut new = parts(AckMode::Local);
+    new.epoch = 2;
+    endpoint_in(&mut new, RECEIVER).receive.clear();
+    world.swap_table(new);
+    let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
+    world.receive(receiver.connection, &fetch);
+    world.turn();
+    let depth = |world: &World| {
+        let depth = world
+            .shard
+            .depth(receiver.endpoint, shard::queue::Source::Queue);
+        depth.messages
+    };
+    let left = depth(&world);
+    assert!((1..1_000).contains(&left), "{left} left after one turn");
+    assert!(world.output.more, "the rest is for the next turn");
+    world.settle();
+    assert_eq!(depth(&world), 0);
 }
 
 #[test]

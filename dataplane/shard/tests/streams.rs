@@ -179,6 +179,32 @@ fn what_was_sent_again_is_acked_only_once_it_is_durable() {
 }
 
 #[test]
+fn frames_sent_again_wait_for_a_slow_disk_only_within_the_credit() {
+    let mut setup = Setup::new(AckMode::Durable);
+    setup.limits.credit_frames = 64;
+    let mut world = World::new(setup);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    for _ in 0..4 {
+        let frames: Vec<u8> = (0..50).flat_map(|_| client.send(&[b"x"])).collect();
+        client.exchange(&mut world, &frames);
+    }
+    let mut again = Client::connect(&mut world, SENDER, 1);
+    assert_eq!(again.sequence, 201);
+    world.hold_syncs = true;
+    let mut other = Client::connect(&mut world, RELAY, 3);
+    let frame = other.send(&[b"not synced yet"]);
+    other.exchange(&mut world, &frame);
+    let frames: Vec<u8> = (1..=200)
+        .flat_map(|n| again.send_number(n, &[b"x"]))
+        .collect();
+    let said = again.exchange(&mut world, &frames);
+    assert_eq!(reason(&said), Reason::Busy, "{said:?}");
+    assert!(world.closed(again.connection));
+    assert_eq!(rejects(&said), [], "what is in the log is not refused");
+    assert!(world.shard.counters().append.duplicates <= 64);
+}
+
+#[test]
 fn a_newer_session_takes_the_streams_over_from_a_connection_that_is_half_open() {
     let mut world = World::with_ack(AckMode::Local);
     let mut old = Client::connect(&mut world, SENDER, 1);

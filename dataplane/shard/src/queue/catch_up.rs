@@ -25,10 +25,19 @@ impl<S: Segment> QueueGroup<S> {
     where
         S: 'a,
     {
+        self.note_table(table);
         let mut budget = self.limits.catch_up_records_max;
         for _ in 0..self.behind.len() {
-            if budget == 0 || self.journal.pending() >= self.limits.batch_ops_max {
+            if budget == 0 {
                 return true;
+            }
+            if self.journal.pending() >= self.limits.batch_ops_max
+                && self.flush(now).is_err()
+                && self.journal.pending() >= self.limits.batch_ops_max
+            {
+                // To come again at once would change nothing: a segment for the journal has to come first.
+                self.counters.paused += 1;
+                return false;
             }
             let Some(slot) = self.behind.pop_front() else {
                 return false;
@@ -69,6 +78,17 @@ impl<S: Segment> QueueGroup<S> {
             }
         }
         budget == 0 && !self.behind.is_empty()
+    }
+
+    /// With a new table an endpoint may be there again, or have more room: every parked queue looks once.
+    fn note_table(&mut self, table: &RouteTable) {
+        if self.caught_up_to == Some(table.epoch()) {
+            return;
+        }
+        self.caught_up_to = Some(table.epoch());
+        for slot in 0..self.queues.len() as u32 {
+            self.note_room(slot);
+        }
     }
 
     /// Read on in one partition; `true` when the queue has caught up with it.

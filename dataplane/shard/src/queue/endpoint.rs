@@ -4,7 +4,7 @@ use wire::ids::{EndpointId, Offset, PartitionId, UnixNanos};
 
 use super::backlog::Backlog;
 use super::op::{Op, OpKind, Source};
-use super::run::{Run, share};
+use super::run::{NUMBER_MAX, Run, share};
 
 /// A deep queue's place in a log: everything from `from` on is not in runs yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl EndpointQueue {
         match kind {
             OpKind::Add => {
                 let run = op.run();
-                let fits = run.count > 0 && run.number >= self.list_or_new(source).next();
+                let fits = run.fits() && run.number >= self.list_or_new(source).next();
                 if fits {
                     self.list_or_new(source).push(run);
                 }
@@ -125,6 +125,7 @@ impl EndpointQueue {
                     .retain(|parked| parked.partition != op.partition());
                 true
             }
+            OpKind::List | OpKind::Next if op.number() > NUMBER_MAX => false,
             OpKind::List => {
                 *self.list_or_new(source) = Backlog::starting(op.number());
                 true
@@ -155,7 +156,7 @@ impl EndpointQueue {
             return false;
         };
         let dead = self.dead.get_or_insert_default();
-        if dead_number < dead.next() {
+        if dead_number < dead.next() || dead_number > NUMBER_MAX {
             return false;
         }
         dead.push(Run {

@@ -51,6 +51,8 @@ pub struct QueueGroup<S: Segment> {
     pub(super) locked: Vec<(u32, Source)>,
     /// Queues that may read on in the log.
     pub(super) behind: VecDeque<u32>,
+    /// Epoch of the table under which parked queues were last listed.
+    pub(super) caught_up_to: Option<u64>,
     /// Where the next expiry sweep begins.
     pub(super) sweep: usize,
 }
@@ -95,6 +97,7 @@ impl<S: Segment> QueueGroup<S> {
             ready: Vec::new(),
             locked: Vec::new(),
             behind: VecDeque::new(),
+            caught_up_to: None,
             sweep: 0,
         };
         for slot in 0..group.queues.len() as u32 {

@@ -7,6 +7,9 @@ use wire::ids::{Offset, PartitionId, UnixNanos};
 /// A run takes further messages for this long after its first one, so that ages stay this exact.
 pub(crate) const RUN_AGE_NANOS: u64 = 1_000_000_000;
 
+/// No queue gives a number beyond, so that counting on from any number a disk held cannot overflow.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 /// Consecutive messages of one partition under consecutive queue numbers; 40 bytes for any count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
@@ -25,6 +28,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether this can be a run at all: what a disk held may be anything.
+    pub(crate) fn fits(&self) -> bool {
+        self.count > 0
+            && self.number <= NUMBER_MAX
+            && self.first.0 <= NUMBER_MAX
+            && self.bytes <= u64::from(self.count) * wire::limits::FRAME_BYTES_MAX as u64
+    }
+
     /// One past the last queue number.
     pub fn end(&self) -> u64 {
         self.number + u64::from(self.count)
@@ -120,6 +131,18 @@ mod tests {
             ("count would overflow", run(15, u32::MAX, 105), false),
         ] {
             assert_eq!(base.continued_by(&next), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_a_disk_that_would_overflow_is_none() {
+        for (why, run, want) in [
+            ("the highest number", run(10, 5, NUMBER_MAX), true),
+            ("a number beyond", run(10, 5, NUMBER_MAX + 1), false),
+            ("an offset beyond", run(u64::MAX, 5, 100), false),
+            ("no messages", run(10, 0, 100), false),
+        ] {
+            assert_eq!(run.fits(), want, "{why}");
         }
     }
 
