@@ -55,8 +55,6 @@ pub struct Limits {
     pub retry_after: Duration,
     /// How often retention is looked at.
     pub expiry_interval: Duration,
-    /// Nonces of answered HELLOs that are remembered, so that none opens a second session.
-    pub nonces_max: usize,
     /// How far a peer's clock in HELLO may be from ours.
     pub clock_skew_max: Duration,
 }
@@ -88,7 +86,6 @@ impl Default for Limits {
             linger: Duration::from_secs(120),
             retry_after: Duration::from_millis(50),
             expiry_interval: Duration::from_secs(1),
-            nonces_max: 131_072,
             clock_skew_max: Duration::from_secs(300),
         }
     }
