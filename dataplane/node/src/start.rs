@@ -214,6 +214,7 @@ pub fn start_logged(
     });
     let admin = local(&admin_listener)?;
     let admin_thread = admin::serve(admin_listener, Arc::clone(&control))?;
+    log.event(Level::Info, "recovering", &[("admin", &admin)]);
     let (ready, is_ready) = bounded(1);
     let seed = Seed {
         config,

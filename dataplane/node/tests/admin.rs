@@ -7,7 +7,11 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 
+use node::config::LogFormat;
+use node::log::Log;
 use support::*;
 use wire::ids::AckMode;
 
@@ -87,6 +91,46 @@ fn check_format(page: &str) {
             value.parse::<f64>().unwrap();
         }
     }
+}
+
+/// Asks the probes whenever the node logs that it begins to recover.
+struct Prober(Arc<Mutex<Vec<(u16, String)>>>);
+
+impl Write for Prober {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        if let Some((_, addr)) = text.trim_end().split_once("recovering admin=") {
+            let addr = addr.parse().unwrap();
+            let answers = ["/live", "/ready", "/metrics"].map(|path| http(addr, "GET", path));
+            self.0.lock().unwrap().extend(answers);
+        }
+        Ok(line.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_recovering_node_is_live_and_not_ready() {
+    let data = tempfile::tempdir().unwrap();
+    let answers = Arc::default();
+    let prober = Prober(Arc::clone(&answers));
+    let log = Arc::new(Log::new(LogFormat::Text, Box::new(prober)));
+    let (config, table) = (config(data.path()), table(parts(AckMode::Local, 1)));
+    let node = node::start_logged(config, table, no_reload(), log).unwrap();
+    let answers = answers.lock().unwrap().clone();
+    let [live, ready, metrics] = &answers[..] else {
+        panic!("three answers, not {answers:?}")
+    };
+    assert_eq!((live.0, &*live.1), (200, "live\n"));
+    assert_eq!(ready.0, 503);
+    assert!(ready.1.starts_with("recovering: 0 of "), "{}", ready.1);
+    assert!(metrics.1.contains("forebay_ready 0"));
+    check_format(&metrics.1);
+    assert_eq!(http(node.admin_addr(), "GET", "/ready").0, 200);
+    node.stop();
+    node.join().unwrap();
 }
 
 #[test]

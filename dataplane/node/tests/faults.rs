@@ -191,3 +191,44 @@ fn a_refused_reload_keeps_the_old_plan_and_says_so() {
     node.stop();
     node.join().unwrap();
 }
+
+#[test]
+fn a_failed_sync_seals_the_log_which_refuses_by_name_and_the_rest_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let mut parts = parts(AckMode::Durable, 16);
+    parts.hubs[0].partitions = 2;
+    let table = table(parts);
+    let node = start(data.path(), Arc::clone(&table));
+    let addr = node.listen_addr();
+    // Nothing of a log has been opened for syncing before its first commit: without its folder that must fail.
+    let lost = table.partitions().next().unwrap().0;
+    let folder = data.path().join(format!("p-{lost}"));
+    std::fs::rename(&folder, data.path().join("lost")).unwrap();
+    let channel = &table.channels()[0];
+    let of = |number: &usize| {
+        let endpoint = wire::ids::EndpointId::of(&sender(*number));
+        table.partition_of(endpoint, channel)
+    };
+    let hit = (0..16).find(|number| of(number) == lost).unwrap();
+    let spared = (0..16).find(|number| of(number) != lost).unwrap();
+    let mut client = Client::connect(addr, &sender(hit));
+    client.send(&[b"never durable"]);
+    let Said::Reject(reject) = client.read() else {
+        panic!("no ACK may come")
+    };
+    assert_eq!(reject.notice.reason, wire::reason::Reason::PartitionSealed);
+    let state = |name: &str| {
+        let series = format!("forebay_storage_state{{state=\"{name}\"}}");
+        metric(node.admin_addr(), &series)
+    };
+    assert_eq!((state("sealed"), state("ok")), (Some(1.0), Some(0.0)));
+    assert_eq!(
+        metric(node.admin_addr(), "forebay_sync_errors_total"),
+        Some(1.0)
+    );
+    let mut other = Client::connect(addr, &sender(spared));
+    other.send(&[b"on another partition"]);
+    other.wait_acked(1);
+    node.stop();
+    node.join().unwrap();
+}

@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use node::config::{LogFormat, NodeConfig};
@@ -168,6 +169,7 @@ pub enum Said {
 /// A client on one connection.
 pub struct Client {
     pub stream: TcpStream,
+    nonce: [u8; 32],
     endpoint: EndpointId,
     keys: Option<SessionKeys>,
     frames_out: u64,
@@ -179,14 +181,24 @@ pub struct Client {
     used: usize,
 }
 
+/// A client nonce that no HELLO of this process has had.
+fn fresh_nonce() -> [u8; 32] {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut nonce = [9; 32];
+    nonce[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    nonce
+}
+
 impl Client {
     /// Connect, say HELLO, take the WELCOME.
     pub fn connect(addr: SocketAddr, name: &str) -> Self {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let nonce = fresh_nonce();
         let mut client = Self {
             stream,
+            nonce,
             endpoint: EndpointId::of(name),
             keys: None,
             frames_out: 0,
@@ -200,7 +212,7 @@ impl Client {
         let fields = HelloFields {
             auth: Auth::Key(KeyId(1)),
             name,
-            client_nonce: [9; 32],
+            client_nonce: nonce,
             unix_seconds: 0,
         };
         encode_hello(&mut bytes, &fields, secret().text_bytes()).unwrap();
@@ -319,7 +331,7 @@ impl Client {
             let welcome = Welcome::parse(frame).unwrap();
             let (fields, secret) = (&welcome.fields, secret());
             let (nonce, id) = (&fields.server_nonce, fields.session_id);
-            let keys = SessionKeys::derive(secret.text_bytes(), &[9; 32], nonce, id, &[]);
+            let keys = SessionKeys::derive(secret.text_bytes(), &self.nonce, nonce, id, &[]);
             assert!(verify_session(&keys.server, 0, &frame), "WELCOME is signed");
             let last = welcome.entries().map(|entry| entry.last_sequence).collect();
             return (Said::Welcome(last), Some(keys));
