@@ -128,7 +128,7 @@ impl Node {
         let fields = HelloFields {
             auth: Auth::Key(KeyId(1)),
             name,
-            client_nonce: [0x11; 32],
+            client_nonce: client_nonce(number),
             unix_seconds: 0,
         };
         let mut bytes = Preface::CLIENT.encode().to_vec();
@@ -230,4 +230,11 @@ fn queue_group(disk: &mut Disk, ends: &[LogEnd], now: UnixNanos) -> QueueGroup<M
         group.offer(spare);
     }
     group
+}
+
+/// A nonce that no other connection has: one that came before is refused.
+fn client_nonce(connection: u64) -> [u8; 32] {
+    let mut nonce = [0x11; 32];
+    nonce[..8].copy_from_slice(&connection.to_le_bytes());
+    nonce
 }

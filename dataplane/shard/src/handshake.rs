@@ -80,6 +80,7 @@ fn open<S: Segment>(
     let connection = peers.connections.get(id).ok_or(fault(Reason::Busy, 0, 0))?;
     let (peer, random) = (connection.peer, connection.random);
     let proven = prove(peers, hello, &random)?;
+    check_fresh(peers, hello, proven.endpoint)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_address(endpoint, proven.direction, peer.ip())?;
     let resumed = proven.resumed.is_some();
@@ -105,6 +106,23 @@ fn check_clock(peers: &Peers, theirs: u64) -> Result<(), HandshakeError> {
         Err(fault(Reason::ClockSkew, theirs, ours))
     } else {
         Ok(())
+    }
+}
+
+/// A HELLO opens one session. Whoever overheard it on a plain channel has a good proof, but not a new nonce; it
+/// would take over the streams of its endpoint, whose frames it then could not sign.
+fn check_fresh(peers: &mut Peers, hello: &Hello<'_>, endpoint: u32) -> Result<(), HandshakeError> {
+    let (theirs, now) = (hello.fields.unix_seconds, peers.now.unix.seconds());
+    let expiry = match theirs {
+        0 => u64::MAX,
+        _ => theirs.saturating_add(peers.limits.clock_skew_max.as_secs()),
+    };
+    let endpoint = peers.table.endpoint_at(endpoint).id;
+    let nonce = hello.fields.client_nonce;
+    if peers.nonces.take(endpoint, nonce, expiry, now) {
+        Ok(())
+    } else {
+        Err(fault(Reason::HelloReplayed, 0, 0))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod planted;
 mod connection;
 mod handshake;
 mod log;
+mod nonces;
 mod peers;
 mod session;
 mod timers;

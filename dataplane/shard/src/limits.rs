@@ -55,6 +55,8 @@ pub struct Limits {
     pub retry_after: Duration,
     /// How often retention is looked at.
     pub expiry_interval: Duration,
+    /// Nonces of answered HELLOs that are remembered, so that none opens a second session.
+    pub nonces_max: usize,
     /// How far a peer's clock in HELLO may be from ours.
     pub clock_skew_max: Duration,
 }
@@ -86,6 +88,7 @@ impl Default for Limits {
             linger: Duration::from_secs(120),
             retry_after: Duration::from_millis(50),
             expiry_interval: Duration::from_secs(1),
+            nonces_max: 131_072,
             clock_skew_max: Duration::from_secs(300),
         }
     }
@@ -111,10 +114,11 @@ impl Limits {
     pub fn check(&self) -> Result<(), LimitsError> {
         let frame = FRAME_BYTES_MAX as u64;
         let millis_max = u64::from(u32::MAX);
-        let least: [(&'static str, u64, u64); 17] = [
+        let least: [(&'static str, u64, u64); 18] = [
             ("shards", self.shards.into(), u64::from(self.shard) + 1),
             ("connections_max", self.connections_max.into(), 1),
             ("sessions_max", self.sessions_max.into(), 1),
+            ("nonces_max", self.nonces_max as u64, 1),
             ("assembly_bytes_max", self.assembly_bytes_max as u64, frame),
             ("credit_frames", self.credit_frames.into(), 1),
             ("credit_bytes", self.credit_bytes.into(), frame),

@@ -14,6 +14,7 @@ use crate::connection::{AssemblyPool, Connections, Goodbye, Phase};
 use crate::counters::Counters;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
 use crate::limits::Limits;
+use crate::nonces::Nonces;
 use crate::session::{Session, SessionRef, Sessions};
 
 /// Connections, sessions and what is to be said to them.
@@ -27,6 +28,7 @@ pub(crate) struct Peers {
     pub(crate) connections: Connections,
     pub(crate) sessions: Sessions,
     pub(crate) assembly: AssemblyPool,
+    pub(crate) nonces: Nonces,
     pub(crate) counters: Counters,
     /// When each (endpoint, channel) with a rate has used up what it had, in nanoseconds since start.
     pub(crate) rates: BTreeMap<(EndpointId, ChannelId), u64>,
@@ -49,6 +51,7 @@ impl Peers {
         );
         Self {
             sessions: Sessions::new(limits.sessions_max as usize),
+            nonces: Nonces::new(limits.nonces_max),
             limits,
             table,
             now,

@@ -318,3 +318,19 @@ fn released_and_buried_messages_go_where_they_were_sent() {
     );
     assert_eq!(bodies(&said), [b"1"]);
 }
+
+#[test]
+fn a_hello_that_was_overheard_opens_nothing_and_disturbs_nobody() {
+    for unix_seconds in [0, START] {
+        let mut world = World::with_ack(AckMode::Local);
+        let mut client = Client::new(&mut world, SENDER, secret(1).text_bytes());
+        let hello = client.hello_bytes(Auth::Key(KeyId(1)), unix_seconds);
+        client.exchange(&mut world, &hello);
+        let mut listener = Client::new(&mut world, SENDER, secret(1).text_bytes());
+        let said = listener.exchange(&mut world, &hello);
+        assert_eq!(reason(&said), Reason::HelloReplayed);
+        let frame = client.send(&[b"x"]);
+        let said = client.exchange(&mut world, &frame);
+        assert_eq!(acks(&said), [1], "the sender's streams are still its own");
+    }
+}

@@ -457,7 +457,7 @@ impl Client {
             endpoint: EndpointId::of(name),
             name: name.to_owned(),
             secret: secret.to_vec(),
-            nonce: [connection.0 as u8 | 0x40; 32],
+            nonce: nonce(connection),
             keys: None,
             session: SessionId::default(),
             frames_out: 0,
@@ -746,4 +746,11 @@ pub fn bodies(said: &[Said]) -> Vec<Vec<u8>> {
             _ => Vec::new(),
         })
         .collect()
+}
+
+/// A client nonce that no other connection has.
+fn nonce(connection: ConnectionId) -> [u8; 32] {
+    let mut nonce = [0x40; 32];
+    nonce[..8].copy_from_slice(&connection.0.to_le_bytes());
+    nonce
 }

@@ -115,6 +115,10 @@ reasons! {
         "the credential may not be used from this address",
         "0", "0",
         "connect from an allowed address";
+    HelloReplayed = 1117, "hello_replayed", true,
+        "this HELLO was answered before",
+        "0", "0",
+        "draw a new client nonce and say HELLO again";
     FrameTooShort = 1201, "frame_too_short", false,
         "the frame cannot hold what its kind needs",
         "bytes seen", "bytes needed",

@@ -33,6 +33,10 @@ impl Reason {
                 "an address that no grant allows",
                 "an address within the endpoint's restrictions",
             ),
+            Self::HelloReplayed => (
+                "a client nonce that was used before",
+                "a nonce that is new for every HELLO",
+            ),
             Self::UnknownKind => ("a kind this version lacks", "a kind of protocol version 1"),
             Self::UnexpectedFrame => (
                 "a frame out of place",

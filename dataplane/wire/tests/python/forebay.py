@@ -68,7 +68,7 @@ REASONS = {
     1107: ("token_expired", False), 1108: ("token_malformed", False), 1109: ("token_scope", False),
     1110: ("clock_skew", False), 1111: ("session_unknown", False), 1112: ("key_kind", False),
     1113: ("handshake_timeout", True), 1114: ("endpoint_disabled", False), 1115: ("sessions_full", True),
-    1116: ("address_refused", False), 1201: ("frame_too_short", False), 1202: ("frame_too_long", False),
+    1116: ("address_refused", False), 1117: ("hello_replayed", True), 1201: ("frame_too_short", False), 1202: ("frame_too_long", False),
     1203: ("unknown_kind", False), 1204: ("reserved_bits", False), 1205: ("unexpected_frame", False),
     1206: ("message_malformed", False), 1207: ("body_too_long", False), 1208: ("headers_too_long", False),
     1209: ("too_many_messages", False), 1210: ("no_messages", False), 1211: ("signature_kind", False),
