@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_code_of_a_later_version_is_carried_and_is_a_refusal() {
-        for code in [1, 1117, 1999, 65_535] {
+        for code in [1, 1199, 1999, 65_535] {
             let told = Notice::new(Reason::Unknown(code), 7, 9).retry_after(20);
             let read = Notice::from_fixed(&told.to_fixed(), FrameKind::Reject, 24);
             assert_eq!(read, Ok(told), "{code}");
