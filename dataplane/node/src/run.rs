@@ -393,3 +393,49 @@ fn recycle<'a>(mut vector: Vec<Received<'_>>) -> Vec<Received<'a>> {
         .map(|_| unreachable!("it was just emptied"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use ring::{CloseCause, ListenerId};
+
+    use super::*;
+
+    fn id(slot: u64, generation: u64) -> ring::ConnectionId {
+        ring::ConnectionId(generation << 32 | slot)
+    }
+
+    fn accepted(slot: u64, generation: u64) -> Event {
+        Event::Accepted {
+            listener: ListenerId(0),
+            connection: id(slot, generation),
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        }
+    }
+
+    fn closed(slot: u64, generation: u64) -> Event {
+        Event::Closed {
+            connection: id(slot, generation),
+            cause: CloseCause::Peer,
+        }
+    }
+
+    #[test]
+    fn a_turn_never_sees_a_slot_opened_before_it_hears_of_its_close() {
+        for (why, events, want) in [
+            ("nothing", vec![], 0),
+            ("only new ones", vec![accepted(0, 1), accepted(1, 1)], 2),
+            ("another slot", vec![closed(0, 1), accepted(1, 1)], 2),
+            ("opened and closed", vec![accepted(0, 1), closed(0, 1)], 2),
+            ("reused at once", vec![closed(0, 1), accepted(0, 2)], 1),
+            (
+                "reused later",
+                vec![closed(1, 1), closed(0, 1), accepted(2, 1), accepted(0, 2)],
+                3,
+            ),
+        ] {
+            assert_eq!(cut_before_reuse(&events), want, "{why}");
+        }
+    }
+}
