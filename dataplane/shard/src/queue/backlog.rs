@@ -95,6 +95,11 @@ impl Backlog {
         &self.runs
     }
 
+    /// Whether this message is done with.
+    pub(crate) fn is_settled(&self, number: u64) -> bool {
+        number < self.head() || self.settled().interval(number).is_some()
+    }
+
     pub(crate) fn settled(&self) -> &Settled {
         &self.settled
     }

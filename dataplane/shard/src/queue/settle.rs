@@ -92,7 +92,8 @@ impl<S: Segment> QueueGroup<S> {
         Ok(self.settle(slot, source, number, number + 1, Some(now + lock)))
     }
 
-    /// The receiver cannot use `number` now: it goes out again, and with it everything unsettled.
+    /// The receiver cannot use `number` now: it goes out again, and with it everything unsettled. Nothing happens
+    /// when it was settled before.
     ///
     /// # Errors
     /// `NotDelivered`, or `Scattered` when the message became a dead letter behind too many gaps.
@@ -105,6 +106,9 @@ impl<S: Segment> QueueGroup<S> {
         now: UnixNanos,
     ) -> Result<(), SettleError> {
         let slot = self.delivered_slot(endpoint, source, number)?;
+        if self.is_settled(slot, source, number) {
+            return Ok(());
+        }
         self.counters.rewinds += 1;
         if let Some(list) = self.queues.at_mut(slot).list_mut(source) {
             list.rewind();
@@ -114,7 +118,7 @@ impl<S: Segment> QueueGroup<S> {
     }
 
     /// The receiver will never be able to use `number`: it becomes a dead letter, or, when it is one
-    /// already, goes for good.
+    /// already, goes for good. Nothing happens when it was settled before.
     ///
     /// # Errors
     /// `NotDelivered` or `Scattered`.
@@ -126,6 +130,9 @@ impl<S: Segment> QueueGroup<S> {
         now: UnixNanos,
     ) -> Result<(), SettleError> {
         let slot = self.delivered_slot(endpoint, source, number)?;
+        if self.is_settled(slot, source, number) {
+            return Ok(());
+        }
         self.ensure_not_scattered(slot, source, number)?;
         match source {
             Source::Queue => self.move_to_dead_letters(slot, number, now),
@@ -203,6 +210,11 @@ impl<S: Segment> QueueGroup<S> {
     }
 
     /// The slot of a list in which `number` was delivered (and may be settled since).
+    fn is_settled(&self, slot: u32, source: Source, number: u64) -> bool {
+        self.list(slot, source)
+            .is_some_and(|list| list.is_settled(number))
+    }
+
     fn delivered_slot(
         &self,
         endpoint: EndpointId,

@@ -236,7 +236,7 @@ reasons! {
         "0", "0",
         "fetch with one session at a time";
     NotDelivered = 1602, "not_delivered", false,
-        "this number is not in flight: settled, released, expired or never delivered",
+        "this number was never delivered",
         "delivery number", "one past the highest number delivered, or 0",
         "nothing; if it is not settled it is delivered again";
     FetchTooLarge = 1603, "fetch_too_large", false,
