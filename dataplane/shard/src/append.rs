@@ -204,6 +204,19 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
     );
 }
 
+/// There is no segment to append to: the disk has none to give, or the next one is not ready yet.
+fn no_room(retry_after_ms: u32, disk_full: bool) -> AppendError {
+    if disk_full {
+        AppendError::StorageFull { retry_after_ms }
+    } else {
+        AppendError::Busy {
+            seen: 1,
+            needed: 0,
+            retry_after_ms,
+        }
+    }
+}
+
 /// The sequence rule of a session's own frames.
 fn append_direct<S: Segment>(
     peers: &mut Peers,
@@ -301,13 +314,13 @@ fn write<S: Segment>(
     let bytes = send.frame().bytes();
     take_credit(peers, frame.session(), bytes.len())?;
     let new = record(frame, peers.now.unix);
+    let retry_after_ms = peers.retry_after_ms();
+    let disk_full = log.partition.spare_failure().is_some();
     let appended = log
         .partition
         .append(&new, &[bytes])
         .map_err(|error| match error {
-            LogError::Full => AppendError::StorageFull {
-                retry_after_ms: peers.retry_after_ms(),
-            },
+            LogError::Full => no_room(retry_after_ms, disk_full),
             LogError::Sealed => AppendError::Sealed,
             LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
                 seen: bytes as u64,
