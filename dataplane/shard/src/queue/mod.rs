@@ -5,7 +5,7 @@
 //! queue knows numbers and places; it must never know sessions, frames or signatures.
 //!
 //! Rules, in one place:
-//! - Everything that changes a queue is an operation ([`op`]); the same code applies it live and when
+//! - Everything that changes a queue is an operation (`op`); the same code applies it live and when
 //!   a journal is replayed.
 //! - One journal transaction holds the runs that a batch of committed records added **and** the
 //!   watermarks behind them, so a crash loses no message and adds none twice.
