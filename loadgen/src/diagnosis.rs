@@ -211,17 +211,7 @@ pub fn ring(error: &ring::RingError) -> Diagnosis {
 }
 
 fn make(code: u16, what: String, seen: String, needed: String) -> Diagnosis {
-    let entry = CODES
-        .iter()
-        .find(|entry| entry.0 == code)
-        .expect("every code used here stands in the table");
-    Diagnosis {
-        code,
-        what,
-        seen,
-        needed,
-        remedy: entry.3.to_owned(),
-    }
+    Diagnosis::from_table(CODES, code, what, seen, needed)
 }
 
 #[cfg(test)]

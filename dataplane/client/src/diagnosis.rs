@@ -218,17 +218,7 @@ pub fn of_notice(what: &str, notice: &Notice) -> Diagnosis {
 }
 
 fn own(code: u16, what: &str, seen: &str, needed: &str) -> Diagnosis {
-    let entry = CODES
-        .iter()
-        .find(|entry| entry.0 == code)
-        .expect("every code used here stands in the table");
-    Diagnosis {
-        code,
-        what: what.to_owned(),
-        seen: seen.to_owned(),
-        needed: needed.to_owned(),
-        remedy: entry.3.to_owned(),
-    }
+    Diagnosis::from_table(CODES, code, what, seen, needed)
 }
 
 #[cfg(test)]

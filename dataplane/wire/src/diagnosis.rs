@@ -34,6 +34,24 @@ impl Diagnosis {
             remedy: remedy.into(),
         }
     }
+
+    /// A fault whose remedy stands in its room's table of codes: number, name, meaning, remedy.
+    ///
+    /// # Panics
+    /// When the table lacks the code: a room names only codes of its own table.
+    pub fn from_table(
+        table: &[(u16, &str, &str, &str)],
+        code: u16,
+        what: impl Into<String>,
+        seen: impl Into<String>,
+        needed: impl Into<String>,
+    ) -> Self {
+        let entry = table
+            .iter()
+            .find(|entry| entry.0 == code)
+            .expect("every code used stands in its room's table");
+        Self::new(code, what, seen, needed, entry.3)
+    }
 }
 
 impl fmt::Display for Diagnosis {
