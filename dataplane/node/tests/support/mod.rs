@@ -296,6 +296,8 @@ impl Client {
                 Ok(0) => return false,
                 Ok(more) => self.inbox.extend_from_slice(&block[..more]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,
+                // A signal to any thread of the process may cut a call short; the bytes are still to come.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("reading: {error}"),
             }
         }
