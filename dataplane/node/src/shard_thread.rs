@@ -117,6 +117,12 @@ async fn begin(
         recovered.queues,
         clock.now(),
     );
+    #[cfg(feature = "cycles")]
+    let shard = {
+        let mut shard = shard;
+        shard.count_cycles(ring::cycles);
+        shard
+    };
     let bell = wire_bell(&ring, aside)?;
     let flush = Flush::start(&seed.config.data, logs, &ring.waker())?;
     let listener = ring

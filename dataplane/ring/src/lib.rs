@@ -26,6 +26,7 @@ mod accept;
 mod buffers;
 mod connection;
 mod counters;
+mod cycles;
 mod error;
 mod event;
 mod features;
@@ -42,6 +43,7 @@ mod waker;
 
 pub use buffers::Lease;
 pub use counters::Counters;
+pub use cycles::cycles;
 pub use error::RingError;
 pub use event::{CloseCause, ConnectionId, Event, ListenerId};
 pub use features::{Feature, Features};

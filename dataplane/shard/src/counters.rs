@@ -173,6 +173,9 @@ pub struct Counters {
     pub session: SessionCounters,
     /// REJECT, REFUSED and GOAWAY by reason code; bounded by the number of codes.
     pub reasons: BTreeMap<u16, u64>,
+    /// Where the time of the turns went.
+    #[cfg(feature = "cycles")]
+    pub cycles: crate::StageCycles,
 }
 
 impl Counters {

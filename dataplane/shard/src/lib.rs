@@ -5,6 +5,7 @@
 //! bounded batch through the stages in order; each stage is one file.
 
 pub mod counters;
+mod cycles;
 mod io;
 mod limits;
 pub mod planted;
@@ -40,6 +41,9 @@ mod turn;
 pub use append::AppendError;
 pub use consume::DeliverError;
 pub use counters::Counters;
+pub use cycles::Stage;
+#[cfg(feature = "cycles")]
+pub use cycles::StageCycles;
 pub use handshake::HandshakeError;
 pub use io::{
     ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,

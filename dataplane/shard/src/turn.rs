@@ -14,6 +14,7 @@ use crate::commit::{Committed, commit, commit_journals, retire, take_storage};
 use crate::connection::Goodbye;
 use crate::consume::{Consumers, command, take_back};
 use crate::counters::Counters;
+use crate::cycles::{Stage, StageClock};
 use crate::deliver::deliver;
 use crate::fanout::fanout;
 use crate::handshake::{check_address, claim, hello};
@@ -41,6 +42,7 @@ pub struct Shard<S: Segment> {
     consumers: Consumers,
     expire_at: Duration,
     said_goaway: bool,
+    clock: StageClock,
     scratch: Scratch,
 }
 
@@ -98,6 +100,7 @@ impl<S: Segment> Shard<S> {
             consumers: Consumers::default(),
             expire_at: now.monotonic,
             said_goaway: false,
+            clock: StageClock::default(),
             scratch: Scratch::default(),
         };
         shard.settle_ack_modes();
@@ -107,6 +110,7 @@ impl<S: Segment> Shard<S> {
     /// Take one batch through all stages. Everything in `input` is consumed; what is to be done about it is
     /// added to `output`. The bytes handed in bound the work of stages 2 to 6, `Limits` that of 7 and 8.
     pub fn turn(&mut self, now: Now, input: &mut Input<'_, S>, output: &mut Output<S>) {
+        self.clock.begin();
         self.begin(now, input, output);
         let Scratch {
             pieces,
@@ -131,12 +135,17 @@ impl<S: Segment> Shard<S> {
             owned,
             welcoming,
             consumers,
+            clock,
             ..
         } = self;
 
+        clock.end(Stage::Other, &mut peers.counters);
         gather(peers, input.received, &mut pieces, &mut assembled);
+        clock.end(Stage::Accept, &mut peers.counters);
         peers.tick(output);
+        clock.end(Stage::Other, &mut peers.counters);
         parse(peers, &pieces, &assembled, &mut parsed, &mut refusals);
+        clock.end(Stage::Parse, &mut peers.counters);
         let mut verdicts = Verdicts {
             verified: &mut verified,
             commands: &mut commands,
@@ -148,18 +157,26 @@ impl<S: Segment> Shard<S> {
         verify(peers, &parsed, &mut verdicts, |peers, id, frame| {
             hello(peers, logs_of_hello, owned, id, frame, welcoming);
         });
+        clock.end(Stage::Verify, &mut peers.counters);
         route(peers, owned, &verified, &mut routed, &mut refusals);
+        clock.end(Stage::Route, &mut peers.counters);
         append(peers, logs, &routed, &mut refusals);
+        clock.end(Stage::Append, &mut peers.counters);
         close(peers, groups, consumers, input.closed);
+        clock.end(Stage::Other, &mut peers.counters);
         commit(peers, logs, &mut committed, output);
+        clock.end(Stage::Commit, &mut peers.counters);
         welcome(peers, logs, owned, welcoming);
         carry_out(peers, groups, consumers, &commands);
+        clock.end(Stage::Other, &mut peers.counters);
         output.more |= fanout(peers, logs, groups, owned, &committed, &mut spans);
         commit_journals(peers, groups, output);
+        clock.end(Stage::Fanout, &mut peers.counters);
         // Deliveries wait in their queues; a shard that stops is not to be kept from it by who asks for them.
         if !peers.draining {
             output.more |= deliver(peers, logs, groups, owned, consumers);
         }
+        clock.end(Stage::Deliver, &mut peers.counters);
 
         let (pieces, parsed) = (recycled!(pieces), recycled!(parsed));
         let (verified, envelopes, routed) =
@@ -178,6 +195,13 @@ impl<S: Segment> Shard<S> {
             spans,
         };
         self.finish(scratch, output);
+        self.clock.end(Stage::Other, &mut self.peers.counters);
+    }
+
+    /// Count the cycles of every stage with this counter from now on: what it reads is in `Counters::cycles`.
+    #[cfg(feature = "cycles")]
+    pub fn count_cycles(&mut self, read: fn() -> u64) {
+        self.clock.count(read);
     }
 
     /// Everything that comes before the bytes: the table, storage results, what was sent, new connections.

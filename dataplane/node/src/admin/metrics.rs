@@ -63,6 +63,8 @@ pub(super) fn render(status: &Status, table: &RouteTable, snapshot: Option<&Snap
         log(&mut page, snapshot);
         queues(&mut page, snapshot);
         shard(&mut page, snapshot);
+        #[cfg(feature = "cycles")]
+        cycles(&mut page, snapshot);
     }
     page.0
 }
@@ -446,6 +448,19 @@ fn shard(page: &mut Page, snapshot: &Snapshot) {
         "forebay_partial_sends_total",
         "Sends taken in part.",
         ring.partial_sends,
+    );
+}
+
+/// Divide by `forebay_append_messages_total` for what a message costs in each stage.
+#[cfg(feature = "cycles")]
+fn cycles(page: &mut Page, snapshot: &Snapshot) {
+    let spent = &snapshot.counters.cycles;
+    let rows = shard::Stage::ALL.map(|stage| (stage.name(), spent.of(stage)));
+    page.counters(
+        "forebay_stage_cycles_total",
+        "Cycles of the time stamp counter that turns took, by stage.",
+        "stage",
+        &rows,
     );
 }
 
