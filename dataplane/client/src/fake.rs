@@ -1,18 +1,20 @@
 //! A small server for tests: real handshake, signatures, sequences and deliveries over real sockets, one thread per
 //! connection, and faults on demand. It keeps messages in memory and knows one sender key and one receiver key.
 
+mod connection;
+
+use connection::{Connection, terms};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use wire::ack::{Ack, Reject};
-use wire::delivery::{DeliverBuilder, Fetch, GroupHeader, Outcome, Settle, Source};
+use wire::delivery::{Fetch, Outcome, Settle};
 use wire::frame::{Frame, FrameKind, split};
-use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, encode_welcome};
+use wire::handshake::{Auth, Hello, WelcomeEntry, encode_refused, encode_welcome};
 use wire::ids::{
-    AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, QUEUE_STREAM, RELAY_STREAM,
-    Sequence, SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence,
+    SessionId,
 };
 use wire::link::encode_pong;
 use wire::preface::Preface;
@@ -460,100 +462,5 @@ impl State {
         messages
             .map(|message| String::from_utf8_lossy(message.body).into_owned())
             .collect()
-    }
-}
-
-struct Connection {
-    endpoint: EndpointId,
-    keys: SessionKeys,
-    received: u64,
-    sent: u64,
-    out: Vec<u8>,
-    discard_from: Option<u64>,
-    credit: u64,
-    next_queue: u64,
-    receiver: bool,
-}
-
-impl Connection {
-    fn ack(&mut self, partition: PartitionId, sequence: u64, offset: u64) {
-        let ack = Ack {
-            partition,
-            sequence: Sequence(sequence),
-            ack_mode: AckMode::Durable,
-            offset: Offset(offset),
-            credit_frames: 64,
-            credit_bytes: 4 << 20,
-        };
-        ack.encode(
-            &mut self.out,
-            Signer::Session {
-                key: &self.keys.server,
-                frame_index: self.sent,
-            },
-        );
-        self.sent += 1;
-    }
-
-    fn reject(&mut self, partition: PartitionId, sequence: u64, notice: Notice) {
-        let reject = Reject {
-            partition,
-            sequence: Sequence(sequence),
-            notice,
-        };
-        reject.encode(
-            &mut self.out,
-            Signer::Session {
-                key: &self.keys.server,
-                frame_index: self.sent,
-            },
-        );
-        self.sent += 1;
-        self.discard_from = Some(sequence);
-    }
-
-    fn deliver(&mut self, stored: &Stored, number: u64) {
-        let header = GroupHeader {
-            number: Sequence(number),
-            sender: stored.sender,
-            offset: Offset(stored.offset),
-            append_time: UnixNanos(u64::MAX / 2),
-            partition: PARTITION,
-            channel: ChannelId::of(CHANNEL),
-            count: stored.count,
-            attempt: 1,
-        };
-        let mut builder = DeliverBuilder::begin(&mut self.out, Source::Queue);
-        assert!(
-            builder.group(&header, &stored.bytes),
-            "one frame fits another"
-        );
-        assert!(builder.finish(Signer::Session {
-            key: &self.keys.server,
-            frame_index: self.sent
-        }));
-        self.sent += 1;
-        self.next_queue = number + u64::from(stored.count) - 1;
-        self.credit = self.credit.saturating_sub(u64::from(stored.count));
-    }
-}
-
-fn terms(session_id: SessionId, endpoint: EndpointId, direction: Direction) -> WelcomeFields {
-    WelcomeFields {
-        epoch: 1,
-        session_id,
-        server_nonce: NONCE,
-        endpoint,
-        unix_nanos: UnixNanos(0),
-        frame_bytes_max: wire::limits::FRAME_BYTES_MAX as u32,
-        body_bytes_max: wire::limits::BODY_BYTES_MAX as u32,
-        messages_max: wire::limits::MESSAGES_MAX as u16,
-        shards: 1,
-        home_shard: 0,
-        direction,
-        credit_frames: 64,
-        credit_bytes: 4 << 20,
-        idle_timeout_ms: 30_000,
-        linger_ms: 60_000,
     }
 }

@@ -4,6 +4,9 @@
 //! frame's number is not fixed before it is answered: the first unanswered frame has `last + 1`, the next `last + 2`.
 //! Frames are therefore kept unsigned and are numbered and signed each time they go out. No socket, no clock: time is
 //! an argument, tickets are the caller's.
+//!
+//! One refusal leaves open whether the frame is in the log: `partition_sealed`. Such a frame keeps its place and with it
+//! its number, also after its ticket was answered, until an ACK or a WELCOME tells; meanwhile it alone is tried.
 
 use crate::handshake::{ChannelTerms, Seal};
 use std::collections::VecDeque;
@@ -46,7 +49,9 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// The server's refusal of one frame: nothing of it is in the log.
+/// The server's refusal of one frame: nothing of it is in the log. One reason is different: after `partition_sealed`
+/// nobody knows. The frame may turn up in the log when the node starts again, so sending its messages once more may
+/// double them; the session goes on trying the same frame under the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{}", crate::diagnosis::of_notice("frame rejected", .notice))]
 pub struct Rejected {
@@ -67,11 +72,14 @@ pub struct Answered<T> {
 struct Pending<T> {
     frame: Vec<u8>,
     channel: ChannelId,
-    ticket: T,
+    /// Taken when it is answered while the frame has to stay.
+    ticket: Option<T>,
     /// Whether it was ever on a wire: only then may the server have it.
     tried: bool,
     /// Since when it is being refused for now.
     refused_since: Option<Duration>,
+    /// Refused by a sealed partition: it may be in the log, so no other frame may have its number.
+    in_doubt: bool,
 }
 
 impl<T> Pending<T> {
@@ -88,6 +96,8 @@ struct Stream<T> {
     queue: VecDeque<Pending<T>>,
     /// How many of the queue are on the wire, unanswered.
     out: usize,
+    /// How many at the front of the queue have had their ticket answered and stay for their number.
+    kept: usize,
     hold_until: Duration,
     refusals: u32,
     /// The number last refused as out of sequence, until an ACK comes.
@@ -124,7 +134,8 @@ impl<T> Outbox<T> {
 
     /// Frames without an answer.
     pub fn len(&self) -> usize {
-        self.streams.iter().map(|stream| stream.queue.len()).sum()
+        let waiting = |stream: &Stream<T>| stream.queue.len() - stream.kept;
+        self.streams.iter().map(waiting).sum()
     }
 
     /// Whether everything has its answer.
@@ -152,6 +163,10 @@ impl<T> Outbox<T> {
         for stream in &mut self.streams {
             (stream.out, stream.hold_until, stream.refusals) = (0, Duration::ZERO, 0);
             stream.renumbered = None;
+            // The server's word on what the log has; what it does not have is refused again if still in doubt.
+            for pending in &mut stream.queue {
+                (pending.in_doubt, pending.refused_since) = (false, None);
+            }
         }
         for terms in &channels {
             let stream = stream_of(&mut self.streams, terms);
@@ -160,12 +175,8 @@ impl<T> Outbox<T> {
                     break;
                 };
                 stream.last += 1;
-                self.waiting_bytes -= pending.frame.len();
                 let receipt = stream.receipt(Sequence(stream.last), None);
-                answered.push(Answered {
-                    ticket: pending.ticket,
-                    result: Ok(receipt),
-                });
+                self.waiting_bytes -= stream.leave(pending, Ok(receipt), answered);
             }
             stream.last = terms.last_sequence.0;
         }
@@ -181,23 +192,14 @@ impl<T> Outbox<T> {
             needed: 0,
         };
         for stream in &mut self.streams {
-            let mut kept = VecDeque::with_capacity(stream.queue.len());
-            for pending in stream.queue.drain(..) {
-                if self
-                    .channels
-                    .iter()
-                    .any(|terms| terms.id == pending.channel)
-                {
-                    kept.push_back(pending);
+            for pending in std::mem::take(&mut stream.queue) {
+                let granted = |terms: &ChannelTerms| terms.id == pending.channel;
+                if self.channels.iter().any(granted) {
+                    stream.queue.push_back(pending);
                 } else {
-                    self.waiting_bytes -= pending.frame.len();
-                    answered.push(Answered {
-                        ticket: pending.ticket,
-                        result: Err(Rejected { notice }),
-                    });
+                    self.waiting_bytes -= stream.leave(pending, Err(Rejected { notice }), answered);
                 }
             }
-            stream.queue = kept;
         }
     }
 
@@ -222,9 +224,10 @@ impl<T> Outbox<T> {
         stream.queue.push_back(Pending {
             frame,
             channel,
-            ticket,
+            ticket: Some(ticket),
             tried: false,
             refused_since: None,
+            in_doubt: false,
         });
         Ok(())
     }
@@ -239,7 +242,14 @@ impl<T> Outbox<T> {
                 continue;
             }
             stream.hold_until = Duration::ZERO;
-            while let Some(pending) = stream.queue.get_mut(stream.out) {
+            let doubt = |pending: &Pending<T>| pending.in_doubt;
+            let window = match stream.queue.front().is_some_and(doubt) {
+                true => 1,
+                false => usize::MAX,
+            };
+            while stream.out < window
+                && let Some(pending) = stream.queue.get_mut(stream.out)
+            {
                 let bytes = pending.signed_bytes() as u64;
                 // A frame longer than the whole credit goes alone, or it would wait for ever.
                 let alone = self.out_frames == 0 && self.credit_frames > 0;
@@ -291,19 +301,16 @@ impl<T> Outbox<T> {
             (stream.refusals, stream.renumbered) = (0, None);
             self.out_frames -= 1;
             self.out_bytes -= pending.signed_bytes() as u64;
-            self.waiting_bytes -= pending.frame.len();
             let receipt = stream.receipt(Sequence(stream.last), Some(ack.offset));
-            answered.push(Answered {
-                ticket: pending.ticket,
-                result: Ok(receipt),
-            });
+            self.waiting_bytes -= stream.leave(pending, Ok(receipt), answered);
         }
     }
 
     /// The server refused one frame and discards those behind it until the refused number comes again.
     ///
     /// Refused for now: the same frame again after the server's pause, doubled with each refusal in a row. Refused for
-    /// good: it is answered, and the rest moves up by one number.
+    /// good: it is answered, and the rest moves up by one number. Refused by a sealed partition: the same frame again
+    /// for as long as the session lives, alone; after `retry_for` everything that waits on the stream is answered.
     pub fn rejected(&mut self, reject: &Reject, now: Duration, answered: &mut Vec<Answered<T>>) {
         // A replay leaves no gap and the frame is in the log: its ACK comes by itself.
         if reject.notice.reason == Reason::Replayed {
@@ -328,6 +335,15 @@ impl<T> Outbox<T> {
         }
         let pending = &mut stream.queue[index];
         let since = *pending.refused_since.get_or_insert(now);
+        pending.in_doubt |= notice.reason == Reason::PartitionSealed;
+        if pending.in_doubt {
+            stream.hold_until = now + stream.pause(&notice);
+            stream.refusals += 1;
+            if now.saturating_sub(since) >= self.retry_for {
+                self.waiting_bytes -= stream.answer_all(Rejected { notice }, answered);
+            }
+            return;
+        }
         let passing = notice.retry_after_ms > 0 || notice.reason.retryable();
         if passing
             && notice.reason != Reason::OutOfSequence
@@ -337,11 +353,7 @@ impl<T> Outbox<T> {
             stream.refusals += 1;
         } else if let Some(pending) = stream.queue.remove(index) {
             (stream.refusals, stream.hold_until) = (0, Duration::ZERO);
-            self.waiting_bytes -= pending.frame.len();
-            answered.push(Answered {
-                ticket: pending.ticket,
-                result: Err(Rejected { notice }),
-            });
+            self.waiting_bytes -= stream.leave(pending, Err(Rejected { notice }), answered);
         }
     }
 
@@ -349,10 +361,10 @@ impl<T> Outbox<T> {
     pub fn abandon(&mut self) -> Vec<T> {
         (self.out_frames, self.out_bytes, self.waiting_bytes) = (0, 0, 0);
         let queues = self.streams.iter_mut().flat_map(|stream| {
-            stream.out = 0;
+            (stream.out, stream.kept) = (0, 0);
             stream.queue.drain(..)
         });
-        queues.map(|pending| pending.ticket).collect()
+        queues.filter_map(|pending| pending.ticket).collect()
     }
 }
 
@@ -364,6 +376,38 @@ impl<T> Stream<T> {
             offset,
             ack_mode: self.ack_mode,
         }
+    }
+
+    /// Answer a frame that was taken out of the queue, unless it was answered before. Returns the bytes it held.
+    fn leave(
+        &mut self,
+        pending: Pending<T>,
+        result: Result<Receipt, Rejected>,
+        answered: &mut Vec<Answered<T>>,
+    ) -> usize {
+        let Some(ticket) = pending.ticket else {
+            self.kept -= 1;
+            return 0;
+        };
+        answered.push(Answered { ticket, result });
+        pending.frame.len()
+    }
+
+    /// Answer everything that waits. What was on a wire stays with its number, the rest was never seen by anybody.
+    /// Returns the bytes that no longer wait.
+    fn answer_all(&mut self, rejected: Rejected, answered: &mut Vec<Answered<T>>) -> usize {
+        let mut bytes = 0;
+        for pending in &mut self.queue {
+            if let Some(ticket) = pending.ticket.take() {
+                bytes += pending.frame.len();
+                let result = Err(rejected);
+                answered.push(Answered { ticket, result });
+            }
+        }
+        let tried = self.queue.partition_point(|pending| pending.tried);
+        self.queue.truncate(tried);
+        self.kept = tried;
+        bytes
     }
 
     fn pause(&self, notice: &Notice) -> Duration {
@@ -414,6 +458,7 @@ fn stream_of<'a, T>(streams: &'a mut Vec<Stream<T>>, terms: &ChannelTerms) -> &'
             last: terms.last_sequence.0,
             queue: VecDeque::new(),
             out: 0,
+            kept: 0,
             hold_until: Duration::ZERO,
             refusals: 0,
             renumbered: None,

@@ -163,6 +163,42 @@ fn a_frame_refused_for_now_waits_longer_each_time_and_fails_in_the_end() {
 }
 
 #[test]
+fn a_frame_that_a_sealed_partition_refused_keeps_its_number() {
+    let sealed = |at| reject(at, Notice::new(Reason::PartitionSealed, 0, 0));
+    let mut bench = Bench::new(3, 2);
+    assert_eq!(bench.pump(NOW), [(1, 0), (2, 1)]);
+    let mut now = NOW;
+    while bench.answered.is_empty() {
+        bench.outbox.rejected(&sealed(1), now, &mut bench.answered);
+        assert_eq!(bench.pump(now), [], "not before a pause");
+        now = bench.outbox.wake_at().expect("it is tried again");
+        assert_eq!(bench.pump(now), [(1, 0)], "the same frame, alone");
+    }
+    assert!(now >= NOW + RETRY_FOR, "the tickets waited for retry_for");
+    let reason = Some(Reason::PartitionSealed);
+    assert_eq!(
+        bench.answers(),
+        [(0, reason), (1, reason), (2, reason)],
+        "everything on the stream has its answer"
+    );
+    assert!(bench.outbox.is_empty() && bench.outbox.bytes() == 0);
+
+    // What comes now waits behind the frames in doubt and is told so at the next refusal.
+    bench.outbox.push(CHANNEL, frame(3), 3).expect("granted");
+    assert_eq!(bench.outbox.len(), 1);
+    bench.outbox.rejected(&sealed(1), now, &mut bench.answered);
+    assert_eq!(bench.answers(), [(3, reason)]);
+
+    // The node started again and its log has the first frame but not the second.
+    bench.outbox.push(CHANNEL, frame(4), 4).expect("granted");
+    bench.reopened(1, 8);
+    assert_eq!(bench.pump(now), [(2, 1), (3, 4)]);
+    bench.outbox.acked(&ack(3, 8), &mut bench.answered);
+    assert_eq!(bench.answers(), [(4, None)], "each ticket is answered once");
+    assert_eq!(bench.outbox.len(), 0);
+}
+
+#[test]
 fn the_servers_idea_of_the_next_number_is_followed() {
     let unexpected = |seen, needed| Notice::new(Reason::OutOfSequence, seen, needed);
     let mut bench = Bench::new(4, 8);
