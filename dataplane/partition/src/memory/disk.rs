@@ -150,7 +150,8 @@ impl Disk {
             first: first_unsynced.unwrap_or(0),
         };
         for file in state.files.values_mut() {
-            file.durable = image.of(file);
+            let durable = std::mem::take(&mut file.durable);
+            file.durable = image.of(file, durable);
             file.forsaken.clear();
             file.unsynced.clear();
         }
@@ -302,8 +303,8 @@ struct Image {
 }
 
 impl Image {
-    fn of(&mut self, file: &DiskFile) -> Vec<u8> {
-        let mut bytes = file.durable.clone();
+    /// The bytes of a file whose durable ones are given.
+    fn of(&mut self, file: &DiskFile, mut bytes: Vec<u8>) -> Vec<u8> {
         if let Crash::Writes(count) = self.crash {
             let kept = file
                 .unsynced

@@ -1,6 +1,6 @@
 //! The truth: what was sent, acknowledged, refused, delivered and settled, and the properties that must hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use partition::memory::{Crash, Disk, MemoryStorage};
 use partition::{LogId, Partition, RecordKind};
@@ -8,22 +8,10 @@ use wire::frame::split;
 use wire::ids::{ChannelId, EndpointId, PartitionId, UnixNanos};
 use wire::send::Send;
 
-use crate::link::{Delivered, fnv};
+use crate::ids::{MessageId, Messages};
+use crate::link::{Delivered, hash};
 use crate::plan::{self, LOCAL, PARTITIONS, RECEIVERS};
 use wire::delivery::Source;
-
-/// Sender in the high half, its serial in the low half; the first 8 bytes of every body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct MessageId(pub(crate) u64);
-
-impl MessageId {
-    pub(crate) fn of(body: &[u8]) -> Self {
-        Self(
-            body.first_chunk()
-                .map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes)),
-        )
-    }
-}
 
 /// A message that an honest sender made.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +27,9 @@ struct Made {
 #[derive(Default)]
 pub(crate) struct Inbox {
     numbers: BTreeMap<(Source, u64), Delivered>,
-    by_id: BTreeMap<MessageId, u64>,
+    by_id: Messages<u64>,
     /// Messages that the receiver has taken care of.
-    pub(crate) got: BTreeSet<MessageId>,
+    pub(crate) got: Messages<()>,
     /// Numbers whose settlement the server has: the turn in which it came, and the number it named.
     settled: BTreeMap<u64, (u64, u64)>,
 }
@@ -49,9 +37,9 @@ pub(crate) struct Inbox {
 /// Everything known.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    made: BTreeMap<MessageId, Made>,
-    acked: BTreeSet<MessageId>,
-    refused: BTreeSet<MessageId>,
+    made: Messages<Made>,
+    acked: Messages<()>,
+    refused: Messages<()>,
     pub(crate) inboxes: Vec<Inbox>,
     pub(crate) turn: u64,
     /// Settlements of turns up to this one survive any crash.
@@ -82,22 +70,26 @@ impl Ledger {
             Made {
                 sender,
                 channel,
-                body: fnv(body),
+                body: hash(body),
                 direct,
             },
         );
     }
 
     pub(crate) fn acked(&mut self, ids: &[MessageId]) {
-        self.acked.extend(ids);
+        for &id in ids {
+            self.acked.insert(id, ());
+        }
     }
 
     pub(crate) fn acked_count(&self) -> usize {
-        self.acked.len()
+        self.acked.iter().count()
     }
 
     pub(crate) fn refused(&mut self, ids: &[MessageId]) {
-        self.refused.extend(ids);
+        for &id in ids {
+            self.refused.insert(id, ());
+        }
     }
 
     /// A receiver's settlement reached the server.
@@ -125,7 +117,8 @@ impl Ledger {
         if power {
             self.local_lost = true;
             let made = &self.made;
-            self.acked.retain(|id| made[id].channel != LOCAL);
+            self.acked
+                .retain(|id| made.get(id).is_some_and(|made| made.channel != LOCAL));
         }
     }
 
@@ -137,7 +130,7 @@ impl Ledger {
             "cross-delivery: {name} does not hear {:?}",
             message.channel
         );
-        let made = self.made.get(&message.id);
+        let made = self.made.get(message.id);
         let made = made.unwrap_or_else(|| panic!("{name} got {message:?}, which nobody sent"));
         assert_eq!(
             (made.sender, made.channel),
@@ -171,9 +164,9 @@ impl Ledger {
     }
 
     /// Read every log on a copy of the disk and check it against what was sent.
-    pub(crate) fn audit(&self, disk: &Disk, crash: Crash, why: &str) -> BTreeSet<MessageId> {
+    pub(crate) fn audit(&self, disk: &Disk, crash: Crash, why: &str) -> Messages<()> {
         let copy = disk.crash(crash);
-        let mut logged = BTreeSet::new();
+        let mut logged = Messages::default();
         for partition in PARTITIONS {
             let mut storage = MemoryStorage::new(&copy);
             let limits = crate::node::log_limits();
@@ -187,8 +180,9 @@ impl Ledger {
             );
             self.audit_log(&log, partition, &mut logged, why);
         }
-        for id in &self.acked {
-            let local = self.made[id].channel == LOCAL && (self.local_lost || crash == Crash::Lost);
+        for (id, ()) in self.acked.iter() {
+            let local =
+                self.channel(id) == Some(LOCAL) && (self.local_lost || crash == Crash::Lost);
             assert!(
                 local || logged.contains(id),
                 "{why}: {id:?} was acked and is not in the log"
@@ -201,7 +195,7 @@ impl Ledger {
         &self,
         log: &Partition<S>,
         partition: PartitionId,
-        logged: &mut BTreeSet<MessageId>,
+        logged: &mut Messages<()>,
         why: &str,
     ) {
         let mut last: BTreeMap<EndpointId, MessageId> = BTreeMap::new();
@@ -217,15 +211,16 @@ impl Ledger {
             let send = Send::parse(frame).expect("a record is one SEND");
             for message in send.messages() {
                 let id = MessageId::of(message.body);
-                let made = self.made.get(&id);
+                let made = self.made.get(id);
                 let made = made.unwrap_or_else(|| panic!("{why}: {id:?} in {partition} is forged"));
-                let same = made.body == fnv(message.body)
+                let same = made.body == hash(message.body)
                     && made.channel == send.channel()
                     && made.sender == send.endpoint();
                 assert!(same, "{why}: {id:?} in {partition} was altered");
-                assert!(logged.insert(id), "{why}: {id:?} was appended twice");
+                let twice = logged.insert(id, ()).is_some();
+                assert!(!twice, "{why}: {id:?} was appended twice");
                 assert!(
-                    !self.refused.contains(&id),
+                    !self.refused.contains(id),
                     "{why}: {id:?} was refused and appended"
                 );
                 if made.direct {
@@ -239,14 +234,23 @@ impl Ledger {
         }
     }
 
+    fn channel(&self, id: MessageId) -> Option<ChannelId> {
+        self.made.get(id).map(|made| made.channel)
+    }
+
+    fn hears(&self, receiver: usize, id: MessageId) -> bool {
+        let channel = self.channel(id);
+        channel.is_some_and(|channel| plan::hears(receiver).contains(&channel))
+    }
+
     /// At rest, everything in the logs has arrived at everyone who heard its channel all the time.
-    pub(crate) fn check_arrived(&self, logged: &BTreeSet<MessageId>) {
+    pub(crate) fn check_arrived(&self, logged: &Messages<()>) {
         for (at, inbox) in self.inboxes.iter().enumerate() {
             if at == plan::GUEST || at == plan::NEWEST {
                 continue;
             }
-            for id in logged {
-                let heard = plan::hears(at).contains(&self.made[id].channel);
+            for (id, ()) in logged.iter() {
+                let heard = self.hears(at, id);
                 assert!(
                     !heard || inbox.got.contains(id),
                     "{} never got {id:?}",
@@ -257,13 +261,10 @@ impl Ledger {
     }
 
     /// What is missing still, for the loop that waits for rest.
-    pub(crate) fn missing(&self, logged: &BTreeSet<MessageId>) -> usize {
+    pub(crate) fn missing(&self, logged: &Messages<()>) -> usize {
         let of = |at: usize, inbox: &Inbox| {
-            let heard = |id: &&MessageId| plan::hears(at).contains(&self.made[id].channel);
-            logged
-                .iter()
-                .filter(heard)
-                .filter(|id| !inbox.got.contains(id))
+            let ids = logged.iter().map(|(id, ())| id);
+            ids.filter(|&id| self.hears(at, id) && !inbox.got.contains(id))
                 .count()
         };
         let inboxes = self.inboxes.iter().enumerate();

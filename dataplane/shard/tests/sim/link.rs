@@ -11,7 +11,7 @@ use wire::preface::Preface;
 use wire::reason::Notice;
 use wire::signature::{SessionKeys, Signer, verify_session};
 
-use crate::ledger::MessageId;
+use crate::ids::MessageId;
 
 /// A message as it was delivered.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub(crate) struct Delivered {
     pub(crate) partition: PartitionId,
     pub(crate) offset: u64,
     pub(crate) channel: ChannelId,
-    /// FNV-1a of the body.
+    /// Hash of the body.
     pub(crate) body: u64,
 }
 
@@ -188,21 +188,26 @@ pub(crate) fn messages_of(frame: wire::frame::Frame<'_>) -> Vec<Delivered> {
                 partition: header.partition,
                 offset: header.offset.0 + i as u64,
                 channel: header.channel,
-                body: fnv(message.body),
+                body: hash(message.body),
             });
         }
     }
     out
 }
 
-/// FNV-1a.
-pub(crate) fn fnv(bytes: &[u8]) -> u64 {
-    fnv_on(0xcbf2_9ce4_8422_2325, bytes)
+/// A hash of bytes.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    hash_on(0xcbf2_9ce4_8422_2325, bytes)
 }
 
-/// FNV-1a, going on from `hash`.
-pub(crate) fn fnv_on(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+/// The same, going on from `hash`: FNV-1a over words of eight bytes.
+pub(crate) fn hash_on(hash: u64, bytes: &[u8]) -> u64 {
+    let mut hash = hash ^ bytes.len() as u64;
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3);
+        hash ^= hash >> 32;
+    }
+    hash
 }

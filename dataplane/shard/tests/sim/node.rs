@@ -72,7 +72,16 @@ pub(crate) struct Done {
     pub(crate) sealed: bool,
 }
 
+/// What stands below the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    Honest,
+    /// Says that a sync ended well and keeps nothing: the simulator has to notice.
+    ForgetsSyncs,
+}
+
 pub(crate) struct Node {
+    pub(crate) medium: Medium,
     pub(crate) disk: Disk,
     storage: MemoryStorage,
     pub(crate) shard: Shard<MemorySegment>,
@@ -84,7 +93,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Start on a disk, after whatever happened to it.
-    pub(crate) fn start(disk: Disk, table: Arc<RouteTable>, now: Now) -> Self {
+    pub(crate) fn start(disk: Disk, medium: Medium, table: Arc<RouteTable>, now: Now) -> Self {
         let mut storage = MemoryStorage::new(&disk);
         let partitions = PARTITIONS.map(|id| {
             let log = LogId::partition(id);
@@ -112,6 +121,7 @@ impl Node {
         let queues = queues.collect();
         let shard = Shard::new(limits(), table, partitions.into(), queues, now);
         Self {
+            medium,
             disk,
             storage,
             shard,
@@ -187,9 +197,10 @@ impl Node {
                     flushed,
                     ..
                 } => {
-                    let ended = marks
-                        .into_iter()
-                        .map(|mark| mark.and_then(|mark| self.disk.sync_ends(mark)));
+                    let ended = marks.into_iter().map(|mark| match self.medium {
+                        Medium::Honest => mark.and_then(|mark| self.disk.sync_ends(mark)),
+                        Medium::ForgetsSyncs => Ok(()),
+                    });
                     let result = ended.fold(Ok(()), Result::and);
                     done.sealed |= result.is_err();
                     if let (LogId::Queue(group), Ok(())) = (ticket.log, &result) {

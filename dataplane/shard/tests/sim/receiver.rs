@@ -7,7 +7,7 @@ use wire::delivery::{Fetch, Outcome, Settle, Source};
 use wire::ids::{Direction, QUEUE_STREAM, Sequence};
 use wire::reason::Reason;
 
-use crate::ledger::MessageId;
+use crate::ids::MessageId;
 use crate::link::{Delivered, Heard};
 use crate::network::{Actor, Note};
 use crate::party::{Context, Party};
@@ -123,8 +123,10 @@ impl Receiver {
             RECEIVERS[self.number]
         );
         if source == Source::DeadLetters {
-            let ids = messages.iter().map(|message| message.id);
-            cx.ledger.inboxes[self.number].got.extend(ids);
+            let got = &mut cx.ledger.inboxes[self.number].got;
+            for message in messages {
+                got.insert(message.id, ());
+            }
             let last = messages.last().expect("a DELIVER is not empty").number;
             return self.settle(cx, source, last, Outcome::AcceptUpTo);
         }
@@ -176,7 +178,7 @@ impl Receiver {
         let got = &cx.ledger.inboxes[self.number].got;
         for message in messages {
             self.seen.insert(message.number);
-            if !got.contains(&message.id) {
+            if !got.contains(message.id) {
                 self.forgotten.insert(message.number);
             }
         }
@@ -188,7 +190,7 @@ impl Receiver {
             self.forgotten.remove(&message.number);
             self.held.insert(message.number);
             let id: MessageId = message.id;
-            cx.ledger.inboxes[self.number].got.insert(id);
+            cx.ledger.inboxes[self.number].got.insert(id, ());
         }
     }
 
@@ -222,7 +224,12 @@ impl Receiver {
             return;
         }
         let settled: Vec<u64> = match outcome {
-            Outcome::AcceptUpTo => self.seen.range(..=number).copied().collect(),
+            Outcome::AcceptUpTo => {
+                let later = self.seen.split_off(&(number + 1));
+                std::mem::replace(&mut self.seen, later)
+                    .into_iter()
+                    .collect()
+            }
             Outcome::AcceptOne | Outcome::DeadLetterOne => vec![number],
             Outcome::ReleaseOne => return,
         };

@@ -8,7 +8,7 @@ use wire::ids::{ChannelId, Direction, EndpointId, PartitionId, Sequence};
 use wire::reason::Reason;
 use wire::send::SendBuilder;
 
-use crate::ledger::MessageId;
+use crate::ids::MessageId;
 use crate::link::Heard;
 use crate::network::Actor;
 use crate::party::{Context, Party};

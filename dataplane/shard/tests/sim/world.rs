@@ -11,9 +11,9 @@ use wire::ids::{ChannelId, QUEUE_STREAM};
 use wire::route::RouteTable;
 
 use crate::ledger::Ledger;
-use crate::link::{fnv_on, messages_of};
+use crate::link::{hash_on, messages_of};
 use crate::network::{Actor, Network};
-use crate::node::{self, Node};
+use crate::node::{self, Medium, Node};
 use crate::party::Context;
 use crate::plan::{self, RECEIVERS, Rules, SENDERS};
 use crate::receiver::Receiver;
@@ -57,8 +57,8 @@ struct World {
 }
 
 /// Run one seed to its end; panics at the first property that does not hold.
-pub(crate) fn run(seed: u64) -> Outcome {
-    let mut world = World::new(seed);
+pub(crate) fn run(seed: u64, medium: Medium) -> Outcome {
+    let mut world = World::new(seed, medium);
     for _ in 0..STEPS {
         world.mischief();
         world.step();
@@ -73,11 +73,11 @@ pub(crate) fn run(seed: u64) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, medium: Medium) -> Self {
         let rules = Rules::CALM;
         let table = Arc::new(plan::table(1, &rules));
         let now = Duration::from_secs(1);
-        let node = Node::start(Disk::new(seed), Arc::clone(&table), node::at(now));
+        let node = Node::start(Disk::new(seed), medium, Arc::clone(&table), node::at(now));
         Self {
             random: Rng::with_seed(seed),
             now,
@@ -236,7 +236,7 @@ impl World {
                 !closed.contains(&outgoing.connection),
                 "bytes for a connection that is closed"
             );
-            self.trace = fnv_on(self.trace ^ outgoing.connection.0, &outgoing.bytes);
+            self.trace = hash_on(self.trace ^ outgoing.connection.0, &outgoing.bytes);
             self.witness(outgoing.connection, &outgoing.bytes);
             self.network.answer(
                 outgoing.connection,
@@ -325,7 +325,7 @@ impl World {
                     Some(self.now + Duration::from_millis(self.random.u64(..2_000)));
             }
             32..34 => self.draining = true,
-            34..60 => {
+            34..47 => {
                 self.ledger
                     .audit(&self.node.disk, Crash::Lost, "durable now");
             }
@@ -377,7 +377,8 @@ impl World {
         if let Some(table) = self.new_table.take() {
             self.table = table;
         }
-        self.node = Node::start(disk, Arc::clone(&self.table), node::at(self.now));
+        let medium = self.node.medium;
+        self.node = Node::start(disk, medium, Arc::clone(&self.table), node::at(self.now));
         self.ledger
             .audit(&self.node.disk, Crash::Kept, "after a restart");
     }
