@@ -13,7 +13,7 @@ use crate::chain::{Link, decide};
 use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::mapped::{FileName, fault, file_name, map_readable, read_file};
 use crate::record::{Record, peek};
-use crate::scan::{Damage, DamageKind, Extent, Headless, START, extent, find, headless};
+use crate::scan::{Damage, DamageKind, Extent, Headers, Judged, START, extent, find};
 use crate::segment::{SEGMENT_VERSION, SegmentHeader};
 use crate::storage::StorageError;
 
@@ -129,18 +129,27 @@ impl LogView {
             live: 0,
             damage: Vec::new(),
         };
-        let mut others = Vec::new();
+        let (mut taken, mut headers) = (Vec::new(), Headers::default());
         for entry in std::fs::read_dir(&folder).map_err(|error| fault("list", &folder, &error))? {
             let path = entry
                 .map_err(|error| fault("list", &folder, &error))?
                 .path();
-            if let Some(part) = view.take_file(path)? {
-                let list = if part.info.usage == SegmentUse::Live {
-                    &mut view.parts
-                } else {
-                    &mut others
-                };
-                list.push(part);
+            if let Some((part, header)) = view.take_file(path)? {
+                if let Some(header) = header {
+                    headers.add(part.info.id, header);
+                }
+                taken.push((part, header));
+            }
+        }
+        let mut others = Vec::new();
+        for (mut part, header) in taken {
+            if let Some(header) = header {
+                let judged = headers.judge(part.info.id, header, part.bytes());
+                view.judge(&mut part, judged)?;
+            }
+            match part.info.usage {
+                SegmentUse::Live => view.parts.push(part),
+                _ => others.push(part),
             }
         }
         view.parts
@@ -155,7 +164,11 @@ impl LogView {
         Ok(view)
     }
 
-    fn take_file(&mut self, path: PathBuf) -> Result<Option<Part>, StorageError> {
+    /// One file and, if it is finished, what its header says.
+    fn take_file(
+        &self,
+        path: PathBuf,
+    ) -> Result<Option<(Part, Option<SegmentHeader>)>, StorageError> {
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
@@ -187,7 +200,7 @@ impl LogView {
             offsets,
             created: None,
         };
-        let mut part = Part {
+        let part = Part {
             info,
             map,
             link: Link {
@@ -198,57 +211,46 @@ impl LogView {
             },
             extent: None,
         };
-        if finished {
-            self.judge(&mut part, header)?;
-        }
-        Ok(Some(part))
+        Ok(Some((part, finished.then_some(header))))
     }
 
-    fn judge(&mut self, part: &mut Part, header: SegmentHeader) -> Result<(), StorageError> {
+    fn judge(&mut self, part: &mut Part, judged: Judged) -> Result<(), StorageError> {
         let id = part.info.id;
-        match header {
-            SegmentHeader::Spare { .. } => part.info.usage = SegmentUse::Spare,
-            SegmentHeader::Live {
-                id: salt,
+        match judged {
+            Judged::Spare => part.info.usage = SegmentUse::Spare,
+            Judged::Unreadable => {
+                part.info.usage = SegmentUse::Unreadable;
+                self.report(id, DamageKind::Unreadable, 0..part.info.bytes as u32, 0..0);
+            }
+            Judged::Live {
+                salt,
                 capacity,
                 base,
                 previous,
                 created,
             } => {
                 part.link = Link {
-                    salt: salt.0,
+                    salt,
                     base,
                     previous: Some(previous),
                     torn: false,
                 };
                 part.info.created = Some(UnixNanos(created));
                 if part.info.bytes < u64::from(capacity) {
-                    self.report(
-                        id,
-                        DamageKind::Truncated,
-                        part.info.bytes as u32..capacity,
-                        0..0,
-                    );
+                    let cut = part.info.bytes as u32..capacity;
+                    self.report(id, DamageKind::Truncated, cut, 0..0);
                 }
             }
-            SegmentHeader::Damaged { torn } => match headless(part.bytes(), id.0, torn) {
-                Headless::Live { base, damaged } => {
-                    (part.link.base, part.link.torn) = (base, !damaged);
-                    if damaged {
-                        self.report(id, DamageKind::Header, 0..START, 0..0);
-                    }
+            Judged::Headless { base, damaged } => {
+                (part.link.base, part.link.torn) = (base, !damaged);
+                if damaged {
+                    self.report(id, DamageKind::Header, 0..START, 0..0);
                 }
-                Headless::Undone => part.info.usage = SegmentUse::Spare,
-                Headless::Unreadable => {
-                    part.info.usage = SegmentUse::Unreadable;
-                    self.report(id, DamageKind::Unreadable, 0..part.info.bytes as u32, 0..0);
-                }
-            },
-            SegmentHeader::Foreign { version: seen } => {
-                let segment = SegmentRef { log: self.log, id };
+            }
+            Judged::Foreign { version } => {
                 return Err(StorageError::Version {
-                    segment,
-                    seen,
+                    segment: SegmentRef { log: self.log, id },
+                    seen: version,
                     needed: SEGMENT_VERSION,
                 });
             }

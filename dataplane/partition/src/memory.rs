@@ -9,10 +9,12 @@ use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, spare_header};
 use crate::storage::{SegmentFile, Storage, StorageError};
 
+mod crash;
 mod disk;
 mod random;
 
-pub use disk::{Crash, Disk, Fault, SyncMark};
+pub use crash::Crash;
+pub use disk::{Disk, Fault, SyncMark};
 pub use random::Random;
 
 use disk::State;

@@ -7,7 +7,7 @@ use wire::ids::{Offset, Position};
 
 use crate::log::{LogId, SegmentId};
 use crate::record::{Found, OFFSET_MAX, RECORD_HEADER_BYTES, peek};
-use crate::segment::SEGMENT_HEADER_BYTES;
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Position of a segment's first record.
 pub(crate) const START: u32 = SEGMENT_HEADER_BYTES as u32;
@@ -212,26 +212,107 @@ fn runs(bytes: &[u8], salt: u64, base: u64) -> (Vec<Run>, u32) {
     }
 }
 
-/// What a segment without a readable header is, told by the records under its file's id.
+/// What the file of a segment is, told by its header and, where that cannot be trusted, its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Headless {
-    /// Part of the log; its first intact record has this offset. It is damaged unless a crash alone
-    /// can have left it so, which the segments behind it decide.
-    Live { base: u64, damaged: bool },
-    /// Begun by a process that crashed, or renewed by one, before it held anything.
-    Undone,
-    /// No record can be read.
+pub(crate) enum Judged {
+    /// Prepared, or begun by a process that crashed before it held anything.
+    Spare,
+    /// Part of the log, as its header says.
+    Live {
+        salt: u64,
+        base: u64,
+        previous: u64,
+        created: u64,
+        capacity: u32,
+    },
+    /// Part of the log by the records under its file's name; the first intact one has this offset. It is
+    /// damaged unless a crash alone can have left it so, which the segments behind it decide.
+    Headless { base: u64, damaged: bool },
+    /// Neither header nor any record can be read.
     Unreadable,
+    /// Written by another version of this program.
+    Foreign { version: u16 },
+}
+
+/// Bytes at the start of a spare that are searched for records. A segment whose live header was lost on
+/// its way to the medium still has records behind it; more is searched if another segment names it.
+const SPARE_SEARCH_BYTES: usize = 64 << 10;
+
+/// What the headers of a log's files say together.
+#[derive(Debug, Default)]
+pub(crate) struct Headers {
+    names: Vec<SegmentId>,
+    predecessors: Vec<u64>,
+}
+
+impl Headers {
+    /// Take in one file of the log.
+    pub(crate) fn add(&mut self, file: SegmentId, header: SegmentHeader) {
+        self.names.push(file);
+        if let SegmentHeader::Live { previous, .. } = header {
+            self.predecessors.push(previous);
+        }
+    }
+
+    /// Judge one file by its header and its bytes.
+    ///
+    /// A header with another id than its file's is that of an earlier life, which a crash left behind in
+    /// the middle of renewing. It is misplaced if a file of that id exists or if records were written
+    /// under this one.
+    pub(crate) fn judge(&self, file: SegmentId, header: SegmentHeader, bytes: &[u8]) -> Judged {
+        match header {
+            SegmentHeader::Spare { .. } => {
+                let named = self.predecessors.contains(&file.0);
+                let searched = bytes.len().min(if named {
+                    usize::MAX
+                } else {
+                    SPARE_SEARCH_BYTES
+                });
+                match find_any(&bytes[..searched], file.0) {
+                    // The crash took its live header, or the medium did.
+                    Some(_) => headless(bytes, file.0, true),
+                    None => Judged::Spare,
+                }
+            }
+            SegmentHeader::Live {
+                id,
+                base,
+                previous,
+                created,
+                capacity,
+            } => {
+                if id == file {
+                    return Judged::Live {
+                        salt: id.0,
+                        base,
+                        previous,
+                        created,
+                        capacity,
+                    };
+                }
+                // Renewing gives a retired segment its new name before its new header; nothing is
+                // written under the new name until both are there.
+                let ours = find_any(bytes, file.0).is_some();
+                if ours || self.names.contains(&id) {
+                    headless(bytes, file.0, false)
+                } else {
+                    Judged::Spare
+                }
+            }
+            SegmentHeader::Damaged { torn } => headless(bytes, file.0, torn),
+            SegmentHeader::Foreign { version } => Judged::Foreign { version },
+        }
+    }
 }
 
 /// Judge a segment without a readable header; `torn` if the header may have been caught half written.
-pub(crate) fn headless(bytes: &[u8], salt: u64, torn: bool) -> Headless {
+fn headless(bytes: &[u8], salt: u64, torn: bool) -> Judged {
     match find_any(bytes, salt) {
-        None if torn => Headless::Undone,
-        None => Headless::Unreadable,
+        None if torn => Judged::Spare,
+        None => Judged::Unreadable,
         Some(first) => {
             let committed = extent(bytes, salt, first.base).commit > 0;
-            Headless::Live {
+            Judged::Headless {
                 base: first.base,
                 damaged: committed || !torn,
             }

@@ -5,29 +5,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::log::{LogId, SegmentId, SegmentRef};
+use crate::memory::crash::{self, Crash};
 use crate::memory::random::Random;
 use crate::segment::spare_header;
 use crate::storage::StorageError;
 
 /// What a disk writes in one piece.
-const SECTOR_BYTES: usize = 512;
+pub(super) const SECTOR_BYTES: usize = 512;
 const EIO: i32 = 5;
-
-/// What happens to writes that were not synced when the power goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crash {
-    /// All are lost.
-    Lost,
-    /// All have reached the medium.
-    Kept,
-    /// Each sector holds some version it had since its last sync, and one in eight is torn inside.
-    Seeded(u64),
-    /// Sectors with unsynced writes, counted over all files in order, are kept where bit `n % 64` is set
-    /// and lost elsewhere. With few sectors, counting the mask up visits every subset.
-    Sectors(u64),
-    /// Only the first so many unsynced writes have reached the medium, in the order they were made.
-    Writes(u64),
-}
 
 /// A fault to inject, once, at the nth call from now; 1 is the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,20 +31,20 @@ pub enum Fault {
 }
 
 #[derive(Debug, Clone)]
-struct Write {
-    number: u64,
-    at: usize,
-    bytes: Vec<u8>,
+pub(super) struct Write {
+    pub(super) number: u64,
+    pub(super) at: usize,
+    pub(super) bytes: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct DiskFile {
-    durable: Vec<u8>,
+pub(super) struct DiskFile {
+    pub(super) durable: Vec<u8>,
     /// What is seen above `durable`: writes that a failed sync has given up, and those made since that
     /// are durable. Older than all `unsynced` ones.
-    forsaken: Vec<Write>,
+    pub(super) forsaken: Vec<Write>,
     /// In the order they were made.
-    unsynced: Vec<Write>,
+    pub(super) unsynced: Vec<Write>,
     unfinished: bool,
 }
 
@@ -73,7 +58,7 @@ impl DiskFile {
     }
 
     /// The parts of unsynced writes that fall into each sector, in order.
-    fn sectors(&self) -> BTreeMap<usize, Vec<(usize, &[u8])>> {
+    pub(super) fn sectors(&self) -> BTreeMap<usize, Vec<(usize, &[u8])>> {
         let mut sectors: BTreeMap<usize, Vec<(usize, &[u8])>> = BTreeMap::new();
         for write in &self.unsynced {
             let (mut at, mut rest) = (write.at, &write.bytes[..]);
@@ -137,24 +122,7 @@ impl Disk {
     pub fn crash(&self, crash: Crash) -> Self {
         let mut state = self.state.borrow().clone();
         state.faults.clear();
-        let first_unsynced = state
-            .files
-            .values()
-            .flat_map(|file| &file.unsynced)
-            .map(|write| write.number)
-            .min();
-        let mut image = Image {
-            crash,
-            random: Random::new(crash.seed()),
-            sector: 0,
-            first: first_unsynced.unwrap_or(0),
-        };
-        for file in state.files.values_mut() {
-            let durable = std::mem::take(&mut file.durable);
-            file.durable = image.of(file, durable);
-            file.forsaken.clear();
-            file.unsynced.clear();
-        }
+        crash::apply(crash, &mut state.files);
         // Ids drawn from now on must differ from those the crash has forgotten.
         state.ids = Random::new(state.ids.next_u64() ^ crash.seed());
         Self {
@@ -282,77 +250,7 @@ impl Disk {
     }
 }
 
-impl Crash {
-    fn seed(self) -> u64 {
-        match self {
-            Self::Lost => 1,
-            Self::Kept => 2,
-            Self::Seeded(seed) | Self::Sectors(seed) | Self::Writes(seed) => seed.wrapping_add(3),
-        }
-    }
-}
-
-/// Makes the durable bytes after a crash, file by file.
-struct Image {
-    crash: Crash,
-    random: Random,
-    /// Sectors with unsynced writes seen so far.
-    sector: u64,
-    /// Number of the oldest unsynced write.
-    first: u64,
-}
-
-impl Image {
-    /// The bytes of a file whose durable ones are given.
-    fn of(&mut self, file: &DiskFile, mut bytes: Vec<u8>) -> Vec<u8> {
-        if let Crash::Writes(count) = self.crash {
-            let kept = file
-                .unsynced
-                .iter()
-                .take_while(|write| write.number - self.first < count);
-            kept.for_each(|write| put(&mut bytes, write.at, &write.bytes));
-            return bytes;
-        }
-        for versions in file.sectors().into_values() {
-            let kept = self.version(versions.len());
-            versions[..kept]
-                .iter()
-                .for_each(|(at, part)| put(&mut bytes, *at, part));
-            if matches!(self.crash, Crash::Seeded(_)) && self.random.below(8) == 0 {
-                self.tear(&mut bytes, versions.get(kept));
-            }
-            self.sector += 1;
-        }
-        bytes
-    }
-
-    fn version(&mut self, versions: usize) -> usize {
-        match self.crash {
-            Crash::Lost => 0,
-            Crash::Kept | Crash::Writes(_) => versions,
-            Crash::Sectors(mask) => versions * usize::from(mask >> (self.sector % 64) & 1 == 1),
-            // Half of the sectors at one of the extremes: whole lost or whole kept tails are common.
-            Crash::Seeded(_) => match self.random.below(4) {
-                0 => 0,
-                1 => versions,
-                _ => self.random.below(versions as u64 + 1) as usize,
-            },
-        }
-    }
-
-    /// Let only the beginning or only the end of the next write reach the medium.
-    fn tear(&mut self, bytes: &mut [u8], next: Option<&(usize, &[u8])>) {
-        let Some(&(at, part)) = next else { return };
-        let cut = self.random.below(part.len() as u64 + 1) as usize;
-        if self.random.below(2) == 0 {
-            put(bytes, at, &part[..cut]);
-        } else {
-            put(bytes, at + cut, &part[cut..]);
-        }
-    }
-}
-
-fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
+pub(super) fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
     bytes[at..at + part.len()].copy_from_slice(part);
 }
 

@@ -5,7 +5,7 @@ use wire::ids::{Offset, Position};
 use crate::chain::Link;
 use crate::log::{SegmentId, SegmentRef};
 use crate::recover::Recoverer;
-use crate::scan::{Damage, DamageKind, Extent, Headless, START, extent, headless};
+use crate::scan::{Damage, DamageKind, Extent, Headers, Judged, START, extent};
 use crate::segment::{SEGMENT_VERSION, Segment, SegmentHeader};
 use crate::storage::{SegmentFile, Storage, StorageError};
 
@@ -37,45 +37,18 @@ impl<S: Segment> Candidate<S> {
 impl<T: Storage> Recoverer<'_, T> {
     /// Sort the files into live segments, by base offset, and spares.
     pub(super) fn gather(&mut self) -> Result<Vec<Candidate<T::Segment>>, StorageError> {
-        let mut found = Vec::new();
-        for file in self.storage.list(self.log)? {
-            match SegmentHeader::parse(&file.header, self.log, file.bytes) {
-                SegmentHeader::Spare { .. } => self.unused.push(file),
-                SegmentHeader::Live {
-                    id,
-                    capacity,
-                    base,
-                    previous,
-                    created,
-                } => {
-                    let segment = self.storage.open(self.log, &file)?;
-                    self.note_truncation(&segment, capacity);
-                    let link = Link {
-                        salt: id.0,
-                        base,
-                        previous: Some(previous),
-                        torn: false,
-                    };
-                    found.push(Candidate {
-                        segment,
-                        link,
-                        created,
-                        extent: None,
-                    });
-                }
-                SegmentHeader::Damaged { torn } => self.take_damaged(&file, torn, &mut found)?,
-                SegmentHeader::Foreign { version } => {
-                    let segment = SegmentRef {
-                        log: self.log,
-                        id: file.id,
-                    };
-                    return Err(StorageError::Version {
-                        segment,
-                        seen: version,
-                        needed: SEGMENT_VERSION,
-                    });
-                }
-            }
+        let (mut found, mut headers) = (Vec::new(), Headers::default());
+        let files = self.storage.list(self.log)?;
+        let parse = |file: &SegmentFile| SegmentHeader::parse(&file.header, self.log, file.bytes);
+        let parsed: Vec<SegmentHeader> = files.iter().map(parse).collect();
+        for (file, &header) in files.iter().zip(&parsed) {
+            headers.add(file.id, header);
+        }
+        for (file, &header) in files.iter().zip(&parsed) {
+            let segment = self.storage.open(self.log, file)?;
+            let whole = segment.bytes(0..segment.capacity());
+            let judged = headers.judge(file.id, header, whole);
+            self.take(file, segment, judged, &mut found)?;
         }
         // Of two with the same base the last one stays: one with a header, if there is one.
         found.sort_by_key(|candidate| {
@@ -92,36 +65,74 @@ impl<T: Storage> Recoverer<'_, T> {
         Ok(found)
     }
 
-    /// Without a header the file's name gives the salt, and the first record under it the place.
-    fn take_damaged(
+    fn take(
         &mut self,
         file: &SegmentFile,
-        torn: bool,
+        segment: T::Segment,
+        judged: Judged,
         found: &mut Vec<Candidate<T::Segment>>,
     ) -> Result<(), StorageError> {
-        let segment = self.storage.open(self.log, file)?;
-        match headless(segment.bytes(0..segment.capacity()), file.id.0, torn) {
-            Headless::Live { base, damaged } => {
+        let (salt, now) = (file.id.0, self.now.0);
+        let (link, created) = match judged {
+            Judged::Spare => {
+                self.unused.push(file.clone());
+                return Ok(());
+            }
+            Judged::Unreadable => {
+                self.report_whole(&segment, DamageKind::Unreadable);
+                return Ok(());
+            }
+            Judged::Foreign { version } => {
+                let segment = SegmentRef {
+                    log: self.log,
+                    id: file.id,
+                };
+                return Err(StorageError::Version {
+                    segment,
+                    seen: version,
+                    needed: SEGMENT_VERSION,
+                });
+            }
+            Judged::Live {
+                salt,
+                base,
+                previous,
+                created,
+                capacity,
+            } => {
+                self.note_truncation(&segment, capacity);
+                (
+                    Link {
+                        salt,
+                        base,
+                        previous: Some(previous),
+                        torn: false,
+                    },
+                    created,
+                )
+            }
+            // Without a header the file's name gives the salt, and the first record under it the place.
+            Judged::Headless { base, damaged } => {
                 if damaged {
                     self.report_header(segment.id());
                 }
-                let link = Link {
-                    salt: file.id.0,
-                    base,
-                    previous: None,
-                    torn: !damaged,
-                };
-                found.push(Candidate {
-                    segment,
-                    link,
-                    created: self.now.0,
-                    extent: None,
-                });
+                (
+                    Link {
+                        salt,
+                        base,
+                        previous: None,
+                        torn: !damaged,
+                    },
+                    now,
+                )
             }
-            // The header was caught half written when the segment was begun; nothing followed it.
-            Headless::Undone => self.unused.push(file.clone()),
-            Headless::Unreadable => self.report_whole(&segment, DamageKind::Unreadable),
-        }
+        };
+        found.push(Candidate {
+            segment,
+            link,
+            created,
+            extent: None,
+        });
         Ok(())
     }
 

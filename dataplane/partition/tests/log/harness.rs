@@ -86,6 +86,11 @@ impl Rig {
         }
     }
 
+    /// Offset after the last message appended.
+    pub(crate) fn end(&self) -> u64 {
+        self.list.last().map_or(0, Expected::next)
+    }
+
     /// A record of some sender: the next of a direct one, or any of a relayed one.
     pub(crate) fn draw(&mut self) -> (NewRecord, Vec<u8>) {
         let endpoint = EndpointId(0x1000 + self.random.below(6));
@@ -118,7 +123,7 @@ impl Rig {
         let (new, payload) = self.draw();
         let (head, tail) = payload.split_at(payload.len() / 3);
         let appended = self.log.append(&new, &[head, tail])?;
-        let first = self.list.last().map_or(0, Expected::next);
+        let first = self.end();
         assert_eq!(appended.first, Offset(first));
         self.list.push(Expected {
             first,
@@ -156,6 +161,10 @@ impl Rig {
         }
     }
 
+    pub(crate) fn is_syncing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     pub(crate) fn finish_commit(&mut self) {
         if let Some((ticket, marks)) = self.in_flight.take() {
             let upto = ticket.upto.0;
@@ -188,7 +197,7 @@ impl Rig {
             .expect("a disk without faults opens");
         self.log = log;
         let appended = self.log.appended().0;
-        let whole = self.list.last().map_or(0, Expected::next);
+        let whole = self.end();
         assert!(
             (self.durable..=whole).contains(&appended),
             "{why}: {} <= {appended} <= {whole}",
@@ -196,7 +205,7 @@ impl Rig {
         );
         self.list.retain(|record| record.next() <= appended);
         assert_eq!(
-            self.list.last().map_or(0, Expected::next),
+            self.end(),
             appended,
             "{why}: the end lies between two records"
         );
@@ -267,4 +276,19 @@ pub(crate) fn senders(list: &[Expected]) -> Vec<(EndpointId, SenderState)> {
         )
     };
     (0x1000..0x1006).map(EndpointId).map(of).collect()
+}
+
+/// How much of something a run does: the environment's word, else `usual`.
+pub(crate) fn count_from(name: &str, usual: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
+        Err(_) => usual,
+    }
+}
+
+/// The seed to begin with: `FOREBAY_SEED`, else `usual`.
+pub(crate) fn seed_from(usual: u64) -> u64 {
+    count_from("FOREBAY_SEED", usual)
 }

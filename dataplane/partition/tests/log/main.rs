@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod faults;
 mod harness;
+mod images;
 mod mapped;
 mod noise;
 mod retain;
