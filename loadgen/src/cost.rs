@@ -2,6 +2,7 @@
 //!
 //! Times are what the scheduler charged to threads, to the nanosecond, so that short runs are not rounded away.
 
+use crate::engine::measured::Times;
 use crate::plan::ServerCpu;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,9 +23,62 @@ pub fn own_thread() -> Duration {
 pub fn server(cpu: &ServerCpu) -> Option<Duration> {
     match cpu {
         ServerCpu::Unknown => None,
-        ServerCpu::Process(pid) => threads(Path::new(&format!("/proc/{pid}/task")), ""),
+        ServerCpu::Process(pid) => process(*pid),
         ServerCpu::Threads(prefix) => threads(Path::new("/proc/self/task"), prefix),
         ServerCpu::Metrics(addr) => metrics(*addr),
+    }
+}
+
+/// What its threads say is exact but forgets threads that have ended; the total of the process does not, to 20 ms.
+fn process(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let total = total_of(&stat)?;
+    let exact = threads(Path::new(&format!("/proc/{pid}/task")), "")?;
+    Some(exact.max(total))
+}
+
+/// User and system time in a line of `/proc/PID/stat`, which counts hundredths of a second.
+fn total_of(stat: &str) -> Option<Duration> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    let hundredths = next()? + next()?;
+    Some(Duration::from_millis(hundredths * 10))
+}
+
+/// What the server did between the warm-up and the end of a run: messages acked, and its processor time.
+#[derive(Debug)]
+pub(crate) struct Steady {
+    server: ServerCpu,
+    times: Times,
+    first: Option<(u64, Duration)>,
+    last: Option<(u64, Duration)>,
+}
+
+impl Steady {
+    pub(crate) fn new(server: ServerCpu, times: Times) -> Self {
+        Self {
+            server,
+            times,
+            first: None,
+            last: None,
+        }
+    }
+
+    /// Called now and then, and at the end; reads both at one moment soon after each of the two.
+    pub(crate) fn look(&mut self, now: u64, acked: u64) {
+        let read = || server(&self.server).map(|cpu| (acked, cpu));
+        if self.first.is_none() && now >= self.times.warm_up {
+            self.first = read();
+        } else if self.last.is_none() && now >= self.times.end {
+            self.last = read();
+        }
+    }
+
+    /// Messages acked in between, and the server's processor time for them.
+    pub(crate) fn cost(&self) -> Option<(u64, Duration)> {
+        let (first, last) = (self.first?, self.last?);
+        Some((last.0.checked_sub(first.0)?, last.1.checked_sub(first.1)?))
     }
 }
 
@@ -117,6 +171,29 @@ mod tests {
         ] {
             assert_eq!(cpu_of(text), want.map(Duration::from_millis), "{text}");
         }
+    }
+
+    #[test]
+    fn the_total_of_a_process_is_found_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 900 0 0 0 123 45 0 0 20 0 3 0";
+        assert_eq!(total_of(stat), Some(Duration::from_millis(1_680)));
+        assert_eq!(total_of("7 (a) S 1"), None);
+        assert_eq!(total_of(""), None);
+    }
+
+    #[test]
+    fn the_steady_part_of_a_run_lies_between_its_warm_up_and_its_end() {
+        let times = Times {
+            warm_up: 10,
+            end: 20,
+            deadline: 30,
+            saturate: true,
+        };
+        let mut steady = Steady::new(ServerCpu::Process(std::process::id()), times);
+        for (now, acked) in [(5, 1), (11, 5), (19, 50), (21, 60), (25, 99)] {
+            steady.look(now, acked);
+        }
+        assert_eq!(steady.cost().map(|(acked, _)| acked), Some(55));
     }
 
     #[test]

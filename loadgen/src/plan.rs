@@ -109,6 +109,9 @@ pub struct LoadOptions {
     /// Connections that carry the senders: 0 for one each. With fewer connections than senders, the first senders
     /// relay envelopes that the others' own keys have signed, which the plan of the node must allow them.
     pub connections: u32,
+    /// Frames that each connection may have unanswered, if the server's credit allows as many; 0 leaves it to the
+    /// server's credit, 1 is lockstep.
+    pub window: u32,
     /// Seed of arrivals and synthetic bodies.
     pub seed: u64,
     /// The run is void when the p99 of the generator's own lateness is beyond this share of the median ack latency.
@@ -127,6 +130,7 @@ impl Default for LoadOptions {
             message_bytes: BodySizes::Fixed(128),
             payload: PayloadSource::Synthetic,
             connections: 0,
+            window: 0,
             seed: 1,
             lateness_share_max: 0.10,
         }

@@ -35,6 +35,8 @@ pub struct Costs {
     pub receive: Duration,
     /// The server's, if known.
     pub server: Option<Duration>,
+    /// Messages acked between warm-up and end, and the server's processor time for them, if known.
+    pub steady: Option<(u64, Duration)>,
     /// Bytes of the data folder after the run, if known.
     pub disk: Option<u64>,
     /// Bytes of the data folder before the run, if known.
@@ -127,6 +129,10 @@ pub struct Report {
     pub server_cpu_seconds: Option<f64>,
     /// Those per acked message, in nanoseconds.
     pub server_ns_per_message: Option<f64>,
+    /// Messages acked between the end of the warm-up and the end of the run.
+    pub steady_acked: Option<u64>,
+    /// The server's processor time for each of them, in nanoseconds: without handshakes, warm-up and drain.
+    pub steady_server_ns_per_message: Option<f64>,
     /// Processor seconds of the sending thread.
     pub generator_send_cpu_seconds: f64,
     /// Processor seconds of the reading thread.
@@ -215,6 +221,10 @@ impl Report {
             lateness_ms: latencies(&measured.lateness),
             server_cpu_seconds: costs.server.map(|cpu| cpu.as_secs_f64()),
             server_ns_per_message: costs.server.map(per_message),
+            steady_acked: costs.steady.map(|(acked, _)| acked),
+            steady_server_ns_per_message: costs
+                .steady
+                .map(|(acked, cpu)| cpu.as_nanos() as f64 / acked.max(1) as f64),
             generator_send_cpu_seconds: costs.send.as_secs_f64(),
             generator_receive_cpu_seconds: costs.receive.as_secs_f64(),
             generator_ns_per_message: per_message(generator),

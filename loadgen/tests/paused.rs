@@ -172,7 +172,7 @@ fn run(seconds: u64, pause: std::ops::Range<u64>) -> Sending {
         deadline: (seconds + 10) * SECOND,
         saturate: false,
     };
-    let lane = Lane::new(opened, PartitionId(3), 0);
+    let lane = Lane::new(opened, PartitionId(3), 0, 0);
     let mut sending = Sending::new(
         (vec![flow], vec![lane]),
         bodies,

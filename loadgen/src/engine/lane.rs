@@ -53,6 +53,7 @@ pub struct Lane {
     pub open_since: u64,
     /// Times in a row that the server missed a number.
     pub missed: u32,
+    window: usize,
     credit_frames: usize,
     credit_bytes: usize,
     wire_bytes: usize,
@@ -60,8 +61,10 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane over an open session; `stream` and `last` as WELCOME gave them for its channel.
-    pub fn new(opened: Opened, stream: PartitionId, last: u64) -> Self {
+    /// A lane over an open session; `stream` and `last` as WELCOME gave them for its channel. At most `window` frames
+    /// are unanswered at once; 0 leaves it to the server's credit.
+    pub fn new(opened: Opened, stream: PartitionId, last: u64, window: u32) -> Self {
+        let window = if window == 0 { u32::MAX } else { window } as usize;
         Self {
             seal: opened.seal,
             inflow: Inflow::default(),
@@ -75,7 +78,8 @@ impl Lane {
             ping_every: u64::from(opened.terms.idle_timeout_ms.max(300)) * 1_000_000 / 3,
             open_since: 0,
             missed: 0,
-            credit_frames: opened.terms.credit_frames as usize,
+            window,
+            credit_frames: window.min(opened.terms.credit_frames as usize),
             credit_bytes: opened.terms.credit_bytes as usize,
             wire_bytes: 0,
             ready_bytes: 0,
@@ -105,7 +109,8 @@ impl Lane {
 
     /// Set the credit that an ACK repeats.
     pub fn set_credit(&mut self, frames: u32, bytes: u32) {
-        (self.credit_frames, self.credit_bytes) = (frames as usize, bytes as usize);
+        self.credit_frames = self.window.min(frames as usize);
+        self.credit_bytes = bytes as usize;
     }
 
     /// Put the first due frame on the wire, if there is one and credit for it: its bytes, and a view of it.

@@ -12,7 +12,7 @@ use crate::diagnosis;
 use crate::dial::{Dialled, dial, run_id};
 use crate::payload::Bodies;
 use crate::plan::{LoadPlan, SenderCredential};
-use crate::progress::{Live, Progress};
+use crate::progress::{Live, Progress, Snapshot};
 use crate::report::{Costs, Report};
 use crate::schedule::Schedule;
 use crate::stamp::{STAMP_BYTES, STAMP_HEADER};
@@ -125,13 +125,17 @@ pub fn run(plan: LoadPlan, progress: &mut dyn Progress) -> Result<Report, Diagno
     );
     let (taps, read_sockets) = open_taps(&plan, readers, run, times, &sources);
 
+    let mut steady = cost::Steady::new(plan.server_cpu.clone(), times);
     let (sent, taps, read_cpu) = drive(
         sending,
         send_sockets,
         taps,
         read_sockets,
         (clock, times, options.drain),
-        progress,
+        &mut |snapshot: &Snapshot, now| {
+            steady.look(now, snapshot.acked);
+            progress.progress(snapshot);
+        },
     )?;
     progress.finish();
     let costs = Costs {
@@ -140,6 +144,7 @@ pub fn run(plan: LoadPlan, progress: &mut dyn Progress) -> Result<Report, Diagno
         server: server_before
             .zip(cost::server(&plan.server_cpu))
             .map(|(before, after)| after.saturating_sub(before)),
+        steady: steady.cost(),
         disk: plan.data.as_deref().and_then(cost::disk_bytes),
         disk_before,
     };
@@ -187,7 +192,7 @@ fn drive(
     taps: Vec<Tap>,
     read_sockets: Sockets,
     (clock, times, drain): (Clock, Times, Duration),
-    progress: &mut dyn Progress,
+    look: &mut dyn FnMut(&Snapshot, u64),
 ) -> Result<(Sent, Vec<Tap>, Duration), Diagnosis> {
     let (live, finish) = (Arc::new(Live::default()), Arc::new(Finish::default()));
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
@@ -212,7 +217,7 @@ fn drive(
     };
     let duration = Duration::from_nanos(times.end);
     while is_done.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
-        progress.progress(&live.snapshot(clock.start.elapsed(), duration));
+        look(&live.snapshot(clock.start.elapsed(), duration), clock.now());
     }
     let sent = sender
         .join()
@@ -229,8 +234,9 @@ fn drive(
     );
     while !reader.is_finished() {
         std::thread::park_timeout(PROGRESS_EVERY / 4);
-        progress.progress(&live.snapshot(clock.start.elapsed(), duration));
+        look(&live.snapshot(clock.start.elapsed(), duration), clock.now());
     }
+    look(&live.snapshot(clock.start.elapsed(), duration), clock.now());
     let read = reader
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -274,7 +280,8 @@ fn open_senders(plan: &LoadPlan, bodies: &Bodies) -> Result<Senders, Diagnosis> 
                 true => (RELAY_STREAM, 0),
                 false => (terms.partition, terms.last_sequence.0),
             };
-            lanes.push(Lane::new(dialled.opened, stream, last));
+            let window = plan.options.window;
+            lanes.push(Lane::new(dialled.opened, stream, last, window));
             sockets.streams.push(dialled.stream);
             sockets.rests.push(dialled.rest);
         }
