@@ -72,6 +72,12 @@ pub(crate) struct Args {
     /// Connections that carry the senders; 0 for one each
     #[arg(long, default_value_t = 0)]
     connections: u32,
+    /// Frames each connection may have unanswered; 0 for as many as the node's credit allows, 1 for lockstep
+    #[arg(long, default_value_t = 0)]
+    window: u32,
+    /// Process whose processor time is the server's, instead of asking the node's admin port
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
     /// Seed of arrivals and bodies
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -141,6 +147,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Fault> {
         receivers(args, &table, &senders)?
     };
     let server_cpu = match &project {
+        _ if let Some(pid) = args.server_pid => ServerCpu::Process(pid),
         Some(project) if project.node.admin.port() != 0 => ServerCpu::Metrics(project.node.admin),
         _ => ServerCpu::Unknown,
     };
@@ -199,6 +206,7 @@ fn options(args: &Args) -> Result<LoadOptions, Diagnosis> {
             _ => PayloadSource::Synthetic,
         },
         connections: args.connections,
+        window: args.window,
         seed: args.seed,
         lateness_share_max: args.lateness,
     })
