@@ -1,5 +1,6 @@
-//! Stage 3: the signature over header and body. The session's, beside a single verification of the same bytes with
-//! the `hmac` and `sha2` crates; and the Ed25519 signatures of envelopes, one at a time and 64 together.
+//! Stage 3: the signature over header and body. The session's, one at a time, two side by side and 64 in a turn (all
+//! good, all forged), beside a single verification of the same bytes with the `hmac` and `sha2` crates; and the
+//! Ed25519 signatures of envelopes, one at a time and 64 together.
 
 use benches::{CHANNEL, MESSAGES_PER_FRAME, SENDER, ThreadCpu, criterion, put_frame, session_keys};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -9,7 +10,8 @@ use std::hint::black_box;
 use wire::ids::{KeyId, Sequence, UnixNanos};
 use wire::send::{Send, SendBuilder};
 use wire::signature::{
-    Signer, SigningKey, VerifyingKey, verify_ed25519, verify_ed25519_batch, verify_session,
+    SignJob, Signer, SigningKey, TAG_BYTES, VerifyJob, VerifyingKey, verify_ed25519,
+    verify_ed25519_batch, verify_many, verify_session, verify_two,
 };
 
 /// Envelopes checked together, each of an endpoint of its own.
@@ -32,6 +34,34 @@ fn session(c: &mut Criterion<ThreadCpu>) {
                 ))
             });
         });
+        let tag = frame.signature().first_chunk().expect("of 32 bytes");
+        let sign = SignJob::session(&keys.client, 0, frame.signed());
+        let job = VerifyJob::new(sign, tag);
+        group.bench_function(BenchmarkId::new("alone", messages), |b| {
+            b.iter(|| assert!(black_box(&job).verify()));
+        });
+        group.throughput(Throughput::Elements(2 * u64::from(messages)));
+        group.bench_function(BenchmarkId::new("two", messages), |b| {
+            b.iter(|| assert_eq!(verify_two([black_box(&job), black_box(&job)]), [true; 2]));
+        });
+        let jobs = [job; 64];
+        let mut good = [false; 64];
+        group.throughput(Throughput::Elements(64 * u64::from(messages)));
+        group.bench_function(BenchmarkId::new("many", messages), |b| {
+            b.iter(|| {
+                verify_many(black_box(&jobs), black_box(&mut good));
+                assert_eq!(good, [true; 64]);
+            });
+        });
+        let forged_tag = [0x5a; TAG_BYTES];
+        let forged = [VerifyJob::new(sign, &forged_tag); 64];
+        group.bench_function(BenchmarkId::new("forged", messages), |b| {
+            b.iter(|| {
+                verify_many(black_box(&forged), black_box(&mut good));
+                assert_eq!(good, [false; 64]);
+            });
+        });
+        group.throughput(Throughput::Elements(u64::from(messages)));
         let keyed = Hmac::<Sha256>::new_from_slice(b"bench").expect("any length will do");
         let mut mac = keyed.clone();
         mac.update(&0u64.to_le_bytes());

@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signature, VerifyingKey, verify_batch};
 
-use super::{KeyMaterial, RELAY_CONTEXT};
+use super::{KeyMaterial, RELAY_CONTEXT, VerifyJob};
 use crate::frame::SignatureKind;
 use crate::send::Send;
 
@@ -14,11 +14,8 @@ const BATCH_MAX: usize = 64;
 pub fn verify_envelope(key: &KeyMaterial, send: &Send<'_>) -> bool {
     let frame = send.frame();
     match (key, frame.signature_kind()) {
-        (KeyMaterial::Symmetric(secret), SignatureKind::Key) => secret
-            .mac()
-            .verify(&[RELAY_CONTEXT, frame.signed()], frame.signature()),
         (KeyMaterial::Ed25519(key), SignatureKind::Ed25519) => verify_ed25519(key, send),
-        _ => false,
+        _ => VerifyJob::envelope(key, send).is_some_and(|job| job.verify()),
     }
 }
 

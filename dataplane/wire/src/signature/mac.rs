@@ -4,13 +4,16 @@
 use std::fmt;
 
 use sha2::block_api::compress256;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
+
+use super::padded::{Padded, outer_block};
+use super::pair::equal;
 
 /// Bytes of a tag.
 pub const TAG_BYTES: usize = 32;
 
-const BLOCK_BYTES: usize = 64;
+/// Bytes that SHA-256 takes at a time.
+pub(super) const BLOCK_BYTES: usize = 64;
 const INITIAL: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
@@ -25,8 +28,8 @@ const INITIAL: [u32; 8] = [
 /// A key for HMAC-SHA256: 64 bytes, wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MacKey {
-    inner: [u32; 8],
-    outer: [u32; 8],
+    pub(super) inner: [u32; 8],
+    pub(super) outer: [u32; 8],
 }
 const _: () = assert!(size_of::<MacKey>() == 64);
 
@@ -51,19 +54,28 @@ impl MacKey {
 
     /// The tag over `parts`, one after the other. Copies at most one block per seam between parts.
     pub fn sign(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
-        let digest = hash(self.inner, BLOCK_BYTES, parts);
-        let mut block = [0u8; BLOCK_BYTES];
-        block[..TAG_BYTES].copy_from_slice(&digest);
-        block[TAG_BYTES] = 0x80;
-        block[56..].copy_from_slice(&(((BLOCK_BYTES + TAG_BYTES) * 8) as u64).to_be_bytes());
+        self.finish(&hash(self.inner, BLOCK_BYTES, parts))
+    }
+
+    /// The tag over a message that has been padded already.
+    pub(super) fn tag(&self, message: &Padded<'_>) -> [u8; TAG_BYTES] {
+        let mut state = self.inner;
+        for at in 0..message.blocks() {
+            compress256(&mut state, std::slice::from_ref(message.block(at)));
+        }
+        self.finish(&to_bytes(&state))
+    }
+
+    fn finish(&self, digest: &[u8; TAG_BYTES]) -> [u8; TAG_BYTES] {
         let mut state = self.outer;
-        compress256(&mut state, &[block]);
+        compress256(&mut state, &[outer_block(digest)]);
         to_bytes(&state)
     }
 
     /// Whether `tag` is the tag over `parts`, in a time that does not depend on where it is wrong.
     pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
-        self.sign(parts).ct_eq(tag).into()
+        tag.try_into()
+            .is_ok_and(|tag| equal(&self.sign(parts), tag))
     }
 }
 

@@ -6,12 +6,22 @@
 //! | HELLO              | the credential's secret            | `forebay hello 1` NUL, then the frame likewise  |
 //! | envelope           | the endpoint's own, HMAC or Ed25519 | `forebay relay 1` NUL, then the frame likewise |
 //!
+//! A turn has many signatures to check and to make: [`verify_many`] and [`sign_many`] take them two at a time.
+//!
 //! The frame index is not sent. It counts every frame of one direction of one connection, bad ones too, so
 //! that no frame can be replayed, left out, moved or slipped in.
 
 mod envelope;
 mod keys;
 mod mac;
+mod padded;
+mod pair;
+#[cfg(target_arch = "x86_64")]
+#[allow(
+    unsafe_code,
+    reason = "calling a function that needs the processor's SHA instructions, once they are found"
+)]
+mod rounds;
 mod session;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -21,6 +31,7 @@ pub use keys::{
     verifying_key_to_base64,
 };
 pub use mac::{MacKey, TAG_BYTES};
+pub use pair::{SignJob, VerifyJob, sign_many, sign_two, verify_many, verify_two};
 pub use session::{
     HELLO_CONTEXT, SESSION_INFO, SessionKeys, hello_tag, sign_session, verify_hello, verify_session,
 };

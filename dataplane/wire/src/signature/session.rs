@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-use super::{MacKey, TAG_BYTES};
+use super::{MacKey, SignJob, TAG_BYTES, VerifyJob};
 use crate::frame::{Frame, SignatureKind};
 use crate::ids::SessionId;
 
@@ -68,19 +68,15 @@ impl fmt::Debug for SessionKeys {
 
 /// Append the session signature over `out[frame_start..]`, the last step of every encoder.
 pub fn sign_session(key: &MacKey, frame_index: u64, out: &mut Vec<u8>, frame_start: usize) {
-    let tag = key.sign(&[&frame_index.to_le_bytes(), &out[frame_start..]]);
+    let tag = SignJob::session(key, frame_index, &out[frame_start..]).sign();
     out.extend_from_slice(&tag);
 }
 
-/// Whether the frame is signed by the session, as the `frame_index`-th of its direction.
-/// Allocates nothing; false for a frame of any other signature kind.
+/// Whether the frame is signed by the session, as the `frame_index`-th of its direction. For several frames
+/// [`super::verify_many`] takes nearly half the time. Allocates nothing; false for a frame of any other signature kind.
 #[inline]
 pub fn verify_session(key: &MacKey, frame_index: u64, frame: &Frame<'_>) -> bool {
-    frame.signature_kind() == SignatureKind::Session
-        && key.verify(
-            &[&frame_index.to_le_bytes(), frame.signed()],
-            frame.signature(),
-        )
+    VerifyJob::session(key, frame_index, frame).is_some_and(|job| job.verify())
 }
 
 /// The signature of a HELLO whose bytes up to the signature are `signed`.
