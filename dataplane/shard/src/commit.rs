@@ -289,7 +289,10 @@ pub(crate) fn commit_journals<S: Segment>(
     for group in groups {
         // A journal that is full or sealed lets everything wait; fan-out pauses by itself.
         group.stuck = group.queues.flush(peers.now.unix).is_err();
-        if let Some(ticket) = group.queues.begin_commit() {
+        let now = peers.now.monotonic;
+        let due = group.queues.wants_sync() || group.sync_at <= now || peers.draining;
+        if due && let Some(ticket) = group.queues.begin_commit() {
+            group.sync_at = now + peers.limits.expiry_interval;
             peers.counters.commit.syncs += 1;
             output.storage.push(StorageRequest::Sync(ticket));
         }

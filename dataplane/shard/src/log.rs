@@ -134,6 +134,8 @@ pub(crate) struct Group<S: Segment> {
     pub(crate) queues: QueueGroup<S>,
     /// When a spare may be asked for again, after one could not be made.
     pub(crate) prepare_at: Duration,
+    /// When watermarks are synced although nothing else is.
+    pub(crate) sync_at: Duration,
     /// The journal could not take what waits for it.
     pub(crate) stuck: bool,
 }
@@ -143,6 +145,7 @@ impl<S: Segment> Group<S> {
         Self {
             queues,
             prepare_at: Duration::ZERO,
+            sync_at: Duration::ZERO,
             stuck: false,
         }
     }

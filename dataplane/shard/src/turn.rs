@@ -239,6 +239,10 @@ impl<S: Segment> Shard<S> {
         for log in &mut self.logs {
             log.apply(&self.peers.table);
         }
+        for group in &mut self.groups {
+            // Whoever hears a channel from now on hears nothing from before, whatever happens.
+            group.sync_at = Duration::ZERO;
+        }
         self.settle_ack_modes();
         let references: Vec<SessionRef> = self
             .peers

@@ -134,6 +134,51 @@ fn whatever_was_acked_as_durable_survives_any_loss_of_unsynced_writes() {
 }
 
 #[test]
+fn a_message_costs_a_sync_of_its_log_and_of_the_journals_that_hear_it_and_no_other() {
+    let frames = 50;
+    for (why, heard, most) in [
+        ("one group hears it", true, 2),
+        ("nobody hears it", false, 1),
+    ] {
+        let mut parts = parts(AckMode::Durable);
+        parts.queue_groups = 4;
+        if !heard {
+            parts
+                .endpoints
+                .iter_mut()
+                .for_each(|endpoint| endpoint.receive.clear());
+        }
+        let mut setup = Setup::new(AckMode::Durable);
+        setup.parts = parts;
+        let mut world = World::new(setup);
+        let mut client = Client::connect(&mut world, SENDER, 1);
+        let before = world.shard.counters().commit.syncs;
+        for number in 1..=frames {
+            let frame = client.send(&[b"x"]);
+            assert_eq!(
+                acks(&client.exchange(&mut world, &frame)),
+                [number],
+                "{why}"
+            );
+        }
+        let syncs = world.shard.counters().commit.syncs - before;
+        // Watermarks alone are synced too, but only about once a second.
+        assert!(
+            (frames..=frames * most + 4).contains(&syncs),
+            "{why}: {syncs} syncs for {frames} frames"
+        );
+        world.drain = true;
+        world.settle();
+        client.read(&mut world);
+        world.settle();
+        assert!(
+            world.output.drained,
+            "{why}: what is left is synced before the end"
+        );
+    }
+}
+
+#[test]
 fn draining_refuses_what_is_new_commits_what_is_there_and_says_goaway() {
     let mut world = World::with_ack(AckMode::Durable);
     let mut client = Client::connect(&mut world, SENDER, 1);

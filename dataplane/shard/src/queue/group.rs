@@ -212,6 +212,12 @@ impl<S: Segment> QueueGroup<S> {
         self.snapshot_step(now)
     }
 
+    /// Whether something waits in the journal that a sync should make durable soon. Watermarks alone do not: after a
+    /// crash what nobody heard is read once more.
+    pub fn wants_sync(&self) -> bool {
+        self.journal.wants_sync()
+    }
+
     /// Begin to make the journal durable; `None` when there is nothing new or a sync is under way.
     pub fn begin_commit(&mut self) -> Option<CommitTicket> {
         self.journal.begin_commit()

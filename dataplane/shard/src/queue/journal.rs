@@ -33,6 +33,8 @@ pub(crate) struct Journal<S: Segment> {
     /// Bytes written since the newest snapshot began.
     pub(crate) since_snapshot: u64,
     pub(crate) records: u64,
+    /// Something other than a watermark was written since the last sync began.
+    urgent: bool,
 }
 
 impl<S: Segment> Journal<S> {
@@ -45,6 +47,7 @@ impl<S: Segment> Journal<S> {
             batch: 1,
             since_snapshot: 0,
             records: 0,
+            urgent: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl<S: Segment> Journal<S> {
             self.records += 1;
         }
         for op in &self.pending {
+            self.urgent |= op.kind() != Some(op::OpKind::Watermark);
             if let Some((source, below)) = op.reveals() {
                 self.marks.push_back(Mark {
                     upto,
@@ -124,6 +128,7 @@ impl<S: Segment> Journal<S> {
             self.pending.len()
         );
         self.records += 1;
+        self.urgent = true;
         append(&mut self.log, RecordKind::QueueSnapshot, 0, ops, now)
     }
 
@@ -142,8 +147,15 @@ impl<S: Segment> Journal<S> {
         Some(mark)
     }
 
+    /// Whether a sync should not wait. A watermark alone may: without it, what nobody hears is read once more.
+    pub(crate) fn wants_sync(&self) -> bool {
+        self.urgent
+    }
+
     pub(crate) fn begin_commit(&mut self) -> Option<CommitTicket> {
-        self.log.begin_commit()
+        let ticket = self.log.begin_commit()?;
+        self.urgent = false;
+        Some(ticket)
     }
 
     pub(crate) fn finish_commit(
