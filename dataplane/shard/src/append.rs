@@ -465,9 +465,21 @@ fn answer_refusal<S: Segment>(peers: &mut Peers, logs: &[Log<S>], refusal: &Refu
     let notice = if sealed {
         AppendError::Sealed.notice()
     } else {
-        refusal.notice
+        taken_before(peers, logs, refusal).unwrap_or(refusal.notice)
     };
     refuse(peers, id, refusal.partition, sequence, notice);
+}
+
+/// A refused frame under a number that this connection has spent is not what was appended under it, and nothing goes
+/// back for it: its sender is told that the number is taken, or it would take the appended frame for the refused one.
+fn taken_before<S: Segment>(peers: &Peers, logs: &[Log<S>], refusal: &Refusal) -> Option<Notice> {
+    let session = peers.session_of(refusal.connection)?;
+    let stream = &session.streams[session.stream_of(refusal.partition)?];
+    let seen = refusal.sequence;
+    let log = &logs[stream.log as usize].partition;
+    let needed = log.sender(session.endpoint).last.next();
+    let taken = seen > Sequence(0) && seen <= stream.received;
+    taken.then(|| AppendError::Replayed { seen, needed }.notice())
 }
 
 /// Tell a refusal, and let its stream go back: what follows the refused frame is discarded until it, or an

@@ -36,11 +36,12 @@ pub(crate) struct BatchTail {
 }
 
 impl EndpointQueue {
-    pub(crate) fn new(id: EndpointId) -> Self {
+    /// An empty queue whose lists begin with number `first`.
+    pub(crate) fn starting(id: EndpointId, first: u64) -> Self {
         Self {
             id,
-            live: Backlog::default(),
-            dead: None,
+            live: Backlog::starting(first),
+            dead: (first > 0).then(|| Box::new(Backlog::starting(first))),
             parked: Vec::new(),
             batch: None,
             behind: false,

@@ -1,7 +1,7 @@
 //! The journal of a queue group: operations that wait for the log, and what the log has made safe.
 //!
-//! A flush is one transaction of one or more records: each carries in `sequence` how many follow it,
-//! and replay applies them only when the last one (0) is there. Knows no queue.
+//! A flush is one transaction of one or more records: each carries in `sequence` its place and how many follow it
+//! ([`Part`]), and replay applies them only when all are there. Knows no queue.
 
 use std::collections::VecDeque;
 
@@ -20,6 +20,38 @@ pub(crate) struct Mark {
     pub(crate) endpoint: EndpointId,
     pub(crate) source: Source,
     pub(crate) below: u64,
+}
+
+/// Which part of its transaction a record is. The place tells a transaction's first part from a later one, so that
+/// what a crash or a full disk left of a transaction is never completed by the one that comes next.
+///
+/// | bits of `sequence` | meaning                  |
+/// |-------------------:|--------------------------|
+/// |            0 to 31 | parts that follow        |
+/// |           32 to 63 | parts that came before   |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) before: u32,
+    pub(crate) follow: u32,
+}
+
+impl Part {
+    /// All there is.
+    const WHOLE: Self = Self {
+        before: 0,
+        follow: 0,
+    };
+
+    pub(crate) fn of(sequence: Sequence) -> Self {
+        Self {
+            before: (sequence.0 >> 32) as u32,
+            follow: sequence.0 as u32,
+        }
+    }
+
+    fn sequence(self) -> Sequence {
+        Sequence(u64::from(self.before) << 32 | u64::from(self.follow))
+    }
 }
 
 /// One group's journal log.
@@ -86,8 +118,11 @@ impl<S: Segment> Journal<S> {
         let parts = self.pending.len().div_ceil(record_ops_max);
         let mut upto = Offset(0);
         for (part, ops) in self.pending.chunks(record_ops_max).enumerate() {
-            let follow = (parts - 1 - part) as u64;
-            upto = append(&mut self.log, RecordKind::QueueJournal, follow, ops, now)?;
+            let part = Part {
+                before: part as u32,
+                follow: (parts - 1 - part) as u32,
+            };
+            upto = append(&mut self.log, RecordKind::QueueJournal, part, ops, now)?;
             self.since_snapshot += (ops.len() * OP_BYTES) as u64;
             self.records += 1;
         }
@@ -129,7 +164,13 @@ impl<S: Segment> Journal<S> {
         );
         self.records += 1;
         self.urgent = true;
-        append(&mut self.log, RecordKind::QueueSnapshot, 0, ops, now)
+        append(
+            &mut self.log,
+            RecordKind::QueueSnapshot,
+            Part::WHOLE,
+            ops,
+            now,
+        )
     }
 
     /// The next mark that the log has made safe.
@@ -171,7 +212,7 @@ impl<S: Segment> Journal<S> {
 fn append<S: Segment>(
     log: &mut Partition<S>,
     kind: RecordKind,
-    follow: u64,
+    part: Part,
     ops: &[Op],
     now: UnixNanos,
 ) -> Result<Offset, AppendError> {
@@ -181,7 +222,7 @@ fn append<S: Segment>(
         count: 1,
         endpoint: EndpointId(0),
         channel: ChannelId(0),
-        sequence: Sequence(follow),
+        sequence: part.sequence(),
         time: now,
     };
     let Appended { first, count, .. } = log.append(&record, &[op::bytes(ops)])?;

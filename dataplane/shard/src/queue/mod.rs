@@ -49,4 +49,6 @@ mod group_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
+mod recover_tests;
+#[cfg(test)]
 mod test_plan;

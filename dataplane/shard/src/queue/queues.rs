@@ -5,8 +5,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use wire::ids::{EndpointId, Offset, PartitionId};
 
+use super::backlog::Backlog;
 use super::endpoint::EndpointQueue;
-use super::op::{Op, OpKind};
+use super::op::{Op, OpKind, Source};
+use super::run::NUMBER_MAX;
 
 /// Endpoint ids are hashes already.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +36,12 @@ pub(crate) struct Queues {
     queues: Vec<EndpointQueue>,
     slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
     watermarks: Vec<(PartitionId, Offset)>,
+    /// The first number of queues that are made from now on.
+    first_number: u64,
 }
+
+/// More numbers than any damage can hide.
+const LEAP: u64 = 1 << 40;
 
 impl Queues {
     pub(crate) fn len(&self) -> usize {
@@ -47,9 +54,9 @@ impl Queues {
     }
 
     pub(crate) fn slot_or_new(&mut self, endpoint: EndpointId) -> u32 {
-        let queues = &mut self.queues;
+        let (queues, first) = (&mut self.queues, self.first_number);
         *self.slots.entry(endpoint).or_insert_with(|| {
-            queues.push(EndpointQueue::new(endpoint));
+            queues.push(EndpointQueue::starting(endpoint, first));
             (queues.len() - 1) as u32
         })
     }
@@ -101,6 +108,25 @@ impl Queues {
             .iter_mut()
             .map(|queue| queue.clamp(partition, end))
             .sum()
+    }
+
+    /// Let every list, and those of queues to come, go on at a number that was surely never given; tells the
+    /// operations that make it last.
+    pub(crate) fn leap(&mut self, mut tell: impl FnMut(Op)) {
+        let lists = self.queues.iter().flat_map(|queue| {
+            let dead = queue.list(Source::DeadLetters);
+            [Some(&queue.live), dead].into_iter().flatten()
+        });
+        let highest = lists.map(Backlog::next).max();
+        let first = highest.unwrap_or(0).saturating_add(LEAP).min(NUMBER_MAX);
+        self.first_number = first;
+        for queue in &mut self.queues {
+            for source in [Source::Queue, Source::DeadLetters] {
+                let op = Op::next(queue.id, source, first);
+                queue.apply(&op);
+                tell(op);
+            }
+        }
     }
 
     /// Whether anything points beyond the `end` of `partition`.

@@ -1,16 +1,25 @@
 //! Recovery: a group's queues out of its journal.
+//!
+//! A journal that cannot be read whole is no reason to lose a delivery. From the damage on, the queues stay as they
+//! were before it, and so do the watermarks: fan-out goes through the partitions again from there, and what was
+//! given out since is delivered again. Only what is true whatever the damage held is taken from behind it: a
+//! settlement of a message known before, a partition's lost tail, and which numbers were given. The next complete
+//! snapshot makes everything whole again.
+
+use std::ops::Range;
 
 use partition::{LogId, Storage, StorageError};
 use partition::{Partition, PartitionLimits, ReadError, Record, RecordKind, Recovery, Segment};
-use wire::ids::{Offset, PartitionId, UnixNanos};
+use wire::ids::{EndpointId, Offset, PartitionId, UnixNanos};
 
 use crate::planted::{Bug, active};
 
 use super::group::QueueGroup;
-use super::journal::Journal;
+use super::journal::{Journal, Part};
 use super::limits::QueueLimits;
-use super::op::{self, Op, OpKind};
+use super::op::{self, Op, OpKind, Source};
 use super::queues::Queues;
+use super::run::NUMBER_MAX;
 use super::snapshot::SnapshotState;
 
 /// What a recovered partition holds.
@@ -37,9 +46,13 @@ pub struct QueueRecovery {
     pub cut_short: u64,
     /// Whether a complete snapshot was found.
     pub snapshot: bool,
-    /// The journal begins after its first record without a complete snapshot, or is damaged: queues may
-    /// lack messages. Their payloads are still in the partitions.
+    /// The journal begins after its first record without a complete snapshot, or is damaged behind the newest one:
+    /// fan-out begins again at the watermarks of before, so messages are delivered again, none is lost.
     pub incomplete: bool,
+    /// Journal records that cannot be read.
+    pub gaps: Vec<Range<Offset>>,
+    /// Numbers were left out, because some may have been given that nothing shows any more.
+    pub leaped: bool,
     /// Messages that pointed beyond the end of their partition (lost tail) and were given up.
     pub clamped: u64,
 }
@@ -52,41 +65,105 @@ struct Replay {
     staging: Option<(Queues, Offset)>,
     /// Operations of a transaction whose last record has not come yet.
     held: Vec<Op>,
-    /// How many records of it must follow.
-    follow: u64,
+    /// The record of it that came last; none when the next one begins a transaction.
+    last: Option<Part>,
     /// Where the newest complete snapshot began.
     snapshot_begin: Option<Offset>,
+    /// Set from a gap to the next complete snapshot: what is shown behind it of the numbers that were given.
+    broken: Option<Numbers>,
     report: QueueRecovery,
+}
+
+/// One past the highest number of lists, as far as a journal shows them behind a gap.
+#[derive(Default)]
+struct Numbers(Vec<(EndpointId, Source, u64)>);
+
+impl Numbers {
+    fn see(&mut self, op: &Op) {
+        let shown = match op.kind() {
+            Some(OpKind::Add) if op.run().fits() => op.source().map(|list| (list, op.run().end())),
+            Some(OpKind::List | OpKind::Next) => op.source().map(|list| (list, op.number())),
+            Some(OpKind::Bury) => Some((Source::DeadLetters, op.offset().0.saturating_add(1))),
+            _ => None,
+        };
+        if let Some((source, next)) = shown.filter(|&(_, next)| next <= NUMBER_MAX) {
+            self.0.push((op.endpoint(), source, next));
+        }
+    }
 }
 
 impl Replay {
     fn record(&mut self, record: &Record<'_>) {
         self.report.records += 1;
         let Some(ops) = op::parse(record.payload()) else {
-            self.report.incomplete = true;
+            self.gap(record.first()..record.next());
             return;
         };
         match record.kind() {
-            RecordKind::QueueJournal => self.journal(ops, record.sequence().0),
+            RecordKind::QueueJournal => self.journal(ops, Part::of(record.sequence())),
             RecordKind::QueueSnapshot => self.snapshot(ops, record.first()),
             _ => {}
         }
     }
 
-    /// A part of a transaction that `follow` further parts follow.
-    fn journal(&mut self, ops: &[Op], follow: u64) {
-        if follow + 1 != self.follow && !self.held.is_empty() {
-            self.report.cut_short += 1;
-            self.held.clear();
+    /// Records that cannot be read. A snapshot or transaction they cut into is void.
+    fn gap(&mut self, offsets: Range<Offset>) {
+        self.report.gaps.push(offsets);
+        self.break_off();
+    }
+
+    /// What comes now does not follow what was read.
+    fn break_off(&mut self) {
+        self.cut_short();
+        self.staging = None;
+        self.report.incomplete = true;
+        self.broken.get_or_insert_default();
+    }
+
+    /// Apply one operation of a whole transaction.
+    fn apply(&mut self, op: &Op) {
+        let Some(numbers) = &mut self.broken else {
+            self.main.apply(op);
+            return;
+        };
+        numbers.see(op);
+        let known = match op.kind() {
+            Some(OpKind::Clamp) => true,
+            Some(OpKind::Settle | OpKind::Bury) => self.main.slot(op.endpoint()).is_some(),
+            _ => false,
+        };
+        if known {
+            self.main.apply(op);
         }
-        self.follow = follow;
+    }
+
+    /// What came of a transaction is void: its last part never came.
+    fn cut_short(&mut self) {
+        self.report.cut_short += u64::from(self.last.is_some());
+        self.held.clear();
+        self.last = None;
+    }
+
+    /// One part of a transaction.
+    fn journal(&mut self, ops: &[Op], part: Part) {
+        let goes_on = self
+            .last
+            .is_some_and(|last| part.before == last.before + 1 && part.follow + 1 == last.follow);
+        if !goes_on {
+            self.cut_short();
+            if part.before > 0 {
+                // Its beginning cannot be read.
+                return;
+            }
+        }
         self.held.extend_from_slice(ops);
-        if follow > 0 {
+        self.last = Some(part).filter(|part| part.follow > 0);
+        if self.last.is_some() {
             return;
         }
         for op in std::mem::take(&mut self.held) {
             self.report.operations += 1;
-            self.main.apply(&op);
+            self.apply(&op);
             if let Some((staging, _)) = &mut self.staging
                 && (op.kind() == Some(OpKind::Clamp) || staging.slot(op.endpoint()).is_some())
             {
@@ -104,17 +181,32 @@ impl Replay {
                     if let Some((queues, begin)) = self.staging.take() {
                         self.main = queues;
                         self.snapshot_begin = Some(begin);
+                        self.broken = None;
                         self.report.snapshot = true;
                         self.report.incomplete = false;
                     }
                 }
                 _ => {
+                    if let Some(numbers) = &mut self.broken {
+                        numbers.see(op);
+                    }
                     if let Some((staging, _)) = &mut self.staging {
                         staging.apply(op);
                     }
                 }
             }
         }
+    }
+
+    /// Leave out every number that may have been given without a trace left of it, durably.
+    fn leap<S: Segment>(&mut self, journal: &mut Journal<S>) {
+        self.report.leaped = true;
+        for (endpoint, source, next) in self.broken.take().unwrap_or_default().0 {
+            self.main.apply(&Op::next(endpoint, source, next));
+        }
+        self.main.leap(|op| {
+            journal.push(op);
+        });
     }
 }
 
@@ -144,10 +236,12 @@ impl<S: Segment> QueueGroup<S> {
         let mut replay = Replay::default();
         read_all(&log, &mut replay);
         log.set_hold(Some(replay.snapshot_begin.unwrap_or(Offset(0))));
-        let mut report = replay.report;
-        report.log = Some(recovery);
         let mut journal = Journal::new(log, limits.ack);
-        let mut queues = replay.main;
+        if replay.broken.is_some() || !recovery.damage.is_empty() || recovery.cut_bytes > 0 {
+            replay.leap(&mut journal);
+        }
+        let (mut queues, mut report) = (replay.main, replay.report);
+        report.log = Some(recovery);
         report.clamped = clamp(&mut queues, &mut journal, ends);
         // On a full disk the clamp goes on waiting, in front of everything that fan-out adds.
         if journal.flush(limits.record_ops_max, now).is_ok() {
@@ -166,8 +260,10 @@ impl<S: Segment> QueueGroup<S> {
 
 fn read_all<S: Segment>(log: &Partition<S>, replay: &mut Replay) {
     let mut at = log.first();
-    // Without the beginning or a snapshot the queues are not whole.
-    replay.report.incomplete = at > Offset(0);
+    if at > Offset(0) {
+        // Without the beginning or a snapshot the queues are not whole.
+        replay.break_off();
+    }
     while at < log.appended() {
         at = match log.read(at) {
             Ok(record) => {
@@ -176,15 +272,13 @@ fn read_all<S: Segment>(log: &Partition<S>, replay: &mut Replay) {
             }
             Err(ReadError::Expired { first }) => first,
             Err(ReadError::Damaged { next }) => {
-                replay.report.incomplete = true;
+                replay.gap(at..next);
                 next
             }
             Err(ReadError::NotYet) => return,
         };
     }
-    if !replay.held.is_empty() {
-        replay.report.cut_short += 1;
-    }
+    replay.cut_short();
 }
 
 /// Give up what lies beyond the partitions' ends, and let the journal know.
@@ -219,7 +313,7 @@ fn sync<S: Segment, T: Storage<Segment = S>>(
 /// Everything that a journal held is as safe as it gets.
 fn reveal_all(queues: &mut Queues) {
     for queue in queues.iter_mut() {
-        for source in [super::Source::Queue, super::Source::DeadLetters] {
+        for source in [Source::Queue, Source::DeadLetters] {
             if let Some(list) = queue.list_mut(source) {
                 let next = list.next();
                 list.set_visible(next);

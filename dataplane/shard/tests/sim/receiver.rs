@@ -24,6 +24,8 @@ pub(crate) struct Receiver {
     held: BTreeSet<u64>,
     /// Nothing has been delivered on this connection yet.
     fresh: bool,
+    /// The number delivered last.
+    last: u64,
     seen: BTreeSet<u64>,
     progress_at: Duration,
     pinged_at: Duration,
@@ -44,6 +46,7 @@ impl Receiver {
             forgotten: BTreeSet::new(),
             held: BTreeSet::new(),
             fresh: true,
+            last: 0,
             seen: BTreeSet::new(),
             progress_at: Duration::ZERO,
             pinged_at: Duration::ZERO,
@@ -130,10 +133,7 @@ impl Receiver {
             let last = messages.last().expect("a DELIVER is not empty").number;
             return self.settle(cx, source, last, Outcome::AcceptUpTo);
         }
-        if std::mem::take(&mut self.fresh) {
-            // Delivery began with the first unsettled message: what lies before is gone.
-            self.forgotten = self.forgotten.split_off(&messages[0].number);
-        }
+        self.give_up_gone(messages);
         let mood = if cx.calm { 9 } else { cx.random.u8(..10) };
         let last = messages.last().expect("a DELIVER is not empty");
         match mood {
@@ -171,6 +171,25 @@ impl Receiver {
                 self.accept_all(cx);
             }
         }
+    }
+
+    /// Delivery begins with the first unsettled message and leaves none out: what was forgotten and does not come in
+    /// its place is gone (its hub acknowledges locally and lost it, say), and waiting for it would never end.
+    fn give_up_gone(&mut self, messages: &[Delivered]) {
+        let mut below = match std::mem::take(&mut self.fresh) {
+            true => 0,
+            false => self.last + 1,
+        };
+        for message in messages {
+            if below < message.number {
+                let gone = self.forgotten.range(below..message.number);
+                for number in gone.copied().collect::<Vec<_>>() {
+                    self.forgotten.remove(&number);
+                }
+            }
+            below = message.number + 1;
+        }
+        self.last = below - 1;
     }
 
     /// Lose sight of messages, unless they were held once: what it did with them is done.

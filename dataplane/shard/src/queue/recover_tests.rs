@@ -1,0 +1,88 @@
+//! What recovery makes of a journal that a crash cut short.
+
+use partition::memory::{Crash, Disk, MemorySegment, MemoryStorage};
+use partition::{LogId, Storage};
+use wire::ids::{ChannelId, Offset, PartitionId, UnixNanos};
+
+use super::test_plan::{PARTITIONS, log_limits, queue_limits, table};
+use super::{Depth, FanOut, LogEnd, QueueGroup, QueueRecovery, Source, Span};
+
+const NOW: UnixNanos = UnixNanos(1_000_000_000_000);
+
+type Group = QueueGroup<MemorySegment>;
+
+fn recover(disk: &Disk) -> (Group, QueueRecovery) {
+    let ends = PARTITIONS.map(|partition| LogEnd {
+        partition,
+        first: Offset(0),
+        end: Offset(1_000_000),
+    });
+    let (log, queue) = (log_limits(), queue_limits());
+    let storage = &mut MemoryStorage::new(disk);
+    QueueGroup::recover(storage, 0, log, queue, &ends, NOW).expect("no faults")
+}
+
+/// One message that receivers hear, at the watermark.
+fn add(group: &mut Group, partition: PartitionId, channel: u32) {
+    let span = Span {
+        partition,
+        channel: ChannelId(channel),
+        first: group.watermark(partition),
+        count: 1,
+        bytes: 10,
+    };
+    assert_eq!(group.fan_out(&[span], &table(), NOW), FanOut::Taken(1));
+}
+
+fn sync(group: &mut Group, disk: &Disk) {
+    let mut storage = MemoryStorage::new(disk);
+    if let Some(bytes) = group.wants_spare() {
+        group.offer(storage.prepare(LogId::queue(0), bytes).expect("room"));
+    }
+    group.flush(NOW).expect("room");
+    while let Some(ticket) = group.begin_commit() {
+        let segments = &ticket.segments;
+        let result = segments.iter().try_for_each(|s| storage.sync(s));
+        group.finish_commit(ticket, result).expect("no faults");
+    }
+}
+
+/// Everything that a journal has to keep.
+fn state(group: &Group) -> (Vec<Depth>, [Offset; 2]) {
+    let table = table();
+    let ids = (0..5).filter_map(|at| table.endpoint_by_name(&format!("acme/test/receiver{at}")));
+    let depths = ids.flat_map(|endpoint| {
+        [Source::Queue, Source::DeadLetters].map(|source| group.depth(endpoint.id, source))
+    });
+    (
+        depths.collect(),
+        PARTITIONS.map(|partition| group.watermark(partition)),
+    )
+}
+
+#[test]
+fn what_a_crash_left_of_a_transaction_is_never_completed_by_the_next_one() {
+    let disk = Disk::new(11);
+    let (mut group, _) = recover(&disk);
+    sync(&mut group, &disk);
+    for at in 0.. {
+        add(&mut group, PARTITIONS[at % 2], at as u32 % 3);
+        if group.waiting() > queue_limits().record_ops_max {
+            break;
+        }
+    }
+    group.flush(NOW).expect("room");
+    let writes = disk.unsynced_writes() as u64;
+    let mut cut_short = 0;
+    for kept in 0..=writes {
+        let disk = disk.crash(Crash::Writes(kept));
+        let (mut group, report) = recover(&disk);
+        cut_short += report.cut_short;
+        add(&mut group, PARTITIONS[1], 0);
+        sync(&mut group, &disk);
+        let (again, report) = recover(&disk);
+        assert!(!report.incomplete, "{kept} writes: {report:?}");
+        assert_eq!(state(&again), state(&group), "{kept} of {writes} writes");
+    }
+    assert!(cut_short > 0, "no crash of {writes} cut the transaction");
+}
