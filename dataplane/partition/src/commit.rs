@@ -6,6 +6,7 @@ use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::partition::Partition;
 use crate::segment::Segment;
 use crate::storage::StorageError;
+use crate::vouch::Vouched;
 
 /// How far a log is committed.
 #[derive(Debug, Default)]
@@ -104,8 +105,10 @@ impl<S: Segment> Partition<S> {
             .iter_mut()
             .rev()
             .skip_while(|live| live.segment.id() != last);
+        let mut salt = 0;
         if let Some(live) = rest.next() {
             live.synced = live.synced.max(position);
+            salt = live.salt;
         }
         rest.take_while(|live| live.synced < live.end)
             .for_each(|live| live.synced = live.end);
@@ -114,6 +117,11 @@ impl<S: Segment> Partition<S> {
         if self.commit.synced == self.appended() {
             self.note(self.newest);
         }
+        self.write_vouch(Vouched {
+            segment: salt,
+            next: ticket.upto.0,
+            position,
+        });
         self.check();
         Ok(self.commit.committed)
     }

@@ -16,6 +16,7 @@ use crate::record::{Record, peek};
 use crate::scan::{Damage, DamageKind, Extent, Headers, Judged, START, extent, find};
 use crate::segment::{SEGMENT_VERSION, SegmentHeader};
 use crate::storage::StorageError;
+use crate::vouch::Vouched;
 
 /// The logs in a data folder, partitions first, each kind by number.
 ///
@@ -44,6 +45,8 @@ pub enum SegmentUse {
     Live,
     /// Prepared for later.
     Spare,
+    /// A torn tail that recovery cut off the segment of this id and set aside.
+    SetAside,
     /// Being prepared, or left so by a crash.
     Unfinished,
     /// Begun behind a torn tail; the next start recycles it. It holds nothing that was committed.
@@ -114,6 +117,17 @@ pub struct LogView {
     parts: Vec<Part>,
     live: usize,
     damage: Vec<Damage>,
+    vouched: Option<Vouched>,
+}
+
+/// How far the log was on disk by the word of the file beside its segments.
+fn read_vouched(folder: &Path, log: LogId) -> Result<Option<Vouched>, StorageError> {
+    let path = folder.join("vouched");
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Vouched::read(&bytes, log)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(fault("read", &path, &error)),
+    }
 }
 
 impl LogView {
@@ -128,8 +142,11 @@ impl LogView {
             parts: Vec::new(),
             live: 0,
             damage: Vec::new(),
+            vouched: None,
         };
-        let (mut taken, mut headers) = (Vec::new(), Headers::default());
+        let vouched = read_vouched(&folder, log)?;
+        view.vouched = vouched;
+        let (mut taken, mut headers) = (Vec::new(), Headers::new(vouched));
         for entry in std::fs::read_dir(&folder).map_err(|error| fault("list", &folder, &error))? {
             let path = entry
                 .map_err(|error| fault("list", &folder, &error))?
@@ -173,9 +190,10 @@ impl LogView {
             .file_name()
             .and_then(|name| name.to_str())
             .map_or(FileName::Foreign, file_name);
+        let aside = matches!(name, FileName::Cut(..));
         let (id, finished) = match name {
             FileName::Segment(id) => (id, true),
-            FileName::Unfinished(id) => (id, false),
+            FileName::Unfinished(id) | FileName::Cut(id, _) => (id, false),
             FileName::Foreign => return Ok(None),
         };
         let file = File::open(&path).map_err(|error| fault("open", &path, &error))?;
@@ -188,6 +206,8 @@ impl LogView {
         };
         let usage = if finished {
             SegmentUse::Live
+        } else if aside {
+            SegmentUse::SetAside
         } else {
             SegmentUse::Unfinished
         };
@@ -266,6 +286,7 @@ impl LogView {
                 self.parts[number].bytes(),
                 links[number].salt,
                 links[number].base,
+                self.vouched,
             )
         };
         let (chain, extents) = decide(&links, spares, scan);
@@ -294,17 +315,23 @@ impl LogView {
                 part.info.usage = SegmentUse::Torn;
             }
         }
-        for pair in links[..chain.keep]
-            .windows(2)
-            .filter(|pair| pair[1].misses(&pair[0]))
-        {
-            let id = SegmentId(pair[1].previous.unwrap_or_default());
-            self.report(
-                id,
-                DamageKind::MissingSegment,
-                0..0,
-                pair[1].base..pair[1].base,
-            );
+        for number in 1..chain.keep {
+            let (before, this) = (&links[number - 1], &links[number]);
+            if this.misses(before) {
+                let known = self.parts[number - 1].extent.as_ref();
+                let from = known.map_or(this.base, |extent| extent.next);
+                let id = SegmentId(this.previous.unwrap_or_default());
+                self.report(id, DamageKind::MissingSegment, 0..0, from..this.base);
+            }
+        }
+        let end = self.offsets().end.0;
+        if let Some(vouched) = self.vouched.filter(|vouched| vouched.next > end) {
+            let id = SegmentId(vouched.segment);
+            // It may be there and not be readable.
+            match self.damage.iter_mut().find(|damage| damage.segment == id) {
+                Some(known) => known.offsets = Offset(end)..Offset(vouched.next),
+                None => self.report(id, DamageKind::MissingSegment, 0..0, end..vouched.next),
+            }
         }
     }
 

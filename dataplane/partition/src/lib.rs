@@ -23,6 +23,8 @@ pub mod sender;
 
 mod scan;
 
+mod vouch;
+
 mod chain;
 
 mod index;
@@ -54,6 +56,7 @@ pub use mapped::{MappedSegment, MappedStorage};
 pub use partition::{AppendError, Appended, LogState, Mark, Partition};
 pub use read::{ReadError, Records};
 pub use record::{NewRecord, RECORD_HEADER_BYTES, Record, RecordKind, record_bytes};
+pub use recover::Cut;
 pub use recover::Recovery;
 pub use scan::{Damage, DamageKind};
 pub use segment::{SEGMENT_HEADER_BYTES, Segment};

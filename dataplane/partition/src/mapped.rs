@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use memmap2::{Mmap, MmapMut};
 
 use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, spare_header};
-use crate::storage::{SegmentFile, Storage, StorageError};
+use crate::storage::{ASIDE_BYTES_MAX, SegmentFile, Storage, StorageError};
+use crate::vouch::VOUCH_BYTES;
 
 /// Writes that prepare a segment have this many bytes, and capacities are multiples of it.
 const PREPARE_BYTES: usize = 64 << 10;
@@ -130,7 +132,8 @@ impl MappedStorage {
     fn make_folder(&self, log: LogId) -> Result<PathBuf, StorageError> {
         let folder = self.folder(log);
         if !folder.is_dir() {
-            std::fs::create_dir_all(&folder).map_err(|error| fault("create", &folder, &error))?;
+            let made = std::fs::create_dir_all(&folder);
+            made.map_err(|error| full_or(log, 0, "create", &folder, &error))?;
             sync_folder(&self.data)?;
         }
         Ok(folder)
@@ -149,20 +152,32 @@ impl MappedStorage {
             std::fs::rename(&young, &grown)?;
             Ok(file)
         });
-        match made {
-            Ok(file) => sync_folder(folder).map(|()| file),
-            Err(error) => {
-                // It may not exist; listing removes it otherwise.
-                let _ = std::fs::remove_file(&young);
-                match error.raw_os_error() {
-                    Some(libc::ENOSPC | libc::EDQUOT) => Err(StorageError::Full {
-                        log,
-                        bytes: capacity as u32,
-                    }),
-                    _ => Err(fault("prepare", &young, &error)),
+        let made = made.map_err(|error| full_or(log, capacity as u32, "prepare", &young, &error));
+        made.and_then(|file| sync_folder(folder).map(|()| file))
+            .inspect_err(|_| {
+                // Whichever of the two exists. What cannot be removed now is found again by listing, as an
+                // unfinished file or a spare.
+                for path in [&young, &grown] {
+                    let _ = std::fs::remove_file(path);
+                }
+            })
+    }
+
+    /// What recoveries have cut off the segments of a log and set aside.
+    fn cuts(&self, log: LogId) -> Result<Vec<(SegmentId, Range<u32>)>, StorageError> {
+        let folder = self.folder(log);
+        let list = || {
+            let mut cuts = Vec::new();
+            for entry in std::fs::read_dir(&folder)? {
+                let entry = entry?;
+                if let Some(FileName::Cut(id, at)) = entry.file_name().to_str().map(file_name) {
+                    let bytes = u32::try_from(entry.metadata()?.len()).unwrap_or(u32::MAX);
+                    cuts.push((id, at..at.saturating_add(bytes)));
                 }
             }
-        }
+            Ok(cuts)
+        };
+        list().map_err(|error| fault("list", &folder, &error))
     }
 
     fn map(
@@ -191,6 +206,40 @@ fn write_zeroes(path: &Path, log: LogId, id: SegmentId, capacity: usize) -> io::
     }
     file.sync_all()?;
     Ok(file)
+}
+
+/// Make every byte of a file allocated, so that no store into its mapping meets a full disk. Files come out
+/// of copy tools with holes.
+fn allocate(file: &File) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if metadata.blocks() * 512 >= metadata.len() {
+        return Ok(());
+    }
+    let bytes = libc::off_t::try_from(metadata.len()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open as long as `file` is borrowed, and no memory is handed over.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+/// `Full` if the medium has no room for `bytes`, else `Io`.
+fn full_or(
+    log: LogId,
+    bytes: u32,
+    what: &'static str,
+    path: &Path,
+    error: &io::Error,
+) -> StorageError {
+    if is_full(error) {
+        StorageError::Full { log, bytes }
+    } else {
+        fault(what, path, error)
+    }
 }
 
 fn sync_folder(folder: &Path) -> Result<(), StorageError> {
@@ -222,11 +271,13 @@ pub(crate) enum FileName {
     Segment(SegmentId),
     /// A segment whose preparation did not finish.
     Unfinished(SegmentId),
+    /// Bytes that recovery cut off this segment at this position.
+    Cut(SegmentId, u32),
     /// Nothing of ours.
     Foreign,
 }
 
-/// Read a file's name. One spelling only: 16 lower-case hexadecimal digits and `.seg` or `.new`.
+/// Read a file's name: 16 lower-case hexadecimal digits and `.seg`, `.new` or `.cut-` and a position.
 pub(crate) fn file_name(name: &str) -> FileName {
     let Some((digits, kind)) = name.split_once('.') else {
         return FileName::Foreign;
@@ -238,7 +289,13 @@ pub(crate) fn file_name(name: &str) -> FileName {
     match kind {
         "seg" => FileName::Segment(id),
         "new" => FileName::Unfinished(id),
-        _ => FileName::Foreign,
+        _ => match kind
+            .strip_prefix("cut-")
+            .map(|at| (at.len(), u32::from_str_radix(at, 16)))
+        {
+            Some((8, Ok(at))) => FileName::Cut(id, at),
+            _ => FileName::Foreign,
+        },
     }
 }
 
@@ -285,7 +342,7 @@ impl Storage for MappedStorage {
                 FileName::Unfinished(_) => {
                     std::fs::remove_file(&path).map_err(|error| fault("remove", &path, &error))?;
                 }
-                FileName::Foreign => {}
+                FileName::Cut(..) | FileName::Foreign => {}
             }
         }
         files.sort_by_key(|file| file.id);
@@ -301,6 +358,8 @@ impl Storage for MappedStorage {
                 .map_err(|error| fault("map", &path, &error))?;
             return Ok(MappedSegment { id: file.id, map });
         }
+        let bytes = u32::try_from(file.bytes).unwrap_or(u32::MAX);
+        allocate(&opened).map_err(|error| full_or(log, bytes, "allocate", &path, &error))?;
         let map = map_writable(&opened).map_err(|error| fault("map", &path, &error))?;
         Ok(MappedSegment { id: file.id, map })
     }
@@ -351,6 +410,67 @@ impl Storage for MappedStorage {
         let file = self.file(&new)?;
         segment.map = map_writable(&file).map_err(|error| fault("map", &to, &error))?;
         Ok(segment)
+    }
+
+    fn vouch(&mut self, log: LogId) -> Result<Option<MappedSegment>, StorageError> {
+        let path = self.make_folder(log)?.join("vouched");
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        let made = opened.and_then(|file| {
+            if file.metadata()?.len() != VOUCH_BYTES as u64 {
+                file.write_all_at(&[0; VOUCH_BYTES], 0)?;
+                file.set_len(VOUCH_BYTES as u64)?;
+            }
+            allocate(&file)?;
+            map_writable(&file)
+        });
+        match made {
+            Ok(map) => Ok(Some(MappedSegment {
+                id: SegmentId(0),
+                map,
+            })),
+            Err(error) if is_full(&error) => Ok(None),
+            Err(error) => Err(fault("open", &path, &error)),
+        }
+    }
+
+    fn set_aside(
+        &mut self,
+        segment: &SegmentRef,
+        at: u32,
+        bytes: &[u8],
+    ) -> Result<bool, StorageError> {
+        let folder = self.folder(segment.log);
+        let kept: u64 = self
+            .cuts(segment.log)?
+            .iter()
+            .map(|(_, cut)| u64::from(cut.end - cut.start))
+            .sum();
+        if kept + bytes.len() as u64 > ASIDE_BYTES_MAX {
+            return Ok(false);
+        }
+        let path = folder.join(format!("{}.cut-{at:08x}", segment.id));
+        let written = File::create(&path).and_then(|file| {
+            file.write_all_at(bytes, 0)?;
+            file.sync_all()
+        });
+        match written {
+            Ok(()) => sync_folder(&folder).map(|()| true),
+            Err(error) if is_full(&error) => Ok(false),
+            Err(error) => Err(fault("write", &path, &error)),
+        }
+    }
+
+    fn set_aside_before(&mut self, segment: &SegmentRef) -> Result<Vec<Range<u32>>, StorageError> {
+        let cuts = self.cuts(segment.log)?.into_iter();
+        Ok(cuts
+            .filter(|(id, _)| *id == segment.id)
+            .map(|(_, cut)| cut)
+            .collect())
     }
 
     fn remove(&mut self, log: LogId, segment: MappedSegment) -> Result<(), StorageError> {

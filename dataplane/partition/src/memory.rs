@@ -132,6 +132,30 @@ impl Storage for MemoryStorage {
         Ok(segment)
     }
 
+    fn vouch(&mut self, log: LogId) -> Result<Option<MemorySegment>, StorageError> {
+        let file = self.disk.state().borrow_mut().vouch(log);
+        self.segment(file).map(Some)
+    }
+
+    fn set_aside(
+        &mut self,
+        segment: &SegmentRef,
+        at: u32,
+        bytes: &[u8],
+    ) -> Result<bool, StorageError> {
+        self.disk
+            .state()
+            .borrow_mut()
+            .set_aside(*segment, at, bytes)
+    }
+
+    fn set_aside_before(&mut self, segment: &SegmentRef) -> Result<Vec<Range<u32>>, StorageError> {
+        let cuts = self.disk.set_aside(*segment).into_iter();
+        Ok(cuts
+            .map(|(at, bytes)| at..at + bytes.len() as u32)
+            .collect())
+    }
+
     fn remove(&mut self, _log: LogId, segment: MemorySegment) -> Result<(), StorageError> {
         self.disk.state().borrow_mut().remove(segment.file)
     }

@@ -19,6 +19,7 @@ use crate::scan::START;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, live_header};
 use crate::sender::{ENTRY_BYTES, PART_SENDERS, SenderState, Senders};
 use crate::storage::StorageError;
+use crate::vouch::{Vouch, Vouched};
 
 /// Spares kept ready; more than this many are handed back.
 const SPARES_MAX: usize = 2;
@@ -211,6 +212,8 @@ pub struct Partition<S: Segment> {
     /// Spares that are too many or too small; handed out for retirement.
     pub(crate) surplus: Vec<S>,
     pub(crate) commit: Commit,
+    /// Absent when the medium had no room for it.
+    pub(crate) vouch: Option<Vouch<S>>,
     pub(crate) senders: Senders,
     pub(crate) hold: Option<Offset>,
     pub(crate) starved: bool,
@@ -316,7 +319,7 @@ impl<S: Segment> Partition<S> {
 
     /// Bytes to ask for: what the limits say, or more when the snapshot would fill over a quarter, so
     /// that a fleet that grows until the roll still fits.
-    fn segment_bytes_wanted(&self) -> u32 {
+    pub(crate) fn segment_bytes_wanted(&self) -> u32 {
         let snapshot = 4 * self.snapshot_bytes();
         if snapshot <= self.limits.segment_bytes as usize {
             return self.limits.segment_bytes;
@@ -327,6 +330,17 @@ impl<S: Segment> Partition<S> {
     }
 
     fn begin_segment(&mut self, time: UnixNanos) -> Result<(), AppendError> {
+        let previous = self.segments.back().map_or(0, |open| open.salt);
+        self.begin_segment_at(self.appended().0, previous, time)
+    }
+
+    /// Begin a segment at offset `base`, behind the one with the salt `previous`.
+    pub(crate) fn begin_segment_at(
+        &mut self,
+        base: u64,
+        previous: u64,
+        time: UnixNanos,
+    ) -> Result<(), AppendError> {
         let needed = self.segment_bytes_min();
         while self
             .spares
@@ -340,8 +354,7 @@ impl<S: Segment> Partition<S> {
             return Err(AppendError::Full);
         }
         let mut segment = self.spares.remove(0);
-        let (id, capacity, base) = (segment.id(), segment.capacity(), self.appended().0);
-        let previous = self.segments.back().map_or(0, |open| open.salt);
+        let (id, capacity) = (segment.id(), segment.capacity());
         segment.write(
             0,
             &[&live_header(id, capacity, self.log, base, previous, time.0)],
@@ -460,6 +473,13 @@ impl<S: Segment> Partition<S> {
     /// All senders, in an order that depends on nothing but what was appended.
     pub fn senders(&self) -> impl Iterator<Item = (EndpointId, SenderState)> + '_ {
         self.senders.iter()
+    }
+
+    /// Say outside the segments how far the log is on disk.
+    pub(crate) fn write_vouch(&mut self, vouched: Vouched) {
+        if let Some(vouch) = &mut self.vouch {
+            vouch.write(self.log, vouched);
+        }
     }
 
     /// The rules that hold between any two calls.

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use wire::ids::{Offset, Position, UnixNanos};
 
@@ -10,13 +11,14 @@ use crate::chain::{Link, decide};
 use crate::commit::Commit;
 use crate::index::{Index, Source};
 use crate::limits::PartitionLimits;
-use crate::log::{LogId, SegmentId};
+use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::partition::{Live, Partition};
 use crate::record::{RECORD_HEADER_BYTES, record_bytes};
 use crate::scan::{Damage, DamageKind, START};
 use crate::segment::{Segment, live_header};
 use crate::sender::{ENTRY_BYTES, Senders};
 use crate::storage::{SegmentFile, Storage, StorageError};
+use crate::vouch::{Vouch, Vouched};
 
 mod gather;
 mod senders;
@@ -37,10 +39,23 @@ pub struct Recovery {
     pub cut_bytes: u64,
     /// Intact records among them, which had reached the disk before those in front of them.
     pub cut_records: u64,
+    /// Where they were cut off.
+    pub cuts: Vec<Cut>,
     /// Damage. It was left in place; what follows it is served.
     pub damage: Vec<Damage>,
     /// Why the log is sealed from the start, if it could not be synced.
     pub sealed: Option<StorageError>,
+}
+
+/// Bytes that were overwritten with zeroes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// Segment they were cut off.
+    pub segment: SegmentId,
+    /// Where in it.
+    pub positions: Range<Position>,
+    /// Whether a copy was set aside; there may be no room for one.
+    pub kept: bool,
 }
 
 impl<S: Segment> Partition<S> {
@@ -62,10 +77,13 @@ impl<S: Segment> Partition<S> {
     ) -> Result<(Self, Recovery), StorageError> {
         assert!(limits.fit(), "limits do not fit together: {limits:?}");
         let (report, unused, spares) = (Recovery::default(), Vec::new(), Vec::new());
+        let vouch = storage.vouch(log)?.map(Vouch::new);
+        let vouched = vouch.as_ref().and_then(|vouch| vouch.read(log));
         let mut work = Recoverer {
             storage,
             log,
             now,
+            vouched,
             report,
             unused,
             spares,
@@ -73,7 +91,8 @@ impl<S: Segment> Partition<S> {
         let mut found = work.gather()?;
         let open_from = work.settle(&mut found)?;
         let senders = rebuild_senders(&mut found, open_from);
-        let (segments, commit) = work.open(found, open_from, &senders);
+        let (segments, commit) = work.open(found, open_from, &senders)?;
+        let lost = work.lost(&segments);
         work.report.segments = segments.len();
         let Recoverer {
             report,
@@ -88,6 +107,7 @@ impl<S: Segment> Partition<S> {
             spares,
             surplus: Vec::new(),
             commit,
+            vouch,
             senders,
             hold: None,
             starved: false,
@@ -97,6 +117,10 @@ impl<S: Segment> Partition<S> {
         };
         partition.take_spares(storage, unused)?;
         partition.first_spare(storage)?;
+        if let Some(vouched) = lost {
+            partition.begin_behind(storage, vouched)?;
+        }
+        partition.vouch_for_all();
         partition.check();
         Ok((partition, report))
     }
@@ -143,6 +167,49 @@ impl<S: Segment> Partition<S> {
     }
 }
 
+impl<S: Segment> Partition<S> {
+    /// Go on behind messages that were on disk in a segment that is not there: their offsets are gone.
+    fn begin_behind<T: Storage<Segment = S>>(
+        &mut self,
+        storage: &mut T,
+        vouched: Vouched,
+    ) -> Result<(), StorageError> {
+        if self.commit.sealed {
+            return Ok(());
+        }
+        if self.spares.is_empty() {
+            let bytes = self.segment_bytes_wanted();
+            self.spares.push(storage.prepare(self.log, bytes)?);
+        }
+        if let Some(last) = self.segments.back_mut() {
+            last.next = vouched.next;
+        }
+        let begun = self.begin_segment_at(vouched.next, vouched.segment, self.newest);
+        begun.expect("there is a spare, and one of this length holds the snapshot");
+        let open = self.segments.back_mut().expect("it was begun just now");
+        if let Err(error) = storage.sync(&open.reference(self.log)) {
+            self.seal(error);
+            return Ok(());
+        }
+        open.synced = open.end;
+        (self.commit.synced, self.commit.committed) = (Offset(vouched.next), Offset(vouched.next));
+        Ok(())
+    }
+
+    /// Everything served from here on is on disk.
+    fn vouch_for_all(&mut self) {
+        let open = self.segments.back().filter(|_| !self.commit.sealed);
+        if let Some(open) = open.filter(|open| open.next > 0) {
+            let (segment, next, position) = (open.salt, open.next, open.synced);
+            self.write_vouch(Vouched {
+                segment,
+                next,
+                position,
+            });
+        }
+    }
+}
+
 /// The log's segments, oldest first, and how far they are committed.
 type Opened<S> = (VecDeque<Live<S>>, Commit);
 
@@ -150,6 +217,8 @@ struct Recoverer<'a, T: Storage> {
     storage: &'a mut T,
     log: LogId,
     now: UnixNanos,
+    /// How far the log was on disk by the word of the file beside its segments.
+    vouched: Option<Vouched>,
     report: Recovery,
     /// Spares as found; they are not touched before the log itself is safe.
     unused: Vec<SegmentFile>,
@@ -162,7 +231,7 @@ impl<T: Storage> Recoverer<'_, T> {
     fn settle(&mut self, found: &mut Vec<Candidate<T::Segment>>) -> Result<usize, StorageError> {
         let links: Vec<Link> = found.iter().map(|candidate| candidate.link).collect();
         let spares: Vec<SegmentId> = self.unused.iter().map(|file| file.id).collect();
-        let (chain, extents) = decide(&links, &spares, |number| found[number].read());
+        let (chain, extents) = decide(&links, &spares, |number| found[number].read(self.vouched));
         for (candidate, extent) in found[chain.open_from..].iter_mut().zip(extents) {
             candidate.extent = Some(extent);
         }
@@ -184,15 +253,53 @@ impl<T: Storage> Recoverer<'_, T> {
     }
 
     fn drop_torn(&mut self, mut candidate: Candidate<T::Segment>) -> Result<(), StorageError> {
-        let extent = candidate.scan();
+        let extent = candidate.scan(self.vouched);
+        let to = extent.stale_end.max(extent.end);
         self.report.cut_records += extent.records + extent.cut_records;
-        self.report.cut_bytes += u64::from(extent.stale_end.max(extent.end) - START);
+        self.report.cut_bytes += u64::from(to - START);
+        self.set_aside(&candidate.segment, START..to);
         let renewed = self.storage.renew(self.log, candidate.segment)?;
         if self.spares.is_empty() {
             self.spares.push(renewed);
             return Ok(());
         }
         self.storage.remove(self.log, renewed)
+    }
+
+    /// Keep a copy of what is about to be cut.
+    fn set_aside(&mut self, segment: &T::Segment, cut: Range<u32>) {
+        if cut.is_empty() {
+            return;
+        }
+        let (log, id) = (self.log, segment.id());
+        let bytes = segment.bytes(cut.start as usize..cut.end as usize);
+        let kept = self
+            .storage
+            .set_aside(&SegmentRef { log, id }, cut.start, bytes);
+        self.report.cuts.push(Cut {
+            segment: id,
+            positions: Position(cut.start)..Position(cut.end),
+            // A copy is a help, not a duty: these bytes were never known to be on disk.
+            kept: kept.unwrap_or(false),
+        });
+    }
+
+    /// The open segment, if it was on disk and is not among those that were found.
+    fn lost(&mut self, segments: &VecDeque<Live<T::Segment>>) -> Option<Vouched> {
+        let next = segments.back().map_or(0, |open| open.next);
+        let vouched = self.vouched.filter(|vouched| vouched.next > next)?;
+        let id = SegmentId(vouched.segment);
+        let offsets = Offset(next)..Offset(vouched.next);
+        // It may be there and not be readable.
+        let mut known = self.report.damage.iter_mut();
+        match known.find(|damage| damage.segment == id) {
+            Some(known) => known.offsets = offsets,
+            None => {
+                let nowhere = Position(0)..Position(0);
+                self.damaged(id, DamageKind::MissingSegment, nowhere, offsets);
+            }
+        }
+        Some(vouched)
     }
 
     fn report_missing(&mut self, found: &[Candidate<T::Segment>]) {
@@ -220,7 +327,7 @@ impl<T: Storage> Recoverer<'_, T> {
         found: Vec<Candidate<T::Segment>>,
         open_from: usize,
         senders: &Senders,
-    ) -> Opened<T::Segment> {
+    ) -> Result<Opened<T::Segment>, StorageError> {
         let bases: Vec<u64> = found.iter().map(|candidate| candidate.link.base).collect();
         let count = found.len();
         let mut segments = VecDeque::with_capacity(count + 1);
@@ -235,7 +342,7 @@ impl<T: Storage> Recoverer<'_, T> {
                     .as_ref()
                     .map_or((0, 0), |extent| (extent.commit, extent.end));
                 noted = commit as usize + RECORD_HEADER_BYTES >= end as usize;
-                let mut live = self.cut(candidate, last, senders);
+                let mut live = self.cut(candidate, last, senders)?;
                 if unsure.is_none() {
                     unsure = Some(offset_at(&live, commit));
                 }
@@ -254,7 +361,7 @@ impl<T: Storage> Recoverer<'_, T> {
             // The tail is on disk now, but nothing in the segment says so yet.
             open.put_note(self.now);
         }
-        (segments, commit)
+        Ok((segments, commit))
     }
 
     fn cut(
@@ -262,7 +369,7 @@ impl<T: Storage> Recoverer<'_, T> {
         candidate: Candidate<T::Segment>,
         last: bool,
         senders: &Senders,
-    ) -> Live<T::Segment> {
+    ) -> Result<Live<T::Segment>, StorageError> {
         let Candidate {
             mut segment,
             link,
@@ -276,6 +383,7 @@ impl<T: Storage> Recoverer<'_, T> {
             torn,
         } = link;
         let extent = extent.expect("open segments have been scanned");
+        let capacity = segment.capacity() as u32;
         self.report.scanned_segments += 1;
         self.report.scanned_records += extent.records;
         self.report.cut_records += extent.cut_records;
@@ -286,6 +394,15 @@ impl<T: Storage> Recoverer<'_, T> {
                 .iter()
                 .map(|gap| gap.damage(self.log, segment.id())),
         );
+        let (log, id) = (self.log, segment.id());
+        self.set_aside(&segment, extent.end..extent.stale_end);
+        let cuts = self.storage.set_aside_before(&SegmentRef { log, id })?;
+        let stale_end = cuts
+            .iter()
+            .map(|cut| cut.end)
+            .max()
+            .unwrap_or(0)
+            .max(extent.stale_end);
         write_again(&mut segment, extent.commit, extent.end);
         if torn {
             let previous = previous.unwrap_or_default();
@@ -302,7 +419,9 @@ impl<T: Storage> Recoverer<'_, T> {
         // A segment that holds no message yet starts over: its snapshot may be torn.
         let empty = last && extent.next == base && extent.gaps.is_empty();
         let end = if empty { START } else { extent.end };
-        zero(&mut segment, end, extent.stale_end.max(extent.end));
+        // What an earlier process cut is zeroed once more: its sync may have failed, and then the kernel shows
+        // zeroes that the medium does not have.
+        zero(&mut segment, end, stale_end.max(extent.end).min(capacity));
         let index = RefCell::new(Index::with_gaps(base, segment.capacity(), extent.gaps));
         let mut live = Live {
             segment,
@@ -325,7 +444,7 @@ impl<T: Storage> Recoverer<'_, T> {
         if empty && fits(&live, senders) {
             live.put_senders(senders, self.now);
         }
-        live
+        Ok(live)
     }
 
     /// Make what was kept and what was cut durable. Until then nothing may be served as committed.

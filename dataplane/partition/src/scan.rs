@@ -8,6 +8,7 @@ use wire::ids::{Offset, Position};
 use crate::log::{LogId, SegmentId};
 use crate::record::{Found, OFFSET_MAX, RECORD_HEADER_BYTES, peek};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::vouch::Vouched;
 
 /// Position of a segment's first record.
 pub(crate) const START: u32 = SEGMENT_HEADER_BYTES as u32;
@@ -132,8 +133,13 @@ pub(crate) struct Extent {
 /// Everything behind the highest recorded commit position had been synced, so what is not intact there
 /// is damage and what follows is kept. Past it, the first byte that is not part of a contiguous record
 /// starts the torn tail. Cost: one hash of the records and one pass over the rest.
-pub(crate) fn extent(bytes: &[u8], salt: u64, base: u64) -> Extent {
+pub(crate) fn extent(bytes: &[u8], salt: u64, base: u64, vouched: Option<Vouched>) -> Extent {
     let (runs, commit) = runs(bytes, salt, base);
+    let vouched = vouched.filter(|vouched| {
+        vouched.segment == salt
+            && (START as usize..=bytes.len()).contains(&(vouched.position as usize))
+    });
+    let commit = vouched.map_or(commit, |vouched| commit.max(vouched.position));
     let mut extent = Extent {
         end: START,
         next: base,
@@ -164,12 +170,40 @@ pub(crate) fn extent(bytes: &[u8], salt: u64, base: u64) -> Extent {
         extent.records += run.records;
         kept += 1;
     }
+    if let Some(vouched) = vouched.filter(|vouched| extent.end < vouched.position) {
+        // Nothing behind the damage is left to say where it ends.
+        let (to, next) = (vouched.position, vouched.next.max(extent.next));
+        extent.gaps.push(Gap {
+            from: extent.end,
+            to,
+            first: extent.next,
+            next,
+        });
+        (extent.end, extent.next) = (to, next);
+    }
     extent.cut_records = runs[kept..].iter().map(|run| run.records).sum();
     extent.stale_end = shaped(bytes, extent.end, salt, base)
         .map(|found| found.end)
         .max()
-        .unwrap_or(extent.end);
+        .unwrap_or(extent.end)
+        .max(trace(bytes, extent.end, salt, extent.next));
     extent
+}
+
+/// The end of a header at `at` that was written here but no longer has the shape of one: its masked offset
+/// is the next one but for a few bits, which bytes of an earlier life are not.
+fn trace(bytes: &[u8], at: u32, salt: u64, next: u64) -> u32 {
+    let end = at as usize + RECORD_HEADER_BYTES;
+    let masked = bytes.get(at as usize + 16..at as usize + 24);
+    let masked = masked
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_le_bytes);
+    match masked {
+        Some(masked) if end <= bytes.len() && (masked ^ salt ^ next).count_ones() <= 8 => {
+            end as u32
+        }
+        _ => at,
+    }
 }
 
 fn runs(bytes: &[u8], salt: u64, base: u64) -> (Vec<Run>, u32) {
@@ -241,11 +275,20 @@ const SPARE_SEARCH_BYTES: usize = 64 << 10;
 /// What the headers of a log's files say together.
 #[derive(Debug, Default)]
 pub(crate) struct Headers {
+    vouched: Option<Vouched>,
     names: Vec<SegmentId>,
     predecessors: Vec<u64>,
 }
 
 impl Headers {
+    /// For a log that was on disk up to `vouched`.
+    pub(crate) fn new(vouched: Option<Vouched>) -> Self {
+        Self {
+            vouched,
+            ..Self::default()
+        }
+    }
+
     /// Take in one file of the log.
     pub(crate) fn add(&mut self, file: SegmentId, header: SegmentHeader) {
         self.names.push(file);
@@ -270,7 +313,13 @@ impl Headers {
                 });
                 match find_any(&bytes[..searched], file.0) {
                     // The crash took its live header, or the medium did.
-                    Some(_) => headless(bytes, file.0, true),
+                    Some(_) => headless(bytes, file.0, true, self.vouched),
+                    None if self
+                        .vouched
+                        .is_some_and(|vouched| vouched.segment == file.0) =>
+                    {
+                        Judged::Unreadable
+                    }
                     None => Judged::Spare,
                 }
             }
@@ -294,24 +343,25 @@ impl Headers {
                 // written under the new name until both are there.
                 let ours = find_any(bytes, file.0).is_some();
                 if ours || self.names.contains(&id) {
-                    headless(bytes, file.0, false)
+                    headless(bytes, file.0, false, self.vouched)
                 } else {
                     Judged::Spare
                 }
             }
-            SegmentHeader::Damaged { torn } => headless(bytes, file.0, torn),
+            SegmentHeader::Damaged { torn } => headless(bytes, file.0, torn, self.vouched),
             SegmentHeader::Foreign { version } => Judged::Foreign { version },
         }
     }
 }
 
 /// Judge a segment without a readable header; `torn` if the header may have been caught half written.
-fn headless(bytes: &[u8], salt: u64, torn: bool) -> Judged {
+fn headless(bytes: &[u8], salt: u64, torn: bool, vouched: Option<Vouched>) -> Judged {
+    let committed = vouched.is_some_and(|vouched| vouched.segment == salt);
     match find_any(bytes, salt) {
-        None if torn => Judged::Spare,
+        None if torn && !committed => Judged::Spare,
         None => Judged::Unreadable,
         Some(first) => {
-            let committed = extent(bytes, salt, first.base).commit > 0;
+            let committed = extent(bytes, salt, first.base, vouched).commit > 0;
             Judged::Headless {
                 base: first.base,
                 damaged: committed || !torn,

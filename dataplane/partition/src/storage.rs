@@ -1,10 +1,15 @@
 //! Where segments come from and go to. Everything that may wait for a device is behind this trait;
 //! appending and reading never are.
 
+use std::ops::Range;
+
 use wire::diagnosis::Diagnosis;
 
 use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
+
+/// Bytes of cut tails that are kept for one log. What is there is never removed; beyond this nothing is added.
+pub const ASIDE_BYTES_MAX: u64 = 16 << 20;
 
 /// A medium that keeps segments. One owner; calls may take as long as the device does.
 pub trait Storage {
@@ -37,6 +42,22 @@ pub trait Storage {
 
     /// Give the segment's bytes back to the medium, for good.
     fn remove(&mut self, log: LogId, segment: Self::Segment) -> Result<(), StorageError>;
+
+    /// The small file beside the log's segments that says how far the log is on disk, 4 KiB. Made,
+    /// zero, if it is not there; never synced. `None` when the medium has no room for it.
+    fn vouch(&mut self, log: LogId) -> Result<Option<Self::Segment>, StorageError>;
+
+    /// Keep a durable copy of bytes that recovery is about to cut off a segment, under the segment's id and
+    /// their position. Answers whether there was room: at most [`ASIDE_BYTES_MAX`] are kept for a log.
+    fn set_aside(
+        &mut self,
+        segment: &SegmentRef,
+        at: u32,
+        bytes: &[u8],
+    ) -> Result<bool, StorageError>;
+
+    /// Where bytes of this segment were cut and set aside, by any process so far.
+    fn set_aside_before(&mut self, segment: &SegmentRef) -> Result<Vec<Range<u32>>, StorageError>;
 
     /// What a partition hands out for retirement: a live segment is recycled into a spare, a spare that
     /// nobody needs is removed.

@@ -8,11 +8,16 @@ use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::memory::crash::{self, Crash};
 use crate::memory::random::Random;
 use crate::segment::spare_header;
-use crate::storage::StorageError;
+use crate::storage::{ASIDE_BYTES_MAX, StorageError};
+use crate::vouch::VOUCH_BYTES;
 
 /// What a disk writes in one piece.
 pub(super) const SECTOR_BYTES: usize = 512;
 const EIO: i32 = 5;
+/// No segment has this id.
+const VOUCH: SegmentId = SegmentId(u64::MAX);
+/// Unsynced writes to such a file; nobody syncs it, so the oldest are written back at some time.
+const VOUCH_WRITES_MAX: usize = 16;
 
 /// A fault to inject, once, at the nth call from now; 1 is the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,8 @@ impl DiskFile {
 #[derive(Debug, Clone)]
 pub(super) struct State {
     files: BTreeMap<SegmentRef, DiskFile>,
+    /// Bytes that recovery has cut, by segment and position.
+    aside: BTreeMap<(SegmentRef, u32), Vec<u8>>,
     ids: Random,
     writes: u64,
     syncs: u64,
@@ -103,6 +110,7 @@ impl Disk {
         let (files, ids) = (BTreeMap::new(), Random::new(seed));
         let state = State {
             files,
+            aside: BTreeMap::new(),
             ids,
             writes: 0,
             syncs: 0,
@@ -198,7 +206,7 @@ impl Disk {
         self.state.borrow_mut().capacity = bytes;
     }
 
-    /// Bytes of all files.
+    /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.state.borrow().bytes()
     }
@@ -210,7 +218,22 @@ impl Disk {
 
     /// All segment files, in order.
     pub fn files(&self) -> Vec<SegmentRef> {
-        self.state.borrow().files.keys().copied().collect()
+        let state = self.state.borrow();
+        let segments = state.files.keys().filter(|file| file.id != VOUCH);
+        segments.copied().collect()
+    }
+
+    /// The file beside a log's segments that says how far the log is on disk.
+    pub fn vouch_file(log: LogId) -> SegmentRef {
+        SegmentRef { log, id: VOUCH }
+    }
+
+    /// What recoveries have cut off a segment, by position.
+    pub fn set_aside(&self, segment: SegmentRef) -> Vec<(u32, Vec<u8>)> {
+        let state = self.state.borrow();
+        let range = (segment, 0)..=(segment, u32::MAX);
+        let cuts = state.aside.range(range);
+        cuts.map(|(&(_, at), bytes)| (at, bytes.clone())).collect()
     }
 
     /// Sectors with writes that were not synced, over all files.
@@ -264,10 +287,8 @@ fn failed(what: &'static str, file: SegmentRef) -> StorageError {
 
 impl State {
     fn bytes(&self) -> u64 {
-        self.files
-            .values()
-            .map(|file| file.durable.len() as u64)
-            .sum()
+        let segments = self.files.iter().filter(|(file, _)| file.id != VOUCH);
+        segments.map(|(_, file)| file.durable.len() as u64).sum()
     }
 
     /// Count a call against the faults that `calls` picks; answers whether one is due.
@@ -299,12 +320,14 @@ impl State {
     pub(super) fn write(&mut self, file: SegmentRef, at: usize, bytes: &[u8]) {
         let number = self.writes;
         self.writes += 1;
-        if let Some(file) = self.files.get_mut(&file) {
-            file.unsynced.push(Write {
-                number,
-                at,
-                bytes: bytes.to_vec(),
-            });
+        let Some(contents) = self.files.get_mut(&file) else {
+            return;
+        };
+        let bytes = bytes.to_vec();
+        contents.unsynced.push(Write { number, at, bytes });
+        if file.id == VOUCH && contents.unsynced.len() > VOUCH_WRITES_MAX {
+            let oldest = contents.unsynced.remove(0);
+            put(&mut contents.durable, oldest.at, &oldest.bytes);
         }
     }
 
@@ -353,6 +376,34 @@ impl State {
         }
     }
 
+    /// The log's vouch file, made if it is not there.
+    pub(super) fn vouch(&mut self, log: LogId) -> SegmentRef {
+        let file = Disk::vouch_file(log);
+        self.files.entry(file).or_insert_with(|| DiskFile {
+            durable: vec![0; VOUCH_BYTES],
+            ..DiskFile::default()
+        });
+        file
+    }
+
+    pub(super) fn set_aside(
+        &mut self,
+        file: SegmentRef,
+        at: u32,
+        bytes: &[u8],
+    ) -> Result<bool, StorageError> {
+        let ours = self
+            .aside
+            .iter()
+            .filter(|((known, _), _)| known.log == file.log);
+        let kept: u64 = ours.map(|(_, bytes)| bytes.len() as u64).sum();
+        let room = kept + bytes.len() as u64 <= ASIDE_BYTES_MAX;
+        if room {
+            self.aside.insert((file, at), bytes.to_vec());
+        }
+        Ok(room)
+    }
+
     pub(super) fn rename(&mut self, from: SegmentRef) -> Result<SegmentRef, StorageError> {
         if self.strikes(|fault| {
             if let Fault::Rename(calls) = fault {
@@ -397,10 +448,9 @@ impl State {
     }
 
     pub(super) fn files_of(&self, log: LogId) -> impl Iterator<Item = (SegmentId, Vec<u8>)> {
-        let ours = self
-            .files
-            .iter()
-            .filter(move |(file, contents)| file.log == log && !contents.unfinished);
+        let ours = self.files.iter().filter(move |(file, contents)| {
+            file.log == log && file.id != VOUCH && !contents.unfinished
+        });
         ours.map(|(file, contents)| (file.id, contents.contents()))
     }
 }

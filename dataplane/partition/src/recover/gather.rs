@@ -8,6 +8,7 @@ use crate::recover::Recoverer;
 use crate::scan::{Damage, DamageKind, Extent, Headers, Judged, START, extent};
 use crate::segment::{SEGMENT_VERSION, Segment, SegmentHeader};
 use crate::storage::{SegmentFile, Storage, StorageError};
+use crate::vouch::Vouched;
 
 /// A live segment on its way into the log.
 pub(super) struct Candidate<S> {
@@ -22,13 +23,13 @@ impl<S: Segment> Candidate<S> {
         self.segment.bytes(0..self.segment.capacity())
     }
 
-    pub(super) fn read(&self) -> Extent {
-        extent(self.whole(), self.link.salt, self.link.base)
+    pub(super) fn read(&self, vouched: Option<Vouched>) -> Extent {
+        extent(self.whole(), self.link.salt, self.link.base, vouched)
     }
 
-    pub(super) fn scan(&mut self) -> &Extent {
+    pub(super) fn scan(&mut self, vouched: Option<Vouched>) -> &Extent {
         if self.extent.is_none() {
-            self.extent = Some(self.read());
+            self.extent = Some(self.read(vouched));
         }
         self.extent.as_ref().expect("it was filled in above")
     }
@@ -37,7 +38,7 @@ impl<S: Segment> Candidate<S> {
 impl<T: Storage> Recoverer<'_, T> {
     /// Sort the files into live segments, by base offset, and spares.
     pub(super) fn gather(&mut self) -> Result<Vec<Candidate<T::Segment>>, StorageError> {
-        let (mut found, mut headers) = (Vec::new(), Headers::default());
+        let (mut found, mut headers) = (Vec::new(), Headers::new(self.vouched));
         let files = self.storage.list(self.log)?;
         let parse = |file: &SegmentFile| SegmentHeader::parse(&file.header, self.log, file.bytes);
         let parsed: Vec<SegmentHeader> = files.iter().map(parse).collect();

@@ -99,6 +99,7 @@ fn segment_files(data: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the log has a folder");
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("it can be read").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "seg"))
         .collect();
     files.sort();
     files

@@ -1,0 +1,135 @@
+//! How far a log was on disk, told from outside its segments: a small file beside them.
+//!
+//! Written after every commit and never synced, so it costs no flush and, because the kernel writes it back
+//! when it sees fit, next to no device bytes. It ends where the log's own evidence may end: in the sectors
+//! of the last commit. Two slots in two sectors take turns, so that one of them is whole at any time.
+//!
+//! | offset | bytes | field      | meaning                                          |
+//! |-------:|------:|------------|--------------------------------------------------|
+//! |      0 |     8 | `segment`  | the open segment's salt                          |
+//! |      8 |     8 | `next`     | offset after the last message that is on disk    |
+//! |     16 |     4 | `position` | bytes of the segment that are on disk            |
+//! |     20 |     4 | `reserved` | zero                                             |
+//! |     24 |     8 | `checksum` | xxh3-64 of bytes 0..24, seeded with the log      |
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::log::LogId;
+use crate::segment::Segment;
+
+/// Bytes of the file.
+pub(crate) const VOUCH_BYTES: usize = 4096;
+/// One sector each.
+const SLOT_BYTES: usize = 512;
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct Slot {
+    segment: U64,
+    next: U64,
+    position: U32,
+    reserved: U32,
+    checksum: U64,
+}
+const _: () = assert!(size_of::<Slot>() == 32);
+
+/// A point up to which a log was on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vouched {
+    pub(crate) segment: u64,
+    pub(crate) next: u64,
+    pub(crate) position: u32,
+}
+
+impl Vouched {
+    /// The furthest point that a whole slot tells.
+    pub(crate) fn read(bytes: &[u8], log: LogId) -> Option<Self> {
+        let slots = bytes.chunks(SLOT_BYTES).take(2);
+        let told = slots.filter_map(|bytes| {
+            let (slot, _) = Slot::read_from_prefix(bytes).ok()?;
+            let whole = checksum(&slot, log) == slot.checksum.get();
+            (whole && slot.segment.get() != 0).then(|| Self {
+                segment: slot.segment.get(),
+                next: slot.next.get(),
+                position: slot.position.get(),
+            })
+        });
+        told.max_by_key(|vouched| (vouched.next, vouched.position))
+    }
+}
+
+fn checksum(slot: &Slot, log: LogId) -> u64 {
+    xxh3_64_with_seed(&slot.as_bytes()[..24], log.number())
+}
+
+/// The file, open for writing.
+pub(crate) struct Vouch<S> {
+    file: S,
+    slot: usize,
+}
+
+impl<S: Segment> Vouch<S> {
+    pub(crate) const fn new(file: S) -> Self {
+        Self { file, slot: 0 }
+    }
+
+    /// What the file says.
+    pub(crate) fn read(&self, log: LogId) -> Option<Vouched> {
+        Vouched::read(self.file.bytes(0..self.file.capacity()), log)
+    }
+
+    /// Say that the log is on disk up to here. Only after the sync that made it so.
+    pub(crate) fn write(&mut self, log: LogId, vouched: Vouched) {
+        let mut slot = Slot {
+            segment: U64::new(vouched.segment),
+            next: U64::new(vouched.next),
+            position: U32::new(vouched.position),
+            reserved: U32::new(0),
+            checksum: U64::new(0),
+        };
+        slot.checksum = U64::new(checksum(&slot, log));
+        self.slot ^= 1;
+        self.file.write(self.slot * SLOT_BYTES, &[slot.as_bytes()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Disk, MemoryStorage};
+    use crate::storage::Storage;
+
+    #[test]
+    fn one_slot_of_two_is_enough_and_no_flipped_bit_is_believed() {
+        let log = LogId::Queue(3);
+        let mut storage = MemoryStorage::new(&Disk::new(1));
+        let file = storage
+            .vouch(log)
+            .expect("no fault")
+            .expect("there is room");
+        let mut vouch = Vouch::new(file);
+        assert_eq!(vouch.read(log), None);
+        let told = |next| Vouched {
+            segment: 7,
+            next,
+            position: 64 + next as u32,
+        };
+        for next in 1..9 {
+            vouch.write(log, told(next));
+            assert_eq!(vouch.read(log), Some(told(next)));
+            assert_eq!(vouch.read(LogId::Queue(4)), None);
+        }
+        let bytes = vouch.file.bytes(0..1024).to_vec();
+        for bit in 0..1024 * 8 {
+            let mut spoilt = bytes.clone();
+            spoilt[bit / 8] ^= 1 << (bit % 8);
+            let read = Vouched::read(&spoilt, log);
+            assert!(
+                read == Some(told(8)) || read == Some(told(7)),
+                "bit {bit}: {read:?}"
+            );
+        }
+    }
+}
