@@ -119,6 +119,7 @@ impl<S: Segment> Partition<S> {
         }
         self.write_vouch(Vouched {
             segment: salt,
+            first: self.first().0,
             next: ticket.upto.0,
             position,
         });

@@ -280,6 +280,17 @@ impl LogView {
 
     /// Decide where the log ends, exactly as recovery would.
     fn place(&mut self, spares: &[SegmentId]) {
+        if let (Some(vouched), Some(oldest)) = (self.vouched, self.parts.first_mut()) {
+            vouched.begin(&mut oldest.link);
+            let link = oldest.link;
+            let unreadable = |id| {
+                let mut damage = self.damage.iter();
+                damage.any(|d| d.segment.0 == id && d.kind == DamageKind::Unreadable)
+            };
+            if let Some(offsets) = vouched.in_front(&link, unreadable) {
+                self.missing(SegmentId(link.previous.unwrap_or_default()), offsets);
+            }
+        }
         let links: Vec<Link> = self.parts.iter().map(|part| part.link).collect();
         let scan = |number: usize| {
             extent(
@@ -316,22 +327,29 @@ impl LogView {
             }
         }
         for number in 1..chain.keep {
-            let (before, this) = (&links[number - 1], &links[number]);
-            if this.misses(before) {
-                let known = self.parts[number - 1].extent.as_ref();
-                let from = known.map_or(this.base, |extent| extent.next);
+            let (before, this) = (links[number - 1], links[number]);
+            if this.misses(&before) {
+                let known = extent(
+                    self.parts[number - 1].bytes(),
+                    before.salt,
+                    before.base,
+                    None,
+                );
                 let id = SegmentId(this.previous.unwrap_or_default());
-                self.report(id, DamageKind::MissingSegment, 0..0, from..this.base);
+                self.missing(id, known.next.min(this.base)..this.base);
             }
         }
         let end = self.offsets().end.0;
         if let Some(vouched) = self.vouched.filter(|vouched| vouched.next > end) {
-            let id = SegmentId(vouched.segment);
-            // It may be there and not be readable.
-            match self.damage.iter_mut().find(|damage| damage.segment == id) {
-                Some(known) => known.offsets = Offset(end)..Offset(vouched.next),
-                None => self.report(id, DamageKind::MissingSegment, 0..0, end..vouched.next),
-            }
+            self.missing(SegmentId(vouched.segment), end..vouched.next);
+        }
+    }
+
+    /// Messages of a segment that is not there, or is there and cannot be read.
+    fn missing(&mut self, id: SegmentId, offsets: std::ops::Range<u64>) {
+        match self.damage.iter_mut().find(|damage| damage.segment == id) {
+            Some(known) => known.offsets = Offset(offsets.start)..Offset(offsets.end),
+            None => self.report(id, DamageKind::MissingSegment, 0..0, offsets),
         }
     }
 

@@ -6,6 +6,14 @@
 //! After a crash, [`Partition::recover`] keeps everything that was committed, cuts torn tails, and
 //! reports damage with exact positions and offsets without deleting anything.
 //!
+//! Damage is told from a torn tail by evidence: every record says how far its segment was on disk when it
+//! was written, a note follows the last commit before a pause, and a small file beside the segments, never
+//! synced, says it once more. What no evidence can tell is damage to the very last commit of a log when the
+//! power fails before the kernel has written any of that back (some 35 s as kernels are set up): that a sync
+//! has ended can only be made durable by a later one. Such a tail is cut like any other, and told as cut.
+//! What is cut is first copied to `<segment>.cut-<position>`, as long as all copies of a log fit in 16 MiB,
+//! and then overwritten with zeroes, so that it never comes back behind new records.
+//!
 //! This room knows no frame, no endpoint's name, no clock and no thread. `mapped` is its only unsafe
 //! part, [`memory`] its double for simulation, [`inspect`] a read-only view for tools.
 

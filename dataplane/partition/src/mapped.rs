@@ -422,7 +422,6 @@ impl Storage for MappedStorage {
             .open(&path);
         let made = opened.and_then(|file| {
             if file.metadata()?.len() != VOUCH_BYTES as u64 {
-                file.write_all_at(&[0; VOUCH_BYTES], 0)?;
                 file.set_len(VOUCH_BYTES as u64)?;
             }
             allocate(&file)?;

@@ -330,8 +330,23 @@ impl<S: Segment> Partition<S> {
     }
 
     fn begin_segment(&mut self, time: UnixNanos) -> Result<(), AppendError> {
+        // One that holds nothing yet and is too short, because limits have been raised, makes way.
+        let empty = self
+            .segments
+            .pop_back_if(|open| open.next == open.base && open.index.get_mut().gaps().is_empty());
+        if empty.is_some() && (self.commit.in_flight || self.spares.is_empty()) {
+            self.segments.extend(empty);
+            self.starved = true;
+            return Err(AppendError::Full);
+        }
+        let base = empty.as_ref().map_or(self.appended().0, |open| open.base);
         let previous = self.segments.back().map_or(0, |open| open.salt);
-        self.begin_segment_at(self.appended().0, previous, time)
+        let begun = self.begin_segment_at(base, previous, time);
+        match begun {
+            Ok(()) => self.surplus.extend(empty.map(|open| open.segment)),
+            Err(_) => self.segments.extend(empty),
+        }
+        begun
     }
 
     /// Begin a segment at offset `base`, behind the one with the salt `previous`.

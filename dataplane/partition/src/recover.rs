@@ -201,10 +201,12 @@ impl<S: Segment> Partition<S> {
         let open = self.segments.back().filter(|_| !self.commit.sealed);
         if let Some(open) = open.filter(|open| open.next > 0) {
             let (segment, next, position) = (open.salt, open.next, open.synced);
+            let first = self.first().0;
             self.write_vouch(Vouched {
                 segment,
                 next,
                 position,
+                first,
             });
         }
     }
@@ -231,7 +233,7 @@ impl<T: Storage> Recoverer<'_, T> {
     fn settle(&mut self, found: &mut Vec<Candidate<T::Segment>>) -> Result<usize, StorageError> {
         let links: Vec<Link> = found.iter().map(|candidate| candidate.link).collect();
         let spares: Vec<SegmentId> = self.unused.iter().map(|file| file.id).collect();
-        let (chain, extents) = decide(&links, &spares, |number| found[number].read(self.vouched));
+        let (chain, extents) = decide(&links, &spares, |number| found[number].read());
         for (candidate, extent) in found[chain.open_from..].iter_mut().zip(extents) {
             candidate.extent = Some(extent);
         }
@@ -252,8 +254,11 @@ impl<T: Storage> Recoverer<'_, T> {
         Ok(chain.open_from)
     }
 
-    fn drop_torn(&mut self, mut candidate: Candidate<T::Segment>) -> Result<(), StorageError> {
-        let extent = candidate.scan(self.vouched);
+    pub(super) fn drop_torn(
+        &mut self,
+        mut candidate: Candidate<T::Segment>,
+    ) -> Result<(), StorageError> {
+        let extent = candidate.scan();
         let to = extent.stale_end.max(extent.end);
         self.report.cut_records += extent.records + extent.cut_records;
         self.report.cut_bytes += u64::from(to - START);
@@ -288,9 +293,13 @@ impl<T: Storage> Recoverer<'_, T> {
     fn lost(&mut self, segments: &VecDeque<Live<T::Segment>>) -> Option<Vouched> {
         let next = segments.back().map_or(0, |open| open.next);
         let vouched = self.vouched.filter(|vouched| vouched.next > next)?;
-        let id = SegmentId(vouched.segment);
-        let offsets = Offset(next)..Offset(vouched.next);
-        // It may be there and not be readable.
+        self.missing(SegmentId(vouched.segment), next..vouched.next);
+        Some(vouched)
+    }
+
+    /// Messages of a segment that is not there, or is there and cannot be read.
+    pub(super) fn missing(&mut self, id: SegmentId, offsets: Range<u64>) {
+        let offsets = Offset(offsets.start)..Offset(offsets.end);
         let mut known = self.report.damage.iter_mut();
         match known.find(|damage| damage.segment == id) {
             Some(known) => known.offsets = offsets,
@@ -299,24 +308,16 @@ impl<T: Storage> Recoverer<'_, T> {
                 self.damaged(id, DamageKind::MissingSegment, nowhere, offsets);
             }
         }
-        Some(vouched)
     }
 
-    fn report_missing(&mut self, found: &[Candidate<T::Segment>]) {
-        for pair in found.windows(2) {
-            if pair[1].link.misses(&pair[0].link) {
-                let after = pair[0]
-                    .extent
-                    .as_ref()
-                    .map_or(pair[1].link.base, |extent| extent.next);
-                let offsets = Offset(after)..Offset(pair[1].link.base);
-                let id = SegmentId(pair[1].link.previous.unwrap_or_default());
-                self.damaged(
-                    id,
-                    DamageKind::MissingSegment,
-                    Position(0)..Position(0),
-                    offsets,
-                );
+    fn report_missing(&mut self, found: &mut [Candidate<T::Segment>]) {
+        for number in 1..found.len() {
+            let link = found[number].link;
+            if link.misses(&found[number - 1].link) {
+                // Reads the segment before in full, even if it is sealed: the offsets are to be exact.
+                let end = found[number - 1].scan().next.min(link.base);
+                let id = SegmentId(link.previous.unwrap_or_default());
+                self.missing(id, end..link.base);
             }
         }
     }
@@ -375,6 +376,7 @@ impl<T: Storage> Recoverer<'_, T> {
             link,
             created,
             extent,
+            ..
         } = candidate;
         let Link {
             salt,

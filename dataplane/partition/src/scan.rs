@@ -135,10 +135,17 @@ pub(crate) struct Extent {
 /// starts the torn tail. Cost: one hash of the records and one pass over the rest.
 pub(crate) fn extent(bytes: &[u8], salt: u64, base: u64, vouched: Option<Vouched>) -> Extent {
     let (runs, commit) = runs(bytes, salt, base);
-    let vouched = vouched.filter(|vouched| {
-        vouched.segment == salt
-            && (START as usize..=bytes.len()).contains(&(vouched.position as usize))
-    });
+    // A segment before the one that was open was on disk whole.
+    let sealed = vouched.is_some_and(|vouched| vouched.segment != salt && base < vouched.next);
+    let last = runs.last().filter(|_| sealed);
+    let commit = last.map_or(commit, |last| commit.max(last.end));
+    // The file may have become shorter than what was on disk.
+    let vouched = vouched
+        .filter(|vouched| vouched.segment == salt && vouched.position >= START)
+        .map(|vouched| Vouched {
+            position: vouched.position.min(bytes.len() as u32),
+            ..vouched
+        });
     let commit = vouched.map_or(commit, |vouched| commit.max(vouched.position));
     let mut extent = Extent {
         end: START,

@@ -10,12 +10,16 @@
 //! |      8 |     8 | `next`     | offset after the last message that is on disk    |
 //! |     16 |     4 | `position` | bytes of the segment that are on disk            |
 //! |     20 |     4 | `reserved` | zero                                             |
-//! |     24 |     8 | `checksum` | xxh3-64 of bytes 0..24, seeded with the log      |
+//! |     24 |     8 | `first`    | the oldest offset that is kept                   |
+//! |     32 |     8 | `checksum` | xxh3-64 of bytes 0..32, seeded with the log      |
+
+use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::chain::Link;
 use crate::log::LogId;
 use crate::segment::Segment;
 
@@ -31,9 +35,10 @@ struct Slot {
     next: U64,
     position: U32,
     reserved: U32,
+    first: U64,
     checksum: U64,
 }
-const _: () = assert!(size_of::<Slot>() == 32);
+const _: () = assert!(size_of::<Slot>() == 40);
 
 /// A point up to which a log was on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +46,29 @@ pub(crate) struct Vouched {
     pub(crate) segment: u64,
     pub(crate) next: u64,
     pub(crate) position: u32,
+    pub(crate) first: u64,
 }
 
 impl Vouched {
+    /// The offsets in front of the oldest segment that were kept, if the segment that held them is one of the
+    /// `unreadable` ones.
+    pub(crate) fn in_front(
+        &self,
+        oldest: &Link,
+        unreadable: impl Fn(u64) -> bool,
+    ) -> Option<Range<u64>> {
+        let known = oldest.previous.is_some_and(unreadable);
+        (known && self.first < oldest.base).then_some(self.first..oldest.base)
+    }
+
+    /// Give the oldest segment of a log its first offset back, if its header is lost and its first records are
+    /// too: without this they would pass for expired.
+    pub(crate) fn begin(&self, oldest: &mut Link) {
+        if oldest.previous.is_none() && !oldest.torn {
+            oldest.base = oldest.base.min(self.first);
+        }
+    }
+
     /// The furthest point that a whole slot tells.
     pub(crate) fn read(bytes: &[u8], log: LogId) -> Option<Self> {
         let slots = bytes.chunks(SLOT_BYTES).take(2);
@@ -54,6 +79,7 @@ impl Vouched {
                 segment: slot.segment.get(),
                 next: slot.next.get(),
                 position: slot.position.get(),
+                first: slot.first.get(),
             })
         });
         told.max_by_key(|vouched| (vouched.next, vouched.position))
@@ -61,7 +87,7 @@ impl Vouched {
 }
 
 fn checksum(slot: &Slot, log: LogId) -> u64 {
-    xxh3_64_with_seed(&slot.as_bytes()[..24], log.number())
+    xxh3_64_with_seed(&slot.as_bytes()[..32], log.number())
 }
 
 /// The file, open for writing.
@@ -87,6 +113,7 @@ impl<S: Segment> Vouch<S> {
             next: U64::new(vouched.next),
             position: U32::new(vouched.position),
             reserved: U32::new(0),
+            first: U64::new(vouched.first),
             checksum: U64::new(0),
         };
         slot.checksum = U64::new(checksum(&slot, log));
@@ -115,6 +142,7 @@ mod tests {
             segment: 7,
             next,
             position: 64 + next as u32,
+            first: 1,
         };
         for next in 1..9 {
             vouch.write(log, told(next));

@@ -261,6 +261,11 @@ impl Disk {
         self.state.borrow().files.get(&file).map(DiskFile::contents)
     }
 
+    /// Remove a file behind the program's back.
+    pub fn take_away(&self, file: SegmentRef) {
+        self.state.borrow_mut().files.remove(&file);
+    }
+
     /// Change the durable bytes of a file behind the program's back: flipped bits, zeroed sectors, a
     /// shorter file. Unsynced writes become durable first. Segments that are open keep what they saw.
     pub fn damage(&self, file: SegmentRef, change: impl FnOnce(&mut Vec<u8>)) {
@@ -379,10 +384,8 @@ impl State {
     /// The log's vouch file, made if it is not there.
     pub(super) fn vouch(&mut self, log: LogId) -> SegmentRef {
         let file = Disk::vouch_file(log);
-        self.files.entry(file).or_insert_with(|| DiskFile {
-            durable: vec![0; VOUCH_BYTES],
-            ..DiskFile::default()
-        });
+        let contents = self.files.entry(file).or_default();
+        contents.durable.resize(VOUCH_BYTES, 0);
         file
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Candidate<S> {
     pub(super) link: Link,
     pub(super) created: u64,
     pub(super) extent: Option<Extent>,
+    /// How far the log was on disk.
+    pub(super) vouched: Option<Vouched>,
 }
 
 impl<S: Segment> Candidate<S> {
@@ -23,13 +25,19 @@ impl<S: Segment> Candidate<S> {
         self.segment.bytes(0..self.segment.capacity())
     }
 
-    pub(super) fn read(&self, vouched: Option<Vouched>) -> Extent {
-        extent(self.whole(), self.link.salt, self.link.base, vouched)
+    pub(super) fn read(&self) -> Extent {
+        extent(self.whole(), self.link.salt, self.link.base, self.vouched)
     }
 
-    pub(super) fn scan(&mut self, vouched: Option<Vouched>) -> &Extent {
+    /// Whether it holds no message and no damage.
+    fn is_empty(&self) -> bool {
+        let extent = self.read();
+        extent.next == self.link.base && extent.gaps.is_empty() && extent.cut_records == 0
+    }
+
+    pub(super) fn scan(&mut self) -> &Extent {
         if self.extent.is_none() {
-            self.extent = Some(self.read(vouched));
+            self.extent = Some(self.read());
         }
         self.extent.as_ref().expect("it was filled in above")
     }
@@ -60,8 +68,25 @@ impl<T: Storage> Recoverer<'_, T> {
             .windows(2)
             .position(|pair| pair[0].link.base == pair[1].link.base)
         {
-            let spare = found.remove(twin);
-            self.report_whole(&spare.segment, DamageKind::Unreadable);
+            // One that holds nothing was given up for a longer one.
+            if let Some(empty) = (twin..twin + 2).find(|&number| found[number].is_empty()) {
+                let empty = found.remove(empty);
+                self.drop_torn(empty)?;
+            } else {
+                let spare = found.remove(twin);
+                self.report_whole(&spare.segment, DamageKind::Unreadable);
+            }
+        }
+        if let (Some(vouched), Some(oldest)) = (self.vouched, found.first_mut()) {
+            vouched.begin(&mut oldest.link);
+            let unreadable = |id| {
+                let mut damage = self.report.damage.iter();
+                damage.any(|d| d.segment.0 == id && d.kind == DamageKind::Unreadable)
+            };
+            let link = oldest.link;
+            if let Some(offsets) = vouched.in_front(&link, unreadable) {
+                self.missing(SegmentId(link.previous.unwrap_or_default()), offsets);
+            }
         }
         Ok(found)
     }
@@ -133,6 +158,7 @@ impl<T: Storage> Recoverer<'_, T> {
             link,
             created,
             extent: None,
+            vouched: self.vouched,
         });
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(super) fn rebuild_senders<S: Segment>(found: &mut [Candidate<S>], open_from:
 fn visit<S: Segment>(candidate: &mut Candidate<S>, mut each: impl FnMut(Record<'_>)) {
     let Extent {
         end, next, gaps, ..
-    } = candidate.scan(None).clone();
+    } = candidate.scan().clone();
     let (bytes, id) = (candidate.whole(), candidate.segment.id());
     let source = Source {
         bytes,

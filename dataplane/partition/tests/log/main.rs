@@ -1,8 +1,10 @@
 //! The log as its owner sees it, over memory that crashes and rots, and over real files.
 
 mod append;
+mod corruption;
 mod crash;
 mod damage;
+mod evidence;
 mod faults;
 mod harness;
 mod images;
