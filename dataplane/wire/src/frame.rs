@@ -37,6 +37,51 @@ pub struct FrameHeader {
 }
 const _: () = assert!(size_of::<FrameHeader>() == HEADER_BYTES);
 
+impl FrameHeader {
+    /// Kind and signature kind of a header that a frame of `length` bytes may have; `None` says that one of
+    /// [`FrameHeader::fault`]'s answers is due. Only the answer for good frames, the usual one, is small
+    /// enough to be inlined.
+    #[inline]
+    fn kinds(&self, length: usize) -> Option<(FrameKind, SignatureKind)> {
+        let kind = FrameKind::from_u8(self.kind)?;
+        let signature_kind = SignatureKind::from_u8(self.signature_kind)?;
+        let good = kind.allows(signature_kind)
+            & (length >= HEADER_BYTES + signature_kind.bytes())
+            & ((self.count == U16::ZERO) | kind.counts())
+            & ((self.sequence == U64::ZERO) | kind.numbers());
+        good.then_some((kind, signature_kind))
+    }
+
+    /// The first fault of a header that has one.
+    #[cold]
+    fn fault(&self, length: usize) -> ParseError {
+        let Some(kind) = FrameKind::from_u8(self.kind) else {
+            return ParseError::UnknownKind(self.kind);
+        };
+        let signature_kind = SignatureKind::from_u8(self.signature_kind);
+        let Some(signature_kind) = signature_kind.filter(|signature| kind.allows(*signature))
+        else {
+            return ParseError::SignatureKind {
+                kind: kind as u8,
+                got: self.signature_kind,
+            };
+        };
+        let need = HEADER_BYTES + signature_kind.bytes();
+        if length < need {
+            return ParseError::FrameShort {
+                got: length as u32,
+                need: need as u32,
+            };
+        }
+        let (at, value) = match self.count.get() {
+            0 => (8, self.sequence.get()),
+            _ if kind.counts() => (8, self.sequence.get()),
+            count => (6, u64::from(count)),
+        };
+        ParseError::Reserved { at, value }
+    }
+}
+
 /// What a frame is. The high bit tells the direction: set when the server sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -91,6 +136,7 @@ impl FrameKind {
     ];
 
     /// The kind with this number.
+    #[inline]
     pub const fn from_u8(byte: u8) -> Option<Self> {
         let (first, start) = if byte < 0x80 { (0x01, 0) } else { (0x81, 7) };
         if byte < first || byte >= first + 7 {
@@ -104,10 +150,12 @@ impl FrameKind {
         (self as u8) < 0x80
     }
 
+    #[inline]
     const fn counts(self) -> bool {
         matches!(self, Self::Send | Self::Welcome | Self::Deliver)
     }
 
+    #[inline]
     const fn numbers(self) -> bool {
         !matches!(
             self,
@@ -115,6 +163,7 @@ impl FrameKind {
         )
     }
 
+    #[inline]
     const fn allows(self, signature: SignatureKind) -> bool {
         match self {
             Self::Hello => matches!(signature, SignatureKind::Key),
@@ -142,6 +191,7 @@ pub enum SignatureKind {
 
 impl SignatureKind {
     /// The kind with this number.
+    #[inline]
     pub const fn from_u8(byte: u8) -> Option<Self> {
         match byte {
             0 => Some(Self::None),
@@ -153,6 +203,7 @@ impl SignatureKind {
     }
 
     /// Bytes of the signature behind the body.
+    #[inline]
     pub const fn bytes(self) -> usize {
         match self {
             Self::None => 0,
@@ -175,41 +226,49 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// What it is.
+    #[inline]
     pub fn kind(&self) -> FrameKind {
         self.kind
     }
 
     /// How it is signed.
+    #[inline]
     pub fn signature_kind(&self) -> SignatureKind {
         self.signature_kind
     }
 
     /// Messages, entries or groups.
+    #[inline]
     pub fn count(&self) -> u16 {
         self.count
     }
 
     /// Its number.
+    #[inline]
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }
 
     /// The whole frame.
+    #[inline]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// What lies between header and signature.
+    #[inline]
     pub fn body(&self) -> &'a [u8] {
         &self.signed()[HEADER_BYTES..]
     }
 
     /// Header and body: what the signature covers.
+    #[inline]
     pub fn signed(&self) -> &'a [u8] {
         &self.bytes[..self.bytes.len() - self.signature_kind.bytes()]
     }
 
     /// The signature; empty when there is none.
+    #[inline]
     pub fn signature(&self) -> &'a [u8] {
         &self.bytes[self.bytes.len() - self.signature_kind.bytes()..]
     }
@@ -230,6 +289,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The fixed part at the start of a body, and what follows it.
+    #[inline]
     pub(crate) fn prefix<T: FromBytes + KnownLayout + Immutable + Unaligned>(
         &self,
         kind: FrameKind,
@@ -250,6 +310,7 @@ impl<'a> Frame<'a> {
 ///
 /// # Errors
 /// A length that no frame may have, before its bytes are waited for.
+#[inline]
 pub fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, ParseError> {
     let Some(head) = bytes.first_chunk::<4>() else {
         return Ok(None);
@@ -271,6 +332,7 @@ pub fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, ParseError> {
 /// # Errors
 /// A header that no frame may have, as soon as its 16 bytes are there. The stream cannot be followed
 /// any further: the connection is to be closed with the error's notice.
+#[inline]
 pub fn split(bytes: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, ParseError> {
     let Some(length) = frame_bytes(bytes)? else {
         return Ok(None);
@@ -278,33 +340,9 @@ pub fn split(bytes: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, ParseError> {
     let Ok((header, _)) = FrameHeader::ref_from_prefix(bytes) else {
         return Ok(None);
     };
-    let kind = FrameKind::from_u8(header.kind).ok_or(ParseError::UnknownKind(header.kind))?;
-    let signature_kind = SignatureKind::from_u8(header.signature_kind)
-        .filter(|signature| kind.allows(*signature))
-        .ok_or(ParseError::SignatureKind {
-            kind: kind as u8,
-            got: header.signature_kind,
-        })?;
-    let need = HEADER_BYTES + signature_kind.bytes();
-    if length < need {
-        return Err(ParseError::FrameShort {
-            got: length as u32,
-            need: need as u32,
-        });
-    }
-    let (count, sequence) = (header.count.get(), header.sequence.get());
-    if count != 0 && !kind.counts() {
-        return Err(ParseError::Reserved {
-            at: 6,
-            value: u64::from(count),
-        });
-    }
-    if sequence != 0 && !kind.numbers() {
-        return Err(ParseError::Reserved {
-            at: 8,
-            value: sequence,
-        });
-    }
+    let Some((kind, signature_kind)) = header.kinds(length) else {
+        return Err(header.fault(length));
+    };
     let Some((bytes, rest)) = bytes.split_at_checked(length) else {
         return Ok(None);
     };
@@ -313,8 +351,8 @@ pub fn split(bytes: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, ParseError> {
             bytes,
             kind,
             signature_kind,
-            count,
-            sequence: Sequence(sequence),
+            count: header.count.get(),
+            sequence: Sequence(header.sequence.get()),
         },
         rest,
     )))

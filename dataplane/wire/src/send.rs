@@ -45,6 +45,7 @@ impl<'a> Send<'a> {
     ///
     /// # Errors
     /// The first fault; the connection survives, the frame is to be rejected.
+    #[inline]
     pub fn parse(frame: Frame<'a>) -> Result<Self, ParseError> {
         let (fixed, messages) = frame.prefix::<SendFixed>(FrameKind::Send)?;
         if frame.sequence().0 == 0 {
@@ -73,21 +74,25 @@ impl<'a> Send<'a> {
     }
 
     /// The sender it names.
+    #[inline]
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint
     }
 
     /// Where to.
+    #[inline]
     pub fn channel(&self) -> ChannelId {
         self.channel
     }
 
     /// The endpoint's key; 0 when the session signs.
+    #[inline]
     pub fn key_id(&self) -> KeyId {
         self.key_id
     }
 
     /// The frame's number at its partition.
+    #[inline]
     pub fn sequence(&self) -> Sequence {
         self.frame.sequence()
     }
@@ -98,21 +103,25 @@ impl<'a> Send<'a> {
     }
 
     /// The messages.
+    #[inline]
     pub fn messages(&self) -> Messages<'a> {
         Messages::trusted(self.messages_bytes())
     }
 
     /// The messages' bytes.
+    #[inline]
     pub fn messages_bytes(&self) -> &'a [u8] {
         &self.frame.signed()[MESSAGES_AT..]
     }
 
     /// The whole frame.
+    #[inline]
     pub fn frame(&self) -> Frame<'a> {
         self.frame
     }
 
     /// How it is signed.
+    #[inline]
     pub fn signature_kind(&self) -> SignatureKind {
         self.frame.signature_kind()
     }
