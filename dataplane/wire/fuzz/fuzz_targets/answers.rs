@@ -1,7 +1,7 @@
 //! The preface, ACK, REJECT and the frames of a connection's life: what is taken is what the encoders make.
 #![no_main]
 
-use framed::{framed, same};
+use framed::{bounded, framed, same};
 use libfuzzer_sys::fuzz_target;
 use wire::ack::{Ack, Reject};
 use wire::link::{
@@ -10,7 +10,9 @@ use wire::link::{
 };
 use wire::preface::Preface;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| bounded(|| check(data)));
+
+fn check(data: &[u8]) {
     if let Ok(Some((preface, rest))) = Preface::parse(data) {
         assert_eq!([&preface.encode(), rest].concat(), data);
         assert!(preface.answer().chosen <= 1);
@@ -37,4 +39,4 @@ fuzz_target!(|data: &[u8]| {
             same(frame, |out, signer| encode_goaway(out, notice, signer));
         }
     });
-});
+}

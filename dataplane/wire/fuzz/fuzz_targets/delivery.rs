@@ -1,11 +1,13 @@
 //! DELIVER, FETCH and SETTLE: what is taken is what the encoders make.
 #![no_main]
 
-use framed::{framed, same};
+use framed::{bounded, framed, same};
 use libfuzzer_sys::fuzz_target;
 use wire::delivery::{Deliver, DeliverBuilder, Fetch, Settle};
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| bounded(|| check(data)));
+
+fn check(data: &[u8]) {
     framed(data, |frame| {
         if let Ok(fetch) = Fetch::parse(frame) {
             same(frame, |out, signer| fetch.encode(out, signer));
@@ -26,4 +28,4 @@ fuzz_target!(|data: &[u8]| {
             assert!(builder.finish(signer));
         });
     });
-});
+}

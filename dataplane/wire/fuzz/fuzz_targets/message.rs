@@ -1,10 +1,13 @@
 //! Messages: what is valid is read whole, what is not ends the reading; nothing is read outside.
 #![no_main]
 
+use framed::bounded;
 use libfuzzer_sys::fuzz_target;
 use wire::message::{Messages, message_bytes, put_message, validate};
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| bounded(|| check(data)));
+
+fn check(data: &[u8]) {
     let Some((count, bytes)) = data.split_first_chunk::<2>() else {
         return;
     };
@@ -27,4 +30,4 @@ fuzz_target!(|data: &[u8]| {
             .expect("valid messages can be encoded");
     }
     assert_eq!((again.as_slice(), seen), (bytes, count));
-});
+}

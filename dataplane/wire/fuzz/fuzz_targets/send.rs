@@ -1,7 +1,7 @@
 //! SEND and RELAY: every message that is taken can be read, and a frame sent again keeps its messages.
 #![no_main]
 
-use framed::framed;
+use framed::{bounded, framed};
 use libfuzzer_sys::fuzz_target;
 use wire::send::{Relay, Send, addressed, resign};
 use wire::signature::{MacKey, Signer};
@@ -40,4 +40,4 @@ fn check(frame: Frame<'_>) {
     );
 }
 
-fuzz_target!(|data: &[u8]| framed(data, check));
+fuzz_target!(|data: &[u8]| bounded(|| framed(data, check)));

@@ -1,12 +1,15 @@
 //! Tokens: any text is taken or refused, and what is minted is taken.
 #![no_main]
 
+use framed::bounded;
 use libfuzzer_sys::fuzz_target;
 use wire::UnixNanos;
 use wire::signature::MacKey;
 use wire::token::{Token, mint};
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| bounded(|| check(data)));
+
+fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
@@ -25,4 +28,4 @@ fuzz_target!(|data: &[u8]| {
     } else {
         assert!(text.is_empty() || minted.len() > wire::limits::TOKEN_BYTES_MAX);
     }
-});
+}

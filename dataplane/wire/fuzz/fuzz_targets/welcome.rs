@@ -1,11 +1,13 @@
 //! WELCOME and REFUSED: what is taken is what the encoder makes.
 #![no_main]
 
-use framed::{framed, same};
+use framed::{bounded, framed, same};
 use libfuzzer_sys::fuzz_target;
 use wire::handshake::{Welcome, encode_refused, encode_welcome, parse_refused};
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| bounded(|| check(data)));
+
+fn check(data: &[u8]) {
     framed(data, |frame| {
         if let Ok(welcome) = Welcome::parse(frame) {
             let entries: Vec<_> = welcome.entries().collect();
@@ -20,4 +22,4 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(out, frame.bytes());
         }
     });
-});
+}

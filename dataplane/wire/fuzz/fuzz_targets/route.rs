@@ -1,0 +1,145 @@
+//! Route tables out of any parts: refused, or a table that finds everything in it and nothing else.
+#![no_main]
+
+use framed::bounded;
+use libfuzzer_sys::fuzz_target;
+use wire::route::{
+    ChannelParts, Endpoint, Grant, Hub, Key, KeyMaterial, QueueBounds, Restriction, RouteTable,
+    TableParts,
+};
+use wire::signature::{SecretKey, SigningKey};
+use wire::{AckMode, ChannelId, Direction, EndpointId, KeyId};
+
+fuzz_target!(|data: &[u8]| bounded(|| check(data)));
+
+/// The input as a run of small numbers; zeros when it has ended.
+struct Numbers<'a>(&'a [u8]);
+
+impl Numbers<'_> {
+    fn next(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        *first
+    }
+
+    fn name(&mut self) -> Box<str> {
+        let bytes = usize::from(self.next() % 4);
+        (0..bytes)
+            .map(|_| char::from(b'a' + self.next() % 3))
+            .collect()
+    }
+
+    fn some<T>(&mut self, most: u8, make: impl Fn(&mut Self) -> T) -> Vec<T> {
+        let count = self.next() % most;
+        (0..count).map(|_| make(self)).collect()
+    }
+
+    fn grant(&mut self) -> Grant {
+        Grant {
+            channel: ChannelId(u32::from(self.next() % 8)),
+            restriction: Restriction::default(),
+        }
+    }
+
+    fn key(&mut self) -> Key {
+        let symmetric = self.next() % 2 == 0;
+        let material = if symmetric {
+            KeyMaterial::Symmetric(SecretKey::from_random([7; 32]))
+        } else {
+            KeyMaterial::Ed25519(SigningKey::from_bytes(&[7; 32]).verifying_key())
+        };
+        let ingress = self.next() % 2 == 0;
+        Key {
+            id: KeyId(u32::from(self.next() % 4)),
+            name: self.name(),
+            direction: if ingress {
+                Direction::Ingress
+            } else {
+                Direction::Egress
+            },
+            material,
+            expires: None,
+            revoked: self.next() % 2 == 0,
+        }
+    }
+
+    fn endpoint(&mut self) -> Endpoint {
+        Endpoint {
+            id: EndpointId(u64::from(self.next() % 16)),
+            name: self.name(),
+            enabled: self.next() % 2 == 0,
+            relay: self.next() % 2 == 0,
+            keys: self.some(4, Self::key),
+            send: self.some(5, Self::grant),
+            receive: self.some(5, Self::grant),
+            queue: QueueBounds::default(),
+        }
+    }
+
+    fn hub(&mut self) -> Hub {
+        let id = self.next();
+        Hub {
+            id: if id == 0xFF {
+                u16::MAX
+            } else {
+                u16::from(id % 4)
+            },
+            name: self.name(),
+            partitions: u16::from(self.next() % 5),
+            ack: AckMode::Durable,
+            segment_bytes: 1 << 20,
+            retention_bytes: None,
+            retention_age: None,
+        }
+    }
+
+    fn channel(&mut self) -> ChannelParts {
+        ChannelParts {
+            id: ChannelId(u32::from(self.next() % 8)),
+            name: self.name(),
+            hub: u16::from(self.next() % 3),
+        }
+    }
+}
+
+fn check(data: &[u8]) {
+    let mut numbers = Numbers(data);
+    let parts = TableParts {
+        epoch: u64::from(numbers.next()),
+        queue_groups: u16::from(numbers.next() % 5),
+        hubs: numbers.some(4, Numbers::hub),
+        channels: numbers.some(8, Numbers::channel),
+        endpoints: numbers.some(10, Numbers::endpoint),
+    };
+    let Ok(table) = RouteTable::build(parts.clone()) else {
+        return;
+    };
+    assert_eq!(table.endpoints().len(), parts.endpoints.len());
+    assert_eq!(table.channels().len(), parts.channels.len());
+    for endpoint in &parts.endpoints {
+        let found = table.endpoint(endpoint.id).expect("it is in the table");
+        assert_eq!((found.id, &found.name), (endpoint.id, &endpoint.name));
+        assert!(table.queue_group_of(endpoint.id) < table.queue_groups());
+        for grant in &endpoint.send {
+            let channel = table.channel(grant.channel).expect("grants name channels");
+            let partition = table.partition_of(endpoint.id, channel);
+            let hub = table.hub_of_partition(partition).expect("of its hub");
+            assert_eq!(hub, table.hub_of(channel));
+            assert!(partition.number() < hub.partitions);
+            assert_eq!(found.send_grant(grant.channel), Some(grant));
+        }
+    }
+    for channel in table.channels() {
+        for subscriber in &channel.subscribers {
+            let endpoint = table.endpoint_at(*subscriber);
+            assert!(endpoint.receive_grant(channel.id).is_some());
+        }
+        assert!(channel.subscribers.is_sorted());
+    }
+    let known = |id| parts.endpoints.iter().any(|endpoint| endpoint.id == id);
+    for id in (0..16).map(EndpointId) {
+        assert_eq!(table.endpoint(id).is_some(), known(id));
+    }
+}
