@@ -71,7 +71,9 @@ impl Server {
             Event::Finished { connection } => self.ring.close(connection),
             Event::Closed { .. } => self.closed += 1,
             Event::Sent { .. } => {}
-            Event::OutOfBuffers | Event::AcceptFailed { .. } => panic!("{event:?}"),
+            Event::OutOfBuffers | Event::AcceptFailed { .. } | Event::Synced { .. } => {
+                panic!("{event:?}")
+            }
         }
     }
 

@@ -1,26 +1,19 @@
 //! Stage 6, the durable half: fdatasync of a ticket's segments, on files that stay open per segment.
 //!
-//! Syncs run on a few threads of their own and their results wake the ring. The kernel hands an fdatasync to a worker thread in any
-//! case; through the executor each one cost some 18 heap allocations and several kernel calls on the shard's thread. The shard keeps
-//! at most one ticket of a log in flight. A failure is handed back as it is and never tried again: after a failed sync nobody knows
-//! what the disk holds.
+//! The ring carries syncs out beside the sockets: their end is a completion like any other and wakes the loop without a system call
+//! of anybody. The shard keeps at most one ticket of a log in flight. A failure is handed back as it is and never tried again: after
+//! a failed sync nobody knows what the disk holds.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use partition::{CommitTicket, SegmentRef, StorageError};
-use ring::Waker;
-
-use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, diagnose};
+use ring::Ring;
 
 /// Files kept open for syncing; the one used longest ago makes room.
 const FILES_MAX: usize = 256;
-/// Syncs of different logs that run side by side, so that the device can merge their flushes.
-const THREADS_MAX: usize = 4;
 
 /// One finished sync.
 pub(crate) struct Synced {
@@ -29,66 +22,88 @@ pub(crate) struct Synced {
     pub(crate) took: Duration,
 }
 
-/// The sync threads of one shard. Dropping it lets them end.
+/// The syncs of one shard.
 pub(crate) struct Flush {
-    requests: Sender<CommitTicket>,
-    finished: Receiver<Synced>,
+    files: OpenFiles,
+    /// Tickets in flight, by place; a place is used again.
+    places: Vec<Option<Pending>>,
+    finished: Vec<Synced>,
     in_flight: usize,
-    files: Arc<Mutex<OpenFiles>>,
-    _threads: Vec<JoinHandle<()>>,
 }
 
-/// What a sync thread works with.
-struct Worker {
-    requests: Receiver<CommitTicket>,
-    finished: Sender<Synced>,
-    files: Arc<Mutex<OpenFiles>>,
-    waker: Waker,
+/// A ticket whose segments are being synced, side by side.
+struct Pending {
+    ticket: CommitTicket,
+    began: Instant,
+    left: usize,
+    result: Result<(), StorageError>,
 }
 
 impl Flush {
-    /// Threads for `logs` logs in the folder `data`.
-    pub(crate) fn start(data: &Path, logs: usize, waker: &Waker) -> Result<Self, Diagnosis> {
-        // One ticket of a log at a time, so neither channel can be full.
-        let (requests, asked) = bounded(logs.max(1));
-        let (tell, finished) = bounded(logs.max(1));
-        let files = Arc::new(Mutex::new(OpenFiles::new(data)));
-        let spawn = |number: usize| {
-            let worker = Worker {
-                requests: asked.clone(),
-                finished: tell.clone(),
-                files: Arc::clone(&files),
-                waker: waker.clone(),
-            };
-            let thread = std::thread::Builder::new().name(format!("flush-{number}"));
-            thread.spawn(move || worker.run())
-        };
-        let threads = (0..logs.clamp(1, THREADS_MAX))
-            .map(spawn)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| no_thread(&error))?;
-        Ok(Self {
-            requests,
-            finished,
+    /// For the logs in the folder `data`.
+    pub(crate) fn new(data: &Path) -> Self {
+        Self {
+            files: OpenFiles::new(data),
+            places: Vec::new(),
+            finished: Vec::new(),
             in_flight: 0,
-            files,
-            _threads: threads,
-        })
+        }
     }
 
     /// Begin a sync; [`Flush::take`] gives its result.
-    pub(crate) fn begin(&mut self, ticket: CommitTicket) {
-        let begun = self.requests.try_send(ticket);
-        begun.expect("there is a place for one ticket of each log, and the threads live as long");
+    pub(crate) fn begin(&mut self, ring: &mut Ring, ticket: CommitTicket) {
+        let free = self.places.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        let mut pending = Pending {
+            began: Instant::now(),
+            left: 0,
+            result: Ok(()),
+            ticket,
+        };
+        for (number, segment) in pending.ticket.segments.iter().enumerate() {
+            match self.files.open(*segment) {
+                Ok(file) => {
+                    ring.sync_data(file, token(place, number));
+                    pending.left += 1;
+                }
+                Err(error) => pending.result = Err(error),
+            }
+        }
         self.in_flight += 1;
+        self.places[place] = Some(pending);
+        self.finish(place);
+    }
+
+    /// The ring told the end of one segment's sync.
+    pub(crate) fn ended(&mut self, token: u64, result: Result<(), i32>) {
+        let (place, number) = untoken(token);
+        let pending = self.places.get_mut(place).and_then(Option::as_mut);
+        let pending = pending.expect("a place is kept until all its syncs have ended");
+        pending.left -= 1;
+        if let (Err(errno), Ok(())) = (result, &pending.result) {
+            let segment = pending.ticket.segments[number];
+            let error = std::io::Error::from_raw_os_error(errno);
+            pending.result = Err(fault("sync", segment, &error));
+        }
+        self.finish(place);
+    }
+
+    fn finish(&mut self, place: usize) {
+        if let Some(done) = self.places[place].take_if(|pending| pending.left == 0) {
+            self.finished.push(Synced {
+                ticket: done.ticket,
+                result: done.result,
+                took: done.began.elapsed(),
+            });
+        }
     }
 
     /// The next finished sync.
     pub(crate) fn take(&mut self) -> Option<Synced> {
-        if self.in_flight == 0 {
-            return None;
-        }
-        let synced = self.finished.try_recv().ok()?;
+        let synced = self.finished.pop()?;
         self.in_flight -= 1;
         Some(synced)
     }
@@ -99,39 +114,21 @@ impl Flush {
     }
 
     /// A segment is recycled or removed: it will never be synced under this name again, and an open file would keep its bytes.
-    pub(crate) fn forget(&self, segment: SegmentRef) {
-        open_files(&self.files)
-            .files
-            .retain(|(known, _, _)| *known != segment);
+    pub(crate) fn forget(&mut self, segment: SegmentRef) {
+        self.files.forget(segment);
     }
 }
 
-impl Worker {
-    fn run(self) {
-        while let Ok(ticket) = self.requests.recv() {
-            let began = Instant::now();
-            let result = ticket
-                .segments
-                .iter()
-                .try_for_each(|segment| self.sync(*segment));
-            let took = began.elapsed();
-            let synced = Synced {
-                ticket,
-                result,
-                took,
-            };
-            if self.finished.send(synced).is_err() {
-                return;
-            }
-            self.waker.wake();
-        }
-    }
+/// Place of the ticket and number of the segment in it.
+fn token(place: usize, number: usize) -> u64 {
+    (place as u64) << 32 | number as u64
+}
 
-    fn sync(&self, segment: SegmentRef) -> Result<(), StorageError> {
-        let file = open_files(&self.files).open(segment)?;
-        file.sync_data()
-            .map_err(|error| fault("sync", segment, &error))
-    }
+fn untoken(token: u64) -> (usize, usize) {
+    (
+        (token >> 32) as usize,
+        (token & u64::from(u32::MAX)) as usize,
+    )
 }
 
 /// Open files by segment.
@@ -139,11 +136,6 @@ struct OpenFiles {
     data: PathBuf,
     files: Vec<(SegmentRef, Arc<File>, u64)>,
     used: u64,
-}
-
-/// A thread that panicked left the list whole: every change of it is one call.
-fn open_files(files: &Mutex<OpenFiles>) -> MutexGuard<'_, OpenFiles> {
-    files.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OpenFiles {
@@ -176,6 +168,10 @@ impl OpenFiles {
         self.files.push((segment, Arc::clone(&file), self.used));
         Ok(file)
     }
+
+    fn forget(&mut self, segment: SegmentRef) {
+        self.files.retain(|(known, _, _)| *known != segment);
+    }
 }
 
 fn fault(what: &'static str, segment: SegmentRef, error: &std::io::Error) -> StorageError {
@@ -187,14 +183,4 @@ fn fault(what: &'static str, segment: SegmentRef, error: &std::io::Error) -> Sto
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         },
     }
-}
-
-fn no_thread(error: &std::io::Error) -> Diagnosis {
-    diagnose(
-        EXECUTOR_FAILED,
-        "sync threads",
-        error.to_string(),
-        format!("{THREADS_MAX} more threads"),
-        "raise `ulimit -u`, or the container's limit of processes",
-    )
 }

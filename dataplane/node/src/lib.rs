@@ -4,7 +4,7 @@
 //! carries out what the shard asks for.
 //!
 //! [`start`] gives a [`NodeHandle`]; [`run`] is the same with signals, until one says stop. A shard's thread holds the executor, the
-//! ring and the loop; an admin thread serves metrics and probes; a helper thread of the executor prepares segments.
+//! ring and the loop; an admin thread serves metrics and probes; another one prepares segments.
 
 use std::io::Write;
 
@@ -28,7 +28,6 @@ mod random;
 
 mod run;
 
-mod bell;
 mod files;
 mod flush;
 mod prepare;

@@ -1,56 +1,113 @@
-//! Segments made ready ahead and given back afterwards. Both write, rename and sync, which waits for the disk, so both run on the
-//! executor's helper thread, one piece of work at a time; the shard's thread only starts them and takes the result.
+//! Segments made ready ahead and given back afterwards. Both write, rename and sync, which waits for the disk, so both run on a
+//! thread of their own, one piece of work at a time; the shard's thread only hands them over and takes the result.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use partition::{LogId, MappedSegment, MappedStorage, Storage, StorageError};
-use shard::StorageEvent;
+use ring::Waker;
 
-use crate::files::Tasks;
+use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, diagnose};
 
-/// Run `work` on the helper thread.
-async fn aside<T: Send + 'static>(
-    storage: &Arc<Mutex<MappedStorage>>,
-    work: impl FnOnce(&mut MappedStorage) -> T + Send + 'static,
-) -> T {
-    let storage = Arc::clone(storage);
-    let job = move || work(&mut storage.lock().unwrap_or_else(PoisonError::into_inner));
-    glommio::executor().spawn_blocking(job).await
+/// One piece of work.
+pub(crate) enum Job {
+    /// Make a spare of so many bytes: zero-written in steps of 64 KiB, synced, mapped.
+    Prepare(LogId, u32),
+    /// Recycle or remove a segment that left its log.
+    Retire(LogId, MappedSegment),
 }
 
-/// Prepare a spare: zero-written in steps of 64 KiB, synced, mapped. The shard asks again when it failed.
-pub(crate) async fn prepare(tasks: &Tasks, log: LogId, bytes: u32) {
-    let began = Instant::now();
-    let made = aside(&tasks.storage, move |storage| storage.prepare(log, bytes)).await;
-    tasks.count(|counters| counters.prepare_time += began.elapsed());
-    match made {
-        Ok(segment) => {
-            tasks.count(|counters| counters.prepares += 1);
-            tasks.end(Some(StorageEvent::Prepared { log, segment }));
-        }
-        Err(error) => {
-            if matches!(error, StorageError::Full { .. }) {
-                tasks.count(|counters| counters.prepares_full += 1);
-                tasks.tell("disk_full", log, &error);
-            } else {
-                tasks.tell("prepare_failed", log, &error);
+/// One finished piece of work.
+pub(crate) enum Done {
+    Prepared {
+        log: LogId,
+        made: Result<MappedSegment, StorageError>,
+        took: Duration,
+    },
+    /// A recycled segment is a spare of its log again.
+    Retired {
+        log: LogId,
+        kept: Result<Option<MappedSegment>, StorageError>,
+    },
+}
+
+/// The thread. Dropping this lets it end.
+pub(crate) struct Preparer {
+    jobs: Sender<Job>,
+    done: Receiver<Done>,
+    in_flight: usize,
+    _thread: JoinHandle<()>,
+}
+
+impl Preparer {
+    /// The shard asks for one spare of a log at a time and retires segments that exist, so neither queue grows beyond the files of
+    /// the data folder.
+    pub(crate) fn start(mut storage: MappedStorage, waker: Waker) -> Result<Self, Diagnosis> {
+        let (jobs, asked) = unbounded::<Job>();
+        let (tell, done) = unbounded();
+        let work = move || {
+            while let Ok(job) = asked.recv() {
+                if tell.send(carry_out(&mut storage, job)).is_err() {
+                    return;
+                }
+                waker.wake();
             }
-            tasks.end(Some(StorageEvent::PrepareFailed { log, error }));
+        };
+        let thread = std::thread::Builder::new().name("prepare-0".into());
+        let thread = thread.spawn(work).map_err(|error| no_thread(&error))?;
+        Ok(Self {
+            jobs,
+            done,
+            in_flight: 0,
+            _thread: thread,
+        })
+    }
+
+    /// Begin a piece of work; [`Preparer::take`] gives its result.
+    pub(crate) fn begin(&mut self, job: Job) {
+        let begun = self.jobs.send(job);
+        begun.expect("the thread ends only when its jobs do");
+        self.in_flight += 1;
+    }
+
+    /// The next finished piece of work.
+    pub(crate) fn take(&mut self) -> Option<Done> {
+        if self.in_flight == 0 {
+            return None;
         }
+        let done = self.done.try_recv().ok()?;
+        self.in_flight -= 1;
+        Some(done)
+    }
+
+    /// Pieces begun and not taken.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 }
 
-/// Recycle or remove a segment that left its log. A recycled one is offered to the log again.
-pub(crate) async fn retire(tasks: &Tasks, log: LogId, segment: MappedSegment) {
-    let kept = aside(&tasks.storage, move |storage| storage.retire(log, segment)).await;
-    tasks.count(|counters| counters.retired += 1);
-    match kept {
-        Ok(spare) => tasks.end(spare.map(|segment| StorageEvent::Prepared { log, segment })),
-        Err(error) => {
-            tasks.count(|counters| counters.retire_errors += 1);
-            tasks.tell("retire_failed", log, &error);
-            tasks.end(None);
+fn carry_out(storage: &mut MappedStorage, job: Job) -> Done {
+    match job {
+        Job::Prepare(log, bytes) => {
+            let began = Instant::now();
+            let made = storage.prepare(log, bytes);
+            let took = began.elapsed();
+            Done::Prepared { log, made, took }
         }
+        Job::Retire(log, segment) => Done::Retired {
+            log,
+            kept: storage.retire(log, segment),
+        },
     }
+}
+
+fn no_thread(error: &std::io::Error) -> Diagnosis {
+    diagnose(
+        EXECUTOR_FAILED,
+        "preparing thread",
+        error.to_string(),
+        "one more thread",
+        "raise `ulimit -u`, or the container's limit of processes",
+    )
 }

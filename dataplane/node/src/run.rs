@@ -4,7 +4,6 @@
 //! turn allocates nothing for a message.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +14,6 @@ use shard::{ConnectionId, Input, Now, Opened, Output, Received, Sent, Shard, Sto
 use wire::ids::UnixNanos;
 use wire::route::RouteTable;
 
-use crate::bell::Bell;
 use crate::bounds::ring_fault;
 use crate::diagnosis::Diagnosis;
 use crate::files::Files;
@@ -49,7 +47,6 @@ pub(crate) struct Loop {
     pub(crate) listener: ring::ListenerId,
     pub(crate) shard: Shard<MappedSegment>,
     pub(crate) files: Files,
-    pub(crate) bell: Rc<Bell>,
     pub(crate) random: Random,
     pub(crate) commands: Receiver<Command>,
     pub(crate) status: Arc<Status>,
@@ -58,8 +55,6 @@ pub(crate) struct Loop {
     pub(crate) drain: Duration,
     pub(crate) batch: Batch,
     pub(crate) output: Output<MappedSegment>,
-    /// Tasks were begun that the executor has not seen yet.
-    pub(crate) tasks_begun: bool,
 }
 
 /// Events of the ring, sorted for a turn, and the vectors they are sorted into.
@@ -108,7 +103,7 @@ pub(crate) fn unix_now() -> UnixNanos {
 
 impl Loop {
     /// Serve until told to stop, then drain.
-    pub(crate) async fn run(mut self) -> Result<shard::Counters, Diagnosis> {
+    pub(crate) fn run(mut self) -> Result<shard::Counters, Diagnosis> {
         let mut stop_by = None;
         loop {
             if self.take_commands() && stop_by.is_none() {
@@ -118,13 +113,12 @@ impl Loop {
             let now = self.clock.now();
             if busy || self.is_due(now.monotonic) {
                 self.turn(now, stop_by.is_some());
-            } else if self.sleep(now.monotonic, stop_by).await? {
+            } else if self.sleep(now.monotonic, stop_by)? {
                 continue;
             }
             if stop_by.is_some_and(|by| self.output.drained || now.monotonic >= by) {
-                return self.end().await;
+                return self.end();
             }
-            self.pause().await;
         }
     }
 
@@ -144,17 +138,20 @@ impl Loop {
         stop
     }
 
-    /// Take what the ring and the files have finished. Whether there is anything to work on.
+    /// Take what the ring and the files have finished. Whether there is anything to work on. What the last turn asked the ring for
+    /// leaves with the sleep, in the same system call, unless there is work that must not sleep.
     fn gather(&mut self) -> Result<bool, Diagnosis> {
-        let Batch {
-            events, storage, ..
-        } = &mut self.batch;
+        let events = &mut self.batch.events;
         if events.is_empty() {
-            self.ring.poll(events).map_err(|error| ring_fault(&error))?;
+            let taken = match self.output.more {
+                true => self.ring.poll(events),
+                false => self.ring.take(events),
+            };
+            taken.map_err(|error| ring_fault(&error))?;
         }
-        self.files.take(storage);
         self.close_finished();
         self.sort()?;
+        self.files.take(&mut self.batch.storage);
         let batch = &self.batch;
         Ok(!(batch.opened.is_empty()
             && batch.leases.is_empty()
@@ -205,6 +202,7 @@ impl Loop {
                 Event::Closed { connection, .. } => {
                     batch.closed.push(ConnectionId(connection.0));
                 }
+                Event::Synced { token, result } => self.files.synced(token, result),
                 Event::OutOfBuffers => {}
                 Event::AcceptFailed { errno, .. } => {
                     let error = std::io::Error::from_raw_os_error(errno);
@@ -268,26 +266,13 @@ impl Loop {
         for connection in self.output.closes.drain(..) {
             self.ring.close(ring::ConnectionId(connection.0));
         }
-        let before = self.files.tasks();
         for request in self.output.storage.drain(..) {
-            self.files.begin(request);
-        }
-        self.tasks_begun |= self.files.tasks() > before;
-    }
-
-    /// Let the executor work, if it has any. It looks at its own rings only when none of its tasks is ready or its
-    /// preemption timer fires, so the empty sleep makes it look at tasks just begun. Without tasks it is left alone: one
-    /// look costs several kernel calls and allocations.
-    async fn pause(&mut self) {
-        if std::mem::take(&mut self.tasks_begun) {
-            glommio::timer::sleep(Duration::ZERO).await;
-        } else if self.files.tasks() > 0 {
-            glommio::yield_if_needed().await;
+            self.files.begin(&mut self.ring, request);
         }
     }
 
     /// Sleep until there may be something. Returns whether to look again before anything else.
-    async fn sleep(&mut self, now: Duration, stop_by: Option<Duration>) -> Result<bool, Diagnosis> {
+    fn sleep(&mut self, now: Duration, stop_by: Option<Duration>) -> Result<bool, Diagnosis> {
         let finishing = self.batch.finishing.front();
         let finishing = finishing.map(|(at, _)| now + at.saturating_duration_since(Instant::now()));
         let deadlines = [self.output.wake_at, stop_by, finishing];
@@ -297,14 +282,8 @@ impl Loop {
             return Ok(false);
         }
         self.batch.idle_waits += 1;
-        if self.files.tasks() == 0 {
-            // Nothing but the ring can wake us, so the thread may sleep in the ring itself: one system call.
-            self.ring
-                .wait(timeout)
-                .map_err(|error| ring_fault(&error))?;
-        } else {
-            self.bell.wait().await;
-        }
+        let slept = self.ring.wait(timeout);
+        slept.map_err(|error| ring_fault(&error))?;
         Ok(true)
     }
 
@@ -318,19 +297,14 @@ impl Loop {
     }
 
     /// Give the last words a moment to leave, let storage work end.
-    async fn end(mut self) -> Result<shard::Counters, Diagnosis> {
+    fn end(mut self) -> Result<shard::Counters, Diagnosis> {
         let by = Instant::now() + Duration::from_millis(500);
         while Instant::now() < by && (self.ring.connections() > 0 || self.files.is_busy()) {
             let _ = self.gather()?;
             let now = self.clock.now();
             self.turn(now, true);
-            match self.files.tasks() {
-                0 => self
-                    .ring
-                    .wait(Duration::from_millis(5))
-                    .map_err(|error| ring_fault(&error))?,
-                _ => self.bell.wait().await,
-            }
+            let slept = self.ring.wait(Duration::from_millis(5));
+            slept.map_err(|error| ring_fault(&error))?;
         }
         Ok(self.shard.counters().clone())
     }

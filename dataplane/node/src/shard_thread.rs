@@ -1,39 +1,31 @@
 //! A shard's thread: its executor, its ring, its recovery, its loop.
 
 use std::net::TcpListener;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use glommio::io::BufferedFile;
-use glommio::{
-    ExecutorProxy, Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle,
-};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use partition::MappedStorage;
 use ring::{Features, Ring, RingLimits, Waker};
 use shard::{Output, Shard};
 use wire::route::RouteTable;
 
-use crate::bell::Bell;
 use crate::bounds::ring_fault;
 use crate::config::NodeConfig;
 use crate::diagnosis::{CPU_ABSENT, Diagnosis, EXECUTOR_FAILED, diagnose};
 use crate::files::Files;
 use crate::flush::Flush;
 use crate::log::{Level, Log};
+use crate::prepare::Preparer;
 use crate::random::Random;
 use crate::recover::{RecoverySummary, recover};
 use crate::run::{Batch, Clock, Command, Loop, unix_now};
 use crate::status::{Phase, Status};
 
-/// How long a turn may keep the executor from its other tasks.
-const TURN_LATENCY: Duration = Duration::from_millis(1);
 /// Registered memory of the executor's own rings, which carry file work only.
 const EXECUTOR_MEMORY: usize = 64 << 10;
 const EXECUTOR_RING_DEPTH: usize = 64;
-/// How often the loop looks at its deadlines while it waits for storage.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Everything a shard's thread is given.
 pub(crate) struct Seed {
@@ -57,7 +49,7 @@ pub(crate) fn serve(
 ) -> Result<(RecoverySummary, shard::Counters), Diagnosis> {
     seed.status.name_task();
     let executor = executor(seed.config.cpu)?;
-    executor.run(begin(seed, recovered))
+    executor.run(async { begin(seed, recovered) })
 }
 
 fn executor(cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis> {
@@ -66,7 +58,6 @@ fn executor(cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis> {
         .name("shard-0")
         .io_memory(EXECUTOR_MEMORY)
         .ring_depth(EXECUTOR_RING_DEPTH)
-        .preempt_timer(TURN_LATENCY)
         .make();
     built.map_err(|error| match cpu {
         Some(cpu) if error.to_string().contains("CPU") || error.to_string().contains("EINVAL") => {
@@ -88,14 +79,10 @@ fn executor(cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis> {
     })
 }
 
-async fn begin(
+fn begin(
     seed: Seed,
     tell: impl FnOnce(&RecoverySummary),
 ) -> Result<(RecoverySummary, shard::Counters), Diagnosis> {
-    // The first timer of an executor is late by milliseconds; it is spent here instead of in a turn.
-    glommio::timer::sleep(Duration::from_millis(1)).await;
-    let proxy = glommio::executor();
-    let (turn, aside) = task_queues(&proxy);
     let mut ring =
         Ring::new(seed.ring_limits, seed.features).map_err(|error| ring_fault(&error))?;
     let mut storage = MappedStorage::new(&seed.config.data);
@@ -108,7 +95,6 @@ async fn begin(
         &seed.log,
     )?;
     tell(&summary);
-    let logs = recovered.partitions.len() + recovered.queues.len();
     let clock = Clock::new();
     let shard = Shard::new(
         seed.shard_limits,
@@ -123,8 +109,8 @@ async fn begin(
         shard.count_cycles(ring::cycles);
         shard
     };
-    let bell = wire_bell(&ring, aside)?;
-    let flush = Flush::start(&seed.config.data, logs, &ring.waker())?;
+    let preparer = Preparer::start(storage, ring.waker())?;
+    let flush = Flush::new(&seed.config.data);
     let listener = ring
         .listen(seed.listener)
         .map_err(|error| ring_fault(&error))?;
@@ -135,14 +121,7 @@ async fn begin(
         ring,
         listener,
         shard,
-        files: Files::new(
-            storage,
-            flush,
-            aside,
-            Rc::clone(&bell),
-            Arc::clone(&seed.log),
-        ),
-        bell,
+        files: Files::new(flush, preparer, Arc::clone(&seed.log)),
         random: Random::new()?,
         commands: seed.commands,
         status: seed.status,
@@ -151,43 +130,9 @@ async fn begin(
         drain: seed.config.timeouts.drain,
         batch: Batch::default(),
         output: Output::default(),
-        tasks_begun: false,
     };
-    let counters = glommio::spawn_local_into(shard_loop.run(), turn)
-        .expect("the task queues live as long as the executor")
-        .await?;
+    let counters = shard_loop.run()?;
     Ok((summary, counters))
-}
-
-/// Turns come first; preparation and retirement take what is left.
-fn task_queues(proxy: &ExecutorProxy) -> (TaskQueueHandle, TaskQueueHandle) {
-    let matters = Latency::Matters(TURN_LATENCY);
-    let turn = proxy.create_task_queue(Shares::Static(1000), matters, "turn");
-    let aside = proxy.create_task_queue(Shares::Static(20), Latency::NotImportant, "aside");
-    (turn, aside)
-}
-
-/// A bell that the ring's eventfd and a slow tick keep ringing.
-fn wire_bell(ring: &Ring, queue: TaskQueueHandle) -> Result<Rc<Bell>, Diagnosis> {
-    let eventfd: BufferedFile = ring.eventfd_as().map_err(|error| {
-        diagnose(
-            EXECUTOR_FAILED,
-            "eventfd",
-            error.to_string(),
-            "one more descriptor",
-            "raise `ulimit -n`",
-        )
-    })?;
-    let bell = Rc::new(Bell::default());
-    let tasks = [
-        glommio::spawn_local_into(Rc::clone(&bell).ring_for(eventfd), queue),
-        glommio::spawn_local_into(Rc::clone(&bell).ring_every(TICK), queue),
-    ];
-    for task in tasks {
-        task.expect("the task queues live as long as the executor")
-            .detach();
-    }
-    Ok(bell)
 }
 
 /// Say in the log what recovery found.

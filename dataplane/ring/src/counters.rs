@@ -57,6 +57,8 @@ pub struct Counters {
     pub cancels: u64,
     /// Closings cut short by `RingLimits::close_timeout`.
     pub close_timeouts: u64,
+    /// Syncs of files started.
+    pub syncs: u64,
     /// Wake-ups by a `Waker` noticed in `Ring::wait`.
     pub wakes: u64,
 }

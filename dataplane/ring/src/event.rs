@@ -88,6 +88,13 @@ pub enum Event {
         /// Why it ended.
         cause: CloseCause,
     },
+    /// A sync asked for with `Ring::sync_data` ended.
+    Synced {
+        /// The token it was asked for with.
+        token: u64,
+        /// Whether every byte written to the file before is durable; else the kernel's error number.
+        result: Result<(), i32>,
+    },
     /// All receive buffers are lent out: some connections stopped receiving until leases return.
     /// At most once in one `poll`.
     OutOfBuffers,

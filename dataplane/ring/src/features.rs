@@ -37,6 +37,8 @@ pub struct Features {
     pub cooperative_taskrun: bool,
     /// The ring's descriptor is registered with its thread, which makes entering cheaper.
     pub registered_ring: bool,
+    /// A wait can look past the completions of the sends it submits; else they end it.
+    pub minimum_wait: bool,
 }
 
 /// A feature that can be switched off.
@@ -52,6 +54,8 @@ pub enum Feature {
     CooperativeTaskrun,
     /// `Features::registered_ring`.
     RegisteredRing,
+    /// `Features::minimum_wait`.
+    MinimumWait,
 }
 
 impl Features {
@@ -73,6 +77,7 @@ impl Features {
             }
         };
         require_operations(&ring)?;
+        features.minimum_wait = ring.params().is_feature_min_timeout();
         features.receive_bundle = ring.params().is_feature_recvsend_bundle();
         features.incremental_buffers = probe_buffer_ring(&ring)?;
         features.registered_ring = RegisteredRing::new(ring.as_raw_fd()).is_ok();
@@ -91,6 +96,7 @@ impl Features {
             defer_taskrun: kernel >= (6, 1),
             cooperative_taskrun: kernel >= (5, 19),
             registered_ring: false,
+            minimum_wait: false,
         }
     }
 
@@ -117,6 +123,7 @@ impl Features {
                 Feature::DeferTaskrun => self.defer_taskrun = false,
                 Feature::CooperativeTaskrun => self.cooperative_taskrun = false,
                 Feature::RegisteredRing => self.registered_ring = false,
+                Feature::MinimumWait => self.minimum_wait = false,
             }
         }
         self
@@ -124,7 +131,7 @@ impl Features {
 }
 
 /// Operations without a substitute.
-const OPERATIONS: [(u8, &str); 8] = [
+const OPERATIONS: [(u8, &str); 9] = [
     (opcode::Accept::CODE, "io_uring accept"),
     (opcode::Recv::CODE, "io_uring recv"),
     (opcode::Send::CODE, "io_uring send"),
@@ -132,6 +139,7 @@ const OPERATIONS: [(u8, &str); 8] = [
     (opcode::AsyncCancel::CODE, "io_uring async cancel"),
     (opcode::Timeout::CODE, "io_uring timeout"),
     (opcode::Read::CODE, "io_uring read"),
+    (opcode::Fsync::CODE, "io_uring fsync"),
     (opcode::Nop::CODE, "io_uring nop"),
 ];
 

@@ -14,9 +14,11 @@
 //!
 //! # Sleeping
 //! Under `DEFER_TASKRUN` completions appear only after the ring was entered, and the ring's own
-//! descriptor must never be polled. So: [`Ring::poll`] until it returns 0, then either
-//! await [`Ring::eventfd`] (asynchronous owners) or call [`Ring::wait`] (plain threads). Both are woken
-//! by completions and by a [`Waker`]; both may wake for nothing, so poll again and tolerate 0.
+//! descriptor must never be polled. Asynchronous owners [`Ring::poll`] until it returns 0, then await
+//! [`Ring::eventfd`]. Plain threads alternate [`Ring::take`] and [`Ring::wait`], which submits what was
+//! prepared and sleeps in one system call. Both are woken by completions and by a [`Waker`]; both may
+//! wake for nothing, so look again and tolerate 0. An owner does one or the other: once it has called
+//! `wait`, completions no longer write the eventfd.
 #![allow(
     unsafe_code,
     reason = "the ring shares memory with the kernel; every block states why it is sound"
@@ -38,6 +40,7 @@ mod ring;
 mod send;
 mod slab;
 mod socket;
+mod sync;
 mod token;
 mod waker;
 

@@ -37,6 +37,9 @@ pub struct RingLimits {
     pub close_timeout: Duration,
     /// Pause after accepting failed for want of descriptors or memory.
     pub accept_retry: Duration,
+    /// How long `wait` looks past the completions of the sends it submits: so much later than it happened
+    /// may something be told while a peer's full window holds a send back. Zero: not at all.
+    pub sends_patience: Duration,
 }
 
 impl Default for RingLimits {
@@ -52,6 +55,7 @@ impl Default for RingLimits {
             completions_max: 1024,
             close_timeout: Duration::from_secs(5),
             accept_retry: Duration::from_millis(100),
+            sends_patience: Duration::from_micros(100),
         }
     }
 }

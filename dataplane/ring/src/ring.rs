@@ -21,6 +21,7 @@ use crate::kernel::Kernel;
 use crate::limits::{self, LISTENERS_MAX, RingLimits};
 use crate::send::Pool;
 use crate::slab::Slab;
+use crate::sync::{SYNCS_MAX, Sync};
 use crate::token::{self, Key, Kind};
 use crate::waker::Waker;
 
@@ -45,6 +46,7 @@ pub struct Ring {
     pub(crate) pool: Pool,
     pub(crate) connections: Slab<Connection>,
     pub(crate) listeners: Slab<Listener>,
+    pub(crate) syncs: Slab<Sync>,
     /// Connections to look at before the next enter.
     pub(crate) touched: Vec<Key>,
     /// Connections that wait for receive buffers, in turn; each once, and none that is gone.
@@ -53,6 +55,8 @@ pub struct Ring {
     pub(crate) clocks: Box<Clocks>,
     waker: Waker,
     wake: Wake,
+    /// The owner has called `wait`.
+    waits: bool,
     /// Completions taken and not yet handled; empty between calls.
     taken: Vec<cqueue::Entry>,
     _thread: PhantomData<*mut ()>,
@@ -108,6 +112,7 @@ impl Ring {
             pool: Pool::new(&limits),
             connections: Slab::new(limits.connections_max),
             listeners: Slab::new(LISTENERS_MAX),
+            syncs: Slab::new(SYNCS_MAX),
             touched: Vec::new(),
             waiting: VecDeque::new(),
             out_of_buffers: false,
@@ -117,6 +122,7 @@ impl Ring {
                 armed: false,
                 count: Box::new(UnsafeCell::new(0)),
             },
+            waits: false,
             taken: Vec::with_capacity(limits.completions_max),
             limits,
             _thread: PhantomData,
@@ -145,6 +151,7 @@ impl Ring {
     ///
     /// For owners that sleep asynchronously: once `poll` returned 0, read it, then poll again. A hint: it
     /// may be readable for nothing. The ring keeps owning it: give a duplicate to whatever closes it.
+    /// Not for owners that call `wait`.
     #[must_use]
     pub fn eventfd(&self) -> RawFd {
         self.waker.completions()
@@ -192,19 +199,39 @@ impl Ring {
         Ok(0)
     }
 
+    /// As `poll`, but without entering the kernel when there is nothing to take: what is prepared stays
+    /// prepared for `wait`, which submits it and sleeps in one system call.
+    ///
+    /// # Errors
+    /// As `poll`.
+    pub fn take(&mut self, events: &mut Vec<Event>) -> Result<usize, RingError> {
+        self.start_prepared();
+        let nothing = self.touched.is_empty() && self.kernel.is_empty() && !self.out_of_buffers;
+        match nothing {
+            true => Ok(0),
+            false => self.poll(events),
+        }
+    }
+
     /// Submit, then sleep until there is a completion, a wake, a signal, or the timeout has passed. Then
-    /// `poll`. May return for nothing. For plain threads; asynchronous owners await `eventfd`.
+    /// `take` or `poll`. May return for nothing. Completions of the sends it submits do not end it where
+    /// the kernel can look past them. For plain threads; asynchronous owners await `eventfd`.
     ///
     /// # Errors
     /// `Enter` for a reason that does not pass.
     pub fn wait(&mut self, timeout: Duration) -> Result<(), RingError> {
         self.start_prepared();
         self.arm_wake();
-        let first = self.waker.start_waiting();
-        if first || !self.touched.is_empty() || !self.kernel.is_empty() {
-            return self.submit();
+        if !std::mem::replace(&mut self.waits, true) {
+            self.kernel.silence_eventfd();
         }
-        self.kernel.wait(timeout, &mut self.counters)
+        let sleeps = self.touched.is_empty() && self.kernel.is_empty() && self.waker.fall_asleep();
+        let done = match sleeps {
+            true => self.kernel.wait(timeout, &mut self.counters),
+            false => self.submit(),
+        };
+        self.waker.get_up();
+        done
     }
 
     /// Hand prepared operations to the kernel now, instead of at the next `poll` or `wait`.
@@ -262,7 +289,7 @@ impl Ring {
             .iter()
             .map(|(_, l)| l.operations())
             .sum::<usize>();
-        let known = connections + listeners + usize::from(self.wake.armed);
+        let known = connections + listeners + self.syncs.len() + usize::from(self.wake.armed);
         let in_flight = self.kernel.in_flight();
         debug_assert!(
             known == in_flight,
@@ -344,6 +371,7 @@ impl Ring {
                 self.counters.wakes += u64::from(entry.result() > 0);
             }
             Kind::WakeCancel => {}
+            Kind::Sync => self.on_sync(key, entry, events),
         }
     }
 

@@ -270,6 +270,7 @@ impl Ring {
         // SAFETY: socket, buffers and header belong to the connection, which stays in its slot until its
         // last completion; the queue keeps buffers and header unchanged while a flight is under way.
         unsafe { self.kernel.push(entry, &mut self.counters) };
+        self.kernel.pushed_send();
     }
 
     /// A send completed.

@@ -19,9 +19,10 @@ pub(crate) enum Kind {
     CloseCancel = 7,
     Wake = 8,
     WakeCancel = 9,
+    Sync = 10,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Accept,
     Kind::AcceptTimer,
     Kind::AcceptCancel,
@@ -31,6 +32,7 @@ const KINDS: [Kind; 9] = [
     Kind::CloseCancel,
     Kind::Wake,
     Kind::WakeCancel,
+    Kind::Sync,
 ];
 
 /// The `user_data` of an operation.
@@ -61,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_kind_never_submitted_is_not_understood() {
-        for user_data in [0, 10 << 56, u64::MAX] {
+        for user_data in [0, 11 << 56, u64::MAX] {
             assert_eq!(unpack(user_data), None, "{user_data:#x}");
         }
     }

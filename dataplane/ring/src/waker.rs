@@ -2,17 +2,26 @@
 //!
 //! Two eventfds. The first is registered with the ring, so the kernel writes it for completions and
 //! wakers write it too: owners that sleep by awaiting it need nothing else. The second is read by an
-//! operation of the ring itself, so that writing it completes and ends `Ring::wait`; it is written only
-//! once the owner has used `wait`. (Chaining the first behind the second would do for both, but a
-//! signal raised inside a signal is put off by the kernel to its next quiet moment: milliseconds.)
+//! operation of the ring itself, so that writing it completes and ends `Ring::wait`. Which one is
+//! written, if any, the owner's state tells: an owner that waits in the ring and is not asleep is told
+//! by that state alone, without a system call.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::RingError;
+
+/// Has never waited in the ring: if it sleeps, then by awaiting the first eventfd.
+const AWAITS: u8 = 0;
+/// Waits in the ring, and is at work now.
+const AWAKE: u8 = 1;
+/// Sleeps in the ring, or is about to.
+const ASLEEP: u8 = 2;
+/// Was told to look again and has not done so yet.
+const RUNG: u8 = 3;
 
 /// Wakes the owner of a ring out of `Ring::wait` or out of awaiting `Ring::eventfd`.
 ///
@@ -27,7 +36,7 @@ pub struct Waker {
 struct Signals {
     completions: File,
     waits: File,
-    waiting: AtomicBool,
+    owner: AtomicU8,
 }
 
 impl Waker {
@@ -35,26 +44,37 @@ impl Waker {
         let signals = Signals {
             completions: eventfd()?,
             waits: eventfd()?,
-            waiting: AtomicBool::new(false),
+            owner: AtomicU8::new(AWAITS),
         };
         Ok(Self {
             signals: Arc::new(signals),
         })
     }
 
-    /// Wake the owner. Wakes before the owner looks again are folded into one. One system call, two
-    /// when the owner uses `Ring::wait`.
+    /// Let the owner look again: what was done before this call it will see before it sleeps. Wakes
+    /// before it looks are folded into one. At most one system call, and none while an owner that uses
+    /// `Ring::wait` is at work.
     pub fn wake(&self) {
-        signal(&self.signals.completions);
-        if self.signals.waiting.load(Ordering::SeqCst) {
+        let owner = &self.signals.owner;
+        // An owner that leaves this state does not sleep before it has looked again.
+        if owner.load(Ordering::SeqCst) == AWAITS {
+            signal(&self.signals.completions);
+        } else if owner.swap(RUNG, Ordering::SeqCst) == ASLEEP {
             signal(&self.signals.waits);
         }
     }
 
-    /// From now on `wake` also ends `wait`. Returns true the first time: a wake just before may have
-    /// gone to the other eventfd only, so the caller must not sleep yet.
-    pub(crate) fn start_waiting(&self) -> bool {
-        !self.signals.waiting.swap(true, Ordering::SeqCst)
+    /// The owner wants to sleep in the ring. Whether it may: not before it has looked again, if it was
+    /// told to, nor at the first time, when a wake may have gone to the other eventfd.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        let owner = &self.signals.owner;
+        let slept = owner.compare_exchange(AWAKE, ASLEEP, Ordering::SeqCst, Ordering::SeqCst);
+        slept.is_ok()
+    }
+
+    /// The owner is about to look at everything.
+    pub(crate) fn get_up(&self) {
+        self.signals.owner.swap(AWAKE, Ordering::SeqCst);
     }
 
     pub(crate) fn completions(&self) -> RawFd {

@@ -247,6 +247,11 @@ impl Client {
         });
     }
 
+    /// Everything that was put, to be written later.
+    pub fn take_out(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
     /// Write everything that was put.
     pub fn flush(&mut self) {
         self.stream.write_all(&self.out).unwrap();

@@ -1,10 +1,11 @@
 //! What a message costs in system calls, by the ring's own counters.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
-use ring::Counters;
+use ring::{Counters, Event, RingLimits};
 
-use crate::support::{Owner, combinations, limits, probed};
+use crate::support::{Owner, PATIENCE, combinations, limits, probed};
 
 /// One message each way on each of `connections` connections, in each of `rounds` rounds.
 fn cost(owner: &mut Owner, connections: usize, rounds: u64) -> Counters {
@@ -63,6 +64,69 @@ fn every_combination_of_features_needs_fewer_enters_than_messages() {
             cost.enters as f64 / messages as f64
         );
         assert!(cost.enters < messages, "{which}: {cost:?}");
+    }
+}
+
+#[test]
+fn one_system_call_submits_what_a_turn_sends_and_sleeps_until_the_next_message() {
+    const MESSAGES: u64 = 100;
+    let patient = RingLimits {
+        // So long that only a message ends a wait, however slow the peer.
+        sends_patience: PATIENCE,
+        ..limits(64, 1024)
+    };
+    for (which, features) in combinations() {
+        let mut owner = Owner::new(patient.clone(), features);
+        owner.echo = true;
+        let (_, mut peer) = owner.pair();
+        while owner.turn() > 0 {}
+        owner.ring.wait(Duration::ZERO).unwrap();
+        let before = owner.ring.counters();
+        let peer = std::thread::spawn(move || {
+            for _ in 0..MESSAGES {
+                peer.write_all(&[7; 100]).unwrap();
+                peer.read_exact(&mut [0; 100]).unwrap();
+            }
+            peer
+        });
+        let received = |owner: &Owner| owner.ring.counters().received_bytes - before.received_bytes;
+        while received(&owner) < 100 * MESSAGES {
+            owner.ring.wait(PATIENCE).unwrap();
+            owner.take();
+        }
+        owner.ring.submit().unwrap();
+        drop(peer.join().unwrap());
+        let enters = owner.ring.counters().enters - before.enters;
+        println!("{which}: {enters} enters for {MESSAGES} messages and as many answers");
+        // Each message ends one wait, which submitted the answer to the one before. A signal may end one too.
+        let whole = features.minimum_wait && features.defer_taskrun && features.multishot_receive;
+        assert!(enters <= MESSAGES + 3 || !whole, "{which}: {enters} enters");
+    }
+}
+
+#[test]
+fn taking_when_there_is_nothing_leaves_the_kernel_alone() {
+    let mut owner = Owner::new(limits(4, 64), probed());
+    let (connection, mut peer) = owner.pair();
+    while owner.turn() > 0 {}
+    let before = owner.ring.counters().enters;
+    owner.ring.send(connection, vec![1; 10]);
+    let mut events = Vec::new();
+    for _ in 0..10 {
+        assert_eq!(owner.ring.take(&mut events).unwrap(), 0);
+    }
+    assert_eq!(owner.ring.counters().enters, before);
+    owner.ring.submit().unwrap();
+    peer.read_exact(&mut [0; 10]).unwrap();
+    // A connection that closes has work to do though nothing completed.
+    owner.ring.close(connection);
+    drop(peer);
+    let gone = |events: &[Event]| {
+        let mut events = events.iter();
+        events.any(|event| matches!(event, Event::Closed { .. }))
+    };
+    while owner.ring.take(&mut events).unwrap() == 0 || !gone(&events) {
+        owner.ring.wait(PATIENCE).unwrap();
     }
 }
 

@@ -7,4 +7,5 @@ mod batching;
 mod echo;
 mod endings;
 mod support;
+mod syncing;
 mod waking;

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use ring::{
-    CloseCause, ConnectionId, Event, Feature, Features, Lease, ListenerId, Ring, RingLimits,
+    CloseCause, ConnectionId, Event, Feature, Features, Lease, ListenerId, Ring, RingError,
+    RingLimits,
 };
 
 /// Long enough that only a hang reaches it.
@@ -23,6 +24,7 @@ pub(crate) struct Owner {
     pub(crate) sent: HashMap<ConnectionId, usize>,
     pub(crate) failures: Vec<i32>,
     pub(crate) out_of_buffers: usize,
+    pub(crate) synced: Vec<(u64, Result<(), i32>)>,
     /// Keep leases instead of releasing them.
     pub(crate) hold: bool,
     pub(crate) held: Vec<Lease>,
@@ -43,6 +45,7 @@ impl Owner {
             sent: HashMap::new(),
             failures: Vec::new(),
             out_of_buffers: 0,
+            synced: Vec::new(),
             hold: false,
             held: Vec::new(),
             echo: false,
@@ -74,8 +77,20 @@ impl Owner {
 
     /// Poll once and note what was told. Returns how much.
     pub(crate) fn turn(&mut self) -> usize {
+        self.look(Ring::poll)
+    }
+
+    /// As `turn`, without entering the kernel when there is nothing to take.
+    pub(crate) fn take(&mut self) -> usize {
+        self.look(Ring::take)
+    }
+
+    fn look(
+        &mut self,
+        how: impl Fn(&mut Ring, &mut Vec<Event>) -> Result<usize, RingError>,
+    ) -> usize {
         let mut events = std::mem::take(&mut self.events);
-        let count = self.ring.poll(&mut events).expect("the kernel takes part");
+        let count = how(&mut self.ring, &mut events).expect("the kernel takes part");
         assert_eq!(count, events.len());
         for event in events.drain(..) {
             self.note(event);
@@ -127,6 +142,7 @@ impl Owner {
             }
             Event::OutOfBuffers => self.out_of_buffers += 1,
             Event::AcceptFailed { errno, .. } => self.failures.push(errno),
+            Event::Synced { token, result } => self.synced.push((token, result)),
         }
     }
 
@@ -182,7 +198,8 @@ pub(crate) fn probed() -> Features {
     Features::probe().expect("this machine runs rings")
 }
 
-/// The probe's answer with every combination of features switched off.
+/// The probe's answer with every combination of features switched off. `MinimumWait` changes nothing but how
+/// a wait ends, so it is switched off alone and with everything else.
 pub(crate) fn combinations() -> Vec<(String, Features)> {
     let switches = [
         Feature::MultishotAccept,
@@ -198,10 +215,13 @@ pub(crate) fn combinations() -> Vec<(String, Features)> {
             .filter(move |(bit, _)| mask >> bit & 1 == 1);
         off.map(|(_, feature)| *feature).collect::<Vec<_>>()
     };
-    (0..1 << switches.len())
-        .map(choose)
-        .map(|off| (format!("without {off:?}"), probed().with_forced(&off)))
-        .collect()
+    let mut chosen: Vec<Vec<Feature>> = (0..1 << switches.len()).map(choose).collect();
+    chosen.push(vec![Feature::MinimumWait]);
+    chosen.push([&switches[..], &[Feature::MinimumWait]].concat());
+    let named = chosen
+        .into_iter()
+        .map(|off| (format!("without {off:?}"), probed().with_forced(&off)));
+    named.collect()
 }
 
 /// Bytes that tell their place, so that loss, doubling and disorder show.

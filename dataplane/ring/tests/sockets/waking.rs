@@ -20,7 +20,7 @@ fn read_eventfd(eventfd: RawFd) {
 /// Another thread puts numbers into an inbox and wakes; the owner must see each before it sleeps
 /// for good.
 fn inbox_is_seen(owner: &mut Owner, sleep: impl Fn(&mut Owner)) {
-    const MESSAGES: u64 = 2_000;
+    const MESSAGES: u64 = 400;
     let (inbox, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let waker = owner.ring.waker();
     let sender = {
@@ -73,6 +73,41 @@ fn a_wake_before_the_first_wait_is_not_slept_through() {
     let start = Instant::now();
     owner.ring.wait(PATIENCE).unwrap();
     assert!(start.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_wake_of_an_owner_at_work_costs_no_system_call_and_is_not_slept_through() {
+    let mut owner = Owner::new(limits(4, 64), probed());
+    owner.ring.wait(PATIENCE).unwrap();
+    owner.turn();
+    for _ in 0..10 {
+        (0..3).for_each(|_| owner.ring.waker().wake());
+        owner.ring.wait(PATIENCE).unwrap();
+        assert_eq!(owner.turn(), 0);
+    }
+    let counters = owner.ring.counters();
+    assert_eq!((counters.wakes, counters.waits), (0, 0), "{counters:?}");
+}
+
+#[test]
+fn owners_that_wait_are_not_told_of_completions_by_the_eventfd() {
+    let mut owner = Owner::new(limits(4, 64), probed());
+    let (connection, mut peer) = owner.pair();
+    owner.ring.wait(Duration::ZERO).unwrap();
+    let mut eventfd: std::fs::File = owner.ring.eventfd_as().unwrap();
+    owner.ring.waker().wake();
+    peer.write_all(b"x").unwrap();
+    owner.run(|owner| owner.received[&connection].len() == 1);
+    // What was counted before the first wait; one more makes the read return at once.
+    eventfd.write_all(&1_u64.to_ne_bytes()).unwrap();
+    let mut before = [0; 8];
+    std::io::Read::read_exact(&mut eventfd, &mut before).unwrap();
+    peer.write_all(b"y").unwrap();
+    owner.run(|owner| owner.received[&connection].len() == 2);
+    eventfd.write_all(&1_u64.to_ne_bytes()).unwrap();
+    let mut count = [0; 8];
+    std::io::Read::read_exact(&mut eventfd, &mut count).unwrap();
+    assert_eq!(u64::from_ne_bytes(count), 1, "only what this test wrote");
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! What a process used between two moments: processor time and faults by thread, the ring's counts, system calls.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use crate::serve::Served;
+use crate::support::http;
+
+/// Totals of a node since its start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) shard_nanos: u64,
+    pub(crate) all_nanos: u64,
+    pub(crate) shard_faults: u64,
+    pub(crate) switches: u64,
+    pub(crate) enters: u64,
+    pub(crate) turns: u64,
+    pub(crate) sleeps: u64,
+    pub(crate) syncs: u64,
+    pub(crate) messages: u64,
+    pub(crate) log_bytes: u64,
+}
+
+impl Usage {
+    pub(crate) fn of(node: &Served) -> Self {
+        let mut usage = Self::default();
+        for thread in threads(node.pid()) {
+            let nanos = schedstat(node.pid(), thread.id);
+            // The admin thread works for the one who measures.
+            if !thread.name.starts_with("admin") {
+                usage.all_nanos += nanos;
+            }
+            if thread.name.starts_with("shard-") {
+                usage.shard_nanos += nanos;
+                usage.shard_faults += faults(node.pid(), thread.id);
+                usage.switches += switches(node.pid(), thread.id);
+            }
+        }
+        let (_, page) = http(node.admin, "GET", "/metrics");
+        let value = |series: &str| -> u64 {
+            let found = page
+                .lines()
+                .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            found.map_or(0, |value| value.trim().parse::<f64>().unwrap() as u64)
+        };
+        usage.enters = value("forebay_ring_enters_total");
+        usage.turns = value("forebay_shard_turns_total");
+        usage.sleeps = value("forebay_shard_sleeps_total");
+        usage.syncs = value("forebay_syncs_total");
+        usage.messages = value("forebay_append_messages_total");
+        usage.log_bytes = value("forebay_log_bytes");
+        usage
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            shard_nanos: self.shard_nanos - before.shard_nanos,
+            all_nanos: self.all_nanos - before.all_nanos,
+            shard_faults: self.shard_faults - before.shard_faults,
+            switches: self.switches - before.switches,
+            enters: self.enters - before.enters,
+            turns: self.turns - before.turns,
+            sleeps: self.sleeps - before.sleeps,
+            syncs: self.syncs - before.syncs,
+            messages: self.messages - before.messages,
+            log_bytes: self.log_bytes - before.log_bytes,
+        }
+    }
+}
+
+/// One thread of a process.
+pub(crate) struct Thread {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+}
+
+pub(crate) fn threads(pid: u32) -> Vec<Thread> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let named = tasks.filter_map(|task| {
+        let id = task.unwrap().file_name().to_str()?.parse().ok()?;
+        // A thread may end while the list is read.
+        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{id}/comm")).ok()?;
+        Some(Thread {
+            id,
+            name: name.trim().into(),
+        })
+    });
+    named.collect()
+}
+
+fn schedstat(pid: u32, thread: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat"));
+    text.map_or(0, |text| text.split(' ').next().unwrap().parse().unwrap())
+}
+
+fn faults(pid: u32, thread: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).unwrap();
+    let fields = text.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().nth(7).unwrap().parse().unwrap()
+}
+
+fn switches(pid: u32, thread: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).unwrap();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    value.unwrap().trim().parse().unwrap()
+}
+
+/// Resident bytes of a process that belong to nobody else.
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .unwrap();
+    let kib: u64 = line
+        .trim()
+        .strip_suffix("kB")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    kib * 1024
+}
+
+/// Processor time of a process, its admin thread left out.
+pub(crate) fn process_nanos(pid: u32) -> u64 {
+    let working = threads(pid)
+        .into_iter()
+        .filter(|thread| !thread.name.starts_with("admin"));
+    working.map(|thread| schedstat(pid, thread.id)).sum()
+}
+
+/// Pin a thread, or all threads of a process, to one processor.
+pub(crate) fn pin(id: u32, all: bool, cpu: usize) {
+    let what = if all { "-acp" } else { "-cp" };
+    run("taskset", &[what, &cpu.to_string(), &id.to_string()]);
+}
+
+/// Nobody interrupts this process while it has something to do, if we may ask for that; else the node at least does not when it is woken.
+pub(crate) fn first(node: u32) {
+    run("chrt", &["-a", "-b", "-p", "0", &node.to_string()]);
+    let own = std::process::id().to_string();
+    // Not everybody may.
+    let _ = Command::new("chrt")
+        .args(["-a", "-f", "-p", "1", &own])
+        .status();
+}
+
+/// The opposite of [`first`].
+pub(crate) fn one_of_many() {
+    run(
+        "chrt",
+        &["-a", "-o", "-p", "0", &std::process::id().to_string()],
+    );
+}
+
+fn run(program: &str, words: &[&str]) {
+    let done = Command::new(program)
+        .args(words)
+        .stdout(Stdio::null())
+        .status();
+    assert!(done.unwrap().success(), "{program} {words:?}");
+}
+
+/// Counts the system calls of a node's threads while it lives.
+pub(crate) struct Calls {
+    perf: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Calls {
+    /// Begin; `None` where `perf` is missing or may not.
+    pub(crate) fn begin(node: &Served) -> Option<Self> {
+        let working = threads(node.pid())
+            .into_iter()
+            .filter(|thread| !thread.name.starts_with("admin"));
+        let list: Vec<String> = working.map(|thread| thread.id.to_string()).collect();
+        // Perf counts while the command it starts lives: until a line comes.
+        let mut perf = Command::new("perf")
+            .args([
+                "stat",
+                "-x,",
+                "-e",
+                "raw_syscalls:sys_enter",
+                "-t",
+                &list.join(","),
+            ])
+            .args(["--", "sh", "-c", "echo counting; read line"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut answers = BufReader::new(perf.stdout.take()?);
+        let mut line = String::new();
+        answers.read_line(&mut line).ok()?;
+        (line.trim() == "counting").then_some(Self { perf, answers })
+    }
+
+    /// End, and say how many there were.
+    pub(crate) fn end(mut self) -> Option<u64> {
+        self.perf.stdin.take()?.write_all(b"\n").ok()?;
+        drop(self.answers);
+        let output = self.perf.wait_with_output().ok()?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let line = text.lines().find(|line| line.contains("sys_enter"))?;
+        line.split(',').next()?.parse().ok()
+    }
+}

@@ -1,0 +1,104 @@
+//! The node under measurement: a child process, so that what it uses is its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{config, no_reload, parts, quiet, table};
+use wire::ids::AckMode;
+
+/// No scenario fills one, so that waiting for the next one, which is the disk's time, is in no figure.
+const SEGMENT_BYTES: u32 = 128 << 20;
+
+/// How the child is set up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) ack: AckMode,
+    pub(crate) senders: usize,
+    pub(crate) partitions: u16,
+    pub(crate) cpu: usize,
+}
+
+/// A node in a child process; ends with this value.
+pub(crate) struct Served {
+    child: Child,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) data: tempfile::TempDir,
+}
+
+impl Served {
+    pub(crate) fn start(setup: Setup) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let ack = match setup.ack {
+            AckMode::Local => "local",
+            AckMode::Durable => "durable",
+        };
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["serve", ack])
+            .args([
+                setup.senders.to_string(),
+                setup.partitions.to_string(),
+                setup.cpu.to_string(),
+            ])
+            .arg(data.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let mut addresses = line
+            .split_whitespace()
+            .map(|address| address.parse().unwrap());
+        let (listen, admin) = (addresses.next().unwrap(), addresses.next().unwrap());
+        Self {
+            child,
+            listen,
+            admin,
+            data,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // The end of its standard input tells the child to stop.
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+/// The child: `ack senders partitions cpu folder`.
+pub(crate) fn serve(words: &[String]) {
+    let [ack, senders, partitions, cpu, folder] = words else {
+        panic!("serve takes five words, not {words:?}");
+    };
+    let ack = match ack.as_str() {
+        "local" => AckMode::Local,
+        _ => AckMode::Durable,
+    };
+    let mut parts = parts(ack, senders.parse().unwrap());
+    parts.hubs[0].partitions = partitions.parse().unwrap();
+    parts.hubs[0].segment_bytes = SEGMENT_BYTES;
+    // Nobody receives here: a queue that fills is another measurement.
+    parts.endpoints.retain(|endpoint| !endpoint.send.is_empty());
+    let mut config = config(Path::new(folder));
+    config.cpu = Some(cpu.parse().unwrap());
+    config.timeouts.handshake = Duration::from_secs(600);
+    config.timeouts.idle = Duration::from_secs(600);
+    let node = node::start_logged(config, table(parts), no_reload(), quiet()).unwrap();
+    println!("{} {}", node.listen_addr(), node.admin_addr());
+    let mut rest = Vec::new();
+    std::io::stdin().read_to_end(&mut rest).unwrap();
+    node.stop();
+    node.join().unwrap();
+}
