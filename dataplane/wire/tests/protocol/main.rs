@@ -4,6 +4,7 @@ mod accepted;
 mod allocation;
 mod conversation;
 mod document;
+mod forgery;
 mod golden;
 mod mutation;
 mod parties;
