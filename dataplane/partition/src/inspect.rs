@@ -43,6 +43,8 @@ pub fn logs(data: &Path) -> Result<Vec<LogId>, StorageError> {
 pub enum SegmentUse {
     /// Part of the log.
     Live,
+    /// Given up by retention and not given back yet; the next start does.
+    Expired,
     /// Prepared for later.
     Spare,
     /// A torn tail that recovery cut off the segment of this id and set aside.
@@ -118,6 +120,7 @@ pub struct LogView {
     live: usize,
     damage: Vec<Damage>,
     vouched: Option<Vouched>,
+    expired: Vec<Part>,
 }
 
 /// How far the log was on disk by the word of the file beside its segments.
@@ -143,6 +146,7 @@ impl LogView {
             live: 0,
             damage: Vec::new(),
             vouched: None,
+            expired: Vec::new(),
         };
         let vouched = read_vouched(&folder, log)?;
         view.vouched = vouched;
@@ -176,6 +180,7 @@ impl LogView {
             .filter(|part: &&Part| part.info.usage == SegmentUse::Spare);
         let spares: Vec<SegmentId> = unused.map(|part| part.info.id).collect();
         view.place(&spares);
+        others.append(&mut view.expired);
         others.sort_by_key(|part| part.info.id);
         view.parts.extend(others);
         Ok(view)
@@ -280,6 +285,16 @@ impl LogView {
 
     /// Decide where the log ends, exactly as recovery would.
     fn place(&mut self, spares: &[SegmentId]) {
+        while let Some(vouched) = self.vouched
+            && self
+                .parts
+                .get(1)
+                .is_some_and(|next| next.link.base <= vouched.first)
+        {
+            let mut expired = self.parts.remove(0);
+            expired.info.usage = SegmentUse::Expired;
+            self.expired.push(expired);
+        }
         if let (Some(vouched), Some(oldest)) = (self.vouched, self.parts.first_mut()) {
             vouched.begin(&mut oldest.link);
             let link = oldest.link;

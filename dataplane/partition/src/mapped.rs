@@ -4,6 +4,7 @@
 //! mapped: every mapped byte is allocated, so a full disk never becomes a fault on a store, and the page
 //! cache holds it in units of 64 KiB, which measured best for appending.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -69,9 +70,45 @@ pub(crate) fn map_readable(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
+/// Counts calls of the file system and lets one of them fail, for tests. Costs nothing beside the calls.
+#[derive(Debug, Default)]
+struct Calls {
+    made: Cell<u64>,
+    /// Number of the call that fails, and why.
+    fails: Cell<Option<(u64, i32)>>,
+}
+
+impl Calls {
+    fn next(&self) -> io::Result<()> {
+        self.made.set(self.made.get() + 1);
+        match self.fails.get() {
+            Some((number, errno)) if number == self.made.get() => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<(), StorageError> {
+        let opened = self.next().and_then(|()| File::open(folder));
+        let synced = opened.and_then(|folder| folder.sync_all());
+        synced.map_err(|error| fault("sync", folder, &error))
+    }
+
+    /// Write a whole block; one that is to fail is written by half.
+    fn write(&self, file: &File, block: &[u8], at: u64) -> io::Result<()> {
+        if let Err(error) = self.next() {
+            file.write_all_at(&block[..block.len() / 2], at)?;
+            return Err(error);
+        }
+        file.write_all_at(block, at)
+    }
+}
+
 /// Segments in the folders of one data folder.
 #[derive(Debug)]
 pub struct MappedStorage {
+    calls: Calls,
     data: PathBuf,
     files: VecDeque<(SegmentRef, Arc<File>)>,
 }
@@ -80,9 +117,22 @@ impl MappedStorage {
     /// A storage in `data`. Nothing is touched until a log is opened.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
+            calls: Calls::default(),
             data: data.into(),
             files: VecDeque::new(),
         }
+    }
+
+    /// Let the `number`th call of the file system from now on fail with this error, once. For tests.
+    pub fn fail_call(&self, number: u64, errno: i32) {
+        self.calls
+            .fails
+            .set(Some((self.calls.made.get() + number, errno)));
+    }
+
+    /// Calls of the file system so far.
+    pub fn calls(&self) -> u64 {
+        self.calls.made.get()
     }
 
     /// The data folder.
@@ -99,7 +149,8 @@ impl MappedStorage {
             return Ok(Arc::clone(file));
         }
         let path = self.path(segment.log, segment.id);
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        let opened = self.calls.next();
+        match opened.and_then(|()| OpenOptions::new().read(true).write(true).open(&path)) {
             Ok(file) => Ok(self.keep(*segment, file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(StorageError::Missing { segment: *segment })
@@ -132,9 +183,12 @@ impl MappedStorage {
     fn make_folder(&self, log: LogId) -> Result<PathBuf, StorageError> {
         let folder = self.folder(log);
         if !folder.is_dir() {
-            let made = std::fs::create_dir_all(&folder);
+            let made = self
+                .calls
+                .next()
+                .and_then(|()| std::fs::create_dir_all(&folder));
             made.map_err(|error| full_or(log, 0, "create", &folder, &error))?;
-            sync_folder(&self.data)?;
+            self.calls.sync_folder(&self.data)?;
         }
         Ok(folder)
     }
@@ -148,12 +202,13 @@ impl MappedStorage {
         capacity: usize,
     ) -> Result<File, StorageError> {
         let (young, grown) = (folder.join(format!("{id}.new")), self.path(log, id));
-        let made = write_zeroes(&young, log, id, capacity).and_then(|file| {
+        let made = write_zeroes(&self.calls, &young, log, id, capacity).and_then(|file| {
+            self.calls.next()?;
             std::fs::rename(&young, &grown)?;
             Ok(file)
         });
         let made = made.map_err(|error| full_or(log, capacity as u32, "prepare", &young, &error));
-        made.and_then(|file| sync_folder(folder).map(|()| file))
+        made.and_then(|file| self.calls.sync_folder(folder).map(|()| file))
             .inspect_err(|_| {
                 // Whichever of the two exists. What cannot be removed now is found again by listing, as an
                 // unfinished file or a spare.
@@ -192,7 +247,14 @@ impl MappedStorage {
     }
 }
 
-fn write_zeroes(path: &Path, log: LogId, id: SegmentId, capacity: usize) -> io::Result<File> {
+fn write_zeroes(
+    calls: &Calls,
+    path: &Path,
+    log: LogId,
+    id: SegmentId,
+    capacity: usize,
+) -> io::Result<File> {
+    calls.next()?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -201,9 +263,10 @@ fn write_zeroes(path: &Path, log: LogId, id: SegmentId, capacity: usize) -> io::
     let mut block = vec![0; PREPARE_BYTES];
     block[..SEGMENT_HEADER_BYTES].copy_from_slice(&spare_header(id, capacity, log));
     for at in (0..capacity).step_by(PREPARE_BYTES) {
-        file.write_all_at(&block, at as u64)?;
+        calls.write(&file, &block, at as u64)?;
         block[..SEGMENT_HEADER_BYTES].fill(0);
     }
+    calls.next()?;
     file.sync_all()?;
     Ok(file)
 }
@@ -240,11 +303,6 @@ fn full_or(
     } else {
         fault(what, path, error)
     }
-}
-
-fn sync_folder(folder: &Path) -> Result<(), StorageError> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| fault("sync", folder, &error))
 }
 
 pub(crate) fn fault(what: &'static str, path: &Path, error: &io::Error) -> StorageError {
@@ -320,7 +378,7 @@ impl Storage for MappedStorage {
 
     fn list(&mut self, log: LogId) -> Result<Vec<SegmentFile>, StorageError> {
         let folder = self.folder(log);
-        let entries = match std::fs::read_dir(&folder) {
+        let entries = match self.calls.next().and_then(|()| std::fs::read_dir(&folder)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(fault("list", &folder, &error)),
@@ -336,7 +394,8 @@ impl Storage for MappedStorage {
                 .map_or(FileName::Foreign, file_name)
             {
                 FileName::Segment(id) => {
-                    let file = File::open(&path).and_then(|file| read_file(id, &file));
+                    let opened = self.calls.next().and_then(|()| File::open(&path));
+                    let file = opened.and_then(|file| read_file(id, &file));
                     files.push(file.map_err(|error| fault("read", &path, &error))?);
                 }
                 FileName::Unfinished(_) => {
@@ -359,7 +418,8 @@ impl Storage for MappedStorage {
             return Ok(MappedSegment { id: file.id, map });
         }
         let bytes = u32::try_from(file.bytes).unwrap_or(u32::MAX);
-        allocate(&opened).map_err(|error| full_or(log, bytes, "allocate", &path, &error))?;
+        let allocated = self.calls.next().and_then(|()| allocate(&opened));
+        allocated.map_err(|error| full_or(log, bytes, "allocate", &path, &error))?;
         let map = map_writable(&opened).map_err(|error| fault("map", &path, &error))?;
         Ok(MappedSegment { id: file.id, map })
     }
@@ -374,8 +434,8 @@ impl Storage for MappedStorage {
 
     fn sync(&mut self, segment: &SegmentRef) -> Result<(), StorageError> {
         let file = self.file(segment)?;
-        file.sync_data()
-            .map_err(|error| fault("sync", &self.path(segment.log, segment.id), &error))
+        let synced = self.calls.next().and_then(|()| file.sync_data());
+        synced.map_err(|error| fault("sync", &self.path(segment.log, segment.id), &error))
     }
 
     fn renew(
@@ -397,8 +457,9 @@ impl Storage for MappedStorage {
         let file = self.file(&old)?;
         // The name first: a live header under a new name is still the old segment, while a spare under
         // an old name would make its old records valid again.
-        std::fs::rename(&from, &to).map_err(|error| fault("rename", &from, &error))?;
-        sync_folder(&self.folder(log))?;
+        let renamed = self.calls.next().and_then(|()| std::fs::rename(&from, &to));
+        renamed.map_err(|error| fault("rename", &from, &error))?;
+        self.calls.sync_folder(&self.folder(log))?;
         self.forget(old);
         self.files.push_back((new, file));
         segment.id = new.id;
@@ -421,6 +482,7 @@ impl Storage for MappedStorage {
             .truncate(false)
             .open(&path);
         let made = opened.and_then(|file| {
+            self.calls.next()?;
             if file.metadata()?.len() != VOUCH_BYTES as u64 {
                 file.set_len(VOUCH_BYTES as u64)?;
             }
@@ -454,11 +516,12 @@ impl Storage for MappedStorage {
         }
         let path = folder.join(format!("{}.cut-{at:08x}", segment.id));
         let written = File::create(&path).and_then(|file| {
-            file.write_all_at(bytes, 0)?;
+            self.calls.write(&file, bytes, 0)?;
+            self.calls.next()?;
             file.sync_all()
         });
         match written {
-            Ok(()) => sync_folder(&folder).map(|()| true),
+            Ok(()) => self.calls.sync_folder(&folder).map(|()| true),
             Err(error) if is_full(&error) => Ok(false),
             Err(error) => Err(fault("write", &path, &error)),
         }
@@ -478,6 +541,7 @@ impl Storage for MappedStorage {
             log,
             id: segment.id,
         });
-        std::fs::remove_file(&path).map_err(|error| fault("remove", &path, &error))
+        let removed = self.calls.next().and_then(|()| std::fs::remove_file(&path));
+        removed.map_err(|error| fault("remove", &path, &error))
     }
 }

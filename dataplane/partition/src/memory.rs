@@ -94,6 +94,7 @@ impl Storage for MemoryStorage {
 
     fn list(&mut self, log: LogId) -> Result<Vec<SegmentFile>, StorageError> {
         let mut disk = self.disk.state().borrow_mut();
+        disk.call("list", log)?;
         disk.remove_unfinished(log);
         let files = disk.files_of(log).map(|(id, contents)| {
             let mut header = [0; SEGMENT_HEADER_BYTES];
@@ -109,6 +110,7 @@ impl Storage for MemoryStorage {
     }
 
     fn open(&mut self, log: LogId, file: &SegmentFile) -> Result<MemorySegment, StorageError> {
+        self.disk.state().borrow_mut().call("open", log)?;
         self.segment(SegmentRef { log, id: file.id })
     }
 
@@ -133,7 +135,12 @@ impl Storage for MemoryStorage {
     }
 
     fn vouch(&mut self, log: LogId) -> Result<Option<MemorySegment>, StorageError> {
-        let file = self.disk.state().borrow_mut().vouch(log);
+        let made = self.disk.state().borrow_mut().vouch(log);
+        let file = match made {
+            Ok(file) => file,
+            Err(StorageError::Full { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         self.segment(file).map(Some)
     }
 
@@ -150,6 +157,7 @@ impl Storage for MemoryStorage {
     }
 
     fn set_aside_before(&mut self, segment: &SegmentRef) -> Result<Vec<Range<u32>>, StorageError> {
+        self.disk.state().borrow_mut().call("list", segment.log)?;
         let cuts = self.disk.set_aside(*segment).into_iter();
         Ok(cuts
             .map(|(at, bytes)| at..at + bytes.len() as u32)

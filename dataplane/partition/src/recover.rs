@@ -263,7 +263,12 @@ impl<T: Storage> Recoverer<'_, T> {
         self.report.cut_records += extent.records + extent.cut_records;
         self.report.cut_bytes += u64::from(to - START);
         self.set_aside(&candidate.segment, START..to);
-        let renewed = self.storage.renew(self.log, candidate.segment)?;
+        self.retire(candidate.segment)
+    }
+
+    /// Make a segment that is no longer part of the log a spare, or remove it if there is one.
+    pub(super) fn retire(&mut self, segment: T::Segment) -> Result<(), StorageError> {
+        let renewed = self.storage.renew(self.log, segment)?;
         if self.spares.is_empty() {
             self.spares.push(renewed);
             return Ok(());

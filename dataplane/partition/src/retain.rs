@@ -51,6 +51,11 @@ impl<S: Segment> Partition<S> {
         if !settled || !free {
             return None;
         }
-        self.segments.pop_front().map(|live| live.segment)
+        let oldest = self.segments.pop_front()?;
+        // Should giving it back fail, the next start must not take it for part of the log.
+        if let Some(vouch) = &mut self.vouch {
+            vouch.write_first(self.log, next);
+        }
+        Some(oldest.segment)
     }
 }

@@ -33,6 +33,14 @@ pub enum Fault {
     Rename(u64),
     /// A removal fails with EIO.
     Remove(u64),
+    /// Any call of the storage fails with EIO; a sync then as `Sync` says.
+    Call(u64),
+    /// So does every call from then on.
+    Broken(u64),
+    /// Any call that takes room finds the disk full; no other is counted.
+    Full(u64),
+    /// So does every such call from then on.
+    FullFrom(u64),
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +86,18 @@ impl DiskFile {
     }
 }
 
+/// What a fault may strike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Sync,
+    PrepareFull,
+    Prepare,
+    Rename,
+    Remove,
+    Any,
+    Room,
+}
+
 /// Files, counters and faults behind a [`Disk`].
 #[derive(Debug, Clone)]
 pub(super) struct State {
@@ -87,6 +107,8 @@ pub(super) struct State {
     ids: Random,
     writes: u64,
     syncs: u64,
+    calls: u64,
+    rooms: u64,
     capacity: Option<u64>,
     faults: Vec<Fault>,
 }
@@ -114,6 +136,8 @@ impl Disk {
             ids,
             writes: 0,
             syncs: 0,
+            calls: 0,
+            rooms: 0,
             capacity: None,
             faults: Vec::new(),
         };
@@ -136,6 +160,17 @@ impl Disk {
         Self {
             state: Rc::new(RefCell::new(state)),
         }
+    }
+
+    /// As [`Disk::crash`], and the faults that have not struck yet stay.
+    pub fn crash_with_faults(&self, crash: Crash) -> Self {
+        let after = self.crash(crash);
+        after
+            .state
+            .borrow_mut()
+            .faults
+            .clone_from(&self.state.borrow().faults);
+        after
     }
 
     /// Begin a sync; writes made from now on are not covered.
@@ -163,13 +198,7 @@ impl Disk {
     pub fn sync_ends(&self, mark: SyncMark) -> Result<(), StorageError> {
         let mut state = self.state.borrow_mut();
         state.syncs += 1;
-        let failed_now = state.strikes(|fault| {
-            if let Fault::Sync(calls) = fault {
-                Some(calls)
-            } else {
-                None
-            }
-        });
+        let failed_now = state.call("sync", mark.file.log).is_err() | state.strikes(Call::Sync);
         let file = state
             .files
             .get_mut(&mark.file)
@@ -214,6 +243,12 @@ impl Disk {
     /// Syncs that were asked for so far.
     pub fn syncs(&self) -> u64 {
         self.state.borrow().syncs
+    }
+
+    /// Calls of the storage so far, and how many of them take room.
+    pub fn calls(&self) -> (u64, u64) {
+        let state = self.state.borrow();
+        (state.calls, state.rooms)
     }
 
     /// All segment files, in order.
@@ -296,21 +331,52 @@ impl State {
         segments.map(|(_, file)| file.durable.len() as u64).sum()
     }
 
-    /// Count a call against the faults that `calls` picks; answers whether one is due.
-    fn strikes(&mut self, calls: impl Fn(&mut Fault) -> Option<&mut u64>) -> bool {
+    /// Count a call against the faults that it concerns; answers whether one is due.
+    fn strikes(&mut self, call: Call) -> bool {
         let mut due = false;
-        self.faults.retain_mut(|fault| match calls(fault) {
-            Some(left) if *left <= 1 => {
-                due = true;
-                false
-            }
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-            None => true,
+        self.faults.retain_mut(|fault| {
+            let (left, stays) = match (&mut *fault, call) {
+                (Fault::Sync(left), Call::Sync)
+                | (Fault::PrepareFull(left), Call::PrepareFull)
+                | (Fault::Prepare(left), Call::Prepare)
+                | (Fault::Rename(left), Call::Rename)
+                | (Fault::Remove(left), Call::Remove)
+                | (Fault::Call(left), Call::Any)
+                | (Fault::Full(left), Call::Room) => (left, false),
+                (Fault::Broken(left), Call::Any) | (Fault::FullFrom(left), Call::Room) => {
+                    (left, true)
+                }
+                _ => return true,
+            };
+            let struck = *left <= 1;
+            due |= struck;
+            *left = left.saturating_sub(1);
+            stays || !struck
         });
         due
+    }
+
+    /// Count a call of the storage.
+    pub(super) fn call(&mut self, what: &'static str, log: LogId) -> Result<(), StorageError> {
+        self.calls += 1;
+        if self.strikes(Call::Any) {
+            let path = log.to_string();
+            return Err(StorageError::Io {
+                what,
+                path,
+                errno: EIO,
+            });
+        }
+        Ok(())
+    }
+
+    /// Count a call that takes room.
+    fn room(&mut self, log: LogId, bytes: u32) -> Result<(), StorageError> {
+        self.rooms += 1;
+        if self.strikes(Call::Room) {
+            return Err(StorageError::Full { log, bytes });
+        }
+        Ok(())
     }
 
     fn new_id(&mut self) -> SegmentId {
@@ -337,16 +403,12 @@ impl State {
     }
 
     pub(super) fn prepare(&mut self, log: LogId, bytes: u32) -> Result<SegmentRef, StorageError> {
+        self.call("prepare", log)?;
+        self.room(log, bytes)?;
         let full = self
             .capacity
             .is_some_and(|capacity| self.bytes() + u64::from(bytes) > capacity);
-        let struck = self.strikes(|fault| {
-            if let Fault::PrepareFull(calls) = fault {
-                Some(calls)
-            } else {
-                None
-            }
-        });
+        let struck = self.strikes(Call::PrepareFull);
         if full || struck {
             return Err(StorageError::Full { log, bytes });
         }
@@ -355,13 +417,7 @@ impl State {
             id: self.new_id(),
         };
         let mut durable = vec![0; bytes as usize];
-        let unfinished = self.strikes(|fault| {
-            if let Fault::Prepare(calls) = fault {
-                Some(calls)
-            } else {
-                None
-            }
-        });
+        let unfinished = self.strikes(Call::Prepare);
         if !unfinished {
             put(&mut durable, 0, &spare_header(file.id, bytes as usize, log));
         }
@@ -382,11 +438,13 @@ impl State {
     }
 
     /// The log's vouch file, made if it is not there.
-    pub(super) fn vouch(&mut self, log: LogId) -> SegmentRef {
+    pub(super) fn vouch(&mut self, log: LogId) -> Result<SegmentRef, StorageError> {
+        self.call("open", log)?;
+        self.room(log, VOUCH_BYTES as u32)?;
         let file = Disk::vouch_file(log);
         let contents = self.files.entry(file).or_default();
         contents.durable.resize(VOUCH_BYTES, 0);
-        file
+        Ok(file)
     }
 
     pub(super) fn set_aside(
@@ -395,6 +453,10 @@ impl State {
         at: u32,
         bytes: &[u8],
     ) -> Result<bool, StorageError> {
+        self.call("write", file.log)?;
+        if self.room(file.log, bytes.len() as u32).is_err() {
+            return Ok(false);
+        }
         let ours = self
             .aside
             .iter()
@@ -408,13 +470,8 @@ impl State {
     }
 
     pub(super) fn rename(&mut self, from: SegmentRef) -> Result<SegmentRef, StorageError> {
-        if self.strikes(|fault| {
-            if let Fault::Rename(calls) = fault {
-                Some(calls)
-            } else {
-                None
-            }
-        }) {
+        self.call("rename", from.log)?;
+        if self.strikes(Call::Rename) {
             return Err(failed("rename", from));
         }
         let to = SegmentRef {
@@ -430,13 +487,8 @@ impl State {
     }
 
     pub(super) fn remove(&mut self, file: SegmentRef) -> Result<(), StorageError> {
-        if self.strikes(|fault| {
-            if let Fault::Remove(calls) = fault {
-                Some(calls)
-            } else {
-                None
-            }
-        }) {
+        self.call("remove", file.log)?;
+        if self.strikes(Call::Remove) {
             return Err(failed("remove", file));
         }
         self.files

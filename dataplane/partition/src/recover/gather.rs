@@ -77,6 +77,15 @@ impl<T: Storage> Recoverer<'_, T> {
                 self.report_whole(&spare.segment, DamageKind::Unreadable);
             }
         }
+        // Retention had given these up and could not give them back.
+        while let Some(vouched) = self.vouched
+            && found
+                .get(1)
+                .is_some_and(|next| next.link.base <= vouched.first)
+        {
+            let expired = found.remove(0);
+            self.retire(expired.segment)?;
+        }
         if let (Some(vouched), Some(oldest)) = (self.vouched, found.first_mut()) {
             vouched.begin(&mut oldest.link);
             let unreadable = |id| {

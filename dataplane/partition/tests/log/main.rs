@@ -1,11 +1,13 @@
 //! The log as its owner sees it, over memory that crashes and rots, and over real files.
 
 mod append;
+mod calls;
 mod corruption;
 mod crash;
 mod damage;
 mod evidence;
 mod faults;
+mod files;
 mod harness;
 mod images;
 mod mapped;
