@@ -1,0 +1,278 @@
+//! A shard, its disk and its clock, as a test drives them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use partition::memory::{Disk, MemorySegment, MemoryStorage};
+use partition::{LogId, Partition, PartitionLimits, Recovery, Storage};
+use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
+use shard::{
+    ConnectionId, Input, Limits, Now, Opened, Output, Received, Sent, Shard, StorageEvent,
+    StorageRequest,
+};
+use wire::ids::*;
+use wire::route::*;
+
+use super::{START, parts};
+
+/// What a test decides about its world.
+pub struct Setup {
+    pub parts: TableParts,
+    pub limits: Limits,
+    pub log_limits: PartitionLimits,
+    pub queue_limits: QueueLimits,
+}
+
+impl Setup {
+    pub fn new(ack: AckMode) -> Self {
+        Self {
+            parts: parts(ack),
+            limits: Limits::default(),
+            log_limits: PartitionLimits {
+                segment_bytes: 2 << 20,
+                ..PartitionLimits::default()
+            },
+            queue_limits: QueueLimits::default(),
+        }
+    }
+}
+
+/// A shard, its disk and its clock.
+pub struct World {
+    pub disk: Disk,
+    pub storage: MemoryStorage,
+    pub shard: Shard<MemorySegment>,
+    pub now: Now,
+    /// Syncs wait in `syncs` until `release_syncs`.
+    pub hold_syncs: bool,
+    pub syncs: Vec<partition::CommitTicket>,
+    /// What is sent is reported as sent in the next turn.
+    pub report_sent: bool,
+    pub closes: Vec<ConnectionId>,
+    pub drain: bool,
+    pub output: Output<MemorySegment>,
+    pub table: Option<Arc<RouteTable>>,
+    /// What recovery found, log by log and queue group by queue group.
+    pub recovered: (Vec<Recovery>, Vec<QueueRecovery>),
+    events: Vec<StorageEvent<MemorySegment>>,
+    opened: Vec<Opened>,
+    received: Vec<(ConnectionId, Vec<u8>)>,
+    sent: Vec<Sent>,
+    closed: Vec<ConnectionId>,
+    said: BTreeMap<ConnectionId, Vec<u8>>,
+    dead: BTreeSet<ConnectionId>,
+    connections: u64,
+}
+
+impl World {
+    pub fn new(setup: Setup) -> Self {
+        Self::on(Disk::new(1), setup)
+    }
+
+    pub fn with_ack(ack: AckMode) -> Self {
+        Self::new(Setup::new(ack))
+    }
+
+    /// A shard that recovers from what is on a disk.
+    pub fn on(disk: Disk, setup: Setup) -> Self {
+        let mut storage = MemoryStorage::new(&disk);
+        let now = Now {
+            monotonic: Duration::from_secs(1_000),
+            unix: UnixNanos::from_seconds(START),
+        };
+        let table = Arc::new(RouteTable::build(setup.parts).unwrap());
+        let mut recovered = (Vec::new(), Vec::new());
+        let mut partitions = Vec::new();
+        let mut ends = Vec::new();
+        for (id, _) in table.partitions() {
+            let log = LogId::partition(id);
+            let (partition, report) =
+                Partition::recover(&mut storage, log, setup.log_limits, now.unix).unwrap();
+            ends.push(LogEnd {
+                partition: id,
+                first: partition.first(),
+                end: partition.appended(),
+            });
+            partitions.push(partition);
+            recovered.0.push(report);
+        }
+        let mut queues = Vec::new();
+        for number in 0..table.queue_groups() {
+            let limits = (setup.log_limits, setup.queue_limits);
+            let (group, report) =
+                QueueGroup::recover(&mut storage, number, limits.0, limits.1, &ends, now.unix)
+                    .unwrap();
+            queues.push(group);
+            recovered.1.push(report);
+        }
+        let shard = Shard::new(setup.limits, table, partitions, queues, now);
+        Self {
+            disk,
+            storage,
+            shard,
+            now,
+            hold_syncs: false,
+            syncs: Vec::new(),
+            report_sent: true,
+            closes: Vec::new(),
+            drain: false,
+            output: Output::default(),
+            table: None,
+            recovered,
+            events: Vec::new(),
+            opened: Vec::new(),
+            received: Vec::new(),
+            sent: Vec::new(),
+            closed: Vec::new(),
+            said: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            connections: 0,
+        }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.now.unix.0 += u64::try_from(time.as_nanos()).unwrap();
+    }
+
+    /// Open a connection; its randomness is its number.
+    pub fn open(&mut self) -> ConnectionId {
+        let number = self.connections as u8;
+        let mut random = [0x80 | number; 48];
+        random[..16].fill(number + 1);
+        self.open_from("10.1.2.3:4000".parse().unwrap(), random)
+    }
+
+    pub fn open_from(&mut self, peer: SocketAddr, random: [u8; 48]) -> ConnectionId {
+        let connection = ConnectionId(1 << 32 | self.connections);
+        self.connections += 1;
+        self.opened.push(Opened {
+            connection,
+            peer,
+            random,
+        });
+        connection
+    }
+
+    /// Hand bytes in with the next turn.
+    pub fn receive(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        self.received.push((connection, bytes.to_vec()));
+    }
+
+    /// The connection is lost.
+    pub fn cut(&mut self, connection: ConnectionId) {
+        if self.dead.insert(connection) {
+            self.closed.push(connection);
+        }
+    }
+
+    pub fn swap_table(&mut self, parts: TableParts) {
+        self.table = Some(Arc::new(RouteTable::build(parts).unwrap()));
+    }
+
+    /// One turn with everything handed in since the last one; carries out what it asks for.
+    pub fn turn(&mut self) {
+        let opened = std::mem::take(&mut self.opened);
+        let pieces = std::mem::take(&mut self.received);
+        let received: Vec<Received<'_>> = pieces
+            .iter()
+            .map(|(connection, bytes)| Received {
+                connection: *connection,
+                bytes,
+            })
+            .collect();
+        let sent = std::mem::take(&mut self.sent);
+        let closed = std::mem::take(&mut self.closed);
+        let mut input = Input {
+            opened: &opened,
+            received: &received,
+            sent: &sent,
+            closed: &closed,
+            storage: &mut self.events,
+            table: self.table.take(),
+            drain: self.drain,
+        };
+        self.shard.turn(self.now, &mut input, &mut self.output);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        for outgoing in self.output.sends.drain(..) {
+            let connection = outgoing.connection;
+            if self.report_sent {
+                self.sent.push(Sent {
+                    connection,
+                    bytes: outgoing.bytes.len(),
+                });
+            }
+            self.said
+                .entry(connection)
+                .or_default()
+                .extend_from_slice(&outgoing.bytes);
+        }
+        for connection in self.output.closes.drain(..) {
+            self.closes.push(connection);
+            if self.dead.insert(connection) {
+                self.closed.push(connection);
+            }
+        }
+        let requests: Vec<_> = self.output.storage.drain(..).collect();
+        for request in requests {
+            match request {
+                StorageRequest::Prepare { log, bytes } => {
+                    self.events.push(match self.storage.prepare(log, bytes) {
+                        Ok(segment) => StorageEvent::Prepared { log, segment },
+                        Err(error) => StorageEvent::PrepareFailed { log, error },
+                    });
+                }
+                StorageRequest::Sync(ticket) => self.syncs.push(ticket),
+                StorageRequest::Retire { log, segment } => {
+                    if let Some(segment) = self.storage.retire(log, segment).unwrap() {
+                        self.events.push(StorageEvent::Prepared { log, segment });
+                    }
+                }
+            }
+        }
+        if !self.hold_syncs {
+            self.release_syncs();
+        }
+    }
+
+    /// Do the syncs that wait; their results come with the next turn.
+    pub fn release_syncs(&mut self) {
+        for ticket in std::mem::take(&mut self.syncs) {
+            let result = ticket
+                .segments
+                .iter()
+                .try_for_each(|segment| self.storage.sync(segment));
+            self.events.push(StorageEvent::Synced { ticket, result });
+        }
+    }
+
+    /// Turn until nothing moves any more.
+    pub fn settle(&mut self) {
+        for _ in 0..1_000 {
+            self.turn();
+            let idle = self.events.is_empty()
+                && self.opened.is_empty()
+                && self.received.is_empty()
+                && self.closed.is_empty()
+                && self.sent.is_empty();
+            if idle && !self.output.more {
+                return;
+            }
+        }
+        panic!("the shard does not come to rest");
+    }
+
+    /// What the shard said to a connection since the last call.
+    pub fn take_said(&mut self, connection: ConnectionId) -> Vec<u8> {
+        self.said.remove(&connection).unwrap_or_default()
+    }
+
+    pub fn closed(&self, connection: ConnectionId) -> bool {
+        self.closes.contains(&connection)
+    }
+}
