@@ -1,11 +1,15 @@
-//! The sparse index of one segment: where to start looking for an offset. Built while appending; for
-//! sealed segments lazily, by hopping over headers as far as readers ask.
+//! The sparse index of one segment: where to start looking for an offset. Built while appending; in segments
+//! that were sealed before this process began, places are found by bisection as readers ask.
 
-use crate::record::{Found, peek};
-use crate::scan::{Gap, START, find};
+use crate::record::{Found, peek, record_bytes};
+use crate::scan::{Gap, START, find, find_within};
 
 /// Distance between two entries, at least. A look-up hops over this many bytes at most.
 pub(crate) const INDEX_BYTES: u32 = 16 << 10;
+
+/// A look at a place in a segment goes on for so many bytes: longer than any record.
+const SKIM_BYTES: u32 = 513 << 10;
+const _: () = assert!(record_bytes(wire::limits::FRAME_BYTES_MAX) < SKIM_BYTES as usize);
 
 /// Where records of one segment are.
 #[derive(Debug)]
@@ -13,13 +17,13 @@ pub(crate) struct Index {
     base: u64,
     /// Offset and position of some records, ascending in both.
     entries: Vec<(u64, u32)>,
-    /// How far the index knows the segment: position and offset of the next record.
+    /// How far the segment was walked through: position and offset of the next record.
     frontier: (u32, u64),
-    /// The record before the frontier, while nothing after it has confirmed its length and count.
-    previous: Option<Found>,
     gaps: Vec<Gap>,
     /// Offset and position after the last record found: where a sequential reader asks next.
     hint: (u64, u32),
+    /// Headers looked at for look-ups so far.
+    pub(crate) looks: u64,
 }
 
 /// There is nothing intact at the offset; the next message after it that may be, in this segment.
@@ -46,9 +50,9 @@ impl Index {
             base,
             entries,
             frontier,
-            previous: None,
             gaps: Vec::new(),
             hint,
+            looks: 0,
         }
     }
 
@@ -99,102 +103,104 @@ impl Index {
 
     fn gap_at(&self, at: u32) -> Option<Gap> {
         // Damage is rare; most segments have none.
-        self.gaps.iter().find(|gap| gap.from == at).copied()
+        let mut gaps = self.gaps.iter();
+        gaps.find(|gap| gap.from == at && gap.to > at).copied()
     }
 
     fn jump(&mut self, gap: Gap) {
         self.frontier = (gap.to, gap.next);
-        self.previous = None;
         self.entries.push((gap.next, gap.to));
     }
 
-    /// Find the intact record that contains `offset`, extending the index as far as needed.
+    /// Find the intact record that contains `offset`.
+    ///
+    /// Costs a hop over at most [`INDEX_BYTES`] of headers, one hash, and in a segment that nobody has walked
+    /// through at most a dozen looks at places in it. The first time that damage is met, a search for its end.
     pub(crate) fn locate(&mut self, source: Source<'_>, offset: u64) -> Result<Found, Unreadable> {
-        loop {
-            if offset >= self.frontier.1 {
-                self.extend(source, offset);
-            }
-            if let Some(result) = self.hop(source, offset) {
-                return result;
-            }
-        }
-    }
-
-    /// Hop from the nearest entry to `offset`; `None` when that taught something new about damage.
-    fn hop(&mut self, source: Source<'_>, offset: u64) -> Option<Result<Found, Unreadable>> {
-        let (mut next, mut at) = self.start(offset);
-        while at < self.frontier.0 {
-            if let Some(gap) = self.gap_at(at) {
-                if offset < gap.next {
-                    return Some(Err(Unreadable { next: gap.next }));
+        let (mut next, mut at) = self.start(source, offset);
+        let mut before: Option<Found> = None;
+        while next < source.next && (at as usize) < source.bytes.len() {
+            self.looks += 1;
+            let known = self.gap_at(at);
+            let here = peek(source.bytes, at, source.salt).filter(|found| found.base == next);
+            let gap = match (known, here) {
+                (Some(gap), _) => gap,
+                (None, Some(found)) if offset >= found.next => {
+                    (next, at, before) = (found.next, found.end, Some(found));
+                    continue;
                 }
-                (next, at) = (gap.next, gap.to);
-                continue;
-            }
-            match peek(source.bytes, at, source.salt).filter(|found| found.base == next) {
-                Some(found) if offset >= found.next => (next, at) = (found.next, found.end),
-                Some(found) if found.intact(source.bytes, source.salt) => {
+                (None, Some(found)) if found.intact(source.bytes, source.salt) => {
                     self.hint = (found.next, found.end);
-                    return Some(Ok(found));
+                    return Ok(found);
                 }
-                _ => {
-                    // Its header is not to be trusted either. If nothing has confirmed it yet, the
-                    // frontier came from it and must be found again.
-                    let gap = gap_from(source, at, next);
-                    if self.previous.is_some_and(|previous| previous.at == at) {
-                        self.open_gap(gap);
-                        return None;
-                    }
-                    if offset < gap.next {
-                        return Some(Err(Unreadable { next: gap.next }));
-                    }
-                    (next, at) = (gap.next, gap.to);
+                (None, Some(_)) => self.open_gap(gap_from(source, at, next)),
+                (None, None) => {
+                    // The fault may be the length or count of the record that led here.
+                    let broken = before.filter(|found| !found.intact(source.bytes, source.salt));
+                    let (from, first) = broken.map_or((at, next), |found| (found.at, found.base));
+                    self.open_gap(gap_from(source, from, first))
                 }
+            };
+            if offset < gap.next {
+                return Err(Unreadable {
+                    next: gap.next.max(offset + 1),
+                });
             }
+            (next, at, before) = (gap.next, gap.to, None);
         }
-        Some(Err(Unreadable {
+        Err(Unreadable {
             next: source.next.max(offset + 1),
-        }))
+        })
     }
 
-    fn start(&self, offset: u64) -> (u64, u32) {
-        if self.hint.0 == offset && self.hint.1 <= self.frontier.0 {
+    /// Where to begin hopping: offset and position of a record, or of a gap, at or before `offset`.
+    fn start(&mut self, source: Source<'_>, offset: u64) -> (u64, u32) {
+        if self.hint.0 == offset {
             return self.hint;
         }
-        let after = self.entries.partition_point(|&(first, _)| first <= offset);
         // Records of count 0 share their offset with the next one; entries may too, and any will do.
-        after
+        let after = self.entries.partition_point(|&(first, _)| first <= offset);
+        let below = after
             .checked_sub(1)
-            .map_or((self.base, START), |entry| self.entries[entry])
+            .map_or((self.base, START), |entry| self.entries[entry]);
+        let (frontier, known) = self.frontier;
+        if offset < known {
+            return below;
+        }
+        let below = below.max((known, frontier));
+        let above = self
+            .entries
+            .get(after)
+            .map_or(source.bytes.len() as u32, |&(_, at)| at);
+        let found = bisect(source, offset, below, above);
+        if found.1 - below.1 >= INDEX_BYTES {
+            self.entries.insert(after, found);
+        }
+        found
     }
 
-    /// Hop over headers until `offset` is passed or the segment ends; what does not fit is a gap.
-    fn extend(&mut self, source: Source<'_>, offset: u64) {
-        while self.frontier.1 <= offset && self.frontier.1 < source.next {
-            let (at, next) = self.frontier;
-            if let Some(gap) = self.gap_at(at) {
-                self.jump(gap);
-            } else if let Some(found) =
-                peek(source.bytes, at, source.salt).filter(|found| found.base == next)
-            {
-                self.push(&found);
-                self.previous = Some(found);
-            } else {
-                // The fault may be the length or count of the record that led here.
-                let broken = self
-                    .previous
-                    .filter(|found| !found.intact(source.bytes, source.salt));
-                let (from, first) = broken.map_or((at, next), |found| (found.at, found.base));
-                self.open_gap(gap_from(source, from, first));
-            }
+    fn open_gap(&mut self, gap: Gap) -> Gap {
+        self.entries
+            .retain(|&(_, at)| at < gap.from || at >= gap.to);
+        self.gaps.push(gap);
+        gap
+    }
+}
+
+/// Halve the way between a record at or before `offset` and a place behind it until a hop is short enough.
+/// Only intact records are believed. Where there are none, in damage or behind the end, the lower half is
+/// taken: that is right behind the end, and in damage the hop is longer.
+fn bisect(source: Source<'_>, offset: u64, below: (u64, u32), above: u32) -> (u64, u32) {
+    let (mut below, mut above) = (below, above);
+    while above.saturating_sub(below.1) > INDEX_BYTES {
+        let middle = (below.1 + (above - below.1) / 2).next_multiple_of(8);
+        let places = middle..above.min(middle.saturating_add(SKIM_BYTES));
+        match find_within(source.bytes, places, source.salt, below.0) {
+            Some(found) if found.base <= offset => below = (found.base, found.at),
+            _ => above = middle,
         }
     }
-
-    fn open_gap(&mut self, gap: Gap) {
-        self.entries.retain(|&(_, at)| at < gap.from);
-        self.gaps.push(gap);
-        self.jump(gap);
-    }
+    below
 }
 
 /// The gap that begins at `from`: up to the next intact record, or to the end of the segment.

@@ -30,7 +30,7 @@ impl<S: Segment> Partition<S> {
     /// The record that contains `offset`, committed or not, its checksum verified.
     ///
     /// Costs one hash of the record and, unless the offset follows the last one read, a hop over at most
-    /// 16 KiB of headers. The first read behind a restart also hops over the segment up to the offset.
+    /// 16 KiB of headers. In a segment that was sealed before this process began a dozen looks come before.
     pub fn read(&self, offset: Offset) -> Result<Record<'_>, ReadError> {
         if offset >= self.appended() {
             return Err(ReadError::NotYet);
@@ -57,6 +57,14 @@ impl<S: Segment> Partition<S> {
         } else {
             self.read(offset)
         }
+    }
+
+    /// Record headers that look-ups of this process have hopped over: what readers cost.
+    pub fn looks(&self) -> u64 {
+        self.segments
+            .iter()
+            .map(|live| live.index.borrow().looks)
+            .sum()
     }
 
     fn containing(&self, offset: Offset) -> Option<&Live<S>> {

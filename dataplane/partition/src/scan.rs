@@ -72,6 +72,16 @@ pub(crate) fn find(bytes: &[u8], from: u32, salt: u64, base: u64) -> Option<Foun
     shaped(bytes, from, salt, base).find(|found| found.intact(bytes, salt))
 }
 
+/// Like [`find`], for a record that starts in a range of positions.
+pub(crate) fn find_within(bytes: &[u8], within: Range<u32>, salt: u64, base: u64) -> Option<Found> {
+    let (from, to) = (within.start, within.end as usize);
+    let ahead = &bytes[..bytes.len().min(to.saturating_add(RECORD_HEADER_BYTES - 1))];
+    places(ahead, from)
+        .filter_map(|at| peek(bytes, at, salt))
+        .filter(|found| found.base >= base)
+        .find(|found| found.intact(bytes, salt))
+}
+
 /// Like [`find`] for a segment whose base is not known.
 fn find_any(bytes: &[u8], salt: u64) -> Option<Found> {
     places(bytes, START)
@@ -177,9 +187,12 @@ pub(crate) fn extent(bytes: &[u8], salt: u64, base: u64, vouched: Option<Vouched
         extent.records += run.records;
         kept += 1;
     }
-    if let Some(vouched) = vouched.filter(|vouched| extent.end < vouched.position) {
+    if let Some(vouched) =
+        vouched.filter(|vouched| extent.end < vouched.position || extent.next < vouched.next)
+    {
         // Nothing behind the damage is left to say where it ends.
-        let (to, next) = (vouched.position, vouched.next.max(extent.next));
+        let to = vouched.position.max(extent.end);
+        let next = vouched.next.max(extent.next);
         extent.gaps.push(Gap {
             from: extent.end,
             to,

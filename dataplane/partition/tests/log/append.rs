@@ -1,7 +1,9 @@
 //! Appending, committing and reading while nothing goes wrong.
 
 use partition::memory::Crash;
-use partition::{AppendError, LogState, NewRecord, Place, ReadError, RecordKind};
+use partition::{
+    AppendError, LogState, NewRecord, Partition, PartitionLimits, Place, ReadError, RecordKind,
+};
 use wire::ids::{ChannelId, EndpointId, Offset, Sequence, UnixNanos};
 
 use crate::harness::{LOG, NOW, Rig, small};
@@ -303,4 +305,40 @@ fn a_spare_is_asked_for_once_when_the_segment_is_half_full() {
     });
     assert!(rig.log.spare_failure().is_some());
     assert_eq!(rig.log.request_spare(), Some(4096), "it failed");
+}
+
+#[test]
+fn a_read_deep_in_a_sealed_segment_looks_at_few_places() {
+    use partition::memory::MemoryStorage;
+    let limits = PartitionLimits {
+        segment_bytes: 16 << 20,
+        record_bytes_max: 512,
+        ..small()
+    };
+    let mut rig = Rig::new(21, limits);
+    let (mut new, _) = rig.draw();
+    (new.count, new.channel.0) = (1, 9);
+    let mut offset = 0;
+    while rig.log.segments() < 2 {
+        rig.feed_spare();
+        rig.log.append(&new, &[&[7; 72]]).expect("a spare was fed");
+        offset += 1;
+    }
+    rig.commit();
+    let mut storage = MemoryStorage::new(&rig.disk);
+    let (log, _) = Partition::recover(&mut storage, LOG, limits, NOW).expect("it opens");
+    assert!(offset > 120_000, "{offset}");
+    let mut random = partition::memory::Random::new(3);
+    // Random places, then a walk from each: every record by its own offset.
+    for _ in 0..500 {
+        let from = random.below(offset - 20);
+        for at in from..from + 20 {
+            let record = log.read(Offset(at)).expect("it is intact");
+            assert_eq!((record.first().0, record.count()), (at, 1));
+        }
+    }
+    // A walk over the headers would visit 130,000 records for the last message of the sealed segment alone.
+    let (log, _) = Partition::recover(&mut storage, LOG, limits, NOW).expect("it opens");
+    log.read(Offset(offset - 2)).expect("it is intact");
+    assert!(log.looks() < 400, "{} looks", log.looks());
 }
