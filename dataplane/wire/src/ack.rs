@@ -1,12 +1,12 @@
 //! ACK and REJECT: the server's two answers to SEND and RELAY.
 
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::frame::{self, Frame, FrameKind, ParseError};
+use crate::frame::{self, Frame, FrameHeader, FrameKind, HEADER_BYTES, ParseError, SignatureKind};
 use crate::ids::{AckMode, Offset, PartitionId, Sequence};
 use crate::reason::{Notice, NoticeFixed};
-use crate::signature::Signer;
+use crate::signature::{Signer, TAG_BYTES};
 
 /// The body of an ACK. The frame header's `sequence` is cumulative: this number and all below it.
 ///
@@ -55,16 +55,34 @@ impl Ack {
     /// Append the frame to `out`.
     pub fn encode(&self, out: &mut Vec<u8>, signer: Signer<'_>) {
         let start = frame::begin(out, FrameKind::Ack, 0, self.sequence);
-        let fixed = AckFixed {
+        out.extend_from_slice(self.fixed().as_bytes());
+        frame::seal(out, start, signer);
+    }
+
+    /// The frame up to its signature: what a session signs, as [`crate::signature::SignJob::session`] does.
+    pub fn signed_bytes(&self) -> [u8; ACK_BYTES - TAG_BYTES] {
+        let header = FrameHeader {
+            frame_bytes: U32::new(ACK_BYTES as u32),
+            kind: FrameKind::Ack as u8,
+            signature_kind: SignatureKind::Session as u8,
+            count: U16::ZERO,
+            sequence: U64::new(self.sequence.0),
+        };
+        let mut bytes = [0; ACK_BYTES - TAG_BYTES];
+        bytes[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+        bytes[HEADER_BYTES..].copy_from_slice(self.fixed().as_bytes());
+        bytes
+    }
+
+    fn fixed(&self) -> AckFixed {
+        AckFixed {
             partition: U32::new(self.partition.0),
             ack_mode: self.ack_mode as u8,
             reserved: [0; 3],
             offset: U64::new(self.offset.0),
             credit_frames: U32::new(self.credit_frames),
             credit_bytes: U32::new(self.credit_bytes),
-        };
-        out.extend_from_slice(fixed.as_bytes());
-        frame::seal(out, start, signer);
+        }
     }
 
     /// Read an ACK.
@@ -147,5 +165,33 @@ impl Reject {
             sequence: frame.sequence(),
             notice: Notice::from_fixed(&fixed.notice, FrameKind::Reject, 24)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::{MacKey, SignJob};
+
+    #[test]
+    fn an_ack_that_is_signed_later_has_the_bytes_of_one_signed_at_once() {
+        let key = MacKey::new(b"server");
+        let ack = Ack {
+            partition: PartitionId(7),
+            sequence: Sequence(8),
+            ack_mode: AckMode::Durable,
+            offset: Offset(9),
+            credit_frames: 10,
+            credit_bytes: 11,
+        };
+        let (mut at_once, frame_index) = (Vec::new(), 12);
+        let signer = Signer::Session {
+            key: &key,
+            frame_index,
+        };
+        ack.encode(&mut at_once, signer);
+        let signed = ack.signed_bytes();
+        let tag = SignJob::session(&key, frame_index, &signed).sign();
+        assert_eq!(at_once, [&signed[..], &tag].concat());
     }
 }
