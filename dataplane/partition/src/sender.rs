@@ -18,6 +18,8 @@ pub struct SenderState {
     pub last: Sequence,
     /// Bit `n` is set when sequence `last - n` was appended.
     pub window: u64,
+    /// A sequence below the window was never appended, and never will be.
+    pub gaps: bool,
 }
 
 /// How a sequence relates to what a sender sent before.
@@ -47,10 +49,32 @@ impl SenderState {
         }
     }
 
+    /// Whether `sequence` was appended; `None` where that cannot be told any more.
+    pub fn holds(&self, sequence: Sequence) -> Option<bool> {
+        match self.place(sequence) {
+            Place::Ahead | Place::Unseen => Some(false),
+            Place::Seen => Some(true),
+            Place::Below if sequence.0 == 0 => Some(false),
+            Place::Below => (!self.gaps).then_some(true),
+        }
+    }
+
+    /// Whether a sequence leaves the window unappended when the highest goes up by `ahead`.
+    fn leaves_gap(&self, ahead: u64) -> bool {
+        let known = u64::MAX >> (WINDOW - self.last.0.min(WINDOW)).min(WINDOW - 1);
+        let leaving = match ahead {
+            1..WINDOW => u64::MAX << (WINDOW - ahead),
+            _ => u64::MAX,
+        };
+        let missing = self.last.0 > 0 && !self.window & known & leaving != 0;
+        missing || ahead > WINDOW
+    }
+
     /// Record that `sequence` was appended.
     pub(crate) fn append(&mut self, sequence: Sequence) {
         if sequence > self.last {
             let ahead = sequence.0 - self.last.0;
+            self.gaps |= self.leaves_gap(ahead);
             self.window = if ahead < WINDOW {
                 self.window << ahead | 1
             } else {
@@ -90,7 +114,8 @@ pub(crate) struct Senders {
     states: HashMap<u64, SenderState, BuildHasherDefault<IdHasher>>,
 }
 
-/// One sender in a snapshot: 24 bytes, little-endian.
+/// One sender in a snapshot: 24 bytes, little-endian. Bit 0 of the window, which says that the highest sequence was
+/// appended, is always set in memory; here it is clear when there are gaps below the window.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct SnapshotEntry {
@@ -128,7 +153,7 @@ impl Senders {
         self.states.iter().map(|(&endpoint, state)| SnapshotEntry {
             endpoint: U64::new(endpoint),
             last: U64::new(state.last.0),
-            window: U64::new(state.window),
+            window: U64::new(state.window & !u64::from(state.gaps)),
         })
     }
 
@@ -138,7 +163,8 @@ impl Senders {
         for entry in entries {
             let state = SenderState {
                 last: Sequence(entry.last.get()),
-                window: entry.window.get(),
+                window: entry.window.get() | 1,
+                gaps: entry.window.get() & 1 == 0,
             };
             self.states.insert(entry.endpoint.get(), state);
         }
@@ -179,11 +205,45 @@ mod tests {
     }
 
     #[test]
+    fn a_sequence_is_known_to_be_there_or_not_unless_gaps_lie_below_the_window() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for round in 0..200 {
+            let (mut state, mut appended) = (SenderState::default(), Vec::new());
+            for _ in 0..200 {
+                let next = state.last.0
+                    + if random.u32(0..40) < round / 10 {
+                        random.u64(2..90)
+                    } else {
+                        1
+                    };
+                let back = state.last.0.saturating_sub(random.u64(0..64));
+                let sequence = Sequence(if random.u8(0..4) == 0 { back } else { next });
+                if matches!(state.place(sequence), Place::Ahead | Place::Unseen) {
+                    state.append(sequence);
+                    appended.push(sequence.0);
+                }
+                let below = state.last.0.saturating_sub(WINDOW);
+                assert_eq!(
+                    state.gaps,
+                    (1..=below).any(|n| !appended.contains(&n)),
+                    "{state:?}"
+                );
+                let asked = random.u64(0..state.last.0 + 3);
+                let want =
+                    (!state.gaps || asked == 0 || asked > below).then(|| appended.contains(&asked));
+                assert_eq!(state.holds(Sequence(asked)), want, "{asked} with {state:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_snapshot_restores_every_sender() {
         let mut senders = Senders::default();
         for n in 0..5_000u64 {
             senders.append(EndpointId(n * n), Sequence(n + 1));
         }
+        assert!(senders.get(EndpointId(4_999 * 4_999)).gaps);
+        assert!(!senders.get(EndpointId(9)).gaps);
         assert_eq!(senders.parts(), 3);
         let mut again = Senders::default();
         for entry in senders.entries() {

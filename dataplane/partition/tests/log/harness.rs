@@ -267,11 +267,15 @@ pub(crate) fn senders(list: &[Expected]) -> Vec<(EndpointId, SenderState)> {
         let window = sent()
             .filter(|s| last - s < 64)
             .fold(0, |window, s| window | 1 << (last - s));
+        let sequences: std::collections::BTreeSet<u64> = sent().collect();
+        let gaps =
+            sequences.range(..=last.saturating_sub(64)).count() as u64 != last.saturating_sub(64);
         (
             endpoint,
             SenderState {
                 last: Sequence(last),
                 window,
+                gaps,
             },
         )
     };
