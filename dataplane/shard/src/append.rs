@@ -2,18 +2,21 @@
 //! stream, which was sent again, and which goes back; then copies it, once, into its log.
 
 use partition::{AppendError as LogError, NewRecord, Place, RecordKind, Segment};
-use wire::ids::{ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence, UnixNanos};
+use wire::ids::{ChannelId, PartitionId, RELAY_STREAM, Sequence, UnixNanos};
 use wire::reason::{Notice, Reason};
 
 use crate::connection::Goodbye;
+use crate::counters::AppendCounters;
 use crate::io::ConnectionId;
+use crate::limits::Limits;
 use crate::log::Log;
 use crate::parse::Refusal;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::route::Routed;
-use crate::session::SessionRef;
+use crate::session::{Session, SessionRef, Stream};
 use crate::verify::Origin;
+use crate::waiting::{Answer, Appended, Waiting};
 
 /// Why a frame is not appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +56,9 @@ pub enum AppendError {
     /// A write error sealed the log.
     #[error("log sealed")]
     Sealed,
+    /// Its number could have been in the log, where it would have needed no grant any more; but it is not.
+    #[error("channel {0} is not granted")]
+    NotGranted(ChannelId),
     /// Longer than a record may be.
     #[error("{seen} bytes, a record holds {needed}")]
     TooLong {
@@ -80,78 +86,9 @@ impl AppendError {
                 Notice::new(Reason::StorageFull, 0, 0).retry_after(retry_after_ms)
             }
             Self::Sealed => Notice::new(Reason::PartitionSealed, 0, 0),
+            Self::NotGranted(channel) => Notice::new(Reason::NotGranted, u64::from(channel.0), 0),
             Self::TooLong { seen, needed } => Notice::new(Reason::FrameTooLong, seen, needed),
         }
-    }
-}
-
-/// Who is told when a frame is committed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Answer {
-    pub(crate) connection: ConnectionId,
-    pub(crate) session: SessionRef,
-    pub(crate) origin: Origin,
-    /// The frame's number in its stream.
-    pub(crate) sequence: Sequence,
-    /// Credit to be given back.
-    pub(crate) frames: u32,
-    pub(crate) bytes: u32,
-}
-
-/// A frame in a log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Appended {
-    first: Offset,
-    count: u16,
-    channel: ChannelId,
-    message_bytes: u32,
-    sender: u32,
-}
-
-impl Appended {
-    pub(crate) fn first(&self) -> Offset {
-        self.first
-    }
-
-    pub(crate) fn count(&self) -> u16 {
-        self.count
-    }
-
-    pub(crate) fn channel(&self) -> ChannelId {
-        self.channel
-    }
-
-    pub(crate) fn message_bytes(&self) -> u32 {
-        self.message_bytes
-    }
-
-    /// The sender's place in the log's table.
-    pub(crate) fn sender(&self) -> u32 {
-        self.sender
-    }
-}
-
-/// A frame whose commit is awaited.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Waiting {
-    end: Offset,
-    /// `None` for a frame that was in the log before: it was sent again, and is acked like a new one.
-    appended: Option<Appended>,
-    answer: Answer,
-}
-
-impl Waiting {
-    /// It is committed when its log is, up to here.
-    pub(crate) fn end(&self) -> Offset {
-        self.end
-    }
-
-    pub(crate) fn appended(&self) -> Option<&Appended> {
-        self.appended.as_ref()
-    }
-
-    pub(crate) fn answer(&self) -> &Answer {
-        &self.answer
     }
 }
 
@@ -224,14 +161,8 @@ fn append_direct<S: Segment>(
     frame: &Routed<'_>,
 ) -> Result<(), AppendError> {
     let (seen, id) = (frame.send().sequence(), frame.session());
-    let session = peers
-        .sessions
-        .get_mut(id)
-        .expect("append_one has just found it");
-    let at = session
-        .stream_of(frame.partition())
-        .expect("a direct frame is routed by one of the session's streams");
-    let stream = &mut session.streams[at];
+    let mut desk = Desk::at(peers, id);
+    let stream = &mut desk.session.streams[frame.stream() as usize];
     if let Some(blocked) = stream.blocked {
         if seen > blocked && !active(Bug::AckCoversRejected) {
             peers.counters.append.discarded += 1;
@@ -242,37 +173,65 @@ fn append_direct<S: Segment>(
     if log.sealed() {
         return Err(AppendError::Sealed);
     }
-    let last = log.partition.sender(frame.send().endpoint()).last;
-    let needed = last.next();
-    if log.senders[stream.sender as usize].owner != Some(id) {
+    let sender = log.senders[stream.sender as usize];
+    if sender.owner != Some(id) {
         // A newer session of the endpoint has been welcomed. Were this one to go on, the newer one could not
         // tell its own numbers from those of frames that come in late over a lost connection.
         peers.counters.append.discarded += 1;
         peers.goaway(frame.connection(), Reason::SessionUnknown, 0, 0);
         return Ok(());
     }
-    if seen == needed || (active(Bug::SkipDuplicateCheck) && seen <= stream.claimed_last) {
-        let sender = stream.sender;
-        write(peers, log, frame, sender)?;
-        let session = peers.sessions.get_mut(id).expect("writing ends no session");
-        session.streams[at].received = seen;
-        return Ok(());
+    let needed = sender.last.next();
+    let next = if active(Bug::SkipDuplicateCheck) && seen <= stream.claimed_last {
+        Next::Append
+    } else {
+        place(stream, log, frame, needed)?
+    };
+    let (at, sender) = (frame.stream() as usize, stream.sender);
+    match next {
+        Next::Append => desk.write(log, frame, sender)?,
+        Next::Again => {
+            if let Err(error) = desk.await_again(log, frame) {
+                // It is in the log: to reject it would say that it is not.
+                peers.counters.append.discarded += 1;
+                peers.goodbye(frame.connection(), Goodbye::Goaway(error.notice()));
+                return Ok(());
+            }
+        }
+    }
+    let received = &mut desk.session.streams[at].received;
+    *received = seen.max(*received);
+    Ok(())
+}
+
+/// What a direct frame's number asks for.
+enum Next {
+    Append,
+    Again,
+}
+
+/// Whether a direct frame is the next one of its stream, or one that was sent before. Envelopes of the same endpoint may
+/// have left numbers out: those are not in the log, and are taken; where that cannot be told, nothing is acked.
+fn place<S: Segment>(
+    stream: &Stream,
+    log: &Log<S>,
+    frame: &Routed<'_>,
+    needed: Sequence,
+) -> Result<Next, AppendError> {
+    let seen = frame.send().sequence();
+    let replayed = AppendError::Replayed { seen, needed };
+    if seen == needed {
+        return Ok(Next::Append);
     }
     if seen > needed {
         return Err(AppendError::OutOfSequence { seen, needed });
     }
-    if seen <= stream.received || seen > stream.claimed_last {
-        return Err(AppendError::Replayed { seen, needed });
+    match log.partition.sender(frame.send().endpoint()).holds(seen) {
+        Some(true) if seen > stream.received && seen <= stream.claimed_last => Ok(Next::Again),
+        Some(false) if frame.granted() => Ok(Next::Append),
+        Some(false) => Err(AppendError::NotGranted(frame.send().channel())),
+        Some(true) | None => Err(replayed),
     }
-    if let Err(error) = await_again(peers, log, frame) {
-        // It is in the log: to reject it would say that it is not.
-        peers.counters.append.discarded += 1;
-        peers.goodbye(frame.connection(), Goodbye::Goaway(error.notice()));
-        return Ok(());
-    }
-    let session = peers.sessions.get_mut(id).expect("waiting ends no session");
-    session.streams[at].received = seen;
-    Ok(())
 }
 
 /// The replay window of an envelope's own endpoint.
@@ -285,144 +244,157 @@ fn append_envelope<S: Segment>(
         return Err(AppendError::Sealed);
     }
     let send = frame.send();
+    let mut desk = Desk::at(peers, frame.session());
     let state = log.partition.sender(send.endpoint());
-    match state.place(send.sequence()) {
-        Place::Ahead | Place::Unseen => {
-            let sender = log.sender(send.endpoint());
-            write(peers, log, frame, sender)
-        }
-        Place::Seen if active(Bug::SkipReplayWindow) => {
-            let sender = log.sender(send.endpoint());
-            write(peers, log, frame, sender)
-        }
-        Place::Seen => await_again(peers, log, frame),
-        Place::Below => Err(AppendError::Replayed {
+    let place = state.place(send.sequence());
+    if place == Place::Seen && !active(Bug::SkipReplayWindow) {
+        return desk.await_again(log, frame);
+    }
+    if place == Place::Below {
+        return Err(AppendError::Replayed {
             seen: send.sequence(),
             needed: state.last.next(),
-        }),
+        });
     }
+    let sender = log.sender(send.endpoint());
+    desk.write(log, frame, sender)
 }
 
-/// Copy a frame into its log and let its sender's answer wait for the commit.
-fn write<S: Segment>(
-    peers: &mut Peers,
-    log: &mut Log<S>,
-    frame: &Routed<'_>,
-    sender: u32,
-) -> Result<(), AppendError> {
-    let send = frame.send();
-    let bytes = send.frame().bytes();
-    take_credit(peers, frame.session(), bytes.len())?;
-    let new = record(frame, peers.now.unix);
-    let retry_after_ms = peers.retry_after_ms();
-    let disk_full = log.partition.spare_failure().is_some();
-    let appended = log
-        .partition
-        .append(&new, &[bytes])
-        .map_err(|error| match error {
-            LogError::Full => no_room(retry_after_ms, disk_full),
+/// What the append of one frame works with: its session, found once.
+struct Desk<'p> {
+    session: &'p mut Session,
+    counters: &'p mut AppendCounters,
+    limits: &'p Limits,
+    time: UnixNanos,
+}
+
+impl<'p> Desk<'p> {
+    fn at(peers: &'p mut Peers, id: SessionRef) -> Self {
+        let session = peers.sessions.get_mut(id);
+        Self {
+            session: session.expect("append_one has just found it"),
+            counters: &mut peers.counters.append,
+            limits: &peers.limits,
+            time: peers.now.unix,
+        }
+    }
+
+    /// Copy a frame into its log and let its sender's answer wait for the commit.
+    #[inline]
+    fn write<S: Segment>(
+        &mut self,
+        log: &mut Log<S>,
+        frame: &Routed<'_>,
+        sender: u32,
+    ) -> Result<(), AppendError> {
+        let send = frame.send();
+        let bytes = send.frame().bytes();
+        self.take_credit(bytes.len())?;
+        let new = NewRecord {
+            kind: RecordKind::Frame,
+            signature_kind: send.signature_kind() as u8,
+            count: send.count(),
+            endpoint: send.endpoint(),
+            channel: send.channel(),
+            sequence: send.sequence(),
+            time: self.time,
+        };
+        let appended = match log.partition.append(&new, &[bytes]) {
+            Ok(appended) => appended,
+            Err(error) => return Err(self.refusal(log, error)),
+        };
+        let last = &mut log.senders[sender as usize].last;
+        *last = send.sequence().max(*last);
+        self.spend_credit(bytes.len());
+        log.wait(Waiting {
+            end: appended.end.next,
+            appended: Some(Appended {
+                first: appended.first,
+                count: u32::from(appended.count),
+                channel: send.channel(),
+                message_bytes: send.messages_bytes().len() as u64,
+                sender,
+            }),
+            answer: answer(frame, bytes.len()),
+        });
+        self.counters.frames += 1;
+        self.counters.messages += u64::from(send.count());
+        self.counters.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Why the log took nothing, as its sender is told.
+    #[cold]
+    fn refusal<S: Segment>(&self, log: &Log<S>, error: LogError) -> AppendError {
+        match error {
+            LogError::Full => no_room(
+                self.limits.retry_after_ms(),
+                log.partition.spare_failure().is_some(),
+            ),
             LogError::Sealed => AppendError::Sealed,
             LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
                 seen: bytes as u64,
                 needed: u64::from(bytes_max),
             },
-        })?;
-    spend_credit(peers, frame.session(), bytes.len());
-    log.waiting.push_back(Waiting {
-        end: appended.end.next,
-        appended: Some(Appended {
-            first: appended.first,
-            count: appended.count,
-            channel: send.channel(),
-            message_bytes: send.messages_bytes().len() as u32,
-            sender,
-        }),
-        answer: answer(frame, 1, bytes.len() as u32),
-    });
-    let counters = &mut peers.counters.append;
-    counters.frames += 1;
-    counters.messages += u64::from(send.count());
-    counters.bytes += bytes.len() as u64;
-    Ok(())
-}
+        }
+    }
 
-fn record(frame: &Routed<'_>, time: UnixNanos) -> NewRecord {
-    let send = frame.send();
-    NewRecord {
-        kind: RecordKind::Frame,
-        signature_kind: send.signature_kind() as u8,
-        count: send.count(),
-        endpoint: send.endpoint(),
-        channel: send.channel(),
-        sequence: send.sequence(),
-        time,
+    /// A frame that is in the log already is acked when everything in the log by now is committed. Until then it takes
+    /// credit like a new one: however slow the disk, what waits for it has a bound.
+    fn await_again<S: Segment>(
+        &mut self,
+        log: &mut Log<S>,
+        frame: &Routed<'_>,
+    ) -> Result<(), AppendError> {
+        let bytes = frame.send().frame().bytes().len();
+        self.take_credit(bytes)?;
+        self.spend_credit(bytes);
+        self.counters.duplicates += 1;
+        log.wait(Waiting {
+            end: log.partition.appended(),
+            appended: None,
+            answer: answer(frame, bytes),
+        });
+        Ok(())
+    }
+
+    /// Whether the session has credit for one more frame.
+    fn take_credit(&self, bytes: usize) -> Result<(), AppendError> {
+        let busy = |seen, needed| {
+            Err(AppendError::Busy {
+                seen,
+                needed,
+                retry_after_ms: self.limits.retry_after_ms(),
+            })
+        };
+        let frames = self.session.unacked_frames + 1;
+        let bytes = self.session.unacked_bytes + bytes as u64;
+        if frames > self.limits.credit_frames {
+            return busy(u64::from(frames), u64::from(self.limits.credit_frames));
+        }
+        if bytes > u64::from(self.limits.credit_bytes) {
+            return busy(bytes, u64::from(self.limits.credit_bytes));
+        }
+        Ok(())
+    }
+
+    fn spend_credit(&mut self, bytes: usize) {
+        self.session.unacked_frames += 1;
+        self.session.unacked_bytes += bytes as u64;
     }
 }
 
-/// Whether the session has credit for one more frame.
-fn take_credit(peers: &Peers, id: SessionRef, bytes: usize) -> Result<(), AppendError> {
-    let session = peers
-        .sessions
-        .get(id)
-        .expect("append_one has just found it");
-    let retry_after_ms = peers.retry_after_ms();
-    let busy = |seen, needed| {
-        Err(AppendError::Busy {
-            seen,
-            needed,
-            retry_after_ms,
-        })
-    };
-    let (frames, bytes) = (
-        session.unacked_frames + 1,
-        session.unacked_bytes + bytes as u64,
-    );
-    if frames > peers.limits.credit_frames {
-        return busy(u64::from(frames), u64::from(peers.limits.credit_frames));
-    }
-    if bytes > u64::from(peers.limits.credit_bytes) {
-        return busy(bytes, u64::from(peers.limits.credit_bytes));
-    }
-    Ok(())
-}
-
-fn spend_credit(peers: &mut Peers, id: SessionRef, bytes: usize) {
-    let session = peers
-        .sessions
-        .get_mut(id)
-        .expect("take_credit has just found it");
-    session.unacked_frames += 1;
-    session.unacked_bytes += bytes as u64;
-}
-
-/// A frame that is in the log already is acked when everything in the log by now is committed. Until then it takes
-/// credit like a new one: however slow the disk, what waits for it has a bound.
-fn await_again<S: Segment>(
-    peers: &mut Peers,
-    log: &mut Log<S>,
-    frame: &Routed<'_>,
-) -> Result<(), AppendError> {
-    let bytes = frame.send().frame().bytes().len();
-    take_credit(peers, frame.session(), bytes)?;
-    spend_credit(peers, frame.session(), bytes);
-    peers.counters.append.duplicates += 1;
-    let end = log.partition.appended();
-    log.waiting.push_back(Waiting {
-        end,
-        appended: None,
-        answer: answer(frame, 1, bytes as u32),
-    });
-    Ok(())
-}
-
-fn answer(frame: &Routed<'_>, frames: u32, bytes: u32) -> Answer {
+fn answer(frame: &Routed<'_>, bytes: usize) -> Answer {
+    let sequence = frame.send().sequence();
     Answer {
         connection: frame.connection(),
         session: frame.session(),
         origin: frame.origin(),
-        sequence: frame.send().sequence(),
-        frames,
-        bytes,
+        stream: frame.stream(),
+        first: sequence,
+        last: sequence,
+        frames: 1,
+        bytes: bytes as u64,
     }
 }
 

@@ -1,11 +1,11 @@
-//! Bytes of connections to whole frames. What straddles receive buffers is put together once, in a buffer for which
-//! room was reserved before its first byte was kept; everything else stays where it was received.
+//! Bytes of connections to whole frames. What straddles receive buffers is put together once, in a buffer that grows with
+//! what has come; everything else stays where it was received.
 
-use wire::frame::{FrameKind, frame_bytes, split};
+use wire::frame::{Frame, FrameKind, HEADER_BYTES, frame_bytes, split};
 use wire::handshake::HELLO_BYTES_MAX;
 use wire::preface::{PREFACE_BYTES, Preface};
 
-use crate::connection::Phase;
+use crate::connection::{Connections, Phase};
 use crate::io::{ConnectionId, Received};
 use crate::parse::{ParseError, Piece, Place};
 use crate::peers::Peers;
@@ -28,18 +28,62 @@ pub(crate) fn gather<'a>(
             continue;
         }
         connection.received_at = now;
+        let whole = connection.session().is_some() && !connection.assembly.begun();
         peers.counters.accept.bytes += piece.bytes.len() as u64;
-        if let Err(error) = cut(peers, id, piece.bytes, pieces, assembled) {
-            // What came before the fault still counts, so the fault waits for its turn.
-            pieces.push(Piece {
-                connection: id,
-                first: false,
-                place: Place::Fault(error),
-            });
-            if let Some(connection) = peers.connections.get_mut(id) {
-                connection.deaf = true;
-            }
+        let cut = if whole {
+            cut_whole(peers, id, piece.bytes, pieces)
+        } else {
+            cut(peers, id, piece.bytes, pieces, assembled)
+        };
+        if let Err(error) = cut {
+            deafen(peers, id, error, pieces);
         }
+    }
+}
+
+/// Nothing more is taken from a connection. What came before the fault still counts, so the fault waits for its turn.
+fn deafen(peers: &mut Peers, id: ConnectionId, error: ParseError, pieces: &mut Vec<Piece<'_>>) {
+    pieces.push(Piece {
+        connection: id,
+        first: false,
+        place: Place::Fault(error),
+    });
+    if let Some(connection) = peers.connections.get_mut(id) {
+        connection.deaf = true;
+    }
+}
+
+/// The way of nearly all bytes: a session talks, and no frame of it is half there.
+fn cut_whole<'a>(
+    peers: &mut Peers,
+    id: ConnectionId,
+    bytes: &'a [u8],
+    pieces: &mut Vec<Piece<'a>>,
+) -> Result<(), ParseError> {
+    let (mut rest, before) = (bytes, pieces.len());
+    let end = loop {
+        if rest.is_empty() {
+            break Ok(());
+        }
+        match split(rest) {
+            Ok(Some((frame, after))) => {
+                pieces.push(piece(id, false, frame));
+                rest = after;
+            }
+            Ok(None) => break keep(peers, id, rest, pieces),
+            Err(fault) => break Err(ParseError::Framing(fault)),
+        }
+    };
+    let whole = |piece: &&Piece<'_>| matches!(piece.place, Place::Whole(_));
+    peers.counters.parse.frames += pieces[before..].iter().filter(whole).count() as u64;
+    end
+}
+
+fn piece(connection: ConnectionId, first: bool, frame: Frame<'_>) -> Piece<'_> {
+    Piece {
+        connection,
+        first,
+        place: Place::Whole(frame),
     }
 }
 
@@ -52,31 +96,26 @@ fn cut<'a>(
 ) -> Result<(), ParseError> {
     let mut rest = continue_assembly(peers, id, bytes, pieces, assembled)?;
     while !rest.is_empty() {
-        if phase(peers, id) == Phase::Preface {
-            match Preface::parse(rest).map_err(ParseError::Preface)? {
+        match phase(peers, id) {
+            Phase::Open(_) => return cut_whole(peers, id, rest, pieces),
+            Phase::Preface => match Preface::parse(rest).map_err(ParseError::Preface)? {
                 Some((preface, after)) => {
                     greet(peers, id, preface)?;
                     rest = after;
                     continue;
                 }
-                None => return keep(peers, id, rest, PREFACE_BYTES),
-            }
+                None => return keep(peers, id, rest, pieces),
+            },
+            _ => {}
         }
         expect_frame(peers, id, rest)?;
         match split(rest).map_err(ParseError::Framing)? {
             Some((frame, after)) => {
                 let first = begin_frame(peers, id);
-                pieces.push(Piece {
-                    connection: id,
-                    first,
-                    place: Place::Whole(frame),
-                });
+                pieces.push(piece(id, first, frame));
                 rest = after;
             }
-            None => {
-                let need = frame_bytes(rest).map_err(ParseError::Framing)?;
-                return keep(peers, id, rest, need.unwrap_or(wire::frame::HEADER_BYTES));
-            }
+            None => return keep(peers, id, rest, pieces),
         }
     }
     Ok(())
@@ -89,7 +128,8 @@ fn phase(peers: &Peers, id: ConnectionId) -> Phase {
         .map_or(Phase::Closing, |connection| connection.phase)
 }
 
-/// Refuse what may not come now as soon as its length or kind is there.
+/// Refuse what may not come now as soon as its length or kind is there. Who has not said who they are gets no room
+/// for more than a HELLO.
 fn expect_frame(peers: &Peers, id: ConnectionId, bytes: &[u8]) -> Result<(), ParseError> {
     match phase(peers, id) {
         Phase::Hello => {
@@ -120,7 +160,7 @@ fn expect_frame(peers: &Peers, id: ConnectionId, bytes: &[u8]) -> Result<(), Par
     }
 }
 
-/// Add to the frame whose start was kept. Returns the bytes behind it.
+/// Add to the frame, or the preface, whose start was kept. Returns the bytes behind it.
 fn continue_assembly<'a>(
     peers: &mut Peers,
     id: ConnectionId,
@@ -133,100 +173,126 @@ fn continue_assembly<'a>(
         let Some(connection) = peers.connections.get_mut(id) else {
             return Ok(&[]);
         };
-        if connection.assembly_need == 0 {
+        if !connection.assembly.begun() {
             return Ok(rest);
         }
-        let missing = connection.assembly_need - connection.assembly.len();
-        let taken = missing.min(rest.len());
-        connection.assembly.extend_from_slice(&rest[..taken]);
-        peers.counters.parse.assembled_bytes += taken as u64;
-        rest = &rest[taken..];
-        if connection.phase == Phase::Preface {
-            let Some((preface, _)) =
-                Preface::parse(&connection.assembly).map_err(ParseError::Preface)?
-            else {
-                return Ok(rest);
-            };
-            drop_assembly(peers, id);
-            greet(peers, id, preface)?;
-            continue;
-        }
-        // Only the header was reserved when not even the length had come.
-        let need = frame_bytes(&connection.assembly).map_err(ParseError::Framing)?;
-        let have = connection.assembly.len();
-        let (buffer, reserved) = (
-            std::mem::take(&mut connection.assembly),
-            connection.assembly_need,
-        );
-        let checked = check_start(peers, id, &buffer);
-        let Some(connection) = peers.connections.get_mut(id) else {
-            return Ok(&[]);
-        };
-        connection.assembly = buffer;
-        checked?;
-        match need {
-            Some(need) if need > reserved => {
-                if !peers.assembly.reserve(need - reserved) {
-                    return Err(ParseError::AssemblyFull {
-                        bytes: need,
-                        reserved: peers.assembly.reserved(),
-                    });
+        let have = connection.assembly.bytes().len();
+        let need = needed(connection.phase, connection.assembly.bytes())?;
+        if have == need {
+            if connection.phase == Phase::Preface {
+                let parsed = Preface::parse(connection.assembly.bytes());
+                let preface = parsed.map(|whole| whole.map(|(preface, _)| preface));
+                peers.assembly.give_up(&mut connection.assembly);
+                if let Some(preface) = preface.map_err(ParseError::Preface)? {
+                    greet(peers, id, preface)?;
                 }
-                connection.assembly_need = need;
-                connection.assembly.reserve_exact(need - have);
+                continue;
             }
-            Some(need) if have >= need => {
-                let buffer = std::mem::take(&mut connection.assembly);
-                connection.assembly_need = 0;
-                peers.assembly.release(reserved);
-                peers.counters.parse.assembled_frames += 1;
-                let first = begin_frame(peers, id);
-                pieces.push(Piece {
-                    connection: id,
-                    first,
-                    place: Place::Assembled(assembled.len()),
-                });
-                assembled.push(buffer);
-                return Ok(rest);
-            }
-            _ => return Ok(rest),
+            assembled.push(peers.assembly.finish(&mut connection.assembly));
+            peers.counters.parse.assembled_frames += 1;
+            let first = begin_frame(peers, id);
+            pieces.push(Piece {
+                connection: id,
+                first,
+                place: Place::Assembled(assembled.len() - 1),
+            });
+            return Ok(rest);
         }
+        let (taken, after) = rest.split_at((need - have).min(rest.len()));
+        if taken.is_empty() {
+            return Ok(rest);
+        }
+        extend(peers, id, taken, need, pieces)?;
+        check_start(peers, id)?;
+        rest = after;
     }
 }
 
-fn check_start(peers: &Peers, id: ConnectionId, start: &[u8]) -> Result<(), ParseError> {
+/// How many bytes are to be put together, as far as the first of them tell: a preface, a header, or a frame.
+fn needed(phase: Phase, start: &[u8]) -> Result<usize, ParseError> {
+    if phase == Phase::Preface {
+        return Ok(PREFACE_BYTES);
+    }
+    match frame_bytes(start).map_err(ParseError::Framing)? {
+        Some(need) if start.len() >= HEADER_BYTES => Ok(need),
+        _ => Ok(HEADER_BYTES),
+    }
+}
+
+/// Refuse a frame whose header is there and is none.
+fn check_start(peers: &mut Peers, id: ConnectionId) -> Result<(), ParseError> {
+    let Some(connection) = peers.connections.get(id) else {
+        return Ok(());
+    };
+    let start = connection.assembly.bytes();
+    if connection.phase == Phase::Preface {
+        return Preface::parse(start)
+            .map(|_| ())
+            .map_err(ParseError::Preface);
+    }
     expect_frame(peers, id, start)?;
     split(start).map(|_| ()).map_err(ParseError::Framing)
 }
 
-/// Keep the start of a frame, or of the preface, whose whole will have `need` bytes.
-fn keep(peers: &mut Peers, id: ConnectionId, bytes: &[u8], need: usize) -> Result<(), ParseError> {
-    if !peers.assembly.reserve(need) {
-        return Err(ParseError::AssemblyFull {
-            bytes: need,
-            reserved: peers.assembly.reserved(),
-        });
+/// Keep the start of a frame, or of the preface.
+fn keep(
+    peers: &mut Peers,
+    id: ConnectionId,
+    bytes: &[u8],
+    pieces: &mut Vec<Piece<'_>>,
+) -> Result<(), ParseError> {
+    let need = needed(phase(peers, id), bytes)?;
+    if let Some(connection) = peers.connections.get_mut(id) {
+        peers.assembly.begin(id, &mut connection.assembly);
     }
-    let mut buffer = peers.assembly.take();
-    let Some(connection) = peers.connections.get_mut(id) else {
-        return Ok(());
-    };
-    buffer.reserve_exact(need);
-    buffer.extend_from_slice(bytes);
-    connection.assembly = buffer;
-    connection.assembly_need = need;
-    peers.counters.parse.assembled_bytes += bytes.len() as u64;
-    Ok(())
+    if peers.assembly.stale() {
+        let connections = &peers.connections;
+        peers
+            .assembly
+            .clear_away(|id, number| holds(connections, id, number));
+    }
+    extend(peers, id, bytes, need, pieces)
 }
 
-fn drop_assembly(peers: &mut Peers, id: ConnectionId) {
-    let Some(connection) = peers.connections.get_mut(id) else {
-        return;
-    };
-    let need = std::mem::take(&mut connection.assembly_need);
-    let buffer = std::mem::take(&mut connection.assembly);
-    peers.assembly.release(need);
-    peers.assembly.put(buffer);
+/// Copy more of a frame whose whole will have `need` bytes, as far as is known. When there is no room, the frame that was
+/// begun first of all others makes it: its peer shall come again. Whoever sends what they began keeps what they have.
+fn extend(
+    peers: &mut Peers,
+    id: ConnectionId,
+    bytes: &[u8],
+    need: usize,
+    pieces: &mut Vec<Piece<'_>>,
+) -> Result<(), ParseError> {
+    loop {
+        let Peers {
+            connections,
+            assembly: pool,
+            ..
+        } = &mut *peers;
+        let Some(connection) = connections.get_mut(id) else {
+            return Ok(());
+        };
+        if pool.extend(&mut connection.assembly, bytes, need) {
+            peers.counters.parse.assembled_bytes += bytes.len() as u64;
+            return Ok(());
+        }
+        let full = ParseError::AssemblyFull {
+            bytes: need,
+            reserved: pool.reserved(),
+        };
+        let Some(oldest) = pool.oldest(id, |id, number| holds(connections, id, number)) else {
+            return Err(full);
+        };
+        if let Some(connection) = connections.get_mut(oldest) {
+            pool.give_up(&mut connection.assembly);
+        }
+        deafen(peers, oldest, full, pieces);
+    }
+}
+
+fn holds(connections: &Connections, id: ConnectionId, number: u64) -> bool {
+    let connection = connections.get(id);
+    connection.is_some_and(|connection| connection.assembly.is(number))
 }
 
 /// Answer the preface with ours.

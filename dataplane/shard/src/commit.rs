@@ -3,27 +3,33 @@
 //! acked at once and the sync runs behind.
 
 use partition::{CommitTicket, LogId, Segment, StorageError};
-use wire::ack::Ack;
-use wire::ids::{AckMode, ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence};
+use wire::ids::{AckMode, ChannelId, Offset, PartitionId, RELAY_STREAM};
 use wire::reason::{Notice, Reason};
 
-use crate::append::{Answer, Waiting, answer_relay, refuse};
-use crate::io::{ConnectionId, Output, StorageEvent, StorageRequest};
+use crate::acknowledge::acknowledge;
+use crate::append::{answer_relay, refuse};
+use crate::io::{Output, StorageEvent, StorageRequest};
 use crate::log::{Group, Log};
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::route::Owned;
-use crate::session::SessionRef;
+use crate::session::Stream;
 use crate::verify::Origin;
+use crate::waiting::{Answer, Appended, Waiting};
 
-/// A record that is as safe as its hub's ack mode asks.
+/// Neighbouring records go to the queues together up to this many bytes, as a record of this length would alone: the bytes of
+/// a run that is taken in part are reckoned in proportion.
+pub(crate) const TOGETHER_BYTES_MAX: u64 = 64 << 10;
+
+/// Neighbouring records of one channel that are as safe as their hub's ack mode asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Committed {
     partition: PartitionId,
     channel: ChannelId,
     first: Offset,
-    count: u16,
-    message_bytes: u32,
+    count: u32,
+    records: u32,
+    message_bytes: u64,
 }
 
 impl Committed {
@@ -39,11 +45,16 @@ impl Committed {
         self.first
     }
 
-    pub(crate) fn count(&self) -> u16 {
+    /// Messages of all of them.
+    pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
-    pub(crate) fn message_bytes(&self) -> u32 {
+    pub(crate) fn records(&self) -> u32 {
+        self.records
+    }
+
+    pub(crate) fn message_bytes(&self) -> u64 {
         self.message_bytes
     }
 }
@@ -144,19 +155,19 @@ fn synced<S: Segment>(
 
 /// The log is sealed: what was not durable never will be. Say so instead of an ack.
 fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
-    let committed = log.partition.committed();
     let notice = Notice::new(Reason::PartitionSealed, 0, 0);
-    let keep = log
-        .waiting
-        .partition_point(|waiting| waiting.end() <= committed);
-    for waiting in log.waiting.split_off(keep) {
-        peers.counters.commit.sealed_frames += 1;
-        let answer = *waiting.answer();
-        return_credit(peers, &answer);
+    for waiting in log.give_up_waiting() {
+        let answer = waiting.answer;
+        peers.counters.commit.sealed_frames += u64::from(answer.frames);
+        if let Some(session) = peers.sessions.get_mut(answer.session) {
+            session.return_credit(answer.frames, answer.bytes);
+        }
         match answer.origin {
             Origin::Direct if speaks_for(peers, &answer) => {
-                go_back_to(peers, log.id, &answer);
-                refuse(peers, answer.connection, log.id, answer.sequence, notice);
+                go_back_to(peers, &answer);
+                refuse(peers, answer.connection, log.id, answer.first, notice);
+                // Those behind it go back with it, as everything does that follows a refused frame.
+                peers.counters.append.discarded += u64::from(answer.frames - 1);
             }
             Origin::Direct => {}
             Origin::Relayed(number) => {
@@ -167,20 +178,13 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
 }
 
 /// A frame that will never be durable is in the log, perhaps: its stream goes back to it all the same.
-fn go_back_to(peers: &mut Peers, partition: PartitionId, answer: &Answer) {
-    if let Some(session) = peers.sessions.get_mut(answer.session)
-        && let Some(at) = session.stream_of(partition)
+fn go_back_to(peers: &mut Peers, answer: &Answer) {
+    let session = peers.sessions.get_mut(answer.session);
+    if let Some(stream) =
+        session.and_then(|session| session.streams.get_mut(answer.stream as usize))
     {
-        let blocked = &mut session.streams[at].blocked;
-        *blocked = Some(blocked.map_or(answer.sequence, |before| before.min(answer.sequence)));
-    }
-}
-
-fn return_credit(peers: &mut Peers, answer: &Answer) {
-    if answer.frames > 0
-        && let Some(session) = peers.sessions.get_mut(answer.session)
-    {
-        session.return_credit(answer.bytes);
+        let blocked = stream.blocked;
+        stream.blocked = Some(blocked.map_or(answer.first, |before| before.min(answer.first)));
     }
 }
 
@@ -201,15 +205,10 @@ pub(crate) fn commit<S: Segment>(
         if log.ack == AckMode::Local || active(Bug::AckBeforeSync) {
             log.partition.commit_local();
         }
-        let upto = log.partition.committed();
-        while log
-            .waiting
-            .front()
-            .is_some_and(|waiting| waiting.end() <= upto)
-        {
-            let waiting = log.waiting.pop_front().expect("the loop has just seen it");
+        while let Some(waiting) = log.settle_next() {
             settle(peers, log, &waiting, committed);
         }
+        log.close_waiting();
         if let Some(ticket) = log.partition.begin_commit() {
             peers.counters.commit.syncs += 1;
             output.storage.push(StorageRequest::Sync(ticket));
@@ -227,57 +226,78 @@ pub(crate) fn commit<S: Segment>(
     acknowledge(peers, logs);
 }
 
-/// A frame is committed: give its credit back, note its ack, hand it on.
+/// Frames are committed: give their credit back, note their ack, hand them on.
 fn settle<S: Segment>(
     peers: &mut Peers,
     log: &mut Log<S>,
     waiting: &Waiting,
     committed: &mut Vec<Committed>,
 ) {
-    let answer = *waiting.answer();
-    if let Some(appended) = waiting.appended() {
-        let sender = &mut log.senders[appended.sender() as usize];
-        sender.committed = sender.committed.max(answer.sequence);
-        peers.counters.commit.frames += 1;
-        peers.counters.commit.messages += u64::from(appended.count());
-        committed.push(Committed {
-            partition: log.id,
-            channel: appended.channel(),
-            first: appended.first(),
-            count: appended.count(),
-            message_bytes: appended.message_bytes(),
-        });
+    let answer = &waiting.answer;
+    if let Some(appended) = &waiting.appended {
+        let sender = &mut log.senders[appended.sender as usize];
+        sender.committed = sender.committed.max(answer.last);
+        peers.counters.commit.frames += u64::from(answer.frames);
+        peers.counters.commit.messages += u64::from(appended.count);
+        hand_on(log.id, appended, answer.frames, committed);
     }
-    return_credit(peers, &answer);
-    match answer.origin {
-        Origin::Relayed(number) => answer_relay(peers, answer.connection, number),
-        Origin::Direct => note_ack(peers, log.id, waiting, &answer),
+    let session = peers.sessions.get_mut(answer.session);
+    if let Some(session) = session {
+        session.return_credit(answer.frames, answer.bytes);
+        if answer.origin == Origin::Direct
+            && session.connection == Some(answer.connection)
+            && let Some(stream) = session.streams.get_mut(answer.stream as usize)
+        {
+            debug_assert_eq!(
+                stream.partition, log.id,
+                "a session's streams keep their places"
+            );
+            if note_ack(stream, waiting) {
+                peers.dirty.push((answer.session, answer.stream));
+            }
+        }
+    }
+    if let Origin::Relayed(number) = answer.origin {
+        answer_relay(peers, answer.connection, number);
     }
 }
 
-fn note_ack(peers: &mut Peers, partition: PartitionId, waiting: &Waiting, answer: &Answer) {
-    let Some(session) = peers.sessions.get_mut(answer.session) else {
-        return;
-    };
-    if session.connection != Some(answer.connection) {
-        return;
+/// Let records go to the queues together with those before them, if they lie next to each other.
+fn hand_on(partition: PartitionId, new: &Appended, records: u32, committed: &mut Vec<Committed>) {
+    let neighbour = committed.last_mut().filter(|last| {
+        last.partition == partition
+            && last.channel == new.channel
+            && last.first.plus(u64::from(last.count)) == new.first
+            && last.message_bytes + new.message_bytes <= TOGETHER_BYTES_MAX
+    });
+    match neighbour {
+        Some(last) => {
+            last.count += new.count;
+            last.records += records;
+            last.message_bytes += new.message_bytes;
+        }
+        None => committed.push(Committed {
+            partition,
+            channel: new.channel,
+            first: new.first,
+            count: new.count,
+            records,
+            message_bytes: new.message_bytes,
+        }),
     }
-    let Some(at) = session.stream_of(partition) else {
-        return;
-    };
-    let stream = &mut session.streams[at];
-    stream.acked = stream.acked.max(answer.sequence);
+}
+
+/// Note what the next ACK of a stream says. Whether it is the first to move the stream since the last ACK.
+fn note_ack(stream: &mut Stream, waiting: &Waiting) -> bool {
+    stream.acked = stream.acked.max(waiting.answer.last);
     // Where a frame rests that was sent again is not known any more.
-    let last = Offset(waiting.end().0.saturating_sub(1));
-    stream.acked_offset = if waiting.appended().is_some() {
+    let last = Offset(waiting.end.0.saturating_sub(1));
+    stream.acked_offset = if waiting.appended.is_some() {
         last
     } else {
         Offset(0)
     };
-    if !stream.dirty {
-        stream.dirty = true;
-        peers.dirty.push((answer.session, at as u32));
-    }
+    !std::mem::replace(&mut stream.dirty, true)
 }
 
 /// Write the journals of the queues, and ask for their syncs and spares.
@@ -340,70 +360,4 @@ pub(crate) fn retire<S: Segment>(
         }
     }
     peers.counters.commit.retired_segments += retired as u64;
-}
-
-/// One cumulative ACK for each stream that moved in this turn.
-fn acknowledge<S: Segment>(peers: &mut Peers, logs: &[Log<S>]) {
-    let mut dirty = std::mem::take(&mut peers.dirty);
-    for (reference, at) in dirty.drain(..) {
-        acknowledge_stream(peers, logs, reference, at as usize);
-    }
-    peers.dirty = dirty;
-    let mut dirty = std::mem::take(&mut peers.dirty_relays);
-    for id in dirty.drain(..) {
-        acknowledge_relays(peers, id);
-    }
-    peers.dirty_relays = dirty;
-}
-
-fn acknowledge_stream<S: Segment>(
-    peers: &mut Peers,
-    logs: &[Log<S>],
-    reference: SessionRef,
-    at: usize,
-) {
-    let (credit_frames, credit_bytes) = (peers.limits.credit_frames, peers.limits.credit_bytes);
-    let Some(session) = peers.sessions.get_mut(reference) else {
-        return;
-    };
-    let Some(stream) = session.streams.get_mut(at) else {
-        return;
-    };
-    if !std::mem::take(&mut stream.dirty) {
-        return;
-    }
-    let (partition, sequence, offset) = (stream.partition, stream.acked, stream.acked_offset);
-    let ack_mode = logs[stream.log as usize].ack;
-    let Some(connection) = session.connection else {
-        return;
-    };
-    let ack = Ack {
-        partition,
-        sequence,
-        ack_mode,
-        offset,
-        credit_frames,
-        credit_bytes,
-    };
-    peers.counters.commit.acks += 1;
-    peers.say(connection, |out, signer| ack.encode(out, signer));
-}
-
-fn acknowledge_relays(peers: &mut Peers, id: ConnectionId) {
-    let (credit_frames, credit_bytes) = (peers.limits.credit_frames, peers.limits.credit_bytes);
-    let Some(connection) = peers.connections.get_mut(id) else {
-        return;
-    };
-    connection.relays.dirty = false;
-    let sequence = Sequence(connection.relays.acked);
-    let ack = Ack {
-        partition: RELAY_STREAM,
-        sequence,
-        ack_mode: peers.relay_ack_mode,
-        offset: Offset(0),
-        credit_frames,
-        credit_bytes,
-    };
-    peers.counters.commit.acks += 1;
-    peers.say(id, |out, signer| ack.encode(out, signer));
 }

@@ -107,7 +107,7 @@ impl StageClock {
 /// Attributes nothing.
 #[cfg(not(feature = "cycles"))]
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct StageClock;
+pub(crate) struct StageClock {}
 
 #[cfg(not(feature = "cycles"))]
 impl StageClock {

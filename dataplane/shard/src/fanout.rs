@@ -7,7 +7,7 @@ use wire::ids::{ChannelId, Offset};
 use wire::route::RouteTable;
 use wire::send::MESSAGES_AT;
 
-use crate::commit::Committed;
+use crate::commit::{Committed, TOGETHER_BYTES_MAX};
 use crate::log::{Group, Log};
 use crate::peers::Peers;
 use crate::queue::{FanOut, QueueGroup, Span};
@@ -58,11 +58,10 @@ fn catch_up_with<S: Segment>(
     }
     spans.clear();
     if fresh.first().is_some_and(|record| record.first() <= from) {
-        let new = fresh
-            .iter()
-            .filter(|record| record.first().plus(u64::from(record.count())) > from);
-        spans.extend(new.map(span));
-        peers.counters.fanout.records += spans.len() as u64;
+        for records in fresh {
+            peers.counters.fanout.records += u64::from(records.records());
+            spans.extend(above(span(records), from));
+        }
     } else {
         read_back(peers, log, from, end, spans, budget);
     }
@@ -82,9 +81,23 @@ fn span(record: &Committed) -> Span {
         partition: record.partition(),
         channel: record.channel(),
         first: record.first(),
-        count: u32::from(record.count()),
-        bytes: u64::from(record.message_bytes()),
+        count: record.count(),
+        bytes: record.message_bytes(),
     }
+}
+
+/// What of a span lies at or above the watermark; bytes go in proportion.
+fn above(mut span: Span, from: Offset) -> Option<Span> {
+    let below = u32::try_from(from.0.saturating_sub(span.first.0)).unwrap_or(u32::MAX);
+    if below >= span.count {
+        return None;
+    }
+    if below > 0 {
+        span.bytes -= span.bytes / u64::from(span.count) * u64::from(below);
+        span.first = from;
+        span.count -= below;
+    }
+    Some(span)
 }
 
 /// Read records from the log for a group that is behind: after a restart, or when it could not take more.
@@ -109,13 +122,20 @@ fn read_back<S: Segment>(
                     .len()
                     .saturating_sub(MESSAGES_AT + signature) as u64;
                 let (first, count) = (record.first(), u32::from(record.count()));
-                spans.push(Span {
+                let channel = record.channel();
+                let span = Span {
                     partition: log.id,
-                    channel: record.channel(),
+                    channel,
                     first,
                     count,
                     bytes,
-                });
+                };
+                match spans.last_mut() {
+                    Some(last) if last.continued_by(&span, TOGETHER_BYTES_MAX) => {
+                        last.extend(&span)
+                    }
+                    _ => spans.push(span),
+                }
                 record.next()
             }
             Ok(record) => record.next(),

@@ -396,7 +396,8 @@ pub(crate) fn claim<S: Segment>(
         for stream in &session.streams {
             let log = &logs[stream.log as usize];
             let committed = log.senders[stream.sender as usize].committed;
-            if committed < stream.claimed_last && !log.sealed() {
+            let uncertain = committed < stream.claimed_last || log.owes_sync();
+            if uncertain && !log.sealed() {
                 waits.push((stream.log, log.partition.appended()));
             }
         }

@@ -4,6 +4,18 @@
 //! inputs always gives the same outputs, so a seed replays any failure. [`Shard::turn`] takes one
 //! bounded batch through the stages in order; each stage is one file.
 
+/// An empty vector in the memory of another one, whose elements borrowed for a shorter time.
+macro_rules! recycled {
+    ($vector:expr) => {{
+        let mut vector = $vector;
+        vector.clear();
+        vector
+            .into_iter()
+            .map(|_| unreachable!("it was just emptied"))
+            .collect()
+    }};
+}
+
 pub mod counters;
 mod cycles;
 mod io;
@@ -20,13 +32,16 @@ mod timers;
 mod welcome;
 
 mod assemble;
+mod assembly;
 mod parse;
 mod verify;
 
 mod route;
 
 mod append;
+mod waiting;
 
+mod acknowledge;
 mod commit;
 
 mod fanout;
@@ -36,6 +51,7 @@ mod deliver;
 
 pub mod queue;
 
+mod tables;
 mod turn;
 
 pub use append::AppendError;

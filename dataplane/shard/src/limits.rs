@@ -179,6 +179,13 @@ impl Limits {
         }
         Ok(())
     }
+
+    /// The wait asked of a peer that is to come back, in milliseconds.
+    pub(crate) fn retry_after_ms(&self) -> u32 {
+        u32::try_from(self.retry_after.as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
 }
 
 /// Whole milliseconds, at most `u64::MAX`.

@@ -9,9 +9,10 @@ use partition::{LogId, LogState, Partition, Segment};
 use wire::ids::{AckMode, EndpointId, Offset, PartitionId, Sequence};
 use wire::route::RouteTable;
 
-use crate::append::Waiting;
+use crate::planted::{Bug, active};
 use crate::queue::QueueGroup;
 use crate::session::SessionRef;
+use crate::waiting::Waiting;
 
 /// Ids are hashes already, and the order of a map is never looked at; no randomness is needed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,6 +37,8 @@ impl Hasher for IdHasher {
 /// A sender to one partition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender {
+    /// The highest sequence that was appended.
+    pub(crate) last: Sequence,
     /// The highest sequence that is committed.
     pub(crate) committed: Sequence,
     /// The session that appends direct frames of this sender: the one that was welcomed last.
@@ -48,7 +51,11 @@ pub(crate) struct Log<S: Segment> {
     pub(crate) partition: Partition<S>,
     pub(crate) ack: AckMode,
     /// Frames appended, or sent again, whose commit is awaited; in order of their ends.
-    pub(crate) waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Waiting>,
+    /// How many of them a sync may have begun to cover: what is appended later waits for another one.
+    closed: usize,
+    /// What was appended before the hub's acks became durable ones may still have to be synced, up to here.
+    durable_from: Offset,
     pub(crate) senders: Vec<Sender>,
     slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
     /// What was recovered was made durable then.
@@ -70,6 +77,8 @@ impl<S: Segment> Log<S> {
             partition,
             ack,
             waiting: VecDeque::new(),
+            closed: 0,
+            durable_from: Offset(0),
             senders: Vec::new(),
             slots: HashMap::default(),
             prepare_at: Duration::ZERO,
@@ -78,7 +87,55 @@ impl<S: Segment> Log<S> {
 
     /// Take over the ack mode of a new table; a partition that it does not name keeps its own.
     pub(crate) fn apply(&mut self, table: &RouteTable) {
-        self.ack = ack_mode(self.id, table, self.ack);
+        let ack = ack_mode(self.id, table, self.ack);
+        let before = std::mem::replace(&mut self.ack, ack);
+        if (before, ack) == (AckMode::Local, AckMode::Durable) {
+            self.durable_from = self.partition.appended();
+        }
+    }
+
+    /// Everything below is as safe as an ack says: with `durable` that is what is known to be on disk, whatever was
+    /// committed under another mode before.
+    pub(crate) fn ackable(&self) -> Offset {
+        match self.ack {
+            AckMode::Durable if !active(Bug::AckBeforeSync) => self.partition.synced(),
+            _ => self.partition.committed(),
+        }
+    }
+
+    /// Whether something that was committed when acks were `local` is not on disk yet, but acks are `durable` now.
+    pub(crate) fn owes_sync(&self) -> bool {
+        self.ack == AckMode::Durable && self.partition.synced() < self.durable_from
+    }
+
+    /// Let a frame wait for its commit, together with the one before it if they can.
+    #[inline]
+    pub(crate) fn wait(&mut self, frame: Waiting) {
+        let open = self.waiting.len() > self.closed;
+        let last = self.waiting.back_mut().filter(|_| open);
+        if !last.is_some_and(|last| last.absorb(&frame)) {
+            self.waiting.push_back(frame);
+        }
+    }
+
+    /// The next frame whose commit is done.
+    pub(crate) fn settle_next(&mut self) -> Option<Waiting> {
+        let upto = self.ackable();
+        self.waiting.pop_front_if(|frame| frame.end <= upto)
+    }
+
+    /// A sync may begin: it does not cover what comes now.
+    pub(crate) fn close_waiting(&mut self) {
+        self.closed = self.waiting.len();
+    }
+
+    /// Frames that will never be committed, because the log is sealed.
+    pub(crate) fn give_up_waiting(&mut self) -> VecDeque<Waiting> {
+        let upto = self.ackable();
+        let keep = self.waiting.partition_point(|frame| frame.end <= upto);
+        let lost = self.waiting.split_off(keep);
+        self.close_waiting();
+        lost
     }
 
     /// The place of a sender. Allocates only when the sender is new to this process.
@@ -94,6 +151,7 @@ impl<S: Segment> Log<S> {
                 Sequence(0)
             };
             senders.push(Sender {
+                last: partition.sender(endpoint).last,
                 committed,
                 owner: None,
             });
@@ -113,11 +171,11 @@ impl<S: Segment> Log<S> {
 
     /// The rules that hold between two turns.
     pub(crate) fn check(&self) {
-        let committed: Offset = self.partition.committed();
+        let upto = self.ackable();
         debug_assert!(
             self.waiting
                 .front()
-                .is_none_or(|waiting| waiting.end() > committed || self.sealed()),
+                .is_none_or(|waiting| waiting.end > upto || self.sealed()),
             "a committed frame waits in {:?}",
             self.id
         );

@@ -91,6 +91,21 @@ pub(crate) enum Content<'a> {
     Bye(Frame<'a>),
 }
 
+impl<'a> Content<'a> {
+    /// The frame that the session signs; HELLO is none.
+    pub(crate) fn outer(&self) -> Option<Frame<'a>> {
+        match self {
+            Self::Send(send) => Some(send.frame()),
+            Self::Relay(relay) => Some(relay.frame()),
+            Self::Fetch(_, outer)
+            | Self::Settle(_, outer)
+            | Self::Ping(_, outer)
+            | Self::Bye(outer) => Some(*outer),
+            Self::Hello(_) => None,
+        }
+    }
+}
+
 impl<'a> Parsed<'a> {
     /// Its place in the turn: refusals are told in this order.
     pub(crate) fn order(&self) -> u32 {
@@ -106,8 +121,8 @@ impl<'a> Parsed<'a> {
         self.frame_index
     }
 
-    pub(crate) fn content(&self) -> Content<'a> {
-        self.content
+    pub(crate) fn content(&self) -> &Content<'a> {
+        &self.content
     }
 }
 
@@ -146,21 +161,39 @@ pub(crate) fn parse<'a>(
     parsed: &mut Vec<Parsed<'a>>,
     refusals: &mut Vec<Refusal>,
 ) {
-    for (order, piece) in pieces.iter().enumerate() {
-        let (order, id) = (order as u32, piece.connection);
-        if peers
-            .connections
-            .get(id)
-            .is_none_or(|connection| !connection.listens())
-        {
-            continue;
-        }
-        let frame = match piece.place {
-            Place::Fault(error) => {
-                fault(peers, id, error);
-                continue;
+    let mut order = 0;
+    for together in pieces.chunk_by(|one, next| one.connection == next.connection) {
+        let id = together[0].connection;
+        let connection = peers.connections.get_mut(id);
+        if let Some(connection) = connection.filter(|connection| connection.listens()) {
+            let mut frame_index = connection.frames_in;
+            let out = (&mut *parsed, &mut *refusals);
+            let end = parse_pieces(peers, together, order, assembled, &mut frame_index, out);
+            if let Some(connection) = peers.connections.get_mut(id) {
+                connection.frames_in = frame_index;
             }
+            if let Err(error) = end {
+                fault(peers, id, error);
+            }
+        }
+        order += together.len() as u32;
+    }
+}
+
+/// Read the frames of one connection, up to a fault that ends it.
+fn parse_pieces<'a>(
+    peers: &mut Peers,
+    pieces: &[Piece<'a>],
+    mut order: u32,
+    assembled: &'a [Vec<u8>],
+    frame_index: &mut u64,
+    (parsed, refusals): (&mut Vec<Parsed<'a>>, &mut Vec<Refusal>),
+) -> Result<(), ParseError> {
+    for piece in pieces {
+        let connection = piece.connection;
+        let frame = match piece.place {
             Place::Whole(frame) => frame,
+            Place::Fault(error) => return Err(error),
             Place::Assembled(at) => match split(&assembled[at]) {
                 Ok(Some((frame, _))) => frame,
                 other => {
@@ -168,33 +201,29 @@ pub(crate) fn parse<'a>(
                 }
             },
         };
-        let Some(connection) = peers.connections.get_mut(id) else {
-            continue;
-        };
-        let frame_index = connection.frames_in;
-        connection.frames_in += u64::from(!piece.first);
         match read(frame, piece.first) {
             Ok(content) => parsed.push(Parsed {
                 order,
-                connection: id,
-                frame_index,
+                connection,
+                frame_index: *frame_index,
                 content,
             }),
             Err(error @ ParseError::Content(_)) => {
                 peers.counters.parse.refused += 1;
-                let partition = stream_of(peers, id, &frame);
-                let (sequence, notice) = (frame.sequence(), error.notice());
                 refusals.push(Refusal {
                     order,
-                    connection: id,
-                    partition,
-                    sequence,
-                    notice,
+                    connection,
+                    partition: stream_of(peers, connection, &frame),
+                    sequence: frame.sequence(),
+                    notice: error.notice(),
                 });
             }
-            Err(error) => fault(peers, id, error),
+            Err(error) => return Err(error),
         }
+        *frame_index += u64::from(!piece.first);
+        order += 1;
     }
+    Ok(())
 }
 
 /// What one frame means.

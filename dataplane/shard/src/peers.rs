@@ -10,7 +10,8 @@ use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 use wire::signature::Signer;
 
-use crate::connection::{AssemblyPool, Connections, Goodbye, Phase};
+use crate::assembly::AssemblyPool;
+use crate::connection::{Connections, Goodbye, Phase};
 use crate::counters::Counters;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
 use crate::limits::Limits;
@@ -94,12 +95,11 @@ impl Peers {
 
     /// A connection is gone.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(id) else {
+        let Some(mut connection) = self.connections.remove(id) else {
             return;
         };
         self.timers.remove(&(connection.timer, id));
-        self.assembly.release(connection.assembly_need);
-        self.assembly.put(connection.assembly);
+        self.assembly.give_up(&mut connection.assembly);
         if let Phase::Open(session) = connection.phase {
             self.detach(session, id);
         }
@@ -271,13 +271,11 @@ impl Peers {
 
     /// The wait asked of a peer that is to come back, in milliseconds.
     pub(crate) fn retry_after_ms(&self) -> u32 {
-        u32::try_from(self.limits.retry_after.as_millis())
-            .unwrap_or(u32::MAX)
-            .max(1)
+        self.limits.retry_after_ms()
     }
 
     /// Note that a connection has something to be sent at the end of the turn, and give it a buffer.
-    fn list(&mut self, id: ConnectionId) {
+    pub(crate) fn list(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -330,10 +328,7 @@ impl Peers {
         if connection.goodbye.take().is_some() {
             let before = std::mem::replace(&mut connection.phase, Phase::Closing);
             connection.received_at = now;
-            let need = std::mem::take(&mut connection.assembly_need);
-            let buffer = std::mem::take(&mut connection.assembly);
-            self.assembly.release(need);
-            self.assembly.put(buffer);
+            self.assembly.give_up(&mut connection.assembly);
             if let Phase::Open(session) = before {
                 self.detach(session, id);
             }

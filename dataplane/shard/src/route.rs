@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use wire::ids::{ChannelId, EndpointId, PartitionId, RELAY_STREAM};
+use wire::ids::{ChannelId, EndpointId, NO_STREAM, PartitionId, RELAY_STREAM};
 use wire::reason::{Notice, Reason};
 use wire::route::{Channel, Grant, RouteTable};
 use wire::send::Send;
@@ -11,7 +11,7 @@ use wire::send::Send;
 use crate::io::ConnectionId;
 use crate::parse::Refusal;
 use crate::peers::Peers;
-use crate::session::SessionRef;
+use crate::session::{ChannelRoute, Session, SessionRef};
 use crate::verify::{Origin, Verified, stream_of};
 
 /// Why a frame may not go where it wants to.
@@ -93,6 +93,8 @@ pub(crate) struct Routed<'a> {
     verified: Verified<'a>,
     partition: PartitionId,
     log: u32,
+    stream: u32,
+    granted: bool,
 }
 
 impl<'a> Routed<'a> {
@@ -123,6 +125,16 @@ impl<'a> Routed<'a> {
     /// The log, by its place in the shard.
     pub(crate) fn log(&self) -> u32 {
         self.log
+    }
+
+    /// The stream of a direct frame, by its place in its session.
+    pub(crate) fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// Whether it may be appended. One that may not has a number that may be in the log already, and is here for that.
+    pub(crate) fn granted(&self) -> bool {
+        self.granted
     }
 }
 
@@ -201,55 +213,62 @@ fn find<'a>(
         });
     }
     let send = frame.send();
-    let Some(connection) = peers.connections.get(frame.connection()) else {
-        return Err(RouteError::NotGranted(send.channel()));
+    let address = |peers: &Peers| {
+        let connection = peers.connections.get(frame.connection());
+        connection.map(|connection| connection.peer.ip())
     };
-    let address = connection.peer.ip();
-    if let Some((partition, log)) = sent_again(peers, frame) {
-        return Ok(Routed {
-            verified: *frame,
-            partition,
-            log,
-        });
-    }
+    let mut found = Routed {
+        verified: *frame,
+        partition: NO_STREAM,
+        log: 0,
+        stream: 0,
+        granted: true,
+    };
     if frame.origin() == Origin::Direct
         && let Some(session) = peers.sessions.get(frame.session())
-        && let Some(route) = session.route(send.channel())
-        && let Some(stream) = session.streams.get(route.stream as usize)
+        && let Some((at, route)) = stream_of_direct(peers, session, &send)
     {
-        let (partition, log) = (stream.partition, stream.log);
-        if route.restricted {
+        let stream = &session.streams[at];
+        (found.partition, found.log, found.stream) = (stream.partition, stream.log, at as u32);
+        let granted = |route: &ChannelRoute| {
             let endpoint = peers.table.endpoint_at(session.endpoint_index);
-            check_restriction(&endpoint.send[route.grant as usize], address, &send)?;
-            take_rate(peers, &send)?;
+            let address = address(peers).ok_or(RouteError::Address)?;
+            check_restriction(&endpoint.send[route.grant as usize], address, &send)
+        };
+        match route {
+            Some(route) if !route.restricted => return Ok(found),
+            // What is in the log already is at most acked again and needs no grant any more; to refuse it for want of
+            // one would tell its sender that it is not in the log.
+            _ if send.sequence() <= stream.claimed_last.max(stream.received) => {
+                found.granted = route.is_some_and(|route| granted(route).is_ok());
+                return Ok(found);
+            }
+            Some(route) => {
+                granted(route)?;
+                take_rate(peers, &send)?;
+                return Ok(found);
+            }
+            None => {}
         }
-        return Ok(Routed {
-            verified: *frame,
-            partition,
-            log,
-        });
     }
-    let (partition, log) = look_up(&peers.table, owned, &send, address)?;
+    let address = address(peers).ok_or(RouteError::NotGranted(send.channel()))?;
+    (found.partition, found.log) = look_up(&peers.table, owned, &send, address)?;
     take_rate(peers, &send)?;
-    Ok(Routed {
-        verified: *frame,
-        partition,
-        log,
-    })
+    Ok(found)
 }
 
-/// The stream of a direct frame that may be in the log already. It is at most acked again, so it needs no grant any
-/// more; to refuse it for want of one would tell its sender that it is not in the log.
-fn sent_again(peers: &Peers, frame: &Verified<'_>) -> Option<(PartitionId, u32)> {
-    if frame.origin() != Origin::Direct {
-        return None;
+/// The stream of a session's own frame, by its place, and the route to its channel if it has one still.
+fn stream_of_direct<'s>(
+    peers: &Peers,
+    session: &'s Session,
+    send: &Send<'_>,
+) -> Option<(usize, Option<&'s ChannelRoute>)> {
+    if let Some(route) = session.route(send.channel()) {
+        return Some((route.stream as usize, Some(route)));
     }
-    let (session, send) = (peers.sessions.get(frame.session())?, frame.send());
     let channel = peers.table.channel(send.channel())?;
     let at = session.stream_of(peers.table.partition_of(send.endpoint(), channel))?;
-    let stream = &session.streams[at];
-    let again = send.sequence() <= stream.claimed_last.max(stream.received);
-    again.then_some((stream.partition, stream.log))
+    Some((at, None))
 }
 
 /// The way through the route table itself: envelopes, and whatever a session has no route for.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use partition::{Partition, Segment};
-use wire::ids::{AckMode, Direction, EndpointId};
+use wire::ids::EndpointId;
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
+use wire::signature::VerifyJob;
 
 use crate::append::append;
 use crate::assemble::gather;
@@ -17,7 +18,7 @@ use crate::counters::Counters;
 use crate::cycles::{Stage, StageClock};
 use crate::deliver::deliver;
 use crate::fanout::fanout;
-use crate::handshake::{check_address, claim, hello};
+use crate::handshake::hello;
 use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, Log};
@@ -25,12 +26,14 @@ use crate::parse::{Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
 use crate::route::{Owned, Routed, route};
-use crate::session::SessionRef;
+use crate::tables::{apply, settle_ack_modes};
 use crate::verify::{Command, CommandKind, Envelope, Verdicts, Verified, verify};
 use crate::welcome::{Welcoming, welcome};
 
 /// Calls of a queue group's expiry sweep each time retention is looked at.
 const SWEEPS: usize = 16;
+/// Frames that go through stages 2 to 5 together: as many as the nearer caches hold, with all that is looked up for them.
+const FRAMES_TOGETHER: usize = 256;
 
 /// One core's logic.
 pub struct Shard<S: Segment> {
@@ -54,24 +57,13 @@ struct Scratch {
     parsed: Vec<Parsed<'static>>,
     verified: Vec<Verified<'static>>,
     envelopes: Vec<Envelope<'static>>,
+    jobs: Vec<VerifyJob<'static>>,
     routed: Vec<Routed<'static>>,
     good: Vec<bool>,
     refusals: Vec<Refusal>,
     commands: Vec<Command>,
     committed: Vec<Committed>,
     spans: Vec<Span>,
-}
-
-/// An empty vector in the memory of another one, whose elements borrowed for a shorter time.
-macro_rules! recycled {
-    ($vector:expr) => {{
-        let mut vector = $vector;
-        vector.clear();
-        vector
-            .into_iter()
-            .map(|_| unreachable!("it was just emptied"))
-            .collect()
-    }};
 }
 
 impl<S: Segment> Shard<S> {
@@ -103,7 +95,7 @@ impl<S: Segment> Shard<S> {
             clock: StageClock::default(),
             scratch: Scratch::default(),
         };
-        shard.settle_ack_modes();
+        settle_ack_modes(&mut shard.peers, &shard.logs);
         shard
     }
 
@@ -118,6 +110,7 @@ impl<S: Segment> Shard<S> {
             parsed,
             verified,
             envelopes,
+            mut jobs,
             routed,
             mut good,
             mut refusals,
@@ -125,9 +118,10 @@ impl<S: Segment> Shard<S> {
             mut committed,
             mut spans,
         } = std::mem::take(&mut self.scratch);
-        let (mut pieces, mut parsed) = (recycled!(pieces), recycled!(parsed));
-        let (mut verified, mut envelopes, mut routed) =
-            (recycled!(verified), recycled!(envelopes), recycled!(routed));
+        let (mut pieces, mut parsed): (_, Vec<Parsed<'_>>) = (recycled!(pieces), recycled!(parsed));
+        let mut verified: Vec<Verified<'_>> = recycled!(verified);
+        let mut envelopes: Vec<Envelope<'_>> = recycled!(envelopes);
+        let mut routed: Vec<Routed<'_>> = recycled!(routed);
         let Self {
             peers,
             logs,
@@ -144,24 +138,36 @@ impl<S: Segment> Shard<S> {
         clock.end(Stage::Accept, &mut peers.counters);
         peers.tick(output);
         clock.end(Stage::Other, &mut peers.counters);
-        parse(peers, &pieces, &assembled, &mut parsed, &mut refusals);
-        clock.end(Stage::Parse, &mut peers.counters);
-        let mut verdicts = Verdicts {
-            verified: &mut verified,
-            commands: &mut commands,
-            refusals: &mut refusals,
-            envelopes: &mut envelopes,
-            good: &mut good,
-        };
-        let logs_of_hello = &mut *logs;
-        verify(peers, &parsed, &mut verdicts, |peers, id, frame| {
-            hello(peers, logs_of_hello, owned, id, frame, welcoming);
-        });
-        clock.end(Stage::Verify, &mut peers.counters);
-        route(peers, owned, &verified, &mut routed, &mut refusals);
-        clock.end(Stage::Route, &mut peers.counters);
-        append(peers, logs, &routed, &mut refusals);
-        clock.end(Stage::Append, &mut peers.counters);
+        for frames in pieces.chunks(FRAMES_TOGETHER) {
+            parsed.clear();
+            verified.clear();
+            envelopes.clear();
+            routed.clear();
+            refusals.clear();
+            parse(peers, frames, &assembled, &mut parsed, &mut refusals);
+            clock.end(Stage::Parse, &mut peers.counters);
+            let mut verdicts = Verdicts {
+                verified: &mut verified,
+                commands: &mut commands,
+                refusals: &mut refusals,
+                envelopes: &mut envelopes,
+                good: &mut good,
+            };
+            verify(
+                peers,
+                &parsed,
+                &mut verdicts,
+                &mut jobs,
+                |peers, id, frame| {
+                    hello(peers, logs, owned, id, frame, welcoming);
+                },
+            );
+            clock.end(Stage::Verify, &mut peers.counters);
+            route(peers, owned, &verified, &mut routed, &mut refusals);
+            clock.end(Stage::Route, &mut peers.counters);
+            append(peers, logs, &routed, &mut refusals);
+            clock.end(Stage::Append, &mut peers.counters);
+        }
         close(peers, groups, consumers, input.closed);
         clock.end(Stage::Other, &mut peers.counters);
         commit(peers, logs, &mut committed, output);
@@ -187,6 +193,7 @@ impl<S: Segment> Shard<S> {
             parsed,
             verified,
             envelopes,
+            jobs,
             routed,
             good,
             refusals,
@@ -211,7 +218,7 @@ impl<S: Segment> Shard<S> {
         self.peers.counters.turns += 1;
         self.peers.draining |= input.drain;
         if let Some(table) = input.table.take() {
-            self.apply(table);
+            apply(&mut self.peers, &mut self.logs, &self.owned, table);
         }
         take_storage(
             &mut self.peers,
@@ -229,119 +236,6 @@ impl<S: Segment> Shard<S> {
         for opened in input.opened {
             self.peers.open(opened);
         }
-    }
-
-    /// Take over a route table between two turns: re-resolve every session, end those whose credential is no
-    /// longer good.
-    fn apply(&mut self, table: Arc<RouteTable>) {
-        let before = std::mem::replace(&mut self.peers.table, table);
-        self.peers.counters.session.tables += 1;
-        for log in &mut self.logs {
-            log.apply(&self.peers.table);
-        }
-        for group in &mut self.groups {
-            // Whoever hears a channel from now on hears nothing from before, whatever happens.
-            group.sync_at = Duration::ZERO;
-        }
-        self.settle_ack_modes();
-        let references: Vec<SessionRef> = self
-            .peers
-            .sessions
-            .iter()
-            .map(|session| session.reference)
-            .collect();
-        for reference in references {
-            match self.resolve(reference, &before) {
-                Some(index) => {
-                    if let Some(session) = self.peers.sessions.get_mut(reference) {
-                        session.endpoint_index = index;
-                    }
-                    self.recheck_address(reference);
-                    claim(
-                        &mut self.peers,
-                        &mut self.logs,
-                        &self.owned,
-                        reference,
-                        false,
-                    );
-                }
-                None => self.withdraw(reference),
-            }
-        }
-        let Peers { rates, table, .. } = &mut self.peers;
-        rates.retain(|(endpoint, channel), _| {
-            let grant = table
-                .endpoint(*endpoint)
-                .and_then(|endpoint| endpoint.send_grant(*channel));
-            grant.is_some_and(|grant| grant.restriction.messages_per_second.is_some())
-        });
-    }
-
-    /// The endpoint of a session in the new table, if its credential is still good; takes over the key's expiry.
-    /// A key whose secret was replaced under its id is another key.
-    fn resolve(&mut self, reference: SessionRef, before: &RouteTable) -> Option<u32> {
-        let session = self.peers.sessions.get_mut(reference)?;
-        let index = self.peers.table.endpoint_index(session.endpoint)?;
-        let endpoint = self.peers.table.endpoint_at(index);
-        let key = endpoint.key(session.key)?;
-        session.key_expires = key.expires;
-        let now = self.peers.now.unix;
-        let expired = key.expires.is_some_and(|expires| expires <= now);
-        let opened_with = before
-            .endpoint(session.endpoint)
-            .and_then(|endpoint| endpoint.key(session.key));
-        let same = opened_with.is_some_and(|old| old.material == key.material);
-        let good = endpoint.enabled
-            && !key.revoked
-            && !expired
-            && same
-            && key.direction == session.direction;
-        good.then_some(index)
-    }
-
-    /// A queue mixes the channels of its endpoint, so a receiver has to suit every grant of the new table, too.
-    fn recheck_address(&mut self, reference: SessionRef) {
-        let peers = &mut self.peers;
-        let Some(session) = peers.sessions.get(reference) else {
-            return;
-        };
-        let Some(connection) = session.connection.and_then(|id| peers.connections.get(id)) else {
-            return;
-        };
-        let endpoint = peers.table.endpoint_at(session.endpoint_index);
-        let (direction, peer, id) = (session.direction, connection.peer.ip(), connection.id);
-        if direction == Direction::Egress
-            && let Err(error) = check_address(endpoint, direction, peer)
-        {
-            peers.withdraw(id, reference, error.0);
-        }
-    }
-
-    fn withdraw(&mut self, reference: SessionRef) {
-        let connection = self
-            .peers
-            .sessions
-            .get(reference)
-            .and_then(|session| session.connection);
-        let key = self
-            .peers
-            .sessions
-            .get(reference)
-            .map_or(0, |session| session.key.0);
-        let notice = Notice::new(Reason::CredentialWithdrawn, u64::from(key), 0);
-        match connection {
-            Some(connection) => self.peers.withdraw(connection, reference, notice),
-            None => self.peers.end_session(reference),
-        }
-    }
-
-    fn settle_ack_modes(&mut self) {
-        let local = self.logs.iter().any(|log| log.ack == AckMode::Local);
-        self.peers.relay_ack_mode = if local {
-            AckMode::Local
-        } else {
-            AckMode::Durable
-        };
     }
 
     /// Everything that comes after the stages: retention, drain, what is to be sent, when to come again.

@@ -1,17 +1,19 @@
 //! Stage 3, verify: every frame is signed by whom it says it is from. Direct frames by the session, in the
-//! order in which they were sent; envelopes by their endpoint's own key, Ed25519 ones in one batch a turn.
+//! order in which they were sent; envelopes by their endpoint's own key, Ed25519 ones in batches.
 
 use std::sync::Arc;
 
 use wire::delivery::{Fetch, Settle};
-use wire::frame::{Frame, SignatureKind};
+use wire::frame::SignatureKind;
 use wire::ids::{
     Direction, EndpointId, KeyId, NO_STREAM, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence,
 };
 use wire::reason::{Notice, Reason};
 use wire::route::{Key, KeyMaterial, RouteTable};
 use wire::send::{Relay, Send};
-use wire::signature::{VerifyingKey, verify_ed25519_batch, verify_envelope, verify_session};
+use wire::signature::{
+    VerifyJob, VerifyingKey, verify_ed25519_batch, verify_envelope, verify_many,
+};
 
 use crate::io::ConnectionId;
 use crate::parse::{Content, Parsed, Refusal};
@@ -171,31 +173,113 @@ pub(crate) struct Envelope<'a> {
     key: u32,
 }
 
-/// Stage 3: check the frames of a turn, in order; `hello` is called for each HELLO in its place.
+/// Frames whose session signatures are checked together: two at a time, while their bytes are near. A connection that
+/// strikes out has at most so many checked in vain.
+const TOGETHER: usize = 64;
+
+/// Stage 3: check the frames of a turn, in order; `hello` is called for each HELLO in its place. `jobs` is empty memory.
 pub(crate) fn verify<'a>(
     peers: &mut Peers,
     parsed: &[Parsed<'a>],
     out: &mut Verdicts<'_, 'a>,
+    jobs: &mut Vec<VerifyJob<'static>>,
     mut hello: impl FnMut(&mut Peers, ConnectionId, &wire::handshake::Hello<'a>),
 ) {
-    for frame in parsed {
-        let id = frame.connection();
-        if struck_out(peers, id) {
-            continue;
-        }
-        if let Content::Hello(content) = frame.content() {
-            hello(peers, id, &content);
-            continue;
-        }
-        let Some(reference) = peers.session_of(id).map(|session| session.reference) else {
-            continue;
-        };
-        if let Err(error) = check(peers, frame, reference, out) {
-            refuse(peers, frame, error, out.refusals);
+    for together in parsed.chunks(TOGETHER) {
+        let mut good = [false; TOGETHER];
+        let empty = recycled!(std::mem::take(jobs));
+        *jobs = recycled!(check_signatures(peers, together, empty, &mut good));
+        let mut good = &good[..];
+        for frames in together.chunk_by(|one, next| one.connection() == next.connection()) {
+            let (these, rest) = good.split_at(frames.len());
+            good = rest;
+            judge(peers, frames, these, out, &mut hello);
         }
     }
     if !out.envelopes.is_empty() {
         check_envelopes(peers, out);
+    }
+}
+
+/// Check the session signatures of frames, whatever else may be wrong with them. The keys of an open connection change
+/// only when its session leaves it, after which its frames count for nothing.
+fn check_signatures<'p, 'a: 'p>(
+    peers: &'p Peers,
+    frames: &[Parsed<'a>],
+    mut jobs: Vec<VerifyJob<'p>>,
+    good: &mut [bool; TOGETHER],
+) -> Vec<VerifyJob<'p>> {
+    let (mut places, mut at) = ([0; TOGETHER], 0);
+    for frames in frames.chunk_by(|one, next| one.connection() == next.connection()) {
+        let session = peers.session_of(frames[0].connection());
+        for frame in frames {
+            let job = session
+                .zip(frame.content().outer())
+                .and_then(|(session, outer)| {
+                    VerifyJob::session(&session.keys.client, frame.frame_index(), &outer)
+                });
+            if let Some(job) = job {
+                places[jobs.len()] = at;
+                jobs.push(job);
+            }
+            at += 1;
+        }
+    }
+    let mut right = [false; TOGETHER];
+    let right = &mut right[..jobs.len()];
+    verify_many(&jobs, right);
+    for (at, right) in places.iter().zip(right) {
+        good[*at] = *right;
+    }
+    jobs
+}
+
+/// Give on the frames of one connection. As long as all is well with them, their session is looked up once.
+fn judge<'a>(
+    peers: &mut Peers,
+    frames: &[Parsed<'a>],
+    good: &[bool],
+    out: &mut Verdicts<'_, 'a>,
+    hello: &mut impl FnMut(&mut Peers, ConnectionId, &wire::handshake::Hello<'a>),
+) {
+    let mut sender: Option<(SessionRef, EndpointId)> = None;
+    for (frame, good) in frames.iter().zip(good) {
+        let id = frame.connection();
+        if let (Some((session, endpoint)), Content::Send(send), true) =
+            (sender, frame.content(), *good)
+            && send.endpoint() == endpoint
+        {
+            peers.counters.verify.session_frames += 1;
+            out.verified.push(direct(frame, session, *send));
+            continue;
+        }
+        if struck_out(peers, id) {
+            return;
+        }
+        if let Content::Hello(content) = frame.content() {
+            hello(peers, id, content);
+            continue;
+        }
+        let Some(session) = peers.session_of(id) else {
+            continue;
+        };
+        let reference = session.reference;
+        let sends = session.direction == Direction::Ingress;
+        sender = sends.then_some((reference, session.endpoint));
+        if let Err(error) = check(peers, frame, reference, *good, out) {
+            refuse(peers, frame, error, out.refusals);
+            sender = None;
+        }
+    }
+}
+
+fn direct<'a>(frame: &Parsed<'a>, session: SessionRef, send: Send<'a>) -> Verified<'a> {
+    Verified {
+        order: frame.order(),
+        connection: frame.connection(),
+        session,
+        origin: Origin::Direct,
+        send,
     }
 }
 
@@ -207,44 +291,30 @@ fn struck_out(peers: &Peers, id: ConnectionId) -> bool {
     strikes.is_none_or(|strikes| strikes >= peers.limits.bad_signatures_max)
 }
 
-/// Check one frame and give it on.
+/// Check one frame and give it on; `good` tells whether its session signature is.
 fn check<'a>(
     peers: &mut Peers,
     frame: &Parsed<'a>,
     reference: SessionRef,
+    good: bool,
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
-    let (order, connection, session) = (frame.order(), frame.connection(), reference);
+    let (connection, session) = (frame.connection(), reference);
     let command = |kind| Command {
         connection,
         session,
         kind,
     };
-    let outer = match frame.content() {
-        Content::Send(send) => send.frame(),
-        Content::Relay(relay) => relay.frame(),
-        Content::Fetch(_, outer)
-        | Content::Settle(_, outer)
-        | Content::Ping(_, outer)
-        | Content::Bye(outer) => outer,
-        Content::Hello(_) => return Ok(()),
-    };
-    check_session(peers, frame, reference, &outer)?;
+    check_session(peers, frame, good)?;
     match frame.content() {
         Content::Send(send) => {
-            check_sender(peers, reference, &send)?;
-            out.verified.push(Verified {
-                order,
-                connection,
-                session,
-                origin: Origin::Direct,
-                send,
-            });
+            check_sender(peers, reference, send)?;
+            out.verified.push(direct(frame, session, *send));
         }
-        Content::Relay(relay) => check_envelope(peers, frame, reference, &relay, out)?,
-        Content::Fetch(fetch, _) => out.commands.push(command(CommandKind::Fetch(fetch))),
-        Content::Settle(settle, _) => out.commands.push(command(CommandKind::Settle(settle))),
-        Content::Ping(number, _) => out.commands.push(command(CommandKind::Ping(number))),
+        Content::Relay(relay) => check_envelope(peers, frame, reference, relay, out)?,
+        Content::Fetch(fetch, _) => out.commands.push(command(CommandKind::Fetch(*fetch))),
+        Content::Settle(settle, _) => out.commands.push(command(CommandKind::Settle(*settle))),
+        Content::Ping(number, _) => out.commands.push(command(CommandKind::Ping(*number))),
         Content::Bye(_) => out.commands.push(command(CommandKind::Bye)),
         Content::Hello(_) => {}
     }
@@ -252,20 +322,11 @@ fn check<'a>(
 }
 
 /// The session's signature over the outer frame.
-fn check_session(
-    peers: &mut Peers,
-    frame: &Parsed<'_>,
-    reference: SessionRef,
-    outer: &Frame<'_>,
-) -> Result<(), VerifyError> {
-    if outer.signature_kind() != SignatureKind::Session {
-        return Err(VerifyError::SignatureKind(outer.signature_kind() as u8));
+fn check_session(peers: &mut Peers, frame: &Parsed<'_>, good: bool) -> Result<(), VerifyError> {
+    let kind = frame.content().outer().map(|outer| outer.signature_kind());
+    if let Some(kind) = kind.filter(|kind| *kind != SignatureKind::Session) {
+        return Err(VerifyError::SignatureKind(kind as u8));
     }
-    let session = peers
-        .sessions
-        .get(reference)
-        .expect("the caller has just found it");
-    let good = verify_session(&session.keys.client, frame.frame_index(), outer);
     if good || (active(Bug::SkipSignature) && matches!(frame.content(), Content::Send(_))) {
         peers.counters.verify.session_frames += 1;
         return Ok(());
@@ -444,10 +505,10 @@ fn refuse(peers: &mut Peers, frame: &Parsed<'_>, error: VerifyError, refusals: &
         peers.counters.verify.refused += 1;
     }
     let (partition, sequence) = match frame.content() {
-        Content::Send(send) => (stream_of(peers, frame.connection(), &send), send.sequence()),
+        Content::Send(send) => (stream_of(peers, frame.connection(), send), send.sequence()),
         Content::Relay(relay) => (RELAY_STREAM, relay.number()),
         Content::Settle(settle, _) => (QUEUE_STREAM, settle.number),
-        Content::Ping(number, _) => (QUEUE_STREAM, number),
+        Content::Ping(number, _) => (QUEUE_STREAM, *number),
         Content::Fetch(..) | Content::Bye(_) | Content::Hello(_) => (QUEUE_STREAM, Sequence(0)),
     };
     let (order, connection, notice) = (frame.order(), frame.connection(), error.notice());

@@ -44,7 +44,7 @@ pub(crate) fn welcome<S: Segment>(
         }
         let ready = waiting.waits.iter().all(|(log, upto)| {
             let log = &logs[*log as usize];
-            log.sealed() || log.partition.committed() >= *upto
+            log.sealed() || log.ackable() >= *upto
         });
         if ready {
             say_welcome(peers, logs, owned, waiting);

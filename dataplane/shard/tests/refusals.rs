@@ -846,29 +846,6 @@ fn peers_that_say_nothing_are_let_go() {
 }
 
 #[test]
-fn frames_that_straddle_beyond_the_budget_are_told_to_come_again() {
-    let mut setup = Setup::new(AckMode::Local);
-    setup.limits.assembly_bytes_max = wire::limits::FRAME_BYTES_MAX;
-    let mut world = World::new(setup);
-    let mut first = Client::connect(&mut world, SENDER, 1);
-    let mut second = Client::connect(&mut world, RELAY, 3);
-    let large = first.send(&[&[0u8; 200_000][..], &[0u8; 200_000]]);
-    world.receive(first.connection, &large[..1_000]);
-    let frame = second.send(&[&[0u8; 200_000]]);
-    let said = second.exchange(&mut world, &frame[..1_000]);
-    let [Said::Goaway(notice)] = &said[..] else {
-        panic!("{said:?}")
-    };
-    assert_eq!(notice.reason, Reason::Busy);
-    assert!(notice.retry_after_ms > 0);
-    assert_eq!(
-        acks(&first.exchange(&mut world, &large[1_000..])),
-        [1],
-        "who holds the room is not disturbed"
-    );
-}
-
-#[test]
 fn a_session_without_credit_is_busy() {
     let mut setup = Setup::new(AckMode::Durable);
     setup.limits.credit_frames = 2;

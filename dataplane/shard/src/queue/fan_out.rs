@@ -10,7 +10,7 @@ use super::group::QueueGroup;
 use super::op::{Op, Source};
 use super::run::{Run, share};
 
-/// Consecutive messages of one channel in one partition, usually one record.
+/// Consecutive messages of one channel in one partition: a record, or several next to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Where they lie.
@@ -23,6 +23,24 @@ pub struct Span {
     pub count: u32,
     /// Bytes of all of them.
     pub bytes: u64,
+}
+
+impl Span {
+    /// Whether `next` goes on exactly where this span ends, and both together hold at most `bytes_max` bytes.
+    #[must_use]
+    pub fn continued_by(&self, next: &Self, bytes_max: u64) -> bool {
+        self.partition == next.partition
+            && self.channel == next.channel
+            && self.first.plus(u64::from(self.count)) == next.first
+            && self.count.checked_add(next.count).is_some()
+            && self.bytes + next.bytes <= bytes_max
+    }
+
+    /// Take in `next`, for which `continued_by` holds.
+    pub fn extend(&mut self, next: &Self) {
+        self.count += next.count;
+        self.bytes += next.bytes;
+    }
 }
 
 /// How a fan-out call ended.
