@@ -17,6 +17,8 @@ const MESSAGES: u32 = 256;
 const BATCHES: u64 = 8;
 const MESSAGE_BYTES: u64 = 116;
 const SEGMENT_BYTES: u32 = 64 << 20;
+/// As the commit stage has it.
+const TOGETHER_BYTES_MAX: u64 = 64 << 10;
 const LOCK: Duration = Duration::from_secs(30);
 
 struct Queues {
@@ -26,6 +28,7 @@ struct Queues {
     receivers: Vec<EndpointId>,
     fanned_out: u64,
     now: UnixNanos,
+    spans: Vec<Span>,
 }
 
 impl Queues {
@@ -48,16 +51,17 @@ impl Queues {
                 .collect(),
             fanned_out: 0,
             now,
+            spans: Vec::new(),
         };
         queues.settle();
         queues
     }
 
     /// The next records, of `count` messages each, as the commit stage hands them on.
-    fn put_spans(&mut self, spans: &mut Vec<Span>, count: u32) {
+    fn put_records(&mut self, records: &mut Vec<Span>, count: u32) {
         let offset = self.fanned_out;
-        spans.clear();
-        spans.extend((0..MESSAGES).step_by(count as usize).map(|number| Span {
+        records.clear();
+        records.extend((0..MESSAGES).step_by(count as usize).map(|number| Span {
             partition: PartitionId::new(HUB, 0),
             channel: CHANNEL,
             first: Offset(offset + u64::from(number)),
@@ -67,9 +71,16 @@ impl Queues {
         self.fanned_out += u64::from(MESSAGES);
     }
 
-    /// Fan a batch out and write it to the journal, as a turn does.
-    fn fan_out(&mut self, spans: &[Span]) {
-        let mut rest = black_box(spans);
+    /// Put neighbours together as the commit stage does, fan the batch out and write it to the journal.
+    fn fan_out(&mut self, records: &[Span]) {
+        self.spans.clear();
+        for record in black_box(records) {
+            match self.spans.last_mut() {
+                Some(last) if last.continued_by(record, TOGETHER_BYTES_MAX) => last.extend(record),
+                _ => self.spans.push(*record),
+            }
+        }
+        let mut rest = &self.spans[..];
         while !rest.is_empty() {
             match self.group.fan_out(rest, &self.table, self.now) {
                 FanOut::Taken(taken) => rest = &rest[taken..],
@@ -139,9 +150,9 @@ fn fanout(c: &mut Criterion<ThreadCpu>) {
                 for _ in 0..rounds {
                     batches
                         .iter_mut()
-                        .for_each(|spans| queues.put_spans(spans, messages));
+                        .for_each(|records| queues.put_records(records, messages));
                     let (took, ()) =
-                        timed(|| batches.iter().for_each(|spans| queues.fan_out(spans)));
+                        timed(|| batches.iter().for_each(|records| queues.fan_out(records)));
                     queues.settle();
                     total += took;
                 }

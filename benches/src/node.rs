@@ -58,6 +58,11 @@ impl Client {
         self.sign(|signer| put(out, endpoint, sequence, messages, signer));
     }
 
+    /// The frame put last will be refused: its number comes again.
+    pub fn forget_frame(&mut self) {
+        self.sequence = Sequence(self.sequence.0 - 1);
+    }
+
     /// Sign the next frame of this connection, whatever it is.
     pub fn sign(&mut self, encode: impl FnOnce(Signer<'_>)) {
         encode(Signer::Session {
@@ -90,6 +95,8 @@ impl Node {
         let limits = Limits {
             expiry_interval: EXPIRY_INTERVAL,
             idle_timeout: IDLE_TIMEOUT,
+            // What forged frames cost is measured, too.
+            bad_signatures_max: u32::MAX,
             ..Limits::default()
         };
         let table = Arc::new(table(1, senders, receivers));
@@ -202,6 +209,12 @@ impl Node {
                 StorageRequest::Retire { log, segment } => self.disk.retire(log, segment),
             }
         }
+    }
+
+    /// Count the cycles of every stage.
+    #[cfg(feature = "cycles")]
+    pub fn count_cycles(&mut self, read: fn() -> u64) {
+        self.shard.count_cycles(read);
     }
 
     /// What the shard counted since the start.
