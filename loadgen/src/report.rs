@@ -239,13 +239,17 @@ impl Report {
             evidence: books.evidence.clone(),
             faults,
         };
-        report.judge(saturated, options.lateness_share_max, books.clean());
+        report.judge(saturated, options.lateness_share_max, &books);
         report
     }
 
-    fn judge(&mut self, saturated: bool, lateness_share_max: f64, clean: bool) {
-        if !saturated && self.achieved_per_s < ACHIEVED_LEAST * self.offered_per_s {
+    fn judge(&mut self, saturated: bool, lateness_share_max: f64, books: &Verification) {
+        let behind = !saturated && self.achieved_per_s < ACHIEVED_LEAST * self.offered_per_s;
+        if behind {
+            // More was asked for than was carried: whatever was measured measures the queue in front of the server.
             self.verdict = Verdict::Void;
+            self.load.push_str(", saturated");
+            (self.ack_ms, self.delivery_ms, self.lateness_ms) = (None, None, None);
             self.reasons
                 .push(diagnosis::missed_rate(self.offered_per_s, self.achieved_per_s).to_string());
         }
@@ -257,7 +261,9 @@ impl Report {
                     .push(diagnosis::generator_late(late.p99, most).to_string());
             }
         }
-        if !clean {
+        // What still waits for its answer at the end of a run that is far behind is late, not lost.
+        let late = behind && self.faults.is_empty() && books.clean_but_for_answers();
+        if !books.clean() && !late {
             self.verdict = Verdict::Faulty;
             let seen = format!(
                 "{} lost, {} duplicated, {} misordered, {} altered, {} stray",

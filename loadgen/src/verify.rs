@@ -259,8 +259,14 @@ impl Verification {
 
     /// True when every message is accounted for: nothing lost, duplicated, misordered, altered or stray.
     pub fn clean(&self) -> bool {
+        self.unanswered == 0 && self.clean_but_for_answers()
+    }
+
+    /// Whether everything is accounted for but messages that the server has not answered yet.
+    pub fn clean_but_for_answers(&self) -> bool {
         let found = &self.findings;
-        self.lost() == 0 && found.duplicated + found.misordered + found.altered + found.stray == 0
+        self.undelivered == 0
+            && found.duplicated + found.misordered + found.altered + found.stray == 0
     }
 }
 

@@ -209,6 +209,32 @@ fn a_connection_that_ends_leaves_its_messages_unanswered_and_the_run_is_void_or_
 }
 
 #[test]
+fn a_run_far_behind_its_rate_is_void_and_claims_no_latency_and_its_unanswered_messages_are_not_lost()
+ {
+    let fake = Fake::start(&[]);
+    let options = LoadOptions {
+        rate: 1e8,
+        batch: 64,
+        drain: Duration::from_millis(1),
+        ..short()
+    };
+    let mut plan = plan(&fake, 1, options);
+    plan.receivers.clear();
+    let report = loadgen::run(plan, &mut Quiet).expect("the run starts");
+    assert_eq!(
+        (report.verdict, report.exit_code(), report.load.as_str()),
+        (Verdict::Void, 3, "constant, saturated"),
+        "{report}"
+    );
+    assert!(report.unanswered > 0 && report.unsent > 0, "{report}");
+    assert_eq!(
+        (report.ack_ms, report.lateness_ms),
+        (None, None),
+        "{report}"
+    );
+}
+
+#[test]
 fn saturation_claims_no_latency_and_asks_for_no_rate() {
     let report = run(
         &[],
