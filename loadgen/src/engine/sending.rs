@@ -21,6 +21,9 @@ use wire::signature::Signer;
 pub const HORIZON: u64 = 20_000_000;
 const SIGNED_BYTES_MAX: usize = 8 << 20;
 const SIGN_AT_ONCE: usize = 64;
+/// Frames signed at once in saturation mode, over all connections and for one: what one operation of the ring carries.
+const SATURATED_AT_ONCE: usize = 2_048;
+const BURST_MAX: usize = 64;
 const MISSED_MAX: u32 = 16;
 const PING_CHECK: u64 = 100_000_000;
 
@@ -143,22 +146,38 @@ impl Sending {
         if now >= self.times.end {
             return false;
         }
-        for _ in 0..SIGN_AT_ONCE.max(self.flows.len().min(1_024)) {
+        let mut left = SATURATED_AT_ONCE;
+        for _ in 0..self.flows.len() {
             let flow = self.next_flow;
             self.next_flow = (flow + 1) % self.flows.len();
-            let lane = self.flows[flow].lane as usize;
-            if self.lanes[lane].fault.is_some() || !self.lanes[lane].wants_more(self.frame_bytes) {
-                continue;
+            // As a client would, each connection sends in one piece what its credit allows.
+            let signed = self.fill(flow, now, left.min(BURST_MAX), port);
+            any |= signed > 0;
+            left -= signed;
+            if left == 0 {
+                break;
             }
+        }
+        any
+    }
+
+    /// Sign as many frames of a flow as its lane has credit for, up to `most`; returns how many.
+    fn fill(&mut self, flow: usize, now: u64, most: usize, port: &mut impl Port) -> usize {
+        let lane = self.flows[flow].lane as usize;
+        let mut signed = 0;
+        while signed < most
+            && self.lanes[lane].fault.is_none()
+            && self.lanes[lane].wants_more(self.frame_bytes)
+        {
             let first = self.flows[flow].next_number();
             for _ in 0..self.batch {
                 self.flows[flow].plan_one(now, &self.bodies);
             }
             self.sign(flow as u32, (first, self.batch, now), port);
             self.order.push_back((now, lane as u32));
-            any = true;
+            signed += 1;
         }
-        any
+        signed
     }
 
     /// Frames are planned by their first message and due with their last: keep the order of what is due.
