@@ -1,4 +1,4 @@
-"""Flame graphs and shares per stage from `perf record`, inlined functions told apart by the binary's line tables."""
+"""Flame graphs and shares per stage from `perf record`: every stage is a function of its own module, so names tell."""
 import collections
 import html
 import re
@@ -8,73 +8,48 @@ STAGES = {"assemble": "accept", "parse": "parse", "verify": "verify", "handshake
           "append": "append", "commit": "commit", "fanout": "fanout", "queue": "fanout", "deliver": "deliver",
           "consume": "deliver", "turn": "other", "peers": "other", "session": "other", "welcome": "other",
           "io": "other", "timers": "other", "connection": "other", "limits": "other", "log": "other"}
-FRAME = re.compile(r"^\s+([0-9a-f]+) (.*) \((.*)\)$")
+WORKERS = [("io_recv", "receive"), ("io_send", "send"), ("ring::", "ring"), ("io_uring_enter", "ring"), ("partition::", "prepare"),
+           ("baseline::session", "session"), ("baseline::server::Server::acknowledge", "acknowledge"),
+           ("tcp_recvmsg", "receive"), ("tcp_sendmsg", "acknowledge"), ("epoll", "epoll"), ("tokio", "tokio"),
+           ("glommio", "executor"), ("node::", "node")]
+FRAME = re.compile(r"^\s+[0-9a-f]+ (.*) \((.*)\)$")
 
 
 class Sample:
-    """One stack: its thread's name and its frames from the outermost in, each a (function, file) pair."""
+    """One stack: its thread's name and its functions from the outermost in."""
 
-    def __init__(self, thread, frames):
-        self.thread, self.frames = thread, frames
+    def __init__(self, thread, functions):
+        self.thread, self.functions = thread, functions
 
     def stage(self):
-        """The stage, by the innermost file of the shard; what is outside of turns by who works there."""
+        """The stage, by the innermost module of the shard; what is outside of turns by who works there."""
         if self.thread.startswith("flush") or self.thread == "sync":
             return "sync threads"
-        for _, file in reversed(self.frames):
-            if found := re.search(r"shard/src/(\w+)", file):
+        for name in reversed(self.functions):
+            if found := re.search(r"\bshard::(\w+)::", name):
                 return STAGES.get(found[1], "other")
-        names = " ".join(name for name, _ in self.frames)
-        for word, stage in (("ring::", "ring"), ("io_uring_enter", "ring"), ("partition::", "prepare"), ("glommio", "executor"),
-                            ("tokio", "tokio"), ("node::", "node")):
+        names = " ".join(self.functions)
+        for word, stage in WORKERS:
             if word in names:
                 return stage
         return "elsewhere"
 
 
-def read(data, binary, maps):
-    """The samples of a `perf record` file. `maps` is the process's memory map while it ran."""
-    base = next(int(line.split("-")[0], 16) for line in maps.splitlines() if line.endswith(binary))
+def read(data):
+    """The samples of a `perf record` file."""
     script = subprocess.run(["perf", "script", "-i", data, "--no-inline", "-F", "comm,ip,sym,dso"],
                             capture_output=True, text=True, check=True).stdout
-    stacks, thread, frames = [], None, []
+    samples, thread, functions = [], None, []
     for line in script.splitlines() + [""]:
         if not line.strip():
             if thread is not None:
-                stacks.append((thread, frames))
-            thread, frames = None, []
+                samples.append(Sample(thread, functions[::-1]))
+            thread, functions = None, []
         elif found := FRAME.match(line):
-            frames.append((int(found[1], 16), found[2], found[3]))
+            functions.append(found[1] + ("_[k]" if "kernel" in found[2] else ""))
         else:
             thread = line.strip()
-    # A caller's address is the one behind its call.
-    own = {ip - base - (place > 0) for _, frames in stacks for place, (ip, _, dso) in enumerate(frames) if dso == binary}
-    lines = resolve(binary, sorted(own))
-    return [Sample(thread, list(reversed([name for place, frame in enumerate(frames)
-                                          for name in named(place, frame, base, binary, lines)])))
-            for thread, frames in stacks]
-
-
-def named(place, frame, base, binary, lines):
-    ip, symbol, dso = frame
-    if dso != binary:
-        return [(symbol + ("_[k]" if "kernel" in dso else ""), dso)]
-    return lines.get(ip - base - (place > 0)) or [(symbol, dso)]
-
-
-def resolve(binary, addresses):
-    """For each address its functions, innermost first, inlined ones included."""
-    text = "\n".join(f"{address:x}" for address in addresses)
-    out = subprocess.run(["addr2line", "-a", "-f", "-i", "-C", "-e", binary], input=text, capture_output=True, text=True,
-                         check=True).stdout.splitlines()
-    lines, at = {}, 0
-    while at < len(out):
-        address, at = int(out[at], 16), at + 1
-        found = lines.setdefault(address, [])
-        while at < len(out) and not out[at].startswith("0x"):
-            found.append((re.sub(r"::h[0-9a-f]{16}$", "", out[at]), out[at + 1]))
-            at += 2
-    return {address: found for address, found in lines.items() if found[0][0] != "??"}
+    return samples
 
 
 def shares(samples):
@@ -88,7 +63,7 @@ def svg(samples, title, width=1400, least=0.001):
     tree = {}
     for sample in samples:
         level = tree
-        for name in [sample.thread, *(name for name, _ in sample.frames)]:
+        for name in [sample.thread, *sample.functions]:
             node = level.setdefault(name, [0, {}])
             node[0] += 1
             level = node[1]

@@ -17,7 +17,6 @@ def profile(kind, scenario, binaries, folder):
     server = measure.Server(kind, folder / kind, scenario, binaries)
     data = folder / f"{kind}-{scenario.name}.data"
     try:
-        maps = pathlib.Path(f"/proc/{server.pid}/maps").read_text()
         ticks = time_stamps_per_ns()
         recorder = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", str(HERTZ), "--call-graph", "fp", "-p",
                                      str(server.pid), "-o", str(data)], stderr=subprocess.DEVNULL)
@@ -29,8 +28,7 @@ def profile(kind, scenario, binaries, folder):
         recorder.wait()
     finally:
         server.stop()
-    binary = str((binaries / ("forebay" if kind == "forebay" else "forebay-baseline")).resolve())
-    samples = flame.read(str(data), binary, maps)
+    samples = flame.read(str(data))
     print(f"{kind}, {scenario.about}: {grown / report['acked']:,.0f} ns of processor time per message, "
           f"{report['acked']:,} messages, {len(samples):,} samples")
     cycles = {name.split('"')[1]: (after[name] - before.get(name, 0)) / report["acked"]

@@ -16,19 +16,19 @@ use crate::peer::Peer;
 use crate::server::Stream;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
-use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::io::{Error, Result};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender};
 use tokio::sync::mpsc::UnboundedSender;
+use wire::route::Hub;
 use wire::send::Send;
-use wire::{Offset, Sequence, UnixNanos};
+use wire::{AckMode, Offset, Sequence, UnixNanos};
 use xxhash_rust::xxh3::xxh3_64;
 
 const RECORD_BYTES: usize = 40;
 const CHECKSUM_BYTES: usize = 8;
-/// Room taken ahead, so that few syncs have to write the file's length as well.
-const AHEAD_BYTES: u64 = 64 << 20;
 const GATHERED_BYTES: usize = 1 << 20;
 
 /// An acknowledgement that waits for its commit.
@@ -124,47 +124,63 @@ impl Log {
     }
 }
 
-/// The file behind the log.
-pub(crate) struct LogFile {
-    file: File,
-    written: u64,
-    allocated: u64,
+/// The files behind the log. When retention allows no more of them, the oldest is written over, as a node recycles its
+/// segments: its blocks and pages are there already.
+pub(crate) struct LogFiles {
+    data: PathBuf,
     durable: bool,
+    file_bytes: u64,
+    files_max: u64,
+    open: Vec<File>,
+    current: usize,
+    position: u64,
 }
 
-impl LogFile {
-    /// Make the file, which must not be there.
-    pub(crate) fn create(data: &Path, durable: bool) -> Result<Self> {
+impl LogFiles {
+    /// A log in a folder that must hold none, with the sizes of a hub.
+    pub(crate) fn create(data: &Path, hub: &Hub) -> Result<Self> {
         std::fs::create_dir_all(data)?;
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(path(data))?;
+        let file_bytes = u64::from(hub.segment_bytes);
+        let kept = |bytes: u64| bytes.div_ceil(file_bytes) + 1;
+        let mut files = Self {
+            data: data.to_owned(),
+            durable: hub.ack == AckMode::Durable,
+            file_bytes,
+            files_max: hub.retention_bytes.map_or(u64::MAX, kept),
+            open: Vec::new(),
+            current: 0,
+            position: 0,
+        };
+        files.add()?;
+        Ok(files)
+    }
+
+    /// A new file, with room taken ahead so that few syncs have to write its length as well.
+    fn add(&mut self) -> Result<()> {
+        let path = self.data.join(format!("{:06}.log", self.open.len()));
+        let file = File::options().write(true).create_new(true).open(path)?;
+        fallocate(&file, FallocateFlags::empty(), 0, self.file_bytes)?;
         file.sync_all()?;
-        File::open(data)?.sync_all()?;
-        Ok(Self {
-            file,
-            written: 0,
-            allocated: 0,
-            durable,
-        })
+        File::open(&self.data)?.sync_all()?;
+        self.open.push(file);
+        Ok(())
     }
 
     /// Write records behind the others; durable when it returns, if that was asked for.
     pub(crate) fn write(&mut self, records: &[u8]) -> Result<()> {
-        self.written += records.len() as u64;
-        while self.written > self.allocated {
-            fallocate(
-                &self.file,
-                FallocateFlags::KEEP_SIZE,
-                self.allocated,
-                AHEAD_BYTES,
-            )?;
-            self.allocated += AHEAD_BYTES;
+        if self.position + records.len() as u64 > self.file_bytes && self.position > 0 {
+            self.current =
+                (self.current + 1) % usize::try_from(self.files_max).unwrap_or(usize::MAX);
+            self.position = 0;
+            if self.current == self.open.len() {
+                self.add()?;
+            }
         }
-        self.file.write_all(records)?;
+        let file = &self.open[self.current];
+        file.write_all_at(records, self.position)?;
+        self.position += records.len() as u64;
         if self.durable {
-            self.file.sync_data()?;
+            file.sync_data()?;
         }
         Ok(())
     }
@@ -188,39 +204,49 @@ impl LogFile {
 /// Where the serving thread hands records over.
 pub(crate) type ToFile = Sender<Vec<u8>>;
 
-fn path(data: &Path) -> PathBuf {
-    data.join("baseline.log")
-}
-
-/// Check every record and count the messages.
+/// Check every record that is kept and return how many messages the log has taken in all.
 pub(crate) fn count(data: &Path) -> Result<u64> {
-    let mut file = std::io::BufReader::with_capacity(1 << 20, File::open(path(data))?);
-    let (mut head, mut record) = ([0; RECORD_BYTES], Vec::new());
-    let mut messages = 0u64;
-    loop {
-        match file.read_exact(&mut head) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(messages),
-            other => other?,
-        }
-        let [frame_bytes, count] = [8, 12].map(|at| {
-            u32::from_le_bytes(
-                head[at..at + 4]
-                    .try_into()
-                    .expect("four bytes were asked for"),
-            )
-        });
-        record.clear();
-        record.extend_from_slice(&head[CHECKSUM_BYTES..]);
-        file.by_ref()
-            .take(frame_bytes.into())
-            .read_to_end(&mut record)?;
-        let whole = record.len() == RECORD_BYTES - CHECKSUM_BYTES + frame_bytes as usize;
-        let numbered = head[16..24] == messages.to_le_bytes();
-        if !whole || !numbered || xxh3_64(&record).to_le_bytes() != head[..CHECKSUM_BYTES] {
+    let mut parts = Vec::new();
+    for entry in std::fs::read_dir(data)? {
+        parts.extend(part(&entry?.path())?);
+    }
+    parts.sort_unstable();
+    for pair in parts.windows(2) {
+        if pair[0].1 != pair[1].0 {
             return Err(Error::other(format!(
-                "the record of message {messages} is damaged"
+                "messages {} to {} are missing",
+                pair[0].1, pair[1].0
             )));
         }
-        messages += u64::from(count);
     }
+    Ok(parts.last().map_or(0, |part| part.1))
+}
+
+/// The messages of one file, from the first and up to the last; behind them may lie what was there before.
+fn part(path: &Path) -> Result<Option<(u64, u64)>> {
+    let bytes = std::fs::read(path)?;
+    let (mut rest, mut found) = (&bytes[..], None);
+    while let Some((first, end, length)) = record(rest) {
+        let (begin, next) = found.unwrap_or((first, first));
+        if first != next {
+            break;
+        }
+        found = Some((begin, end));
+        rest = &rest[length..];
+    }
+    Ok(found)
+}
+
+/// Numbers of the first message of the first record and of the one behind its last, and its length; `None` if damaged.
+fn record(bytes: &[u8]) -> Option<(u64, u64, usize)> {
+    let head = bytes.get(..RECORD_BYTES)?;
+    let number = |at: usize, bytes: usize| {
+        let mut eight = [0; 8];
+        eight[..bytes].copy_from_slice(&head[at..at + bytes]);
+        u64::from_le_bytes(eight)
+    };
+    let length = RECORD_BYTES + number(8, 4) as usize;
+    let whole = bytes.get(CHECKSUM_BYTES..length)?;
+    let good = number(12, 2) > 0 && xxh3_64(whole) == number(0, 8);
+    good.then(|| (number(16, 8), number(16, 8) + number(12, 2), length))
 }

@@ -1,6 +1,6 @@
 //! The serving thread: it accepts, keeps what all connections share, and commits for all of them together.
 
-use crate::log::{Gathered, Log, LogFile, ToFile, Waiting};
+use crate::log::{Gathered, Log, LogFiles, ToFile, Waiting};
 use crate::peer::Peer;
 use crate::session::{self, CREDIT_BYTES, CREDIT_FRAMES, Entries, IDLE_SECONDS};
 use std::cell::{Cell, RefCell};
@@ -85,9 +85,9 @@ pub(crate) fn run(plan: &Path, listen: SocketAddr, data: &Path) -> Result<()> {
     let text = std::fs::read_to_string(plan)?;
     let table = control::compile(&text, &plan.display().to_string())
         .map_err(|faults| Error::other(format!("{faults:?}")))?;
-    let ack_mode = table.hubs().first().map_or(AckMode::Durable, |hub| hub.ack);
-    let durable = ack_mode == AckMode::Durable;
-    let file = LogFile::create(data, durable)?;
+    let hub = table.hubs().first();
+    let hub = hub.ok_or_else(|| Error::other("the plan has no hub"))?;
+    let (ack_mode, files) = (hub.ack, LogFiles::create(data, hub)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -101,10 +101,10 @@ pub(crate) fn run(plan: &Path, listen: SocketAddr, data: &Path) -> Result<()> {
         second: Cell::new(0),
     });
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(server, listen, file))
+    local.block_on(&runtime, serve(server, listen, files))
 }
 
-async fn serve(server: Rc<Server>, listen: SocketAddr, file: LogFile) -> Result<()> {
+async fn serve(server: Rc<Server>, listen: SocketAddr, files: LogFiles) -> Result<()> {
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
@@ -115,8 +115,8 @@ async fn serve(server: Rc<Server>, listen: SocketAddr, file: LogFile) -> Result<
     tokio::task::spawn_local(tick(Rc::clone(&server)));
     tokio::task::spawn_local(accept(Rc::clone(&server), listener));
     match server.ack_mode {
-        AckMode::Durable => commit_durable(&server, file).await,
-        AckMode::Local => commit_local(&server, file).await,
+        AckMode::Durable => commit_durable(&server, files).await,
+        AckMode::Local => commit_local(&server, files).await,
     }
 }
 
@@ -156,12 +156,12 @@ async fn tick(server: Rc<Server>) {
 }
 
 /// One write and one sync at a time, on a thread of their own; what gathers meanwhile is the next.
-async fn commit_durable(server: &Rc<Server>, file: LogFile) -> Result<()> {
+async fn commit_durable(server: &Rc<Server>, files: LogFiles) -> Result<()> {
     let (asked, asks) = channel();
     let (tell, mut done) = unbounded_channel();
     std::thread::Builder::new()
         .name("sync".to_owned())
-        .spawn(move || file.serve(&asks, &tell))?;
+        .spawn(move || files.serve(&asks, &tell))?;
     let mut batch = Gathered::default();
     loop {
         server.appended.notified().await;
@@ -184,12 +184,12 @@ async fn sync(
 }
 
 /// Written to the file is enough: the kernel has it when this process dies.
-async fn commit_local(server: &Rc<Server>, mut file: LogFile) -> Result<()> {
+async fn commit_local(server: &Rc<Server>, mut files: LogFiles) -> Result<()> {
     let mut batch = Gathered::default();
     loop {
         server.appended.notified().await;
         if server.log.borrow_mut().take(&mut batch) {
-            file.write(&batch.records)?;
+            files.write(&batch.records)?;
             batch.records.clear();
             server.acknowledge(&mut batch.waiting);
         }
