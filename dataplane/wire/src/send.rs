@@ -158,12 +158,17 @@ impl<'a> Relay<'a> {
             return Err(ParseError::SequenceZero);
         }
         let body = frame.body();
-        let short = ParseError::BodyShort {
+        let short = |need| ParseError::BodyShort {
             kind: FrameKind::Relay as u8,
             got: body.len(),
-            need: frame::frame_bytes(body)?.unwrap_or(MESSAGES_AT),
+            need,
         };
-        let (inner, rest) = split(body)?.ok_or(short)?;
+        // Fewer bytes than a header are no frame, whatever length the first of them spell.
+        if body.len() < HEADER_BYTES {
+            return Err(short(MESSAGES_AT));
+        }
+        let need = frame::frame_bytes(body)?.unwrap_or(MESSAGES_AT);
+        let (inner, rest) = split(body)?.ok_or(short(need))?;
         if !rest.is_empty() {
             return Err(ParseError::Trailing {
                 kind: FrameKind::Relay as u8,

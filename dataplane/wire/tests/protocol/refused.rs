@@ -168,6 +168,7 @@ fn send_rows() -> Vec<Row> {
         ("second header cut short", "send", two, Put(84, vec![200]), Reason::MessageMalformed, 0, 1),
         ("relay number 0", "relay", relay, Put(8, vec![0]), Reason::OutOfSequence, 0, 1),
         ("relay of nothing", "relay", relay, Body(vec![]), Reason::FrameTooShort, 0, 32),
+        ("relay of a body shorter than a header", "relay", relay, Body(vec![0xFF; 15]), Reason::FrameTooShort, 15, 32),
         ("relay of a session's frame", "relay", relay, Body(session), Reason::SignatureKind, 1, 0),
         ("relay of a ping", "relay", relay, Body(ping), Reason::UnexpectedFrame, 6, 0),
         ("relay with a byte over", "relay", relay, Body(trailing), Reason::FrameTooLong, 1, 0),
