@@ -8,6 +8,7 @@ use crate::world::{PATIENCE, Upto};
 use client::Credentials;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use wire::ack::Reject;
 use wire::delivery::{Deliver, Fetch, Outcome, Settle, Source};
 use wire::frame::{Frame, FrameKind};
 use wire::ids::{Offset, PartitionId, Sequence};
@@ -24,6 +25,8 @@ pub(crate) struct Settler {
     confirmed: u64,
     /// The highest delivery number that came.
     highest: u64,
+    /// The highest delivery number that came over this connection: a node that was killed knows of no others.
+    here: u64,
     /// Where the messages of the numbers between those two rest.
     open: BTreeMap<u64, (PartitionId, Offset)>,
     /// Deliveries that came again, all of them inside the window.
@@ -74,6 +77,7 @@ impl Settler {
         assert!(!peer.channels.is_empty(), "it hears a channel");
         let mut credit = 0;
         let mut settled = self.confirmed;
+        self.here = self.confirmed;
         while !self.done(hears, upto) && heard.elapsed() < PATIENCE {
             if credit < FETCH_MESSAGES / 2 {
                 let fetch = Fetch {
@@ -88,8 +92,8 @@ impl Settler {
             let Some(took) = took else { continue };
             *heard = Instant::now();
             credit = credit.saturating_sub(took);
-            if self.highest > settled {
-                settled = self.highest;
+            if self.here > settled {
+                settled = self.here;
                 let settle = Settle {
                     source: Source::Queue,
                     number: Sequence(settled),
@@ -122,6 +126,11 @@ impl Settler {
                 }
                 deliver.messages()
             }
+            FrameKind::Reject => {
+                let reject = Reject::parse(frame).expect("a well formed REJECT");
+                self.faults.push(format!("{reject:?}"));
+                0
+            }
             other => {
                 self.faults.push(format!("{other:?} to a receiver"));
                 0
@@ -130,6 +139,7 @@ impl Settler {
     }
 
     fn note(&mut self, number: u64, rests: (PartitionId, Offset), body: &[u8], hears: &[usize]) {
+        self.here = self.here.max(number);
         if number <= self.confirmed {
             let confirmed = self.confirmed;
             self.faults
