@@ -51,6 +51,7 @@ pub(crate) fn shard_limits(config: &NodeConfig) -> Result<shard::Limits, Diagnos
             .max(high.saturating_add(2 * wire::limits::FRAME_BYTES_MAX)),
         handshake_timeout: config.timeouts.handshake,
         idle_timeout: config.timeouts.idle,
+        slow_receiver_after: config.timeouts.slow_receiver,
         linger: config.timeouts.linger,
         ..defaults
     };

@@ -81,6 +81,8 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// Silence after which a connection is closed.
     pub idle: Duration,
+    /// How long bytes may wait for a peer that takes none of them.
+    pub slow_receiver: Duration,
     /// How long a session outlives its connection.
     pub linger: Duration,
     /// How long a graceful stop may take.
@@ -155,6 +157,7 @@ impl NodeConfig {
             timeouts: Timeouts {
                 handshake: values.duration("timeouts.handshake"),
                 idle: values.duration("timeouts.idle"),
+                slow_receiver: values.duration("timeouts.slow_receiver"),
                 linger: values.duration("timeouts.linger"),
                 drain: values.duration("timeouts.drain"),
             },

@@ -19,22 +19,31 @@ pub(crate) fn gather<'a>(
     assembled: &mut Vec<Vec<u8>>,
 ) {
     for piece in received {
-        let id = piece.connection;
-        let now = peers.now.monotonic;
+        let (id, now) = (piece.connection, peers.now.monotonic);
         let Some(connection) = peers.connections.get_mut(id) else {
             continue;
         };
         if !connection.listens() || connection.deaf {
             continue;
         }
-        connection.received_at = now;
-        let whole = connection.session().is_some() && !connection.assembly.begun();
+        // The bytes between a frame's first and its last are no sign of life: they may come one at a time for ever.
+        let (under_way, before) = (connection.assembly.begun(), pieces.len());
+        if !under_way {
+            connection.received_at = now;
+        }
+        let whole = connection.session().is_some() && !under_way;
         peers.counters.accept.bytes += piece.bytes.len() as u64;
         let cut = if whole {
             cut_whole(peers, id, piece.bytes, pieces)
         } else {
             cut(peers, id, piece.bytes, pieces, assembled)
         };
+        if under_way
+            && pieces.len() > before
+            && let Some(connection) = peers.connections.get_mut(id)
+        {
+            connection.received_at = now;
+        }
         if let Err(error) = cut {
             deafen(peers, id, error, pieces);
         }

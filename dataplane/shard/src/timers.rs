@@ -80,6 +80,9 @@ impl Peers {
             return now + step;
         }
         let mut next = (since + limit).min(now + step);
+        if connection.unsent > 0 {
+            next = next.min(slow_at);
+        }
         if let Some(reference) = connection.session() {
             match self.expire_credential(id, reference) {
                 Some(at) => next = next.min(at),

@@ -5,7 +5,6 @@
 //! `FOREBAY_CRASH_CYCLES` sets the kills per acknowledgement mode, `FOREBAY_CRASH_SEED` replays what is chosen at random.
 
 mod books;
-#[path = "../peer/mod.rs"]
 mod peer;
 mod settler;
 mod supervisor;

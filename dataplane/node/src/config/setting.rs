@@ -165,7 +165,13 @@ pub const SETTINGS: &[Setting] = &[
         "timeouts.idle",
         Kind::Duration(SECOND, 24 * HOUR),
         "60s",
-        "Silence after which a connection is closed.",
+        "Silence, or a frame under way, after which a connection is closed.",
+    ),
+    setting(
+        "timeouts.slow_receiver",
+        Kind::Duration(100, HOUR),
+        "30s",
+        "How long bytes may wait for a peer that takes none of them.",
     ),
     setting(
         "timeouts.linger",

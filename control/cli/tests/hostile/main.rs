@@ -1,0 +1,230 @@
+//! Hostile peers against the real process: every one of them is closed within its limit and counted by reason, memory and
+//! descriptors stay bounded, and good peers lose nothing meanwhile.
+//!
+//! `FOREBAY_HOSTILE_CONNECTIONS` attackers at a time, `FOREBAY_HOSTILE_SENDERS` good senders, `FOREBAY_HOSTILE_ROUNDS` pairs
+//! of rounds alone and under attack, `FOREBAY_HOSTILE_SECONDS` each; `FOREBAY_HOSTILE_SEED` replays what is random.
+
+mod attacker;
+mod attacks;
+mod good;
+mod node;
+mod world;
+
+use attacker::{SLACK, Target};
+use attacks::{TABLE, hears_bait};
+use good::{Good, Goodput};
+use node::{Metrics, Node};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use world::{BAIT, GOOD, World, world};
+
+/// Bytes that wait for each hostile receiver: more than the sockets between take.
+const BAIT_BYTES: usize = 16 << 20;
+const BAIT_BODY_BYTES: usize = 200_000;
+/// How much the process may grow while it is attacked, in KiB: the assembly budget and what may wait to be sent.
+const GROWTH_KIB_MAX: u64 = 256 << 10;
+
+/// What became of the attackers of one kind.
+#[derive(Debug, Default, Clone)]
+struct Tally {
+    closed: u64,
+    longest: Duration,
+    faults: Vec<String>,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
+}
+
+/// One slot attacks over and over until told to stop.
+async fn attack(slot: usize, target: Target, seed: u64, stop: Arc<AtomicBool>) -> Tally {
+    let row = &TABLE[slot % TABLE.len()];
+    let mut random = fastrand::Rng::with_seed(seed.wrapping_add(slot as u64));
+    let mut tally = Tally::default();
+    loop {
+        match row.attack(&target, &mut random).await {
+            Ok(closed) => {
+                tally.closed += 1;
+                tally.longest = tally.longest.max(closed.0);
+            }
+            Err(error) => tally.faults.push(error.to_string()),
+        }
+        if stop.load(Ordering::Relaxed) {
+            return tally;
+        }
+        sleep(Duration::from_millis(random.u64(500..1_500))).await;
+    }
+}
+
+/// All attackers at once while the good senders do one round.
+async fn attacked(
+    good: &mut Good,
+    period: Duration,
+    targets: &[Target],
+    seed: u64,
+) -> (Goodput, BTreeMap<usize, Tally>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (targets.iter().enumerate())
+        .map(|(slot, target)| {
+            let stop = Arc::clone(&stop);
+            tokio::spawn(attack(slot, target.clone(), seed, stop))
+        })
+        .collect();
+    let goodput = good.round(period).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
+    for (slot, task) in tasks.into_iter().enumerate() {
+        let one = task.await.expect("an attacker does not panic");
+        let tally = tallies.entry(slot % TABLE.len()).or_default();
+        tally.closed += one.closed;
+        tally.longest = tally.longest.max(one.longest);
+        tally.faults.extend(one.faults);
+    }
+    (goodput, tallies)
+}
+
+/// Put into the queues of hostile receivers what they will not read.
+async fn bait(address: &str, world: &World) {
+    let connection = client::connect(address, world.baiter.clone())
+        .await
+        .expect("the node is ready");
+    let sender = connection.sender().expect("an ingress key sends");
+    for _ in 0..BAIT_BYTES / BAIT_BODY_BYTES {
+        let message = client::Message::new(vec![7; BAIT_BODY_BYTES]);
+        let ticket = sender.send(BAIT, message).await.expect("the session lives");
+        ticket.await.expect("it is acknowledged");
+    }
+    sender.close().await.expect("nothing is unanswered");
+}
+
+/// Wait until the node has forgotten every hostile connection, and nothing of it is left.
+async fn forgotten(node: &Node, connections: u64, sockets: usize) {
+    let by = Instant::now() + SLACK;
+    loop {
+        let metrics = node.metrics();
+        let (open, half) = (metrics.connections(), metrics.of("forebay_assembly_bytes"));
+        let held = node.sockets();
+        if open == connections && half == 0 && held <= sockets {
+            return;
+        }
+        assert!(
+            Instant::now() < by,
+            "{open} connections instead of {connections}, {half} bytes of frames under way, \
+             {held} sockets instead of {sockets}"
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Every attacker was closed in time, and the node counted why.
+fn check(tallies: &BTreeMap<usize, Tally>, before: &Metrics, after: &Metrics) {
+    let mut expected: BTreeMap<u16, (wire::reason::Reason, u64)> = BTreeMap::new();
+    for (at, tally) in tallies {
+        let row = &TABLE[*at];
+        let some = &tally.faults[..tally.faults.len().min(5)];
+        assert!(tally.faults.is_empty(), "{:?}: {some:?}", row.kind);
+        let (limit, longest) = (row.limit.time(), tally.longest);
+        assert!(longest <= limit + SLACK, "{:?}: {longest:?}", row.kind);
+        println!(
+            "{:<20} {:>6} closed, longest {:>6.2} s, limit {:>4.1} s, counted as {}",
+            format!("{:?}", row.kind),
+            tally.closed,
+            longest.as_secs_f64(),
+            limit.as_secs_f64(),
+            row.reason.map_or("-", |reason| reason.name()),
+        );
+        if let Some(reason) = row.reason {
+            let entry = expected.entry(reason.code()).or_insert((reason, 0));
+            entry.1 += tally.closed;
+        }
+    }
+    for (reason, count) in expected.values() {
+        let counted = after.rejects(*reason) - before.rejects(*reason);
+        let name = reason.name();
+        assert!(counted >= *count, "{name}: {counted} counted, {count} were");
+    }
+}
+
+/// The highest anonymous memory, looked at every few milliseconds.
+fn watch(node: &Arc<Node>, peak: &Arc<AtomicU64>, end: &Arc<AtomicBool>) {
+    let (node, peak, end) = (Arc::clone(node), Arc::clone(peak), Arc::clone(end));
+    std::thread::spawn(move || {
+        while !end.load(Ordering::Relaxed) {
+            peak.fetch_max(node.anonymous_kib(), Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
+    let hostile = setting("FOREBAY_HOSTILE_CONNECTIONS", 2 * TABLE.len() as u64) as usize;
+    let senders = setting("FOREBAY_HOSTILE_SENDERS", 8) as usize;
+    let rounds = setting("FOREBAY_HOSTILE_ROUNDS", 1);
+    let period = Duration::from_secs(setting("FOREBAY_HOSTILE_SECONDS", 2));
+    let seed = setting("FOREBAY_HOSTILE_SEED", fastrand::u64(..));
+    println!("FOREBAY_HOSTILE_SEED={seed}");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let world = world(senders, hostile, hears_bait);
+    let node = Arc::new(Node::start(folder.path(), &world.plan));
+    let address = node.address.parse().expect("an address");
+    let target = |keys: &world::Keys| Target {
+        address,
+        keys: keys.clone(),
+    };
+    let targets: Vec<Target> = world.hostile.iter().map(target).collect();
+    bait(&node.address, &world).await;
+    let mut good = Good::open(&node.address, GOOD, &world.senders, &world.receiver).await;
+    good.round(period / 2).await;
+    let connections = senders as u64 + 1;
+    forgotten(&node, connections, usize::MAX).await;
+    let (sockets, memory) = (node.sockets(), node.anonymous_kib());
+    let (peak, end) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    watch(&node, &peak, &end);
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        let alone = good.round(period).await;
+        let before = node.metrics();
+        let (under, tallies) = attacked(&mut good, period, &targets, seed ^ round).await;
+        forgotten(&node, connections, sockets).await;
+        check(&tallies, &before, &node.metrics());
+        println!(
+            "good senders: alone {:.0}/s, p99 {:.2} ms; attacked {:.0}/s, p99 {:.2} ms",
+            alone.rate(),
+            alone.p99.as_secs_f64() * 1e3,
+            under.rate(),
+            under.p99.as_secs_f64() * 1e3,
+        );
+        ratios.push((
+            under.rate() / alone.rate(),
+            under.p99.div_duration_f64(alone.p99),
+        ));
+    }
+    end.store(true, Ordering::Relaxed);
+    let peak = peak.load(Ordering::Relaxed);
+    let all = good.read_back().await;
+    println!(
+        "{hostile} hostile connections at a time: {all} messages of {senders} good senders read back; anonymous memory \
+         {} MiB before, {} MiB at most",
+        memory >> 10,
+        peak >> 10,
+    );
+    ratios.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let goodput = ratios[ratios.len() / 2].0;
+    ratios.sort_by(|one, other| one.1.total_cmp(&other.1));
+    let p99 = ratios[ratios.len() / 2].1;
+    println!(
+        "hostile: goodput {:.1} % of alone, p99 {p99:.2} times, medians of {rounds}",
+        goodput * 100.0
+    );
+    assert!(
+        peak <= memory + GROWTH_KIB_MAX,
+        "{peak} KiB at most, {memory} KiB before: more than {GROWTH_KIB_MAX} KiB more"
+    );
+}

@@ -1,0 +1,136 @@
+//! The process under attack, with short limits, and what it says about itself: metrics, memory, descriptors.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use wire::reason::Reason;
+
+/// From accept to a good HELLO.
+pub(crate) const HANDSHAKE: Duration = Duration::from_millis(1_500);
+/// Silence, or a frame under way.
+pub(crate) const IDLE: Duration = Duration::from_secs(3);
+/// Bytes that nobody takes. They are looked at once in this time, so a receiver may have it twice.
+pub(crate) const SLOW_RECEIVER: Duration = Duration::from_secs(2);
+/// How long the node waits for the peer to end a connection that it has ended itself.
+pub(crate) const DRAIN: Duration = Duration::from_secs(1);
+
+/// The real binary; killed when dropped.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) address: String,
+    admin: String,
+}
+
+impl Node {
+    /// Start on free ports, on a fresh folder.
+    pub(crate) fn start(folder: &Path, plan: &str) -> Self {
+        let text = format!(
+            "[node]\ndata = {:?}\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+             timeouts.handshake = \"{}ms\"\ntimeouts.idle = \"{}ms\"\ntimeouts.slow_receiver = \"{}ms\"\n\
+             timeouts.drain = \"{}ms\"\ntimeouts.linger = \"500ms\"\n\n[plan]\nfile = \"plan.toml\"\n",
+            folder.join("data"),
+            HANDSHAKE.as_millis(),
+            IDLE.as_millis(),
+            SLOW_RECEIVER.as_millis(),
+            DRAIN.as_millis(),
+        );
+        let config = folder.join("forebay.toml");
+        std::fs::write(folder.join("plan.toml"), plan).expect("the folder is writable");
+        std::fs::write(&config, text).expect("the folder is writable");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(match std::env::var_os("FOREBAY_HOSTILE_LOG") {
+                Some(_) => Stdio::inherit(),
+                None => Stdio::null(),
+            })
+            .spawn()
+            .expect("the binary was built for this test");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let mut after = |word: &str| {
+            let line = lines.by_ref().map_while(Result::ok);
+            let found = line.filter_map(|line| Some(line.split_once(word)?.1.to_owned()));
+            let rest = found.take(1).next().expect("the node says where it is");
+            let address = rest.split_whitespace().next().expect("an address");
+            address.to_owned()
+        };
+        let (address, admin) = (after("listening on "), after("admin on "));
+        Self {
+            child,
+            address,
+            admin,
+        }
+    }
+
+    /// One scrape.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let mut stream = TcpStream::connect(&self.admin).expect("the admin port answers");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .expect("the admin port answers");
+        let mut text = String::new();
+        stream
+            .read_to_string(&mut text)
+            .expect("the admin port answers");
+        Metrics { text }
+    }
+
+    /// Anonymous memory in KiB: what the process allocated, not the log files that it has mapped.
+    pub(crate) fn anonymous_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("the process lives");
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.expect("RssAnon in kB")
+            .trim()
+            .parse()
+            .expect("a number")
+    }
+
+    /// Open sockets. Files are not counted: logs open segments as they grow.
+    pub(crate) fn sockets(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id());
+        let descriptors = std::fs::read_dir(path).expect("the process lives");
+        // One that is closed while the folder is read has no link any more.
+        let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let is_socket = |link: &std::path::PathBuf| link.to_string_lossy().starts_with("socket:");
+        links.filter(is_socket).count()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A page of numbers.
+pub(crate) struct Metrics {
+    text: String,
+}
+
+impl Metrics {
+    /// The value of one line, or 0 when it is not there.
+    pub(crate) fn of(&self, name: &str) -> u64 {
+        let value = self.text.lines().find_map(|line| line.strip_prefix(name));
+        value.map_or(0, |value| value.trim().parse().expect("a whole number"))
+    }
+
+    /// How often a reason was given.
+    pub(crate) fn rejects(&self, reason: Reason) -> u64 {
+        let (code, name) = (reason.code(), reason.name());
+        self.of(&format!(
+            "forebay_rejects_total{{code=\"FB-{code}\",reason=\"{name}\"}}"
+        ))
+    }
+
+    /// Connections open.
+    pub(crate) fn connections(&self) -> u64 {
+        self.of("forebay_connections{protocol=\"tcp\"}")
+    }
+}
