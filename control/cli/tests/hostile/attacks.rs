@@ -16,6 +16,11 @@ use wire::signature::Signer;
 /// Between two bytes of those who send one at a time.
 const DRIP: Duration = Duration::from_millis(300);
 
+/// PINGs of a sender that reads no answer, and how many of them at a time.
+const FLOOD_PINGS: u64 = 40_000;
+const FLOOD_BURST: u64 = 512;
+const FLOOD_PAUSE: Duration = Duration::from_millis(20);
+
 /// What an attacker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -332,21 +337,21 @@ impl Row {
         attacker.until_closed(self.limit.time()).await
     }
 
-    /// Ask and ask, and never read an answer, until the node takes no more.
+    /// Ask and ask at a steady pace, more than the sockets between hold answers, and never read one.
     async fn flood(&self, mut attacker: Attacker) -> std::io::Result<Closed> {
         let mut pings = Vec::new();
-        loop {
+        for _ in 0..FLOOD_PINGS / FLOOD_BURST {
             pings.clear();
-            for _ in 0..256 {
+            for _ in 0..FLOOD_BURST {
                 encode_ping(&mut pings, Sequence(1), attacker.signer());
             }
-            if !attacker
-                .put_within(&pings, Duration::from_millis(500))
-                .await
-            {
-                return attacker.closed_unread(self.limit.time()).await;
+            // The node hangs up when too much waits.
+            if !attacker.put_within(&pings, DRIP).await {
+                break;
             }
+            tokio::time::sleep(FLOOD_PAUSE).await;
         }
+        attacker.closed_unread(self.limit.time()).await
     }
 }
 

@@ -1,14 +1,14 @@
 //! The good peers: senders that are due every few milliseconds, and one receiver that reads everything back.
 
 use client::{Credentials, FetchOptions, Message};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Between two messages of one sender.
-const DUE_EVERY: Duration = Duration::from_millis(10);
+/// Frames that a sender has unanswered when it sends as fast as it can.
+const WINDOW: usize = 32;
 /// For every wait; none is meant to come near it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -69,10 +69,10 @@ impl Good {
         }
     }
 
-    /// Send for so long, one message of each sender every few milliseconds; every one must be acknowledged.
-    pub(crate) async fn round(&mut self, period: Duration) -> Goodput {
+    /// Send for so long, one message of each sender every so often; every one must be acknowledged.
+    pub(crate) async fn round(&mut self, period: Duration, due_every: Duration) -> Goodput {
         let began = Instant::now();
-        let count = u64::try_from(period.as_nanos() / DUE_EVERY.as_nanos()).expect("a short time");
+        let count = u64::try_from(period.as_nanos() / due_every.as_nanos()).expect("a short time");
         let mut tasks = Vec::new();
         for (at, sender) in self.senders.iter().enumerate() {
             let first = self.sent[at];
@@ -83,7 +83,7 @@ impl Good {
                 self.channel.clone(),
                 at,
                 numbers,
-                began,
+                (began, due_every),
             ));
         }
         let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
@@ -97,6 +97,37 @@ impl Good {
             took: began.elapsed(),
             p99: waits[waits.len() * 99 / 100],
         }
+    }
+
+    /// Send for so long as fast as acknowledgements come; returns messages a second.
+    pub(crate) async fn peak(&mut self, period: Duration) -> f64 {
+        let began = Instant::now();
+        let mut tasks = Vec::new();
+        for (at, sender) in self.senders.iter().enumerate() {
+            let (sender, channel, first) = (sender.clone(), self.channel.clone(), self.sent[at]);
+            tasks.push(tokio::spawn(async move {
+                let (mut number, mut tickets) = (first, VecDeque::new());
+                while began.elapsed() < period || !tickets.is_empty() {
+                    if tickets.len() == WINDOW || began.elapsed() >= period {
+                        let ticket: Option<client::Ticket> = tickets.pop_front();
+                        let answer = ticket.expect("one is left").await;
+                        answer.expect("a good message is acknowledged");
+                        continue;
+                    }
+                    let ticket = sender.send(&channel, Message::new(body(at, number))).await;
+                    tickets.push_back(ticket.expect("the session lives"));
+                    number += 1;
+                }
+                number - first
+            }));
+        }
+        let mut all = 0;
+        for (at, task) in tasks.into_iter().enumerate() {
+            let count = task.await.expect("a good sender does not panic");
+            self.sent[at] += count;
+            all += count;
+        }
+        all as f64 / began.elapsed().as_secs_f64()
     }
 
     /// Everything that was acknowledged came once and in order; returns how many messages that were.
@@ -122,7 +153,7 @@ async fn send(
     channel: String,
     at: usize,
     numbers: std::ops::Range<u64>,
-    began: Instant,
+    (began, due_every): (Instant, Duration),
 ) -> Vec<Duration> {
     let (tickets, mut answers) = mpsc::unbounded_channel::<(Instant, client::Ticket)>();
     let waits = tokio::spawn(async move {
@@ -138,8 +169,8 @@ async fn send(
     });
     for (step, number) in numbers.enumerate() {
         // Senders are spread over the time between two messages, as they would be outside.
-        let offset = DUE_EVERY * u32::try_from(at % 16).expect("small") / 16;
-        let due = began + offset + DUE_EVERY * u32::try_from(step).expect("small");
+        let offset = due_every * u32::try_from(at % 16).expect("small") / 16;
+        let due = began + offset + due_every * u32::try_from(step).expect("small");
         sleep_until(due).await;
         let ticket = sender.send(&channel, Message::new(body(at, number))).await;
         let ticket = ticket.expect("the session lives");

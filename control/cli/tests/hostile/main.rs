@@ -4,12 +4,15 @@
 //! `FOREBAY_HOSTILE_CONNECTIONS` attackers at a time, `FOREBAY_HOSTILE_SENDERS` good senders, `FOREBAY_HOSTILE_ROUNDS` pairs
 //! of rounds alone and under attack, `FOREBAY_HOSTILE_SECONDS` each; `FOREBAY_HOSTILE_SEED` replays what is random.
 
+mod attack;
 mod attacker;
 mod attacks;
 mod good;
 mod node;
+mod soak;
 mod world;
 
+use attack::{Tally, attack, bait};
 use attacker::{SLACK, Target};
 use attacks::{TABLE, hears_bait};
 use good::{Good, Goodput};
@@ -19,44 +22,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use world::{BAIT, GOOD, World, world};
+use world::{GOOD, world};
 
-/// Bytes that wait for each hostile receiver: more than the sockets between take.
-const BAIT_BYTES: usize = 16 << 20;
-const BAIT_BODY_BYTES: usize = 200_000;
+/// Between two messages of one good sender.
+const DUE_EVERY: Duration = Duration::from_millis(10);
 /// How much the process may grow while it is attacked, in KiB: the assembly budget and what may wait to be sent.
 const GROWTH_KIB_MAX: u64 = 256 << 10;
 
-/// What became of the attackers of one kind.
-#[derive(Debug, Default, Clone)]
-struct Tally {
-    closed: u64,
-    longest: Duration,
-    faults: Vec<String>,
-}
-
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
-}
-
-/// One slot attacks over and over until told to stop.
-async fn attack(slot: usize, target: Target, seed: u64, stop: Arc<AtomicBool>) -> Tally {
-    let row = &TABLE[slot % TABLE.len()];
-    let mut random = fastrand::Rng::with_seed(seed.wrapping_add(slot as u64));
-    let mut tally = Tally::default();
-    loop {
-        match row.attack(&target, &mut random).await {
-            Ok(closed) => {
-                tally.closed += 1;
-                tally.longest = tally.longest.max(closed.0);
-            }
-            Err(error) => tally.faults.push(error.to_string()),
-        }
-        if stop.load(Ordering::Relaxed) {
-            return tally;
-        }
-        sleep(Duration::from_millis(random.u64(500..1_500))).await;
-    }
 }
 
 /// All attackers at once while the good senders do one round.
@@ -73,7 +47,7 @@ async fn attacked(
             tokio::spawn(attack(slot, target.clone(), seed, stop))
         })
         .collect();
-    let goodput = good.round(period).await;
+    let goodput = good.round(period, DUE_EVERY).await;
     stop.store(true, Ordering::Relaxed);
     let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
     for (slot, task) in tasks.into_iter().enumerate() {
@@ -84,20 +58,6 @@ async fn attacked(
         tally.faults.extend(one.faults);
     }
     (goodput, tallies)
-}
-
-/// Put into the queues of hostile receivers what they will not read.
-async fn bait(address: &str, world: &World) {
-    let connection = client::connect(address, world.baiter.clone())
-        .await
-        .expect("the node is ready");
-    let sender = connection.sender().expect("an ingress key sends");
-    for _ in 0..BAIT_BYTES / BAIT_BODY_BYTES {
-        let message = client::Message::new(vec![7; BAIT_BODY_BYTES]);
-        let ticket = sender.send(BAIT, message).await.expect("the session lives");
-        ticket.await.expect("it is acknowledged");
-    }
-    sender.close().await.expect("nothing is unanswered");
 }
 
 /// Wait until the node has forgotten every hostile connection, and nothing of it is left.
@@ -153,7 +113,7 @@ fn watch(node: &Arc<Node>, peak: &Arc<AtomicU64>, end: &Arc<AtomicBool>) {
     let (node, peak, end) = (Arc::clone(node), Arc::clone(peak), Arc::clone(end));
     std::thread::spawn(move || {
         while !end.load(Ordering::Relaxed) {
-            peak.fetch_max(node.anonymous_kib(), Ordering::Relaxed);
+            peak.fetch_max(node.status("RssAnon"), Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(20));
         }
     });
@@ -178,10 +138,10 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
     let targets: Vec<Target> = world.hostile.iter().map(target).collect();
     bait(&node.address, &world).await;
     let mut good = Good::open(&node.address, GOOD, &world.senders, &world.receiver).await;
-    good.round(period / 2).await;
+    good.round(period / 2, DUE_EVERY).await;
     let connections = senders as u64 + 1;
     forgotten(&node, connections, usize::MAX).await;
-    let (sockets, memory) = (node.sockets(), node.anonymous_kib());
+    let (sockets, memory) = (node.sockets(), node.status("RssAnon"));
     let (peak, end) = (
         Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicBool::new(false)),
@@ -189,7 +149,7 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
     watch(&node, &peak, &end);
     let mut ratios = Vec::new();
     for round in 0..rounds {
-        let alone = good.round(period).await;
+        let alone = good.round(period, DUE_EVERY).await;
         let before = node.metrics();
         let (under, tallies) = attacked(&mut good, period, &targets, seed ^ round).await;
         forgotten(&node, connections, sockets).await;

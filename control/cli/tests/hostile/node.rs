@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use wire::reason::Reason;
@@ -78,26 +78,47 @@ impl Node {
         Metrics { text }
     }
 
-    /// Anonymous memory in KiB: what the process allocated, not the log files that it has mapped.
-    pub(crate) fn anonymous_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let text = std::fs::read_to_string(path).expect("the process lives");
-        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kib.expect("RssAnon in kB")
-            .trim()
-            .parse()
-            .expect("a number")
+    fn proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
     }
 
-    /// Open sockets. Files are not counted: logs open segments as they grow.
-    pub(crate) fn sockets(&self) -> usize {
-        let path = format!("/proc/{}/fd", self.child.id());
-        let descriptors = std::fs::read_dir(path).expect("the process lives");
+    /// A number of the kernel's about the process, memory in KiB. `RssAnon` is what it allocated; `VmRSS` counts log files
+    /// that it has mapped as well.
+    pub(crate) fn status(&self, field: &str) -> u64 {
+        let text = std::fs::read_to_string(self.proc("status")).expect("the process lives");
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        let words = line.and_then(|line| line.strip_prefix(':'));
+        let number = words.and_then(|words| words.split_whitespace().next());
+        number.expect("a field").parse().expect("a number")
+    }
+
+    /// Processor time of all threads, in ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let text = std::fs::read_to_string(self.proc("stat")).expect("the process lives");
+        // The name in parentheses may hold anything; fields are counted behind it.
+        let (_, fields) = text.rsplit_once(')').expect("a name in parentheses");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks
+            .map(|text| text.parse::<u64>().expect("a number"))
+            .sum()
+    }
+
+    /// What each open descriptor leads to.
+    fn links(&self) -> impl Iterator<Item = PathBuf> {
+        let descriptors = std::fs::read_dir(self.proc("fd")).expect("the process lives");
         // One that is closed while the folder is read has no link any more.
-        let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        let is_socket = |link: &std::path::PathBuf| link.to_string_lossy().starts_with("socket:");
-        links.filter(is_socket).count()
+        descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+    }
+
+    /// Open descriptors, files included: logs open segments as they grow.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.links().count()
+    }
+
+    /// Open sockets.
+    pub(crate) fn sockets(&self) -> usize {
+        let is_socket = |link: &PathBuf| link.to_string_lossy().starts_with("socket:");
+        self.links().filter(is_socket).count()
     }
 }
 

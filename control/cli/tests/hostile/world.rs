@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) plan: String,
     pub(crate) senders: Vec<Credentials>,
     pub(crate) receiver: Credentials,
+    /// Hears what the receiver hears, and comes and goes.
+    pub(crate) visitor: Credentials,
     pub(crate) baiter: Credentials,
     pub(crate) hostile: Vec<Keys>,
 }
@@ -73,6 +75,7 @@ pub(crate) fn world(good: usize, hostile: usize, hears: impl Fn(usize) -> bool) 
     let senders = (0..good).map(|at| maker.endpoint(&format!("good-{at}"), &[GOOD], &[]));
     let senders: Vec<Credentials> = senders.map(|keys| keys.ingress).collect();
     let receiver = maker.endpoint("office", &[], &[GOOD]).egress;
+    let visitor = maker.endpoint("visitor", &[], &[GOOD]).egress;
     let baiter = maker.endpoint("baiter", &[BAIT], &[]).ingress;
     let hostile = (0..hostile)
         .map(|at| {
@@ -81,12 +84,21 @@ pub(crate) fn world(good: usize, hostile: usize, hears: impl Fn(usize) -> bool) 
         })
         .collect();
     World {
-        plan: never_bury(&render(&maker.plan)),
+        plan: small(&never_bury(&render(&maker.plan))),
         senders,
         receiver,
+        visitor,
         baiter,
         hostile,
     }
+}
+
+/// Few and small segments, so that a long run goes through all of them many times.
+fn small(plan: &str) -> String {
+    let hub = "partitions = 4\n";
+    assert!(plan.contains(hub), "{plan}");
+    let limits = format!("{hub}segment_bytes = \"8MiB\"\nretention_bytes = \"64MiB\"\n");
+    plan.replacen(hub, &limits, 1)
 }
 
 /// Let hostile receivers be given the same messages for ever: in every table of an endpoint but the first, deliveries have
