@@ -3,8 +3,9 @@
 //! A journal that cannot be read whole is no reason to lose a delivery. From the damage on, the queues stay as they
 //! were before it, and so do the watermarks: fan-out goes through the partitions again from there, and what was
 //! given out since is delivered again. Only what is true whatever the damage held is taken from behind it: a
-//! settlement of a message known before, a partition's lost tail, and which numbers were given. The next complete
-//! snapshot makes everything whole again.
+//! partition's lost tail, and which numbers were given. Settlements are not: one that is cumulative passes over
+//! messages that became dead letters, and where those went may be what was damaged. The next complete snapshot makes
+//! everything whole again.
 
 use std::ops::Range;
 
@@ -127,12 +128,7 @@ impl Replay {
             return;
         };
         numbers.see(op);
-        let known = match op.kind() {
-            Some(OpKind::Clamp) => true,
-            Some(OpKind::Settle | OpKind::Bury) => self.main.slot(op.endpoint()).is_some(),
-            _ => false,
-        };
-        if known {
+        if op.kind() == Some(OpKind::Clamp) {
             self.main.apply(op);
         }
     }

@@ -48,6 +48,9 @@ pub struct World {
     /// Syncs wait in `syncs` until `release_syncs`.
     pub hold_syncs: bool,
     pub syncs: Vec<partition::CommitTicket>,
+    /// Logs whose sync failed, and how many preparations did.
+    pub failed_syncs: Vec<LogId>,
+    pub failed_prepares: u64,
     /// What is sent is reported as sent in the next turn.
     pub report_sent: bool,
     pub closes: Vec<ConnectionId>,
@@ -115,6 +118,8 @@ impl World {
             now,
             hold_syncs: false,
             syncs: Vec::new(),
+            failed_syncs: Vec::new(),
+            failed_prepares: 0,
             report_sent: true,
             closes: Vec::new(),
             drain: false,
@@ -141,7 +146,13 @@ impl World {
     pub fn open(&mut self) -> ConnectionId {
         let number = self.connections as u8;
         let mut random = [0x80 | number; 48];
-        random[..16].fill(number + 1);
+        random[..16].fill(number.wrapping_add(1));
+        // Beyond 256 connections the rest of the number makes session ids and nonces differ.
+        let rest = (self.connections >> 8).to_le_bytes();
+        for (at, byte) in rest.iter().enumerate() {
+            random[at] ^= byte;
+            random[16 + at] ^= byte;
+        }
         self.open_from("10.1.2.3:4000".parse().unwrap(), random)
     }
 
@@ -224,7 +235,10 @@ impl World {
                 StorageRequest::Prepare { log, bytes } => {
                     self.events.push(match self.storage.prepare(log, bytes) {
                         Ok(segment) => StorageEvent::Prepared { log, segment },
-                        Err(error) => StorageEvent::PrepareFailed { log, error },
+                        Err(error) => {
+                            self.failed_prepares += 1;
+                            StorageEvent::PrepareFailed { log, error }
+                        }
                     });
                 }
                 StorageRequest::Sync(ticket) => self.syncs.push(ticket),
@@ -247,6 +261,9 @@ impl World {
                 .segments
                 .iter()
                 .try_for_each(|segment| self.storage.sync(segment));
+            if result.is_err() {
+                self.failed_syncs.push(ticket.log);
+            }
             self.events.push(StorageEvent::Synced { ticket, result });
         }
     }

@@ -2,6 +2,7 @@
 //! disk then, [`History::check`] reads everything that is left out of a shard that starts on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use fastrand::Rng;
 use partition::PartitionLimits;
@@ -172,6 +173,8 @@ impl History {
     /// Let everything that is under way come to rest and be synced.
     pub(crate) fn settle(&mut self) {
         for _ in 0..200 {
+            // A journal that would only move its watermark is synced about once a second.
+            self.world.pass(Duration::from_millis(20));
             self.world.turn();
             self.note_syncs();
             (0..SENDERS.len()).for_each(|at| self.hear_acks(at));

@@ -10,8 +10,11 @@
 mod support;
 
 mod crash_images;
+mod faults;
 mod history;
 mod journal_damage;
+mod mutations;
+mod replays;
 
 /// A count, or a seed, that whoever runs the tests decides about.
 #[expect(
