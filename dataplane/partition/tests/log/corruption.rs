@@ -39,6 +39,9 @@ enum Kind {
     Swap,
 }
 
+/// Bytes of a file, what they are for, and the offsets that go with them.
+type Place = (Range<usize>, Zone, Range<u64>);
+
 /// A log whose every byte is known.
 struct Subject {
     rig: Rig,
@@ -46,7 +49,7 @@ struct Subject {
     /// The intact bytes of each file.
     bytes: Vec<Vec<u8>>,
     /// Per file: zone and offsets of each range, in order.
-    map: Vec<Vec<(Range<usize>, Zone, Range<u64>)>>,
+    map: Vec<Vec<Place>>,
     folder: tempfile::TempDir,
 }
 
@@ -80,7 +83,7 @@ impl Subject {
         subject
     }
 
-    fn zones(&self, number: usize) -> Vec<(Range<usize>, Zone, Range<u64>)> {
+    fn zones(&self, number: usize) -> Vec<Place> {
         let (file, capacity) = (self.files[number], self.bytes[number].len());
         if file == Disk::vouch_file(LOG) {
             return vec![(0..capacity, Zone::Vouch, 0..0)];

@@ -20,7 +20,7 @@ fn no_crash_image_loses_what_was_acked_or_brings_back_what_was_settled() {
             history.turn();
             let before = history.world.disk.crash(image(seed, turn * 2));
             check(&history, before, seed, turn, &mut cut, &mut delivered);
-            if (seed + turn) % 3 > 0 {
+            if !(seed + turn).is_multiple_of(3) {
                 history.release();
                 let after = history.world.disk.crash(image(seed, turn * 2 + 1));
                 check(&history, after, seed, turn, &mut cut, &mut delivered);
