@@ -26,6 +26,8 @@ pub(crate) fn ring_limits(config: &NodeConfig) -> Result<RingLimits, Diagnosis> 
         entries: config.ring.entries,
         buffers: config.ring.buffers,
         buffer_bytes: config.ring.buffer_bytes,
+        // One connection leaves most buffers to the others, whatever becomes of it.
+        leases_max: (config.ring.buffers / 4).max(1),
         connections_max: config.ring.connections_max,
         sends_bytes_max: usize::try_from(config.ring.sends_bytes_max).unwrap_or(usize::MAX),
         close_timeout: config.timeouts.drain.min(Duration::from_secs(5)),

@@ -14,6 +14,7 @@ use io_uring::types::BufRingEntry;
 
 use crate::error::RingError;
 use crate::ledger::Ledger;
+use crate::token::Key;
 
 /// A received buffer, lent to the owner until `Ring::release`.
 ///
@@ -25,13 +26,15 @@ pub struct Lease {
     buffer: u16,
     returned: bool,
     bytes: u32,
+    /// The connection whose bytes it holds; it may be gone.
+    connection: Key,
     desk: Rc<Desk>,
 }
 
 /// Where buffers of dropped leases are left.
 #[derive(Debug)]
 struct Desk {
-    dropped: RefCell<Vec<u16>>,
+    dropped: RefCell<Vec<(u16, Key)>>,
 }
 
 impl Lease {
@@ -46,7 +49,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.returned {
-            self.desk.dropped.borrow_mut().push(self.buffer);
+            let dropped = (self.buffer, self.connection);
+            self.desk.dropped.borrow_mut().push(dropped);
         }
     }
 }
@@ -91,8 +95,8 @@ impl Buffers {
         self.ledger.with_kernel()
     }
 
-    /// The kernel filled `bytes` of `buffer`.
-    pub(crate) fn lend(&mut self, buffer: u16, bytes: u32) -> Lease {
+    /// The kernel filled `bytes` of `buffer` for a connection.
+    pub(crate) fn lend(&mut self, buffer: u16, bytes: u32, connection: Key) -> Lease {
         assert!(
             bytes <= self.buffer_bytes,
             "{bytes} bytes in a buffer of {}",
@@ -103,6 +107,7 @@ impl Buffers {
             buffer,
             returned: false,
             bytes,
+            connection,
             desk: Rc::clone(&self.desk),
         }
     }
@@ -113,25 +118,22 @@ impl Buffers {
         self.give(buffer);
     }
 
-    pub(crate) fn release(&mut self, mut lease: Lease) {
+    /// Take a lease back; returns whose it was.
+    pub(crate) fn release(&mut self, mut lease: Lease) -> Key {
         assert!(
             Rc::ptr_eq(&lease.desk, &self.desk),
             "the lease is of another ring"
         );
         lease.returned = true;
         self.give(lease.buffer);
+        lease.connection
     }
 
-    /// Take back the buffers of dropped leases; returns how many.
-    pub(crate) fn collect_dropped(&mut self) -> u64 {
-        if self.desk.dropped.borrow().is_empty() {
-            return 0;
-        }
-        let desk = Rc::clone(&self.desk);
-        let mut dropped = desk.dropped.borrow_mut();
-        let count = dropped.len() as u64;
-        dropped.drain(..).for_each(|buffer| self.give(buffer));
-        count
+    /// Take back the buffer of a dropped lease; returns whose it was.
+    pub(crate) fn collect_dropped(&mut self) -> Option<Key> {
+        let (buffer, connection) = self.desk.dropped.borrow_mut().pop()?;
+        self.give(buffer);
+        Some(connection)
     }
 
     pub(crate) fn bytes(&self, lease: &Lease) -> &[u8] {
@@ -243,13 +245,16 @@ mod tests {
     #[test]
     fn a_dropped_lease_is_taken_back_and_counted() {
         let mut buffers = Buffers::new(4, 64).expect("4 small buffers fit");
-        let kept = buffers.lend(0, 10);
-        drop(buffers.lend(1, 10));
+        let kept = buffers.lend(0, 10, 7);
+        drop(buffers.lend(1, 10, 8));
         assert_eq!(buffers.with_kernel(), 2);
-        assert_eq!(buffers.collect_dropped(), 1);
+        assert_eq!(buffers.collect_dropped(), Some(8));
         assert_eq!(buffers.with_kernel(), 3);
-        buffers.release(kept);
-        assert_eq!((buffers.with_kernel(), buffers.collect_dropped()), (4, 0));
+        assert_eq!(buffers.release(kept), 7);
+        assert_eq!(
+            (buffers.with_kernel(), buffers.collect_dropped()),
+            (4, None)
+        );
     }
 
     #[test]
@@ -257,7 +262,7 @@ mod tests {
     fn a_lease_of_another_ring_is_not_accepted() {
         let mut one = Buffers::new(1, 64).expect("a small buffer fits");
         let mut other = Buffers::new(1, 64).expect("a small buffer fits");
-        let lease = one.lend(0, 1);
+        let lease = one.lend(0, 1, 1);
         other.release(lease);
     }
 }

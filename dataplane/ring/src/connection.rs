@@ -24,6 +24,10 @@ pub(crate) struct Connection {
     cause: Option<CloseCause>,
     pub(crate) receive: Receive,
     pub(crate) sends: SendQueue,
+    /// Buffers lent out.
+    pub(crate) leases: u32,
+    /// The receive is being stopped because of them.
+    pub(crate) holding: bool,
     timer: bool,
     /// Cancellations in flight.
     cancels: u32,
@@ -53,6 +57,8 @@ pub(crate) enum Receive {
     Armed,
     /// In the ring's queue for buffers.
     Waiting,
+    /// Has too many buffers lent out.
+    Held,
     /// The peer finished.
     Ended,
 }
@@ -75,6 +81,8 @@ impl Connection {
             cause: None,
             receive: Receive::Idle,
             sends: SendQueue::default(),
+            leases: 0,
+            holding: false,
             timer: false,
             cancels: 0,
             cancelled: false,
@@ -105,6 +113,7 @@ impl Connection {
     pub(crate) fn operations(&self) -> usize {
         usize::from(self.receive == Receive::Armed)
             + usize::from(self.sends.is_in_flight())
+            + usize::from(self.holding)
             + usize::from(self.timer)
             + self.cancels as usize
     }
@@ -182,6 +191,8 @@ impl Ring {
         let entry = entry.user_data(token::pack(Kind::CloseTimer, connection.0));
         // SAFETY: names no descriptor; the time is boxed and lives as long as the ring.
         unsafe { self.kernel.push(entry, &mut self.counters) };
+        // From now on what comes is thrown away, so it needs no buffers: the peer's end is what is awaited.
+        self.resume_held(connection.0);
         self.touch(connection.0);
     }
 

@@ -39,6 +39,8 @@ pub struct Counters {
     pub receive_shots_ended: u64,
     /// Receive operations that ended because no buffer was left.
     pub enobufs: u64,
+    /// Times a connection stopped receiving because it had `leases_max` buffers lent out.
+    pub receives_held: u64,
     /// Leases dropped instead of released; the buffers were taken back.
     pub leases_dropped: u64,
     /// Send operations started.

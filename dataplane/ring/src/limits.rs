@@ -22,6 +22,9 @@ pub struct RingLimits {
     pub buffers: u16,
     /// Bytes of each receive buffer, 64 to 1 MiB.
     pub buffer_bytes: u32,
+    /// Buffers of one connection lent out at once, 1 or more. One that has so many receives no more until
+    /// half of them are back; what it was receiving at that moment still comes.
+    pub leases_max: u16,
     /// Connections open at once, 1 to 2^24. A connection accepted beyond is closed and counted.
     pub connections_max: u32,
     /// Bytes that may be queued for sending on one connection; beyond, the connection is ended.
@@ -48,6 +51,7 @@ impl Default for RingLimits {
             entries: 1024,
             buffers: 1024,
             buffer_bytes: 16 * 1024,
+            leases_max: 256,
             connections_max: 16 * 1024,
             sends_bytes_max: 16 * 1024 * 1024,
             send_buffers_max: 1024,
@@ -85,6 +89,12 @@ impl RingLimits {
                 u64::from(self.buffer_bytes),
                 (64..=1 << 20).contains(&self.buffer_bytes),
                 "64 to 1048576",
+            ),
+            (
+                "leases_max",
+                u64::from(self.leases_max),
+                self.leases_max > 0,
+                "1 or more",
             ),
             (
                 "connections_max",
@@ -368,7 +378,8 @@ mod tests {
     fn every_limit_is_checked_on_both_sides() {
         assert_eq!(RingLimits::default().check(), Ok(()));
         type Change = fn(&mut RingLimits);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 10] = [
+            ("leases_max", |limits| limits.leases_max = 0),
             ("entries", |limits| limits.entries = 7),
             ("entries", |limits| limits.entries = 32769),
             ("buffers", |limits| limits.buffers = 0),

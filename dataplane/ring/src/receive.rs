@@ -19,6 +19,11 @@ impl Ring {
         if connection.receive != Receive::Idle || !connection.may_receive() {
             return;
         }
+        if connection.is_open() && connection.leases >= u32::from(self.limits.leases_max) {
+            connection.receive = Receive::Held;
+            self.counters.receives_held += 1;
+            return;
+        }
         if self.buffers.with_kernel() == 0 {
             connection.receive = Receive::Waiting;
             self.waiting.push_back(key);
@@ -92,7 +97,8 @@ impl Ring {
         }
         self.counters.received += 1;
         self.counters.received_bytes += u64::from(bytes);
-        let lease = self.buffers.lend(buffer, bytes);
+        let lease = self.buffers.lend(buffer, bytes, key);
+        self.count_lease(key);
         events.push(Event::Received {
             connection: ConnectionId(key),
             lease,
@@ -123,6 +129,65 @@ impl Ring {
             libc::ECANCELED => {}
             errno if socket::is_passing(errno) => {}
             errno => self.fail(key, errno),
+        }
+    }
+
+    /// One more buffer of this connection is lent out. With too many of them its receive is stopped.
+    fn count_lease(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.leases += 1;
+        }
+        self.hold(key);
+    }
+
+    /// Stop the receive of a connection that has too many buffers lent out, if it goes on by itself.
+    fn hold(&mut self, key: Key) {
+        let leases_max = u32::from(self.limits.leases_max);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let full = connection.is_open() && connection.leases >= leases_max;
+        if !full || connection.receive != Receive::Armed || connection.holding {
+            return;
+        }
+        connection.holding = true;
+        self.counters.cancels += 1;
+        let entry = opcode::AsyncCancel::new(token::pack(Kind::Receive, key)).build();
+        let entry = entry.user_data(token::pack(Kind::ReceiveCancel, key));
+        // SAFETY: names no descriptor and no memory.
+        unsafe { self.kernel.push(entry, &mut self.counters) };
+    }
+
+    /// The request to stop a receive was answered. One that was just at work goes on, and is asked again.
+    pub(crate) fn on_receive_cancel(&mut self, key: Key) {
+        let connection = self
+            .connections
+            .get_mut(key)
+            .expect("a slot waits for its completions");
+        connection.holding = false;
+        self.hold(key);
+        self.touch(key);
+    }
+
+    /// A buffer of this connection is back.
+    pub(crate) fn count_release(&mut self, key: Key) {
+        let enough = u32::from(self.limits.leases_max) / 2;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.leases -= 1;
+        if connection.leases <= enough {
+            self.resume_held(key);
+        }
+    }
+
+    /// Receive again if too many lent buffers stopped it.
+    pub(crate) fn resume_held(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.receive == Receive::Held
+        {
+            connection.receive = Receive::Idle;
+            self.start_receive(key);
         }
     }
 

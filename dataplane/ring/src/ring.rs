@@ -254,7 +254,8 @@ impl Ring {
 
     /// Give a buffer back to the kernel. Panics on a lease of another ring.
     pub fn release(&mut self, lease: Lease) {
-        self.buffers.release(lease);
+        let connection = self.buffers.release(lease);
+        self.count_release(connection);
     }
 
     /// Receive buffers the kernel may fill now.
@@ -324,7 +325,10 @@ impl Ring {
 
     /// Turn what was queued since the last enter into operations.
     fn start_prepared(&mut self) {
-        self.counters.leases_dropped += self.buffers.collect_dropped();
+        while let Some(connection) = self.buffers.collect_dropped() {
+            self.counters.leases_dropped += 1;
+            self.count_release(connection);
+        }
         self.start_waiting();
         self.start_touched();
     }
@@ -372,6 +376,7 @@ impl Ring {
             }
             Kind::WakeCancel => {}
             Kind::Sync => self.on_sync(key, entry, events),
+            Kind::ReceiveCancel => self.on_receive_cancel(key),
         }
     }
 

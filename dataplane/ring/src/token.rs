@@ -20,9 +20,10 @@ pub(crate) enum Kind {
     Wake = 8,
     WakeCancel = 9,
     Sync = 10,
+    ReceiveCancel = 11,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Accept,
     Kind::AcceptTimer,
     Kind::AcceptCancel,
@@ -33,6 +34,7 @@ const KINDS: [Kind; 10] = [
     Kind::Wake,
     Kind::WakeCancel,
     Kind::Sync,
+    Kind::ReceiveCancel,
 ];
 
 /// The `user_data` of an operation.
@@ -63,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_kind_never_submitted_is_not_understood() {
-        for user_data in [0, 11 << 56, u64::MAX] {
+        for user_data in [0, 12 << 56, u64::MAX] {
             assert_eq!(unpack(user_data), None, "{user_data:#x}");
         }
     }

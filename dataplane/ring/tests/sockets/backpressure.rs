@@ -96,6 +96,65 @@ fn with_all_buffers_lent_receiving_stops_and_goes_on_when_they_return() {
 }
 
 #[test]
+fn a_connection_that_holds_its_share_of_the_buffers_leaves_the_rest_to_others() {
+    for (which, features) in combinations() {
+        let few = RingLimits {
+            leases_max: 8,
+            ..limits(64, 64)
+        };
+        let mut owner = Owner::new(few, features);
+        owner.hold = true;
+        let (greedy, mut peer) = owner.pair();
+        let (modest, mut other) = owner.pair();
+        let bytes = pattern(6, 64 * 40);
+        let mut written = 0;
+        // Piece by piece, so that only the share, not the speed of the kernel, decides how much is taken.
+        while owner.ring.counters().receives_held == 0 {
+            peer.write_all(&bytes[written..][..64]).unwrap();
+            written += 64;
+            owner.turn();
+        }
+        peer.write_all(&bytes[written..]).unwrap();
+        while owner.turn() > 0 {}
+        let held = owner.held.len();
+        assert!((8..32).contains(&held), "{which}: {held} buffers");
+        other.write_all(b"hello").unwrap();
+        owner.run(|owner| owner.received[&modest] == b"hello");
+        assert_eq!(owner.ring.counters().enobufs, 0, "{which}");
+        owner.hold = false;
+        owner.release_held();
+        owner.run(|owner| owner.received[&greedy].len() == bytes.len());
+        assert!(owner.received[&greedy] == bytes, "{which}: in order");
+        owner.ring.check();
+    }
+}
+
+#[test]
+fn a_connection_that_holds_its_share_can_be_closed_and_hears_its_peer_finish() {
+    for (which, features) in combinations() {
+        let few = RingLimits {
+            leases_max: 2,
+            ..limits(64, 64)
+        };
+        let mut owner = Owner::new(few, features);
+        owner.hold = true;
+        let (connection, mut peer) = owner.pair();
+        while owner.ring.counters().receives_held == 0 {
+            peer.write_all(&[1; 64]).unwrap();
+            owner.turn();
+        }
+        owner.ring.close(connection);
+        peer.write_all(&[2; 6400]).unwrap();
+        drop(peer);
+        owner.run(|owner| owner.cause(connection).is_some());
+        assert_eq!(owner.cause(connection), Some(CloseCause::Local), "{which}");
+        // Their connection is gone; the leases are as good as before.
+        owner.release_held();
+        assert_eq!(owner.ring.buffers_free(), 64, "{which}");
+    }
+}
+
+#[test]
 fn without_buffers_a_poll_makes_no_busy_loop() {
     let mut owner = Owner::new(limits(1, 64), probed());
     owner.hold = true;
