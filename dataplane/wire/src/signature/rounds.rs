@@ -50,7 +50,8 @@ struct State {
 }
 
 /// The blocks that all messages have are taken side by side, those that only the longer one has alone, and
-/// the last compression, of the inner digest, side by side again.
+/// the last compression, of the inner digests, side by side again. One loop, so that the rounds stand in it
+/// once and the states stay in registers from block to block.
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
 fn run<const LANES: usize>(
     keys: [&MacKey; LANES],
@@ -66,44 +67,52 @@ fn run<const LANES: usize>(
         states[lane] = State::from_words(&keys[lane].inner);
         common = common.min(messages[lane].blocks());
     }
-    for at in 0..common {
+    for at in 0..=common {
         let mut words = [[zero; 4]; LANES];
         for lane in 0..LANES {
-            words[lane] = load(messages[lane].block(at));
+            if at < common {
+                words[lane] = load(messages[lane].block(at));
+                continue;
+            }
+            if LANES > 1 && common < messages[lane].blocks() {
+                rest(&mut states[lane], messages[lane], common);
+            }
+            words[lane] = outer_words(states[lane]);
+            states[lane] = State::from_words(&keys[lane].outer);
         }
         compress(&mut states, words);
     }
-    for lane in 0..LANES {
-        let mut alone = [states[lane]];
-        for at in common..messages[lane].blocks() {
-            compress(&mut alone, [load(messages[lane].block(at))]);
-        }
-        states[lane] = alone[0];
-    }
-    finish(keys, states)
-}
-
-/// The outer compressions: a digest is the first half of its block as it stands, the padding the second.
-#[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-fn finish<const LANES: usize>(
-    keys: [&MacKey; LANES],
-    inner: [State; LANES],
-) -> [[u8; TAG_BYTES]; LANES] {
-    let mut outer = inner;
-    let mut words = [[_mm_set_epi32(0, 0, 0, i32::MIN); 4]; LANES];
-    for lane in 0..LANES {
-        [words[lane][0], words[lane][1]] = inner[lane].to_words();
-        words[lane][3] = _mm_set_epi32((64 + TAG_BYTES as i32) * 8, 0, 0, 0);
-        outer[lane] = State::from_words(&keys[lane].outer);
-    }
-    compress(&mut outer, words);
     let mut tags = [[0; TAG_BYTES]; LANES];
     for lane in 0..LANES {
-        let (tag, words) = (&mut tags[lane], outer[lane].to_words());
+        let (tag, words) = (&mut tags[lane], states[lane].to_words());
         tag[..16].copy_from_slice(&store(swap(words[0])));
         tag[16..].copy_from_slice(&store(swap(words[1])));
     }
     tags
+}
+
+/// What a longer message has beyond its neighbour's end.
+#[inline(never)]
+#[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+fn rest(state: &mut State, message: &Padded<'_>, from: usize) {
+    let mut alone = [*state];
+    for at in from..message.blocks() {
+        compress(&mut alone, [load(message.block(at))]);
+    }
+    *state = alone[0];
+}
+
+/// The block of an outer hash: a digest is its first half as it stands, the padding its second.
+#[inline]
+#[target_feature(enable = "sse2,ssse3,sse4.1")]
+fn outer_words(inner: State) -> [__m128i; 4] {
+    let [first, second] = inner.to_words();
+    [
+        first,
+        second,
+        _mm_set_epi32(0, 0, 0, i32::MIN),
+        _mm_set_epi32((64 + TAG_BYTES as i32) * 8, 0, 0, 0),
+    ]
 }
 
 impl State {
