@@ -370,6 +370,7 @@ pub(crate) fn claim<S: Segment>(
         return waits;
     }
     let endpoint = table.endpoint_at(session.endpoint_index);
+    session.routes.reserve_exact(endpoint.send.len());
     for (at, grant) in endpoint.send.iter().enumerate() {
         let Some((partition, log)) = place(&table, owned, endpoint, grant) else {
             continue;
@@ -377,6 +378,8 @@ pub(crate) fn claim<S: Segment>(
         let stream = match session.stream_of(partition) {
             Some(stream) => stream,
             None => {
+                // Sessions are many and idle for long: no room that nothing will use.
+                session.streams.reserve_exact(1);
                 session
                     .streams
                     .push(new_stream(&mut logs[log as usize], log, partition, session));
