@@ -16,12 +16,18 @@ const VECTORS_MAX: usize = 64;
 /// Bytes one operation carries at most: the kernel takes less than 2 GiB, and a result is an `i32`.
 const OPERATION_BYTES_MAX: usize = 1 << 30;
 
+/// Headers kept for the next operation with several buffers.
+const HEADERS_MAX: usize = 64;
+/// A queue with room for more buffers than this is freed, not kept.
+const QUEUE_MAX: usize = 64;
+
 /// What waits to be sent on one connection.
 ///
 /// While an operation is in flight the kernel reads the first buffers of the queue and the header, so
 /// neither is dropped, cut or rewritten until its completion: only `complete` ends a flight.
 #[derive(Default)]
 pub(crate) struct SendQueue {
+    /// Made when something waits, given up when nothing does: an idle connection has none.
     queued: VecDeque<Vec<u8>>,
     /// Bytes of the first buffer that were sent already.
     offset: usize,
@@ -29,7 +35,7 @@ pub(crate) struct SendQueue {
     bytes: usize,
     /// Bytes the operation in flight carries, 0 for none.
     flight: usize,
-    /// Made at the first operation with several buffers. Boxed: it must not move with the connection.
+    /// There while an operation with several buffers is in flight. Boxed: it must not move with the connection.
     header: Option<Box<Header>>,
 }
 
@@ -52,8 +58,11 @@ pub(crate) enum Flight {
 }
 
 impl SendQueue {
-    pub(crate) fn push(&mut self, buffer: Vec<u8>) {
+    pub(crate) fn push(&mut self, buffer: Vec<u8>, pool: &mut Pool) {
         self.bytes += buffer.len();
+        if self.queued.capacity() == 0 {
+            self.queued = pool.queues.pop().unwrap_or_default();
+        }
         self.queued.push_back(buffer);
     }
 
@@ -73,7 +82,7 @@ impl SendQueue {
 
     /// Start a flight with as much of the queue as one operation carries. `None` when there is nothing
     /// to send or a flight is under way.
-    pub(crate) fn depart(&mut self) -> Option<Flight> {
+    pub(crate) fn depart(&mut self, pool: &mut Pool) -> Option<Flight> {
         let first = self.queued.front()?;
         if self.flight > 0 {
             return None;
@@ -86,11 +95,12 @@ impl SendQueue {
                 bytes: self.flight as u32,
             });
         }
-        Some(self.depart_with_many())
+        Some(self.depart_with_many(pool))
     }
 
-    fn depart_with_many(&mut self) -> Flight {
-        let header = self.header.get_or_insert_with(Header::boxed);
+    fn depart_with_many(&mut self, pool: &mut Pool) -> Flight {
+        let kept = || pool.headers.pop().unwrap_or_else(Header::boxed);
+        let header = self.header.get_or_insert_with(kept);
         let mut skip = self.offset;
         let mut buffers = 0;
         for (vector, buffer) in header.vectors.iter_mut().zip(&self.queued) {
@@ -132,7 +142,18 @@ impl SendQueue {
                 pool.put(buffer);
             }
         }
+        self.give_up(pool);
         partial
+    }
+
+    /// What nothing needs now serves other connections. The flight is over, so the kernel does not use it.
+    fn give_up(&mut self, pool: &mut Pool) {
+        if let Some(header) = self.header.take() {
+            pool.put_header(header);
+        }
+        if self.queued.is_empty() {
+            pool.put_queue(std::mem::take(&mut self.queued));
+        }
     }
 
     /// Give up what is queued.
@@ -141,6 +162,7 @@ impl SendQueue {
         self.queued.drain(..).for_each(|buffer| pool.put(buffer));
         self.offset = 0;
         self.bytes = 0;
+        self.give_up(pool);
     }
 }
 
@@ -166,9 +188,11 @@ impl Header {
     }
 }
 
-/// Empty buffers kept for the next message.
+/// Empty buffers kept for the next message, and what else sending needs only while it lasts.
 pub(crate) struct Pool {
     buffers: Vec<Vec<u8>>,
+    headers: Vec<Box<Header>>,
+    queues: Vec<VecDeque<Vec<u8>>>,
     buffers_max: usize,
     bytes_max: usize,
 }
@@ -177,6 +201,8 @@ impl Pool {
     pub(crate) fn new(limits: &RingLimits) -> Self {
         Self {
             buffers: Vec::with_capacity(limits.send_buffers_max),
+            headers: Vec::new(),
+            queues: Vec::with_capacity(limits.send_buffers_max),
             buffers_max: limits.send_buffers_max,
             bytes_max: limits.send_buffer_bytes_max,
         }
@@ -184,6 +210,19 @@ impl Pool {
 
     pub(crate) fn take(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_default()
+    }
+
+    fn put_header(&mut self, header: Box<Header>) {
+        if self.headers.len() < HEADERS_MAX {
+            self.headers.push(header);
+        }
+    }
+
+    fn put_queue(&mut self, queue: VecDeque<Vec<u8>>) {
+        let usual = (1..=QUEUE_MAX).contains(&queue.capacity());
+        if usual && self.queues.len() < self.buffers_max {
+            self.queues.push(queue);
+        }
     }
 
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
@@ -210,7 +249,7 @@ impl Ring {
         if bytes.is_empty() {
             return self.pool.put(bytes);
         }
-        open.sends.push(bytes);
+        open.sends.push(bytes, &mut self.pool);
         if open.sends.bytes() > self.limits.sends_bytes_max {
             self.counters.sends_overflowed += 1;
             return self.fail(connection.0, libc::ENOBUFS);
@@ -245,7 +284,7 @@ impl Ring {
         if !connection.may_send() {
             return;
         }
-        let Some(flight) = connection.sends.depart() else {
+        let Some(flight) = connection.sends.depart(&mut self.pool) else {
             return;
         };
         let fd = types::Fd(connection.descriptor());
@@ -310,8 +349,8 @@ mod tests {
         })
     }
 
-    fn flight_bytes(queue: &mut SendQueue) -> Vec<u8> {
-        match queue.depart().expect("something is queued") {
+    fn flight_bytes(queue: &mut SendQueue, pool: &mut Pool) -> Vec<u8> {
+        match queue.depart(pool).expect("something is queued") {
             Flight::One { start, bytes } => {
                 // SAFETY: the queue names bytes of its first buffer, which stays until `complete`.
                 unsafe { std::slice::from_raw_parts(start, bytes as usize) }.to_vec()
@@ -338,13 +377,13 @@ mod tests {
                 for _ in 0..random.usize(..4) {
                     let buffer: Vec<u8> = (0..random.usize(1..50)).map(|_| random.u8(..)).collect();
                     queued.extend_from_slice(&buffer);
-                    queue.push(buffer);
+                    queue.push(buffer, &mut pool);
                 }
                 if queue.bytes() == 0 {
                     continue;
                 }
-                let flight = flight_bytes(&mut queue);
-                assert!(queue.depart().is_none(), "one flight at a time");
+                let flight = flight_bytes(&mut queue, &mut pool);
+                assert!(queue.depart(&mut pool).is_none(), "one flight at a time");
                 let taken = random.usize(..=flight.len());
                 sent.extend_from_slice(&flight[..taken]);
                 assert_eq!(
@@ -357,6 +396,8 @@ mod tests {
             assert_eq!(sent, queued[..sent.len()], "seed {seed}");
             queue.clear(&mut pool);
             assert!(queue.is_idle() && pool.buffers.len() == 2, "seed {seed}");
+            let kept = queue.queued.capacity() + usize::from(queue.header.is_some());
+            assert_eq!(kept, 0, "seed {seed}: an idle connection keeps nothing");
         }
     }
 

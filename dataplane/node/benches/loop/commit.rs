@@ -80,7 +80,7 @@ fn report(name: &str, bare: &mut [u64], ours: &mut [u64]) {
     }
 }
 
-/// Bytes written to the device that holds the data folder, for each byte of the log, by messages in a commit. Others who write to the
+/// Bytes written to the device that holds the data folder, for each byte of the frames in a commit. Others who write to the
 /// same device are in it: point TMPDIR at a file system of its own.
 pub(crate) fn device() {
     pin(std::process::id(), true, 1);
@@ -104,13 +104,13 @@ pub(crate) fn device() {
             Usage::of(&node).since(before),
             device_bytes(node.data.path()) - written,
         );
-        let commit = used.log_bytes as f64 / used.syncs.max(1) as f64;
+        let commit = used.frame_bytes as f64 / used.syncs.max(1) as f64;
         let name = format!("device/{messages}");
         tell(&format!("{name}/commit"), commit, "bytes");
         tell(
             &format!("{name}/amplification"),
-            written as f64 / used.log_bytes as f64,
-            "device bytes/log byte",
+            written as f64 / used.frame_bytes as f64,
+            "device bytes/frame byte",
         );
         tell(
             &format!("{name}/device-per-commit"),

@@ -4,7 +4,8 @@
 //! Prints one JSON object a line: `{"what","value","unit"}`. The node runs in a child process, so that its processor time, faults,
 //! memory and system calls are its own; it and the driver are pinned to one processor each, or both to one where the text says so.
 //! System calls are counted by `perf stat -e raw_syscalls:sys_enter` where `perf` is there and may, beside the ring's own count.
-//! Nothing here asserts on a figure.
+//! Neighbours are in every wall-clock figure and in most of the others, since they decide how many messages a turn finds. Whoever may
+//! can keep them out by starting the built tool with `chrt -f 10`. Nothing here asserts on a figure.
 #![allow(
     clippy::unwrap_used,
     reason = "a measurement that cannot go on shall say where"

@@ -18,7 +18,7 @@ pub(crate) struct Usage {
     pub(crate) sleeps: u64,
     pub(crate) syncs: u64,
     pub(crate) messages: u64,
-    pub(crate) log_bytes: u64,
+    pub(crate) frame_bytes: u64,
 }
 
 impl Usage {
@@ -48,7 +48,7 @@ impl Usage {
         usage.sleeps = value("forebay_shard_sleeps_total");
         usage.syncs = value("forebay_syncs_total");
         usage.messages = value("forebay_append_messages_total");
-        usage.log_bytes = value("forebay_log_bytes");
+        usage.frame_bytes = value("forebay_append_bytes_total");
         usage
     }
 
@@ -63,7 +63,7 @@ impl Usage {
             sleeps: self.sleeps - before.sleeps,
             syncs: self.syncs - before.syncs,
             messages: self.messages - before.messages,
-            log_bytes: self.log_bytes - before.log_bytes,
+            frame_bytes: self.frame_bytes - before.frame_bytes,
         }
     }
 }
