@@ -67,7 +67,7 @@ impl Run {
     }
 
     /// Until everybody has all acked or is told that its log is sealed.
-    fn to_the_end(&mut self, why: &str) {
+    fn run_to_the_end(&mut self, why: &str) {
         for turn in 0..TURNS {
             self.world.pass(Duration::from_millis(30));
             for at in 0..self.lines.len() {
@@ -180,7 +180,7 @@ fn a_failed_sync_seals_its_own_log_within_a_turn_whichever_it_is() {
     for call in 1.. {
         let why = format!("sync {call} fails");
         let mut run = Run::new(Some(Fault::Sync(call)));
-        run.to_the_end(&why);
+        run.run_to_the_end(&why);
         if run.failed.is_empty() {
             break;
         }
@@ -242,7 +242,7 @@ fn a_full_disk_or_a_failed_preparation_refuses_by_name_and_is_forgiven() {
         for call in 1.. {
             let why = format!("{:?}", fault(call));
             let mut run = Run::new(Some(fault(call)));
-            run.to_the_end(&why);
+            run.run_to_the_end(&why);
             for (at, line) in run.lines.iter().enumerate() {
                 assert_eq!(line.acked, FRAMES, "{why}: {}", SENDERS[at]);
                 refused.extend(&line.refused);
@@ -266,7 +266,7 @@ fn a_disk_that_stays_full_refuses_by_name_delivers_and_recovers_when_there_is_ro
         let mut run = Run::new(None);
         let room = run.world.disk.bytes() + spare_bytes;
         run.world.disk.set_capacity(Some(room));
-        run.to_the_end(&why);
+        run.run_to_the_end(&why);
         let told = run.lines.iter().flat_map(|line| &line.refused);
         full += told
             .filter(|code| **code == Reason::StorageFull.code())
@@ -285,7 +285,7 @@ fn a_disk_that_stays_full_refuses_by_name_delivers_and_recovers_when_there_is_ro
             );
         }
         run.world.disk.set_capacity(None);
-        run.to_the_end(&why);
+        run.run_to_the_end(&why);
         for (at, line) in run.lines.iter().enumerate() {
             assert_eq!(line.acked, FRAMES, "{why}: {} with room again", SENDERS[at]);
         }
