@@ -3,6 +3,7 @@
 use crate::attacker::Target;
 use crate::attacks::TABLE;
 use crate::world::{BAIT, World};
+use std::io::{Error, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,8 +16,18 @@ const BAIT_BODY_BYTES: usize = 200_000;
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Tally {
     pub(crate) closed: u64,
+    /// Closed before the attack had come to its point.
+    pub(crate) early: u64,
     pub(crate) longest: Duration,
     pub(crate) faults: Vec<String>,
+}
+
+fn early(error: &Error) -> bool {
+    let kind = error.kind();
+    kind == ErrorKind::ConnectionAborted
+        || kind == ErrorKind::ConnectionReset
+        || kind == ErrorKind::BrokenPipe
+        || kind == ErrorKind::UnexpectedEof
 }
 
 /// One slot attacks over and over until told to stop.
@@ -30,6 +41,7 @@ pub(crate) async fn attack(slot: usize, target: Target, seed: u64, stop: Arc<Ato
                 tally.closed += 1;
                 tally.longest = tally.longest.max(closed.0);
             }
+            Err(error) if early(&error) => tally.early += 1,
             Err(error) => tally.faults.push(error.to_string()),
         }
         if stop.load(Ordering::Relaxed) {

@@ -17,8 +17,8 @@ use wire::signature::Signer;
 const DRIP: Duration = Duration::from_millis(300);
 
 /// PINGs of a sender that reads no answer, and how many of them at a time.
-const FLOOD_PINGS: u64 = 40_000;
-const FLOOD_BURST: u64 = 512;
+const FLOOD_PINGS: u64 = 163_840;
+const FLOOD_BURST: u64 = 2_048;
 const FLOOD_PAUSE: Duration = Duration::from_millis(20);
 
 /// What an attacker does.

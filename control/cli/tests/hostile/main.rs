@@ -54,6 +54,7 @@ async fn attacked(
         let one = task.await.expect("an attacker does not panic");
         let tally = tallies.entry(slot % TABLE.len()).or_default();
         tally.closed += one.closed;
+        tally.early += one.early;
         tally.longest = tally.longest.max(one.longest);
         tally.faults.extend(one.faults);
     }
@@ -86,12 +87,14 @@ fn check(tallies: &BTreeMap<usize, Tally>, before: &Metrics, after: &Metrics) {
         let row = &TABLE[*at];
         let some = &tally.faults[..tally.faults.len().min(5)];
         assert!(tally.faults.is_empty(), "{:?}: {some:?}", row.kind);
+        assert!(tally.closed > 0, "{:?}: none came to its point", row.kind);
         let (limit, longest) = (row.limit.time(), tally.longest);
         assert!(longest <= limit + SLACK, "{:?}: {longest:?}", row.kind);
         println!(
-            "{:<20} {:>6} closed, longest {:>6.2} s, limit {:>4.1} s, counted as {}",
+            "{:<20} {:>6} closed, {:>3} early, longest {:>6.2} s, limit {:>4.1} s, counted as {}",
             format!("{:?}", row.kind),
             tally.closed,
+            tally.early,
             longest.as_secs_f64(),
             limit.as_secs_f64(),
             row.reason.map_or("-", |reason| reason.name()),
@@ -110,10 +113,14 @@ fn check(tallies: &BTreeMap<usize, Tally>, before: &Metrics, after: &Metrics) {
 
 /// The highest anonymous memory, looked at every few milliseconds.
 fn watch(node: &Arc<Node>, peak: &Arc<AtomicU64>, end: &Arc<AtomicBool>) {
-    let (node, peak, end) = (Arc::clone(node), Arc::clone(peak), Arc::clone(end));
+    // A test that fails drops the node, and with it ends the process.
+    let (node, peak, end) = (Arc::downgrade(node), Arc::clone(peak), Arc::clone(end));
     std::thread::spawn(move || {
-        while !end.load(Ordering::Relaxed) {
+        while let Some(node) = node.upgrade()
+            && !end.load(Ordering::Relaxed)
+        {
             peak.fetch_max(node.status("RssAnon"), Ordering::Relaxed);
+            drop(node);
             std::thread::sleep(Duration::from_millis(20));
         }
     });
