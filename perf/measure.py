@@ -177,8 +177,9 @@ def run(kind, scenario, folder, seconds, warm_up, binaries=RELEASE):
         logged = server.count()
     finally:
         server.stop()
-    if not report["sent"] == report["acked"] == logged:
-        raise RuntimeError(f"{kind}, {scenario.name}: sent {report['sent']}, acked {report['acked']}, in the log {logged}")
+    if report["sent"] != report["acked"] + report["rejected"] or report["acked"] != logged:
+        raise RuntimeError(f"{kind}, {scenario.name}: sent {report['sent']}, acked {report['acked']}, rejected "
+                           f"{report['rejected']}, in the log {logged}")
     acked = report["acked"]
     grown = {name: after[name] - before[name] for name in after}
     return {
@@ -187,6 +188,7 @@ def run(kind, scenario, folder, seconds, warm_up, binaries=RELEASE):
         "generator_ns": round(report["generator_ns_per_message"], 1),
         "messages_per_s": round(report["achieved_per_s"]),
         "acked": acked,
+        "rejected": report["rejected"],
         "logged": logged,
         "faults_per_message": round(grown["minor_faults"] / acked, 6),
         "switches_per_message": round(grown["voluntary"] / acked, 6),
