@@ -217,6 +217,33 @@ fn a_drained_shard_waits_until_its_last_words_have_left() {
 }
 
 #[test]
+fn a_receiver_that_asks_for_a_long_backlog_does_not_hold_off_the_drain() {
+    let mut setup = Setup::new(AckMode::Local);
+    setup.limits.deliver_bytes_per_turn = 1 << 18;
+    let mut world = World::new(setup);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    for _ in 0..40 {
+        let frame = client.send(&[&[1u8; 200_000][..]]);
+        client.exchange(&mut world, &frame);
+    }
+    let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 40, 40 << 20);
+    world.receive(receiver.connection, &fetch);
+    world.turn();
+    assert!(
+        world.output.more,
+        "there is more to deliver than a turn may"
+    );
+    world.drain = true;
+    let drained = (0..5).any(|_| {
+        world.turn();
+        world.output.drained
+    });
+    assert!(drained, "deliveries wait in their queue");
+    assert!(bodies(&receiver.read(&mut world)).len() < 20);
+}
+
+#[test]
 fn segments_beyond_their_retention_are_retired_but_not_before_they_are_fanned_out() {
     let mut setup = Setup::new(AckMode::Local);
     setup.log_limits.retention_bytes = Some(3 << 20);

@@ -1,5 +1,7 @@
 //! The queue of one endpoint: live messages, dead letters, and where it reads the log itself.
 
+use std::time::Duration;
+
 use wire::ids::{EndpointId, Offset, PartitionId, UnixNanos};
 
 use super::backlog::Backlog;
@@ -22,6 +24,8 @@ pub(crate) struct EndpointQueue {
     parked: Vec<Parked>,
     /// The operation of the open fan-out batch that ends this queue, to be extended.
     pub(crate) batch: Option<BatchTail>,
+    /// When each list will be looked at for a lock that expired.
+    pub(crate) lock_listed: [Option<Duration>; 2],
     /// Listed for catching up with the log.
     pub(crate) behind: bool,
     /// Listed as having something new to deliver.
@@ -44,6 +48,7 @@ impl EndpointQueue {
             dead: (first > 0).then(|| Box::new(Backlog::starting(first))),
             parked: Vec::new(),
             batch: None,
+            lock_listed: [None; 2],
             behind: false,
             ready: false,
         }

@@ -1,6 +1,7 @@
 //! The queues of one group behind one face: what the stages fan-out and deliver work with.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use partition::{AppendError, CommitTicket, Partition, Sealed, Segment, StorageError};
@@ -8,7 +9,7 @@ use wire::ids::{AckMode, EndpointId, Offset, PartitionId, UnixNanos};
 
 use crate::planted::{Bug, active};
 
-use super::backlog::Piece;
+use super::backlog::{Backlog, Piece};
 use super::counters::QueueCounters;
 use super::journal::Journal;
 use super::limits::QueueLimits;
@@ -47,8 +48,9 @@ pub struct QueueGroup<S: Segment> {
     pub(super) counters: QueueCounters,
     /// Endpoints for which something became deliverable, each once.
     ready: Vec<EndpointId>,
-    /// Lists with a lock.
-    pub(super) locked: Vec<(u32, Source)>,
+    /// When to look at which list for a lock that expired: never later than it does. A lock that was renewed or
+    /// ended meanwhile is found out then.
+    pub(super) locked: BinaryHeap<Reverse<(Duration, u32, Source)>>,
     /// Queues that may read on in the log.
     pub(super) behind: VecDeque<u32>,
     /// Epoch of the table under which parked queues were last listed.
@@ -95,7 +97,7 @@ impl<S: Segment> QueueGroup<S> {
             snapshot,
             counters: QueueCounters::default(),
             ready: Vec::new(),
-            locked: Vec::new(),
+            locked: BinaryHeap::new(),
             behind: VecDeque::new(),
             caught_up_to: None,
             sweep: 0,
@@ -181,10 +183,20 @@ impl<S: Segment> QueueGroup<S> {
         let Some(list) = self.queues.at_mut(slot).list_mut(source) else {
             return;
         };
-        let fresh = list.lock().is_none();
         list.mark_delivered(number + u64::from(count), now + lock);
-        if fresh && !self.locked.contains(&(slot, source)) {
-            self.locked.push((slot, source));
+        self.note_lock(slot, source);
+    }
+
+    /// See to it that a list is looked at when its lock expires.
+    pub(super) fn note_lock(&mut self, slot: u32, source: Source) {
+        let queue = self.queues.at_mut(slot);
+        let Some(lock) = queue.list(source).and_then(Backlog::lock) else {
+            return;
+        };
+        let listed = &mut queue.lock_listed[source as usize];
+        if listed.is_none_or(|at| lock < at) {
+            *listed = Some(lock);
+            self.locked.push(Reverse((lock, slot, source)));
         }
     }
 
@@ -313,6 +325,14 @@ impl<S: Segment> QueueGroup<S> {
             let queue = self.queues.at(slot);
             queue.live.check();
             debug_assert!(queue.live.settled().len() <= self.limits.settled_max + 1);
+            for source in [Source::Queue, Source::DeadLetters] {
+                let listed = queue.lock_listed[source as usize];
+                let lock = queue.list(source).and_then(Backlog::lock);
+                debug_assert!(
+                    lock.is_none_or(|lock| listed.is_some_and(|at| at <= lock)),
+                    "slot {slot}: {lock:?} is looked at {listed:?}"
+                );
+            }
             debug_assert_eq!(queue.behind, self.behind.contains(&slot), "slot {slot}");
         }
     }

@@ -1,6 +1,7 @@
 //! What a receiver says about its messages, and what silence says: accept, release, dead letters,
 //! locks that expire.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use partition::Segment;
@@ -167,12 +168,9 @@ impl<S: Segment> QueueGroup<S> {
         self.charge(slot, source, first, bounds.deliveries_max, now);
     }
 
-    /// The earliest time at which a lock expires.
+    /// When to call [`QueueGroup::expire_locks`]: not after the earliest expiry of a lock, and seldom before it.
     pub fn next_lock_expiry(&self) -> Option<Duration> {
-        let locks = self.locked.iter();
-        locks
-            .filter_map(|&(slot, source)| self.list(slot, source)?.lock())
-            .min()
+        self.locked.peek().map(|&Reverse((at, ..))| at)
     }
 
     /// Rewind every list whose lock expired at `now`, and name it in `out`.
@@ -186,22 +184,30 @@ impl<S: Segment> QueueGroup<S> {
         if active(Bug::IgnoreLocks) {
             return;
         }
-        let mut at = 0;
-        while let Some(&(slot, source)) = self.locked.get(at) {
-            let lock = self.list(slot, source).and_then(Backlog::lock);
-            if lock.is_some_and(|lock| lock > now) {
-                at += 1;
+        while let Some(&Reverse((at, slot, source))) = self.locked.peek()
+            && at <= now
+        {
+            self.locked.pop();
+            let queue = self.queues.at_mut(slot);
+            let listed = &mut queue.lock_listed[source as usize];
+            if *listed != Some(at) {
+                // It was listed again, for an earlier time.
                 continue;
             }
-            self.locked.swap_remove(at);
-            if lock.is_some() {
-                let endpoint = self.queues.at(slot).id;
-                out.push(Expired { endpoint, source });
-                self.counters.locks_expired += 1;
-                let gone = QueueBounds::default();
-                let bounds = table.endpoint(endpoint).map_or(&gone, |found| &found.queue);
-                self.rewind(endpoint, source, Rewind::LockExpired, bounds, unix);
+            *listed = None;
+            let Some(lock) = queue.list(source).and_then(Backlog::lock) else {
+                continue;
+            };
+            if lock > now {
+                self.note_lock(slot, source);
+                continue;
             }
+            let endpoint = queue.id;
+            out.push(Expired { endpoint, source });
+            self.counters.locks_expired += 1;
+            let gone = QueueBounds::default();
+            let bounds = table.endpoint(endpoint).map_or(&gone, |found| &found.queue);
+            self.rewind(endpoint, source, Rewind::LockExpired, bounds, unix);
         }
     }
 
@@ -274,6 +280,7 @@ impl<S: Segment> QueueGroup<S> {
             return 0;
         };
         let newly = list.settle(from, to, lock);
+        self.note_lock(slot, source);
         if newly > 0 {
             self.change(Op::settle(id, source, from, to));
             self.note_room(slot);

@@ -232,6 +232,6 @@ fn numbers_in_any_order_and_any_number_of_times_are_appended_once_and_in_order()
             .collect();
         let want: Vec<u64> = (1..=end(&world)).collect();
         assert_eq!(numbers, want, "seed {seed}");
-        assert!(want.len() > 50, "seed {seed}: too tame, {}", want.len());
+        assert!(want.len() > 20, "seed {seed}: too tame, {}", want.len());
     }
 }
