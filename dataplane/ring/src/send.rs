@@ -191,6 +191,10 @@ impl Header {
 /// Empty buffers kept for the next message, and what else sending needs only while it lasts.
 pub(crate) struct Pool {
     buffers: Vec<Vec<u8>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a header goes to its next owner as it is, at the address it has"
+    )]
     headers: Vec<Box<Header>>,
     queues: Vec<VecDeque<Vec<u8>>>,
     buffers_max: usize,
