@@ -410,3 +410,36 @@ fn snapshots_bound_the_journal_and_what_recovery_reads() {
     assert_eq!(group.depth(id, Source::Queue), before);
     assert_eq!(group.watermark(PARTITIONS[0]), Offset(fixture.next));
 }
+
+#[test]
+fn catching_up_waits_for_a_journal_without_room_and_does_not_come_again_at_once() {
+    let mut fixture = Fixture::new();
+    let id = fixture.endpoint(2).id;
+    fixture.add(30);
+    assert_eq!(fixture.group.depth(id, Source::Queue).parked, 1);
+    let mut first = fixture.next;
+    let paused = (0..100_000).any(|_| {
+        let span = Span {
+            partition: PARTITIONS[0],
+            channel: ChannelId(0),
+            first: Offset(first),
+            count: 1,
+            bytes: 10,
+        };
+        first += 1;
+        fixture.group.fan_out(&[span], &fixture.table, NOW) == FanOut::Paused
+    });
+    assert!(paused, "without spares the journal fills up");
+    // The queue has room again, and would read on.
+    fixture
+        .group
+        .skip(id, Source::Queue, 0, 20, SkipReason::Expired);
+    let (waiting, before) = (fixture.group.waiting(), fixture.group.counters().paused);
+    for _ in 0..3 {
+        let more = fixture.group.catch_up(&fixture.table, NOW, |_| None);
+        assert!(!more, "nothing would change");
+    }
+    assert_eq!(fixture.group.counters().paused, before + 3);
+    assert_eq!(fixture.group.waiting(), waiting);
+    fixture.group.check();
+}
