@@ -82,7 +82,8 @@ pub(crate) struct Parsed<'a> {
 /// What a frame of a client means.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Content<'a> {
-    Hello(Hello<'a>),
+    /// Read once already; it is the longest of all and the rarest, so only its frame is passed on.
+    Hello(Frame<'a>),
     Send(Send<'a>),
     Relay(Relay<'a>),
     Fetch(Fetch, Frame<'a>),
@@ -235,7 +236,7 @@ fn read<'a>(frame: Frame<'a>, first: bool) -> Result<Content<'a>, ParseError> {
     let content = ParseError::Content;
     match kind {
         FrameKind::Hello => Hello::parse(frame)
-            .map(Content::Hello)
+            .map(|_| Content::Hello(frame))
             .map_err(ParseError::Hello),
         FrameKind::Send => Send::parse(frame).map(Content::Send).map_err(content),
         FrameKind::Relay => Relay::parse(frame).map(Content::Relay).map_err(content),

@@ -32,8 +32,8 @@ use crate::welcome::{Welcoming, welcome};
 
 /// Calls of a queue group's expiry sweep each time retention is looked at.
 const SWEEPS: usize = 16;
-/// Frames that go through stages 2 to 5 together: as many as the nearer caches hold, with all that is looked up for them.
-const FRAMES_TOGETHER: usize = 256;
+/// Frames that go through stages 2 to 5 together: as many as the nearest cache holds, with all that is looked up for them.
+const FRAMES_TOGETHER: usize = 64;
 
 /// One core's logic.
 pub struct Shard<S: Segment> {

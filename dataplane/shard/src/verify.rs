@@ -1,25 +1,25 @@
 //! Stage 3, verify: every frame is signed by whom it says it is from. Direct frames by the session, in the
 //! order in which they were sent; envelopes by their endpoint's own key, Ed25519 ones in batches.
 
-use std::sync::Arc;
+mod envelope;
 
 use wire::delivery::{Fetch, Settle};
 use wire::frame::SignatureKind;
+use wire::handshake::Hello;
 use wire::ids::{
     Direction, EndpointId, KeyId, NO_STREAM, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence,
 };
 use wire::reason::{Notice, Reason};
-use wire::route::{Key, KeyMaterial, RouteTable};
-use wire::send::{Relay, Send};
-use wire::signature::{
-    VerifyJob, VerifyingKey, verify_ed25519_batch, verify_envelope, verify_many,
-};
+use wire::send::Send;
+use wire::signature::{VerifyJob, verify_many};
 
 use crate::io::ConnectionId;
 use crate::parse::{Content, Parsed, Refusal};
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::session::SessionRef;
+
+use self::envelope::{check_envelope, check_envelopes};
 
 /// Why a frame is not taken for what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -160,7 +160,7 @@ pub(crate) struct Verdicts<'s, 'a> {
     pub(crate) verified: &'s mut Vec<Verified<'a>>,
     pub(crate) commands: &'s mut Vec<Command>,
     pub(crate) refusals: &'s mut Vec<Refusal>,
-    /// Envelopes whose Ed25519 signature is to be checked with the others of the turn; recycled.
+    /// Envelopes whose Ed25519 signature is to be checked with the others of the batch; recycled.
     pub(crate) envelopes: &'s mut Vec<Envelope<'a>>,
     pub(crate) good: &'s mut Vec<bool>,
 }
@@ -183,7 +183,7 @@ pub(crate) fn verify<'a>(
     parsed: &[Parsed<'a>],
     out: &mut Verdicts<'_, 'a>,
     jobs: &mut Vec<VerifyJob<'static>>,
-    mut hello: impl FnMut(&mut Peers, ConnectionId, &wire::handshake::Hello<'a>),
+    mut hello: impl FnMut(&mut Peers, ConnectionId, &Hello<'a>),
 ) {
     for together in parsed.chunks(TOGETHER) {
         let mut good = [false; TOGETHER];
@@ -240,7 +240,7 @@ fn judge<'a>(
     frames: &[Parsed<'a>],
     good: &[bool],
     out: &mut Verdicts<'_, 'a>,
-    hello: &mut impl FnMut(&mut Peers, ConnectionId, &wire::handshake::Hello<'a>),
+    hello: &mut impl FnMut(&mut Peers, ConnectionId, &Hello<'a>),
 ) {
     let mut sender: Option<(SessionRef, EndpointId)> = None;
     for (frame, good) in frames.iter().zip(good) {
@@ -256,8 +256,9 @@ fn judge<'a>(
         if struck_out(peers, id) {
             return;
         }
-        if let Content::Hello(content) = frame.content() {
-            hello(peers, id, content);
+        if let Content::Hello(frame) = frame.content() {
+            let content = Hello::parse(*frame);
+            hello(peers, id, &content.expect("the parse stage has read it"));
             continue;
         }
         let Some(session) = peers.session_of(id) else {
@@ -372,131 +373,6 @@ fn check_sender(peers: &Peers, reference: SessionRef, send: &Send<'_>) -> Result
         });
     }
     Ok(())
-}
-
-/// The envelope's own signature: HMAC at once, Ed25519 with the others of the turn.
-fn check_envelope<'a>(
-    peers: &mut Peers,
-    frame: &Parsed<'a>,
-    reference: SessionRef,
-    relay: &Relay<'a>,
-    out: &mut Verdicts<'_, 'a>,
-) -> Result<(), VerifyError> {
-    let session = peers
-        .sessions
-        .get(reference)
-        .expect("the caller has just found it");
-    if session.direction != Direction::Ingress {
-        return Err(VerifyError::WrongDirection);
-    }
-    if !peers.table.endpoint_at(session.endpoint_index).relay {
-        return Err(VerifyError::RelayNotAllowed(session.endpoint));
-    }
-    let send = relay.inner();
-    let (endpoint, at) = find_key(&peers.table, &send)?;
-    let key = &peers.table.endpoint_at(endpoint).keys[at];
-    check_key(key, peers.now.unix.seconds())?;
-    let unverified = Verified {
-        order: frame.order(),
-        connection: frame.connection(),
-        session: reference,
-        origin: Origin::Relayed(relay.number()),
-        send,
-    };
-    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) =
-        (&key.material, send.signature_kind())
-    {
-        out.envelopes.push(Envelope {
-            unverified,
-            endpoint,
-            key: at as u32,
-        });
-        return Ok(());
-    }
-    if !verify_envelope(&key.material, &send) {
-        return Err(strike(peers, frame.connection()));
-    }
-    peers.counters.verify.key_envelopes += 1;
-    out.verified.push(unverified);
-    Ok(())
-}
-
-fn find_key(table: &RouteTable, send: &Send<'_>) -> Result<(u32, usize), VerifyError> {
-    let unknown = VerifyError::UnknownSender(send.endpoint(), send.key_id());
-    let index = table.endpoint_index(send.endpoint()).ok_or(unknown)?;
-    let endpoint = table.endpoint_at(index);
-    let at = endpoint
-        .keys
-        .iter()
-        .position(|key| key.id == send.key_id())
-        .ok_or(unknown)?;
-    if !endpoint.enabled || endpoint.keys[at].direction != Direction::Ingress {
-        return Err(unknown);
-    }
-    Ok((index, at))
-}
-
-fn check_key(key: &Key, now: u64) -> Result<(), VerifyError> {
-    if key.revoked {
-        return Err(VerifyError::KeyRevoked(key.id));
-    }
-    match key.expires {
-        Some(expires) if expires.seconds() <= now => Err(VerifyError::KeyExpired {
-            key: key.id,
-            expired: expires.seconds(),
-            now,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Check the Ed25519 envelopes of the turn together, and put the good ones in their places.
-fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>) {
-    let table = Arc::clone(&peers.table);
-    let sends: Vec<Send<'a>> = out
-        .envelopes
-        .iter()
-        .map(|envelope| envelope.unverified.send)
-        .collect();
-    let items: Vec<(&VerifyingKey, &Send<'_>)> = out
-        .envelopes
-        .iter()
-        .zip(&sends)
-        .filter_map(|(envelope, send)| {
-            let key = &table.endpoint_at(envelope.endpoint).keys[envelope.key as usize];
-            match &key.material {
-                KeyMaterial::Ed25519(key) => Some((key, send)),
-                KeyMaterial::Symmetric(_) => None,
-            }
-        })
-        .collect();
-    assert_eq!(
-        items.len(),
-        sends.len(),
-        "only envelopes with Ed25519 keys were collected"
-    );
-    verify_ed25519_batch(&items, out.good);
-    for (envelope, good) in out.envelopes.iter().zip(out.good.iter()) {
-        let verified = envelope.unverified;
-        if *good {
-            peers.counters.verify.ed25519_envelopes += 1;
-            out.verified.push(verified);
-        } else {
-            let notice = strike(peers, verified.connection).notice();
-            let Origin::Relayed(sequence) = verified.origin else {
-                continue;
-            };
-            let (order, connection) = (verified.order, verified.connection);
-            out.refusals.push(Refusal {
-                order,
-                connection,
-                partition: RELAY_STREAM,
-                sequence,
-                notice,
-            });
-        }
-    }
-    out.verified.sort_unstable_by_key(|verified| verified.order);
 }
 
 /// Turn an error into a refusal, to be told in its place.

@@ -1,0 +1,141 @@
+//! A part of stage 3: envelopes are signed by the endpoints they name, whoever relays them. HMAC is checked at once, Ed25519
+//! together with the others of the batch.
+
+use std::sync::Arc;
+
+use wire::frame::SignatureKind;
+use wire::ids::{Direction, RELAY_STREAM};
+use wire::route::{Key, KeyMaterial, RouteTable};
+use wire::send::{Relay, Send};
+use wire::signature::{VerifyingKey, verify_ed25519_batch, verify_envelope};
+
+use crate::parse::{Parsed, Refusal};
+use crate::peers::Peers;
+use crate::session::SessionRef;
+
+use super::{Envelope, Origin, Verdicts, Verified, VerifyError, strike};
+
+/// The envelope's own signature: HMAC at once, Ed25519 with the others of the batch.
+pub(super) fn check_envelope<'a>(
+    peers: &mut Peers,
+    frame: &Parsed<'a>,
+    reference: SessionRef,
+    relay: &Relay<'a>,
+    out: &mut Verdicts<'_, 'a>,
+) -> Result<(), VerifyError> {
+    let session = peers
+        .sessions
+        .get(reference)
+        .expect("the caller has just found it");
+    if session.direction != Direction::Ingress {
+        return Err(VerifyError::WrongDirection);
+    }
+    if !peers.table.endpoint_at(session.endpoint_index).relay {
+        return Err(VerifyError::RelayNotAllowed(session.endpoint));
+    }
+    let send = relay.inner();
+    let (endpoint, at) = find_key(&peers.table, &send)?;
+    let key = &peers.table.endpoint_at(endpoint).keys[at];
+    check_key(key, peers.now.unix.seconds())?;
+    let unverified = Verified {
+        order: frame.order(),
+        connection: frame.connection(),
+        session: reference,
+        origin: Origin::Relayed(relay.number()),
+        send,
+    };
+    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) =
+        (&key.material, send.signature_kind())
+    {
+        out.envelopes.push(Envelope {
+            unverified,
+            endpoint,
+            key: at as u32,
+        });
+        return Ok(());
+    }
+    if !verify_envelope(&key.material, &send) {
+        return Err(strike(peers, frame.connection()));
+    }
+    peers.counters.verify.key_envelopes += 1;
+    out.verified.push(unverified);
+    Ok(())
+}
+
+fn find_key(table: &RouteTable, send: &Send<'_>) -> Result<(u32, usize), VerifyError> {
+    let unknown = VerifyError::UnknownSender(send.endpoint(), send.key_id());
+    let index = table.endpoint_index(send.endpoint()).ok_or(unknown)?;
+    let endpoint = table.endpoint_at(index);
+    let at = endpoint
+        .keys
+        .iter()
+        .position(|key| key.id == send.key_id())
+        .ok_or(unknown)?;
+    if !endpoint.enabled || endpoint.keys[at].direction != Direction::Ingress {
+        return Err(unknown);
+    }
+    Ok((index, at))
+}
+
+fn check_key(key: &Key, now: u64) -> Result<(), VerifyError> {
+    if key.revoked {
+        return Err(VerifyError::KeyRevoked(key.id));
+    }
+    match key.expires {
+        Some(expires) if expires.seconds() <= now => Err(VerifyError::KeyExpired {
+            key: key.id,
+            expired: expires.seconds(),
+            now,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Check the Ed25519 envelopes of a batch together, and put the good ones in their places.
+pub(super) fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>) {
+    let table = Arc::clone(&peers.table);
+    let sends: Vec<Send<'a>> = out
+        .envelopes
+        .iter()
+        .map(|envelope| envelope.unverified.send)
+        .collect();
+    let items: Vec<(&VerifyingKey, &Send<'_>)> = out
+        .envelopes
+        .iter()
+        .zip(&sends)
+        .filter_map(|(envelope, send)| {
+            let key = &table.endpoint_at(envelope.endpoint).keys[envelope.key as usize];
+            match &key.material {
+                KeyMaterial::Ed25519(key) => Some((key, send)),
+                KeyMaterial::Symmetric(_) => None,
+            }
+        })
+        .collect();
+    assert_eq!(
+        items.len(),
+        sends.len(),
+        "only envelopes with Ed25519 keys were collected"
+    );
+    verify_ed25519_batch(&items, out.good);
+    for (envelope, good) in out.envelopes.iter().zip(out.good.iter()) {
+        let verified = envelope.unverified;
+        if *good {
+            peers.counters.verify.ed25519_envelopes += 1;
+            out.verified.push(verified);
+        } else {
+            let notice = strike(peers, verified.connection).notice();
+            let Origin::Relayed(sequence) = verified.origin else {
+                continue;
+            };
+            let (order, connection) = (verified.order, verified.connection);
+            out.refusals.push(Refusal {
+                order,
+                connection,
+                partition: RELAY_STREAM,
+                sequence,
+                notice,
+            });
+        }
+    }
+    out.verified.sort_unstable_by_key(|verified| verified.order);
+}
