@@ -485,7 +485,7 @@ impl<'a> Entries<'a> {
             None => (bytes.len() as u32, part.info.offsets.end.0),
         };
         let sealed = part.extent.is_none();
-        if at >= end && (next >= last || !sealed) {
+        if at >= end && next >= last {
             return None;
         }
         let here = peek(bytes, at, salt).filter(|found| found.base == next && found.end <= end);
