@@ -1,5 +1,5 @@
-//! Stage 5 against the other way to do it: a record copied into the mapped segment and synced there, or into an
-//! arena and written behind at the commit. Real fdatasync after each commit, recycled segments, one thread that does
+//! Stage 5 and two other ways to do it: a record copied into the segment's window and written to the file at the
+//! commit, as the log does it; stored into the mapped file in place; or copied into an arena without any mapping. Real fdatasync after each commit, recycled segments, one thread that does
 //! all of it. Prints for each commit size the processor time per record, minor faults and the bytes that the device
 //! was given for each byte of log, one JSON line each. Bytes of the device are those of the whole file system that
 //! the temporary folder is on, so it is run on one of its own: `TMPDIR=<folder on an idle ext4>`.
@@ -40,14 +40,20 @@ trait Target {
 struct Mapped {
     segment: MappedSegment,
     file: std::sync::Arc<File>,
+    in_place: bool,
 }
 
 impl Target for Mapped {
     fn put(&mut self, at: usize, parts: &[&[u8]]) {
-        self.segment.write(at, parts);
+        if self.in_place {
+            self.segment.write(at, parts);
+        } else {
+            self.segment.append(at, parts);
+        }
     }
 
     fn commit(&mut self, _: usize, _: usize) {
+        self.segment.flush().expect("the disk works");
         self.file.sync_data().expect("the disk works");
     }
 }
@@ -188,22 +194,29 @@ fn main() {
     let mut spare = Some(segment);
     for commit in COMMITS {
         let bytes = SEGMENT_BYTES.min(2_048 * commit);
-        let (mut mapped_costs, mut behind_costs) = (Vec::new(), Vec::new());
+        let mut costs = [const { Vec::new() }; 3];
         for _ in 0..ROUNDS {
-            // Renewed, as retention gives it back.
-            let old = spare.take().expect("it is put back");
-            let segment = storage.renew(log, old).expect("the disk works");
-            let id = SegmentRef {
-                log,
-                id: segment.id(),
-            };
-            let file = storage.file(&id).expect("it is there");
-            let mut mapped = Mapped { segment, file };
-            mapped_costs.push(run(&mut mapped, &device, commit, bytes));
-            spare = Some(mapped.segment);
-            behind_costs.push(run(&mut behind, &device, commit, bytes));
+            for (way, in_place) in [false, true].into_iter().enumerate() {
+                // Renewed, as retention gives it back.
+                let old = spare.take().expect("it is put back");
+                let segment = storage.renew(log, old).expect("the disk works");
+                let id = SegmentRef {
+                    log,
+                    id: segment.id(),
+                };
+                let file = storage.file(&id).expect("it is there");
+                let mut mapped = Mapped {
+                    segment,
+                    file,
+                    in_place,
+                };
+                costs[way].push(run(&mut mapped, &device, commit, bytes));
+                spare = Some(mapped.segment);
+            }
+            costs[2].push(run(&mut behind, &device, commit, bytes));
         }
-        tell("mapped", commit, mapped_costs);
-        tell("behind", commit, behind_costs);
+        for (way, costs) in ["window", "in-place", "arena"].into_iter().zip(costs) {
+            tell(way, commit, costs);
+        }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Commit {
     pub(crate) in_flight: bool,
     pub(crate) sealed: bool,
     pub(crate) failure: Option<StorageError>,
+    /// Why the sync in flight cannot cover everything: not all of it reached the medium's file.
+    pub(crate) doomed: Option<StorageError>,
     /// Kept from the last ticket, so that committing allocates nothing.
     pub(crate) recycled: Vec<SegmentRef>,
 }
@@ -62,6 +64,9 @@ impl<S: Segment> Partition<S> {
                 // ended. Now this sync puts on disk what the last one did.
                 live.put_note(self.newest);
             }
+            if let Err(error) = live.segment.flush() {
+                self.commit.doomed.get_or_insert(error);
+            }
             segments.push(live.reference(self.log));
         }
         let open = self.segments.back()?;
@@ -93,6 +98,7 @@ impl<S: Segment> Partition<S> {
         );
         self.commit.in_flight = false;
         self.commit.recycled = ticket.segments;
+        let result = self.commit.doomed.take().map_or(result, Err);
         if let Err(error) = result {
             self.seal(error);
         }
@@ -111,7 +117,10 @@ impl<S: Segment> Partition<S> {
             salt = live.salt;
         }
         rest.take_while(|live| live.synced < live.end)
-            .for_each(|live| live.synced = live.end);
+            .for_each(|live| {
+                live.synced = live.end;
+                live.segment.settle();
+            });
         self.commit.synced = ticket.upto;
         self.commit.committed = self.commit.committed.max(ticket.upto);
         if self.commit.synced == self.appended() {
@@ -143,9 +152,21 @@ impl<S: Segment> Partition<S> {
     /// Commit what is in the mapped log without waiting for the disk: it survives the end of this
     /// process, not a power failure. Syncs still run behind; a sealed log commits nothing more.
     pub fn commit_local(&mut self) -> Offset {
-        if !self.commit.sealed {
-            self.commit.committed = self.appended();
+        if self.commit.sealed || self.commit.committed == self.appended() {
+            return self.commit.committed;
         }
+        for live in self.segments.iter_mut().rev() {
+            if let Err(error) = live.segment.flush() {
+                self.commit.sealed = true;
+                self.commit.failure.get_or_insert(error);
+                return self.commit.committed;
+            }
+            if live.synced > 0 {
+                // A sync that covered any of it covered all before it.
+                break;
+            }
+        }
+        self.commit.committed = self.appended();
         self.commit.committed
     }
 

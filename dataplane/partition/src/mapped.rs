@@ -1,8 +1,8 @@
 //! Segments as mapped files, `<data>/<log>/<id>.seg`. The only unsafe code of this room.
 //!
 //! A file is made with 64 KiB writes of zeroes under the name `<id>.new`, synced, renamed, and only then
-//! mapped: every mapped byte is allocated, so a full disk never becomes a fault on a store, and the page
-//! cache holds it in units of 64 KiB, which measured best for appending.
+//! mapped: every mapped byte is allocated, so a full disk never becomes a fault on a store. What is being
+//! appended to lies in a window of memory over the mapped file and is written to the file at each commit.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -21,6 +21,10 @@ use crate::segment::{SEGMENT_HEADER_BYTES, Segment, spare_header};
 use crate::storage::{ASIDE_BYTES_MAX, SegmentFile, Storage, StorageError};
 use crate::vouch::VOUCH_BYTES;
 
+mod window;
+
+use window::Window;
+
 /// Writes that prepare a segment have this many bytes, and capacities are multiples of it.
 const PREPARE_BYTES: usize = 64 << 10;
 /// Open files kept per storage for syncing; older ones are opened again by name.
@@ -31,6 +35,7 @@ const FILES_MAX: usize = 256;
 pub struct MappedSegment {
     id: SegmentId,
     map: MmapMut,
+    window: Window,
 }
 
 impl Segment for MappedSegment {
@@ -47,12 +52,90 @@ impl Segment for MappedSegment {
     }
 
     fn write(&mut self, at: usize, parts: &[&[u8]]) {
-        let mut at = at;
+        let mut end = at;
         for part in parts {
-            self.map[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
+            self.map[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
         }
+        self.window.stored(at..end);
     }
+
+    fn append(&mut self, at: usize, parts: &[&[u8]]) {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        self.window.cover(&mut self.map, at, bytes);
+        self.write(at, parts);
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        let flushed = self.window.flush(&self.map);
+        flushed.map_err(|error| fault("write", Path::new(&format!("{}.seg", self.id)), &error))
+    }
+
+    fn settle(&mut self) {
+        self.window.close(&mut self.map);
+    }
+}
+
+impl Drop for MappedSegment {
+    /// A process that ends in order leaves in the file what it has appended, as one that stores in place does.
+    fn drop(&mut self) {
+        self.window.close(&mut self.map);
+    }
+}
+
+/// Lay memory of its own, zero, over a part of a mapped file.
+fn overlay_memory(map: &mut MmapMut, at: Range<usize>) -> io::Result<()> {
+    overlay(map, at, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+}
+
+/// Lay the file itself under a part of its mapping again.
+fn overlay_file(map: &mut MmapMut, at: Range<usize>, file: &File) -> io::Result<()> {
+    overlay(map, at, libc::MAP_SHARED, file.as_raw_fd())
+}
+
+fn overlay(map: &mut MmapMut, at: Range<usize>, kind: i32, file: i32) -> io::Result<()> {
+    if at.is_empty() {
+        return Ok(());
+    }
+    let offset = libc::off_t::try_from(at.start).map_err(io::Error::other)?;
+    let part = &mut map[at];
+    let (start, bytes) = (part.as_mut_ptr().cast(), part.len());
+    let kind = kind | libc::MAP_FIXED;
+    // SAFETY: the range lies in `map`, which is borrowed alone and lives on, so nobody holds a reference into
+    // it and nothing but our own mapping is replaced. It stays readable and writable, and when `map` is dropped
+    // its whole range is unmapped whatever lies there. A file is the one `map` was made of.
+    let laid = unsafe {
+        libc::mmap(
+            start,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            kind,
+            file,
+            offset,
+        )
+    };
+    if laid == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Move the pages of one range of memory to another of the same length. The first one is zero then.
+fn move_pages(from: &mut [u8], to: &mut [u8]) -> io::Result<()> {
+    assert_eq!(
+        from.len(),
+        to.len(),
+        "pages move between ranges of one length"
+    );
+    let kind = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    let (start, bytes, target) = (from.as_mut_ptr().cast(), from.len(), to.as_mut_ptr());
+    // SAFETY: both ranges are borrowed alone, so they do not overlap and nobody holds a reference into them;
+    // both belong to maps that live on. The first stays mapped, the second takes the place of what is there.
+    let moved = unsafe { libc::mremap(start, bytes, bytes, kind, target) };
+    if moved == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Map a whole file for reading and writing.
@@ -242,8 +325,8 @@ impl MappedStorage {
         file: File,
     ) -> Result<MappedSegment, StorageError> {
         let map = map_writable(&file).map_err(|error| fault("map", &self.path(log, id), &error))?;
-        self.keep(SegmentRef { log, id }, file);
-        Ok(MappedSegment { id, map })
+        let window = Window::over(self.keep(SegmentRef { log, id }, file));
+        Ok(MappedSegment { id, map, window })
     }
 }
 
@@ -415,13 +498,23 @@ impl Storage for MappedStorage {
             // The kernel maps no empty file; an anonymous page stands in, and holds nothing.
             let map = MmapMut::map_anon(SEGMENT_HEADER_BYTES)
                 .map_err(|error| fault("map", &path, &error))?;
-            return Ok(MappedSegment { id: file.id, map });
+            let window = Window::none();
+            return Ok(MappedSegment {
+                id: file.id,
+                map,
+                window,
+            });
         }
         let bytes = u32::try_from(file.bytes).unwrap_or(u32::MAX);
         let allocated = self.calls.next().and_then(|()| allocate(&opened));
         allocated.map_err(|error| full_or(log, bytes, "allocate", &path, &error))?;
         let map = map_writable(&opened).map_err(|error| fault("map", &path, &error))?;
-        Ok(MappedSegment { id: file.id, map })
+        let window = Window::over(opened);
+        Ok(MappedSegment {
+            id: file.id,
+            map,
+            window,
+        })
     }
 
     fn prepare(&mut self, log: LogId, bytes: u32) -> Result<MappedSegment, StorageError> {
@@ -443,6 +536,7 @@ impl Storage for MappedStorage {
         log: LogId,
         mut segment: MappedSegment,
     ) -> Result<MappedSegment, StorageError> {
+        segment.settle();
         let (old, new) = (
             SegmentRef {
                 log,
@@ -469,6 +563,7 @@ impl Storage for MappedStorage {
         // Mapped anew: syncing left the old mapping's pages write-protected one by one, so that appending to a
         // recycled segment took ten times the page faults of a new one.
         let file = self.file(&new)?;
+        segment.window = Window::over(Arc::clone(&file));
         segment.map = map_writable(&file).map_err(|error| fault("map", &to, &error))?;
         Ok(segment)
     }
@@ -493,6 +588,7 @@ impl Storage for MappedStorage {
             Ok(map) => Ok(Some(MappedSegment {
                 id: SegmentId(0),
                 map,
+                window: Window::none(),
             })),
             Err(error) if is_full(&error) => Ok(None),
             Err(error) => Err(fault("open", &path, &error)),

@@ -56,6 +56,10 @@ impl Segment for MemorySegment {
             at += part.len();
         }
     }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.disk.borrow_mut().call("write", self.file.log)
+    }
 }
 
 /// A storage on a [`Disk`]. Making another one on the same disk is a restart of the process: what was

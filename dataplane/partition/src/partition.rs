@@ -119,7 +119,7 @@ impl<S: Segment> Live<S> {
     /// Copy a record to the end. The payload goes first, the header that makes it valid last.
     fn put(&mut self, new: &NewRecord, parts: &[&[u8]], payload_bytes: usize) -> Found {
         let start = self.end as usize + RECORD_HEADER_BYTES;
-        self.segment.write(start, parts);
+        self.segment.append(start, parts);
         self.finish(new, payload_bytes)
     }
 
@@ -135,7 +135,7 @@ impl<S: Segment> Live<S> {
         let padding = end - start - payload_bytes;
         if padding > 0 {
             self.segment
-                .write(start + payload_bytes, &[&[0; 8][..padding]]);
+                .append(start + payload_bytes, &[&[0; 8][..padding]]);
         }
         let bind = Binding {
             salt: self.salt,
@@ -144,7 +144,7 @@ impl<S: Segment> Live<S> {
             at,
         };
         let header = seal_header(new, bind, self.segment.bytes(start..start + payload_bytes));
-        self.segment.write(at as usize, &[header.as_bytes()]);
+        self.segment.append(at as usize, &[header.as_bytes()]);
         let next = self.next + u64::from(new.count);
         let found = Found {
             at,
@@ -167,7 +167,7 @@ impl<S: Segment> Live<S> {
             let mut payload_bytes = 0;
             for entry in entries.by_ref().take(PART_SENDERS) {
                 let at = self.end as usize + RECORD_HEADER_BYTES + payload_bytes;
-                self.segment.write(at, &[entry.as_bytes()]);
+                self.segment.append(at, &[entry.as_bytes()]);
                 payload_bytes += ENTRY_BYTES;
             }
             let new = NewRecord {
@@ -341,6 +341,14 @@ impl<S: Segment> Partition<S> {
         }
         let base = empty.as_ref().map_or(self.appended().0, |open| open.base);
         let previous = self.segments.back().map_or(0, |open| open.salt);
+        if let Some(open) = self
+            .segments
+            .back_mut()
+            .filter(|open| open.synced >= open.end)
+        {
+            // No commit will come by it again.
+            open.segment.settle();
+        }
         let begun = self.begin_segment_at(base, previous, time);
         match begun {
             Ok(()) => self.surplus.extend(empty.map(|open| open.segment)),
@@ -370,7 +378,7 @@ impl<S: Segment> Partition<S> {
         }
         let mut segment = self.spares.remove(0);
         let (id, capacity) = (segment.id(), segment.capacity());
-        segment.write(
+        segment.append(
             0,
             &[&live_header(id, capacity, self.log, base, previous, time.0)],
         );

@@ -187,7 +187,8 @@ impl<S: Segment> Partition<S> {
         let begun = self.begin_segment_at(vouched.next, vouched.segment, self.newest);
         begun.expect("there is a spare, and one of this length holds the snapshot");
         let open = self.segments.back_mut().expect("it was begun just now");
-        if let Err(error) = storage.sync(&open.reference(self.log)) {
+        let flushed = open.segment.flush();
+        if let Err(error) = flushed.and_then(|()| storage.sync(&open.reference(self.log))) {
             self.seal(error);
             return Ok(());
         }
@@ -463,7 +464,9 @@ impl<T: Storage> Recoverer<'_, T> {
     ) -> Commit {
         let appended = segments.back().map_or(Offset(0), |open| Offset(open.next));
         for live in segments.iter_mut().skip(open_from) {
-            if let Err(error) = self.storage.sync(&live.reference(self.log)) {
+            let flushed = live.segment.flush();
+            let synced = flushed.and_then(|()| self.storage.sync(&live.reference(self.log)));
+            if let Err(error) = synced {
                 self.report.sealed = Some(error.clone());
                 let committed = unsure.unwrap_or_default();
                 let failure = Some(error);

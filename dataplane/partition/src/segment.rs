@@ -24,6 +24,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::log::{LogId, SegmentId};
 use crate::record::OFFSET_MAX;
+use crate::storage::StorageError;
 
 /// Bytes of a segment's header; the first record follows it.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
@@ -41,6 +42,20 @@ pub trait Segment {
     fn bytes(&self, range: Range<usize>) -> &[u8];
     /// Copy `parts`, one after the other, to `at`. Durable only after a sync.
     fn write(&mut self, at: usize, parts: &[&[u8]]);
+    /// As `write`, behind everything appended so far. It may stay in memory until [`Segment::flush`].
+    fn append(&mut self, at: usize, parts: &[&[u8]]) {
+        self.write(at, parts);
+    }
+    /// Hand everything appended to the medium: it survives the process from here on, and the next sync makes
+    /// it durable.
+    ///
+    /// # Errors
+    /// What is on the medium is unknown then, as after a failed sync.
+    fn flush(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+    /// Nothing more is appended for now; memory kept for that is given back.
+    fn settle(&mut self) {}
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]

@@ -266,3 +266,88 @@ fn a_file_cut_to_nothing_is_reported_not_deleted() {
     let view = LogView::open(data.path(), LOG).expect("it can be looked at");
     assert_eq!(view.verify().damage.len(), 1);
 }
+
+/// What is in the window of a segment and what is in its file, for records of all lengths.
+#[test]
+fn a_window_moves_along_and_every_commit_is_in_the_file() {
+    let limits = PartitionLimits {
+        segment_bytes: 4 << 20,
+        record_bytes_max: 400 << 10,
+        ..LIMITS
+    };
+    for seed in 0..2 {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let mut storage = MappedStorage::new(data.path());
+        let (mut log, _) =
+            Partition::recover(&mut storage, LOG, limits, NOW).expect("an empty folder opens");
+        let mut random = partition::memory::Random::new(seed);
+        let mut source = Rig::new(seed, small());
+        let mut list: Vec<Expected> = Vec::new();
+        for step in 0..250 {
+            if let Some(bytes) = log.request_spare() {
+                log.offer(storage.prepare(LOG, bytes).expect("there is room"));
+            }
+            let (new, mut payload) = source.draw();
+            if random.below(12) == 0 {
+                payload.resize(random.below(400 << 10) as usize, step as u8);
+            }
+            let first = log
+                .append(&new, &[&payload])
+                .expect("a spare was fed")
+                .first
+                .0;
+            list.push(Expected {
+                first,
+                new,
+                payload,
+            });
+            if random.below(8) > 0 {
+                continue;
+            }
+            match random.below(2) {
+                0 => {
+                    log.commit_local();
+                }
+                _ => {
+                    let ticket = log.begin_commit().expect("something is new");
+                    let synced = ticket.segments.iter().try_for_each(|id| storage.sync(id));
+                    log.finish_commit(ticket, synced).expect("the disk works");
+                }
+            }
+            // Another process sees every record that is committed, and so would the next one after a kill.
+            if random.below(8) == 0 {
+                let view = LogView::open(data.path(), LOG).expect("it is a log");
+                assert_eq!(
+                    view.offsets().end,
+                    log.appended(),
+                    "seed {seed} step {step}"
+                );
+            }
+            for want in list.iter().filter(|want| want.first >= log.first().0) {
+                let why = format!("seed {seed} step {step}");
+                want.assert_is(&log.read(Offset(want.first)).expect("it is intact"), &why);
+            }
+        }
+        log.commit_local();
+        let kept = list.iter().filter(|want| want.first >= log.first().0);
+        let view = LogView::open(data.path(), LOG).expect("it is a log");
+        let frames = view.entries().filter_map(|entry| match entry {
+            Entry::Record(record) if record.kind() == RecordKind::Frame => Some(record),
+            Entry::Record(_) => None,
+            Entry::Damage(damage) => panic!("seed {seed}: {damage:?}"),
+        });
+        let frames: Vec<_> = frames.collect();
+        assert_eq!(frames.len(), kept.clone().count());
+        frames
+            .iter()
+            .zip(kept)
+            .for_each(|(record, want)| want.assert_is(record, "in the file"));
+        // Not committed: in the window only, until the process ends in order.
+        let (new, _) = source.draw();
+        let last = log.append(&new, &[&[1; 100]]).expect("there is room").first;
+        drop(log);
+        let (log, report) = Partition::recover(&mut storage, LOG, limits, NOW).expect("it opens");
+        assert_eq!(report.damage, []);
+        assert_eq!(log.read(last).expect("it is intact").payload(), [1; 100]);
+    }
+}
