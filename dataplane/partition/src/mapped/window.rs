@@ -92,7 +92,7 @@ impl Window {
         let moved = match &mut self.scratch {
             Some(scratch) if !old.is_empty() => {
                 let file = self.file.as_deref().expect("a window has a file");
-                move_window(map, scratch, file, old, start..end)
+                move_window(map, scratch, file, old.clone(), start..end)
             }
             _ => MmapMut::map_anon(WINDOW_BYTES).and_then(|scratch| {
                 self.scratch = Some(scratch);
@@ -102,9 +102,13 @@ impl Window {
         if moved.is_ok() {
             map[start..at].copy_from_slice(&begun[..at - start]);
             self.at = start..end;
-        } else {
-            // No memory for it: stores in place are slower and just as good.
-            self.file = None;
+            return;
+        }
+        // No memory for it: from here on stores go in place, slower and just as good.
+        if let Some(file) = self.file.take() {
+            for part in [old, start..end] {
+                overlay_file(map, part, &file).expect("a mapping takes the place of a mapping");
+            }
         }
     }
 
