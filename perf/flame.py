@@ -8,7 +8,8 @@ STAGES = {"assemble": "accept", "parse": "parse", "verify": "verify", "handshake
           "append": "append", "commit": "commit", "fanout": "fanout", "queue": "fanout", "deliver": "deliver",
           "consume": "deliver", "turn": "other", "peers": "other", "session": "other", "welcome": "other",
           "io": "other", "timers": "other", "connection": "other", "limits": "other", "log": "other"}
-WORKERS = [("io_recv", "receive"), ("io_send", "send"), ("ring::", "ring"), ("io_uring_enter", "ring"), ("partition::", "prepare"),
+WORKERS = [("fdatasync", "sync threads"), ("node::flush", "sync threads"), ("pwrite", "prepare"), ("node::prepare", "prepare"),
+           ("io_recv", "receive"), ("io_send", "send"), ("ring::", "ring"), ("io_uring_enter", "ring"), ("partition::", "prepare"),
            ("baseline::session", "session"), ("baseline::server::Server::acknowledge", "acknowledge"),
            ("tcp_recvmsg", "receive"), ("tcp_sendmsg", "acknowledge"), ("epoll", "epoll"), ("tokio", "tokio"),
            ("glommio", "executor"), ("node::", "node")]
