@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use wire::reason::Reason;
 use world::{GOOD, world};
 
 /// Between two messages of one good sender.
@@ -82,7 +83,7 @@ async fn forgotten(node: &Node, connections: u64, sockets: usize) {
 
 /// Every attacker was closed in time, and the node counted why.
 fn check(tallies: &BTreeMap<usize, Tally>, before: &Metrics, after: &Metrics) {
-    let mut expected: BTreeMap<u16, (wire::reason::Reason, u64)> = BTreeMap::new();
+    let mut expected: BTreeMap<u16, (Reason, u64)> = BTreeMap::new();
     for (at, tally) in tallies {
         let row = &TABLE[*at];
         let some = &tally.faults[..tally.faults.len().min(5)];
@@ -104,11 +105,21 @@ fn check(tallies: &BTreeMap<usize, Tally>, before: &Metrics, after: &Metrics) {
             entry.1 += tally.closed;
         }
     }
+    // On a busy machine a time limit may end a connection before its fault is looked at: it is counted as that, then.
+    let (mut missing, mut spare, mut told) = (0, 0, String::new());
     for (reason, count) in expected.values() {
         let counted = after.rejects(*reason) - before.rejects(*reason);
-        let name = reason.name();
-        assert!(counted >= *count, "{name}: {counted} counted, {count} were");
+        if counted < *count {
+            missing += count - counted;
+            told += &format!(" {} {counted} of {count}", reason.name());
+        } else if matches!(reason, Reason::HandshakeTimeout | Reason::IdleTimeout) {
+            spare += counted - count;
+        }
     }
+    assert!(
+        missing <= spare,
+        "not counted:{told}; {spare} by a time limit"
+    );
 }
 
 /// The highest anonymous memory, looked at every few milliseconds.
@@ -160,7 +171,7 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
         let before = node.metrics();
         let (under, tallies) = attacked(&mut good, period, &targets, seed ^ round).await;
         forgotten(&node, connections, sockets).await;
-        check(&tallies, &before, &node.metrics());
+        let after = node.metrics();
         println!(
             "good senders: alone {:.0}/s, p99 {:.2} ms; attacked {:.0}/s, p99 {:.2} ms",
             alone.rate(),
@@ -168,6 +179,7 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
             under.rate(),
             under.p99.as_secs_f64() * 1e3,
         );
+        check(&tallies, &before, &after);
         ratios.push((
             under.rate() / alone.rate(),
             under.p99.div_duration_f64(alone.p99),
