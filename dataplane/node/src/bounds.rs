@@ -51,6 +51,7 @@ pub(crate) fn shard_limits(config: &NodeConfig) -> Result<shard::Limits, Diagnos
         unsent_bytes_max: defaults
             .unsent_bytes_max
             .max(high.saturating_add(2 * wire::limits::FRAME_BYTES_MAX)),
+        unsent_bytes_total: usize::try_from(config.shard.unsent_bytes_total).unwrap_or(usize::MAX),
         handshake_timeout: config.timeouts.handshake,
         idle_timeout: config.timeouts.idle,
         slow_receiver_after: config.timeouts.slow_receiver,

@@ -72,6 +72,8 @@ pub struct ShardConfig {
     pub credit_bytes: u32,
     /// Bytes put to one connection and not yet sent, above which nothing more is delivered to it.
     pub unsent_bytes_high: u64,
+    /// Bytes put to all connections of a shard and not yet sent, above which one that has any is not delivered to.
+    pub unsent_bytes_total: u64,
 }
 
 /// `[node.timeouts]`: how long to wait for whom.
@@ -153,6 +155,7 @@ impl NodeConfig {
                 credit_frames: values.narrow("shard.credit_frames"),
                 credit_bytes: values.narrow("shard.credit_bytes"),
                 unsent_bytes_high: values.count("shard.unsent_bytes_high"),
+                unsent_bytes_total: values.count("shard.unsent_bytes_total"),
             },
             timeouts: Timeouts {
                 handshake: values.duration("timeouts.handshake"),

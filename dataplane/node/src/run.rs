@@ -25,6 +25,9 @@ use crate::status::{PartitionNumbers, Phase, Snapshot, Status, sum_queues};
 const BUFFERS_MIN: usize = 64;
 /// Send buffers handed to the shard at most.
 const BUFFERS_MAX: usize = 1024;
+/// Bytes these buffers may have room for, and in how many turns that is looked at once.
+const BUFFERS_BYTES_MAX: usize = 16 << 20;
+const BUFFERS_LOOK_TURNS: u64 = 1024;
 /// How long a peer that will send no more is still answered before its connection is closed.
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
 /// Longest sleep; only bounds how late a missed deadline can be.
@@ -73,6 +76,7 @@ pub(crate) struct Batch {
     /// Turns that took only a part of the events, because a slot changed hands in them.
     cut_short: u64,
     idle_waits: u64,
+    turns: u64,
 }
 
 /// Time since the node began, and of the day.
@@ -253,6 +257,10 @@ impl Loop {
     /// Keep as many empty send buffers ready as the turn may need.
     fn top_up(&mut self) {
         let wanted = (self.ring.connections() + BUFFERS_MIN).min(BUFFERS_MAX);
+        self.batch.turns += 1;
+        if self.batch.turns.is_multiple_of(BUFFERS_LOOK_TURNS) {
+            bound(&mut self.output.buffers, BUFFERS_BYTES_MAX);
+        }
         while self.output.buffers.len() < wanted {
             self.output.buffers.push(self.ring.take_buffer());
         }
@@ -339,6 +347,18 @@ impl Batch {
     }
 }
 
+/// Free buffers so that the rest has room for so many bytes at most: those at the bottom, which were used longest ago.
+fn bound(buffers: &mut Vec<Vec<u8>>, bytes_max: usize) {
+    let mut left = bytes_max;
+    let fits = |buffer: &&Vec<u8>| {
+        let rest = left.checked_sub(buffer.capacity());
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    let kept = buffers.iter().rev().take_while(fits).count();
+    buffers.drain(..buffers.len() - kept);
+}
+
 /// How many events come before one that gives a slot to a new connection whose old one was closed among them.
 fn cut_before_reuse(events: &[Event]) -> usize {
     let reuses = |(place, event): (usize, &Event)| match event {
@@ -393,6 +413,18 @@ mod tests {
             connection: id(slot, generation),
             cause: CloseCause::Peer,
         }
+    }
+
+    #[test]
+    fn the_buffers_of_a_burst_are_freed_down_to_their_bytes_the_oldest_first() {
+        let mut buffers: Vec<Vec<u8>> = (1..=10).map(Vec::with_capacity).collect();
+        bound(&mut buffers, 1_000);
+        assert_eq!(buffers.len(), 10);
+        bound(&mut buffers, 20);
+        let capacities: Vec<usize> = buffers.iter().map(Vec::capacity).collect();
+        assert_eq!(capacities, [9, 10]);
+        bound(&mut buffers, 0);
+        assert!(buffers.is_empty());
     }
 
     #[test]

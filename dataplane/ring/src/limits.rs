@@ -33,6 +33,8 @@ pub struct RingLimits {
     pub send_buffers_max: usize,
     /// A finished send buffer with more capacity than this is freed, not kept.
     pub send_buffer_bytes_max: usize,
+    /// Bytes the finished send buffers that are kept may have room for, all together.
+    pub send_buffers_bytes_max: usize,
     /// Completions handled in one `poll`.
     pub completions_max: usize,
     /// How long `close` may take to send what is queued and to hear the peer finish, until it turns
@@ -55,7 +57,8 @@ impl Default for RingLimits {
             connections_max: 16 * 1024,
             sends_bytes_max: 16 * 1024 * 1024,
             send_buffers_max: 1024,
-            send_buffer_bytes_max: 1024 * 1024,
+            send_buffer_bytes_max: 64 * 1024,
+            send_buffers_bytes_max: 16 * 1024 * 1024,
             completions_max: 1024,
             close_timeout: Duration::from_secs(5),
             accept_retry: Duration::from_millis(100),

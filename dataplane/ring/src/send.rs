@@ -197,7 +197,10 @@ pub(crate) struct Pool {
     )]
     headers: Vec<Box<Header>>,
     queues: Vec<VecDeque<Vec<u8>>>,
+    /// Bytes the buffers have room for.
+    bytes: usize,
     buffers_max: usize,
+    buffer_bytes_max: usize,
     bytes_max: usize,
 }
 
@@ -207,13 +210,17 @@ impl Pool {
             buffers: Vec::with_capacity(limits.send_buffers_max),
             headers: Vec::new(),
             queues: Vec::with_capacity(limits.send_buffers_max),
+            bytes: 0,
             buffers_max: limits.send_buffers_max,
-            bytes_max: limits.send_buffer_bytes_max,
+            buffer_bytes_max: limits.send_buffer_bytes_max,
+            bytes_max: limits.send_buffers_bytes_max,
         }
     }
 
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
     }
 
     fn put_header(&mut self, header: Box<Header>) {
@@ -229,10 +236,14 @@ impl Pool {
         }
     }
 
+    /// Keep a buffer for the next message. One that a burst has made big is freed: kept, it would never be small again, and
+    /// in time every buffer would be as big as the biggest burst.
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
-        if self.buffers.len() < self.buffers_max && (1..=self.bytes_max).contains(&capacity) {
+        let fits = self.buffers.len() < self.buffers_max && self.bytes + capacity <= self.bytes_max;
+        if fits && (1..=self.buffer_bytes_max).contains(&capacity) {
             buffer.clear();
+            self.bytes += capacity;
             self.buffers.push(buffer);
         }
     }
@@ -403,6 +414,39 @@ mod tests {
             let kept = queue.queued.capacity() + usize::from(queue.header.is_some());
             assert_eq!(kept, 0, "seed {seed}: an idle connection keeps nothing");
         }
+    }
+
+    #[test]
+    fn a_burst_through_every_buffer_leaves_the_pool_within_its_bytes() {
+        let mut pool = Pool::new(&RingLimits {
+            send_buffer_bytes_max: 1_000,
+            send_buffers_bytes_max: 10_000,
+            ..RingLimits::default()
+        });
+        for round in 0..3 {
+            let sent: Vec<Vec<u8>> = (0..1_024)
+                .map(|place| {
+                    let mut buffer = pool.take();
+                    // One in three is as big as a burst.
+                    let bytes = if (place + round) % 3 == 0 {
+                        900_000
+                    } else {
+                        700
+                    };
+                    buffer.reserve_exact(bytes);
+                    buffer
+                })
+                .collect();
+            sent.into_iter().for_each(|buffer| pool.put(buffer));
+            let held: usize = pool.buffers.iter().map(Vec::capacity).sum();
+            assert_eq!(held, pool.bytes, "round {round}");
+            assert!(
+                (9_000..=10_000).contains(&held),
+                "round {round}: {held} bytes"
+            );
+        }
+        while pool.take().capacity() > 0 {}
+        assert_eq!(pool.bytes, 0);
     }
 
     #[test]

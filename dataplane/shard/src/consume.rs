@@ -115,9 +115,19 @@ impl Consumers {
         }
     }
 
-    /// Connections have room again: look at those that had none.
-    pub(crate) fn wake_stalled(&mut self) {
-        while let Some(key) = self.stalled.pop() {
+    /// Whether any consumer's connection had no room.
+    pub(crate) fn any_stalled(&self) -> bool {
+        !self.stalled.is_empty()
+    }
+
+    /// Something has left for the connection of an endpoint's consumers: look at those that had no room. The others' have
+    /// as little as before; a thousand that take nothing are not looked at each time one of them takes something.
+    pub(crate) fn wake_stalled(&mut self, endpoint: EndpointId) {
+        for key in [(endpoint, 0), (endpoint, 1)] {
+            let Some(at) = self.stalled.iter().position(|stalled| *stalled == key) else {
+                continue;
+            };
+            self.stalled.swap_remove(at);
             if let Some(consumer) = self.consumers.get_mut(&key) {
                 consumer.stalled = false;
             }
@@ -417,8 +427,11 @@ mod tests {
             consumers.stall(key);
         }
         assert_eq!(consumers.stalled, [key]);
-        consumers.wake_stalled();
+        consumers.wake_stalled(EndpointId(8));
+        assert!(consumers.ready.is_empty(), "another one's connection");
+        consumers.wake_stalled(EndpointId(7));
         assert_eq!(consumers.ready, [key]);
+        assert!(!consumers.any_stalled());
         consumers.stall(key);
         consumers.insert(key, SessionRef::NONE);
         assert!(consumers.ready.is_empty() && consumers.stalled.is_empty());

@@ -24,6 +24,9 @@ use crate::session::SessionRef;
 const SKIPS_MAX: usize = 64;
 const SKIP_BYTES: usize = 1 << 10;
 
+/// Bytes of messages in a DELIVER, or one message, while all connections together have too much unsent.
+const CROWDED_BYTES: usize = 16 << 10;
+
 /// Stage 8: send what waits, one DELIVER frame a consumer in turn. Returns whether there is more to do at once.
 pub(crate) fn deliver<S: Segment>(
     peers: &mut Peers,
@@ -90,7 +93,9 @@ fn deliver_to<S: Segment>(
     else {
         return Step::Nothing;
     };
-    if connection.unsent + connection.out.len() >= peers.limits.unsent_bytes_high {
+    let unsent = connection.unsent + connection.out.len();
+    let crowded = peers.crowded();
+    if unsent >= peers.limits.unsent_bytes_high || (crowded && unsent > 0) {
         peers.counters.deliver.backpressure += 1;
         return Step::Stalled;
     }
@@ -127,12 +132,16 @@ fn write_frame<S: Segment>(
     let (source, wire_source) = source_at(key.1);
     let mut builder = DeliverBuilder::begin(&mut out, wire_source);
     let (mut messages, mut skips) = (0, 0);
+    let mut left = match peers.crowded() {
+        true => CROWDED_BYTES as u64,
+        false => u64::MAX,
+    };
     while let Some(piece) = group.next_piece(key.0, source) {
         let Some(session) = peers.sessions.get_mut(reference) else {
             break;
         };
         let credit = &mut session.credit[usize::from(key.1)];
-        if credit.messages == 0 || credit.bytes == 0 {
+        if credit.messages == 0 || credit.bytes == 0 || left == 0 {
             break;
         }
         let logs = Logs { logs, owned };
@@ -140,7 +149,7 @@ fn write_frame<S: Segment>(
             &piece,
             endpoint,
             credit.messages,
-            credit.bytes,
+            credit.bytes.min(left),
             builder.room(),
         ) {
             Found::Messages(header, bytes) => {
@@ -150,6 +159,7 @@ fn write_frame<S: Segment>(
                 let count = u32::from(header.count);
                 credit.messages -= u64::from(count);
                 credit.bytes = credit.bytes.saturating_sub(bytes.len() as u64);
+                left = left.saturating_sub(bytes.len() as u64);
                 group.delivered(
                     key.0,
                     source,
@@ -180,6 +190,7 @@ fn write_frame<S: Segment>(
             _ => Step::Sent(skips * SKIP_BYTES),
         };
     }
+    peers.delivered(bytes);
     let counters = &mut peers.counters.deliver;
     counters.frames += 1;
     counters.messages += messages;

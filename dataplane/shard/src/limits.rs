@@ -37,6 +37,9 @@ pub struct Limits {
     pub unsent_bytes_high: usize,
     /// Bytes put to one connection and not yet sent, at which it is closed as a slow receiver.
     pub unsent_bytes_max: usize,
+    /// Bytes put to all connections and not yet sent, above which a connection is delivered to only when it has nothing
+    /// unsent, and then little at a time.
+    pub unsent_bytes_total: usize,
     /// How long unsent bytes may stand without any of them leaving.
     pub slow_receiver_after: Duration,
     /// Bytes of deliveries written in a turn, over all connections.
@@ -79,6 +82,7 @@ impl Default for Limits {
             fetch_bytes_max: 64 << 20,
             unsent_bytes_high: 1 << 20,
             unsent_bytes_max: 8 << 20,
+            unsent_bytes_total: 64 << 20,
             slow_receiver_after: Duration::from_secs(30),
             deliver_bytes_per_turn: 4 << 20,
             fanout_records_per_turn: 4_096,
@@ -114,7 +118,7 @@ impl Limits {
     pub fn check(&self) -> Result<(), LimitsError> {
         let frame = FRAME_BYTES_MAX as u64;
         let millis_max = u64::from(u32::MAX);
-        let least: [(&'static str, u64, u64); 18] = [
+        let least: [(&'static str, u64, u64); 19] = [
             ("shards", self.shards.into(), u64::from(self.shard) + 1),
             ("connections_max", self.connections_max.into(), 1),
             ("sessions_max", self.sessions_max.into(), 1),
@@ -139,6 +143,11 @@ impl Limits {
                 "unsent_bytes_max",
                 self.unsent_bytes_max as u64,
                 self.unsent_bytes_high as u64 + 2 * frame,
+            ),
+            (
+                "unsent_bytes_total",
+                self.unsent_bytes_total as u64,
+                self.unsent_bytes_high as u64,
             ),
             (
                 "deliver_bytes_per_turn",
@@ -239,6 +248,13 @@ mod tests {
                 "unsent_bytes_max",
                 Limits {
                     unsent_bytes_max: 1 << 20,
+                    ..good()
+                },
+            ),
+            (
+                "unsent_bytes_total",
+                Limits {
+                    unsent_bytes_total: (1 << 20) - 1,
                     ..good()
                 },
             ),

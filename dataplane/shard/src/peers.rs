@@ -18,6 +18,9 @@ use crate::limits::Limits;
 use crate::nonces::Nonces;
 use crate::session::{Session, SessionRef, Sessions};
 
+/// Bytes unsent at which a connection is closed while twice what all connections may have unsent is.
+const UNSENT_CROWDED_MAX: usize = 256 << 10;
+
 /// Connections, sessions and what is to be said to them.
 pub(crate) struct Peers {
     pub(crate) limits: Limits,
@@ -39,6 +42,10 @@ pub(crate) struct Peers {
     /// Sessions that lost their connection; their deliveries go back to the queues.
     pub(crate) detached: Vec<(SessionRef, EndpointId)>,
     pub(crate) timers: BTreeSet<(Duration, ConnectionId)>,
+    /// Handed to the caller and not yet reported as sent, over all connections.
+    unsent: usize,
+    /// Deliveries written in this turn.
+    delivered: usize,
     listed: Vec<ConnectionId>,
     buffers: Vec<Vec<u8>>,
 }
@@ -66,6 +73,8 @@ impl Peers {
             dirty_relays: Vec::new(),
             detached: Vec::new(),
             timers: BTreeSet::new(),
+            unsent: 0,
+            delivered: 0,
             listed: Vec::new(),
             buffers: Vec::new(),
         }
@@ -99,6 +108,7 @@ impl Peers {
             return;
         };
         self.timers.remove(&(connection.timer, id));
+        self.unsent -= connection.unsent;
         self.assembly.give_up(&mut connection.assembly);
         if let Phase::Open(session) = connection.phase {
             self.detach(session, id);
@@ -111,8 +121,25 @@ impl Peers {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.unsent = connection.unsent.saturating_sub(bytes);
+        let left = bytes.min(connection.unsent);
+        connection.unsent -= left;
         connection.progress_at = now;
+        self.unsent -= left;
+    }
+
+    /// Bytes of all connections that have not left.
+    pub(crate) fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Whether so much is unsent, over all connections, that only those are delivered to which have nothing unsent.
+    pub(crate) fn crowded(&self) -> bool {
+        self.unsent + self.delivered >= self.limits.unsent_bytes_total
+    }
+
+    /// Note a delivery of so many bytes.
+    pub(crate) fn delivered(&mut self, bytes: usize) {
+        self.delivered += bytes;
     }
 
     /// The session goes on without its connection, for a while.
@@ -295,11 +322,17 @@ impl Peers {
             self.hand_out(id, output);
         }
         self.listed = listed;
+        self.delivered = 0;
         std::mem::swap(&mut self.buffers, &mut output.buffers);
     }
 
     fn hand_out<S>(&mut self, id: ConnectionId, output: &mut Output<S>) {
-        let (now, unsent_max) = (self.now.monotonic, self.limits.unsent_bytes_max);
+        let now = self.now.monotonic;
+        let unsent_max = match self.unsent > 2 * self.limits.unsent_bytes_total {
+            false => self.limits.unsent_bytes_max,
+            // Deliveries alone do not come to this: answers that nobody reads.
+            true => self.limits.unsent_bytes_max.min(UNSENT_CROWDED_MAX),
+        };
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -320,6 +353,7 @@ impl Peers {
                 connection.progress_at = now;
             }
             connection.unsent += bytes.len();
+            self.unsent += bytes.len();
             output.sends.push(Outgoing {
                 connection: id,
                 bytes,

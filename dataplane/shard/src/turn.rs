@@ -229,9 +229,11 @@ impl<S: Segment> Shard<S> {
         );
         for sent in input.sent {
             self.peers.sent(sent.connection, sent.bytes);
-        }
-        if !input.sent.is_empty() {
-            self.consumers.wake_stalled();
+            if self.consumers.any_stalled()
+                && let Some(session) = self.peers.session_of(sent.connection)
+            {
+                self.consumers.wake_stalled(session.endpoint);
+            }
         }
         for opened in input.opened {
             self.peers.open(opened);
@@ -380,6 +382,12 @@ impl<S: Segment> Shard<S> {
     #[must_use]
     pub fn assembly_bytes(&self) -> usize {
         self.peers.assembly.reserved()
+    }
+
+    /// Bytes handed out in `Output::sends` and not yet reported as sent, over all connections.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.peers.unsent()
     }
 
     /// The epoch of the route table in force.

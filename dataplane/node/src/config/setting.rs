@@ -156,6 +156,12 @@ pub const SETTINGS: &[Setting] = &[
         "Bytes unsent on a connection above which it gets no more deliveries.",
     ),
     setting(
+        "shard.unsent_bytes_total",
+        Kind::Bytes(64 * MIB, 64 * GIB),
+        "64MiB",
+        "Bytes unsent on all connections of a shard above which one with any gets no more deliveries.",
+    ),
+    setting(
         "timeouts.handshake",
         Kind::Duration(100, 60 * SECOND),
         "10s",

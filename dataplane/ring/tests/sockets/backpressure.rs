@@ -110,6 +110,7 @@ fn a_connection_that_holds_its_share_of_the_buffers_leaves_the_rest_to_others() 
         let mut written = 0;
         // Piece by piece, so that only the share, not the speed of the kernel, decides how much is taken.
         while owner.ring.counters().receives_held == 0 {
+            assert!(written < bytes.len(), "{which}: nothing is held back");
             peer.write_all(&bytes[written..][..64]).unwrap();
             written += 64;
             owner.turn();
@@ -139,7 +140,9 @@ fn a_connection_that_holds_its_share_can_be_closed_and_hears_its_peer_finish() {
         let mut owner = Owner::new(few, features);
         owner.hold = true;
         let (connection, mut peer) = owner.pair();
+        let mut pieces = 0..1_000;
         while owner.ring.counters().receives_held == 0 {
+            assert!(pieces.next().is_some(), "{which}: nothing is held back");
             peer.write_all(&[1; 64]).unwrap();
             owner.turn();
         }

@@ -53,6 +53,8 @@ pub struct World {
     pub failed_prepares: u64,
     /// What is sent is reported as sent in the next turn.
     pub report_sent: bool,
+    /// Connections whose peers take nothing, and the bytes that wait for each.
+    pub stuck: BTreeMap<ConnectionId, usize>,
     pub closes: Vec<ConnectionId>,
     pub drain: bool,
     pub output: Output<MemorySegment>,
@@ -121,6 +123,7 @@ impl World {
             failed_syncs: Vec::new(),
             failed_prepares: 0,
             report_sent: true,
+            stuck: BTreeMap::new(),
             closes: Vec::new(),
             drain: false,
             output: Output::default(),
@@ -179,6 +182,17 @@ impl World {
         }
     }
 
+    /// The peer takes nothing any more.
+    pub fn stick(&mut self, connection: ConnectionId) {
+        self.stuck.insert(connection, 0);
+    }
+
+    /// The peer takes what waits for it, and what comes.
+    pub fn unstick(&mut self, connection: ConnectionId) {
+        let bytes = self.stuck.remove(&connection).unwrap();
+        self.sent.push(Sent { connection, bytes });
+    }
+
     pub fn swap_table(&mut self, parts: TableParts) {
         self.table = Some(Arc::new(RouteTable::build(parts).unwrap()));
     }
@@ -212,7 +226,9 @@ impl World {
     fn carry_out(&mut self) {
         for outgoing in self.output.sends.drain(..) {
             let connection = outgoing.connection;
-            if self.report_sent {
+            if let Some(waits) = self.stuck.get_mut(&connection) {
+                *waits += outgoing.bytes.len();
+            } else if self.report_sent {
                 self.sent.push(Sent {
                     connection,
                     bytes: outgoing.bytes.len(),
