@@ -81,12 +81,14 @@ impl Disk {
 
     /// Keep a segment for the next `prepare`.
     pub fn retire(&mut self, log: LogId, segment: MappedSegment) {
-        if let Some(spare) = self
-            .storage
-            .retire(log, segment)
-            .expect("a segment can be renamed")
-        {
+        if let Some(spare) = self.recycle(log, segment) {
             self.spares.push((log, spare));
         }
+    }
+
+    /// A spare of a segment that left its log.
+    pub fn recycle(&mut self, log: LogId, segment: MappedSegment) -> Option<MappedSegment> {
+        let spare = self.storage.retire(log, segment);
+        spare.expect("a segment can be renamed")
     }
 }

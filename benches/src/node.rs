@@ -206,7 +206,11 @@ impl Node {
                     let result = Ok(());
                     self.events.push(StorageEvent::Synced { ticket, result });
                 }
-                StorageRequest::Retire { log, segment } => self.disk.retire(log, segment),
+                StorageRequest::Retire { log, segment } => {
+                    let spare = self.disk.recycle(log, segment);
+                    self.events
+                        .extend(spare.map(|segment| StorageEvent::Prepared { log, segment }));
+                }
             }
         }
     }

@@ -121,7 +121,7 @@ impl Files {
             Err(error) => {
                 self.counters.retire_errors += 1;
                 self.tell("retire_failed", log, &error);
-                None
+                Some(StorageEvent::PrepareFailed { log, error })
             }
         }
     }

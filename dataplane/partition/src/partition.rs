@@ -218,6 +218,8 @@ pub struct Partition<S: Segment> {
     pub(crate) hold: Option<Offset>,
     pub(crate) starved: bool,
     pub(crate) requested: bool,
+    /// Segments given away to be recycled; each comes back as a spare.
+    pub(crate) returning: u32,
     pub(crate) spare_failure: Option<StorageError>,
     pub(crate) newest: UnixNanos,
 }
@@ -404,6 +406,7 @@ impl<S: Segment> Partition<S> {
     /// Take in a spare segment, prepared or recycled.
     pub fn offer(&mut self, spare: S) {
         self.requested = false;
+        self.returning = self.returning.saturating_sub(1);
         self.spare_failure = None;
         if self.spares.len() >= SPARES_MAX || spare.capacity() < self.segment_bytes_min() {
             self.surplus.push(spare);
@@ -414,12 +417,15 @@ impl<S: Segment> Partition<S> {
     }
 
     /// Bytes of the spare that should be prepared: when there is none and the open segment is half full
-    /// or missing. `None` while one is on its way after [`Partition::request_spare`].
+    /// or missing. `None` while one is on its way after [`Partition::request_spare`], or while a segment that
+    /// retention gave away is being recycled, unless a record waits for room: a log that is as long as it may be
+    /// writes over its own files and asks for no others.
     pub fn wants_spare(&self) -> Option<u32> {
         let longest = record_bytes(self.limits.record_bytes_max as usize);
         let low = |open: &Live<S>| open.room() < longest.max(open.segment.capacity() / 2);
         let wanted = !self.requested && !self.commit.sealed && self.spares.is_empty();
-        let wanted = wanted && (self.starved || self.segments.back().is_none_or(low));
+        let soon = self.returning == 0 && self.segments.back().is_none_or(low);
+        let wanted = wanted && (self.starved || soon);
         wanted.then(|| self.segment_bytes_wanted())
     }
 
@@ -431,9 +437,11 @@ impl<S: Segment> Partition<S> {
         wanted
     }
 
-    /// The spare that was asked for could not be made. The caller asks again when it sees fit.
+    /// The spare that was asked for could not be made, or a segment not recycled. The caller asks again when it sees
+    /// fit.
     pub fn spare_failed(&mut self, error: StorageError) {
         self.requested = false;
+        self.returning = 0;
         self.spare_failure = Some(error);
     }
 

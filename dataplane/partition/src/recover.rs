@@ -112,6 +112,7 @@ impl<S: Segment> Partition<S> {
             hold: None,
             starved: false,
             requested: false,
+            returning: 0,
             spare_failure: None,
             newest: now,
         };

@@ -56,6 +56,7 @@ impl<S: Segment> Partition<S> {
         if let Some(vouch) = &mut self.vouch {
             vouch.write_first(self.log, next);
         }
+        self.returning += 1;
         Some(oldest.segment)
     }
 }

@@ -76,7 +76,7 @@ pub enum StorageEvent<S> {
         /// The prepared spare.
         segment: S,
     },
-    /// A segment could not be prepared, most often because the disk is full.
+    /// A segment could not be prepared or recycled, most often because the disk is full.
     PrepareFailed {
         /// The log that asked.
         log: LogId,

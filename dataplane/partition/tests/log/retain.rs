@@ -165,3 +165,38 @@ fn an_owner_expires_what_it_no_longer_needs() {
     rig.reopen(rig.disk.crash(Crash::Lost), "expired");
     assert_eq!(rig.log.first(), before);
 }
+
+#[test]
+fn a_log_that_writes_over_its_own_files_asks_for_no_new_ones() {
+    let limits = PartitionLimits {
+        retention_bytes: Some(5 * 4096),
+        ..small()
+    };
+    let mut rig = Rig::new(4, limits);
+    // The recycled segment comes back late: when the next one is more than half full.
+    let (mut recycled, mut asked_meanwhile, mut rolls) = (None, 0, 0);
+    while rolls < 20 {
+        let segments = rig.log.segments();
+        if rig.append().is_err() {
+            let spare = recycled.take();
+            let spare =
+                spare.unwrap_or_else(|| rig.storage.prepare(LOG, 4096).expect("there is room"));
+            rig.log.offer(spare);
+            continue;
+        }
+        asked_meanwhile += u32::from(recycled.is_some() && rig.log.wants_spare().is_some());
+        if rig.log.segments() > segments {
+            rig.commit();
+            if let Some(old) = rig.log.expire(UnixNanos(0)) {
+                rolls += 1;
+                recycled = rig.storage.retire(LOG, old).expect("no fault");
+            }
+        }
+    }
+    assert_eq!(asked_meanwhile, 0);
+    // What was given away and never came back does not stop the log: a record that waits asks again.
+    let old = recycled.take();
+    while rig.append().is_ok() {}
+    assert!(rig.log.wants_spare().is_some());
+    drop(old);
+}

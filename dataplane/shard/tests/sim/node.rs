@@ -54,6 +54,11 @@ enum Job {
         log: LogId,
         bytes: u32,
     },
+    Retire {
+        at: Duration,
+        log: LogId,
+        segment: MemorySegment,
+    },
     Sync {
         at: Duration,
         ticket: CommitTicket,
@@ -169,8 +174,7 @@ impl Node {
                     });
                 }
                 StorageRequest::Retire { log, segment } => {
-                    // A segment that cannot be recycled is found again at the next start.
-                    let _ = self.storage.retire(log, segment);
+                    self.jobs.push(Job::Retire { at, log, segment })
                 }
             }
         }
@@ -180,7 +184,7 @@ impl Node {
     pub(crate) fn work(&mut self, now: Duration) -> Done {
         let mut done = Done::default();
         let due = |job: &mut Job| match job {
-            Job::Prepare { at, .. } | Job::Sync { at, .. } => *at <= now,
+            Job::Prepare { at, .. } | Job::Retire { at, .. } | Job::Sync { at, .. } => *at <= now,
         };
         let jobs: Vec<_> = self.jobs.extract_if(.., due).collect();
         for job in jobs {
@@ -189,6 +193,13 @@ impl Node {
                     done.events.push(match self.storage.prepare(log, bytes) {
                         Ok(segment) => StorageEvent::Prepared { log, segment },
                         Err(error) => StorageEvent::PrepareFailed { log, error },
+                    })
+                }
+                Job::Retire { log, segment, .. } => {
+                    // A segment that cannot be recycled is found again at the next start.
+                    done.events.extend(match self.storage.retire(log, segment) {
+                        Ok(spare) => spare.map(|segment| StorageEvent::Prepared { log, segment }),
+                        Err(error) => Some(StorageEvent::PrepareFailed { log, error }),
                     })
                 }
                 Job::Sync {
