@@ -140,9 +140,11 @@ impl EndpointQueue {
                 self.list_or_new(source).skip_to(op.number());
                 true
             }
-            OpKind::Watermark | OpKind::Clamp | OpKind::SnapshotBegin | OpKind::SnapshotEnd => {
-                false
-            }
+            OpKind::Watermark
+            | OpKind::Clamp
+            | OpKind::Floor
+            | OpKind::SnapshotBegin
+            | OpKind::SnapshotEnd => false,
         }
     }
 

@@ -25,15 +25,19 @@ pub(crate) struct Mark {
 /// Which part of its transaction a record is. The place tells a transaction's first part from a later one, so that
 /// what a crash or a full disk left of a transaction is never completed by the one that comes next.
 ///
-/// | bits of `sequence` | meaning                  |
-/// |-------------------:|--------------------------|
-/// |            0 to 31 | parts that follow        |
-/// |           32 to 63 | parts that came before   |
+/// | bits of `sequence` | meaning                                                       |
+/// |-------------------:|---------------------------------------------------------------|
+/// |            0 to 31 | parts that follow                                             |
+/// |           32 to 62 | parts that came before                                        |
+/// |                 63 | 1: this form; 0: the first one, which told no place reliably   |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) before: u32,
     pub(crate) follow: u32,
 }
+
+/// Marks the second form of `sequence`.
+const SECOND_FORM: u64 = 1 << 63;
 
 impl Part {
     /// All there is.
@@ -42,15 +46,18 @@ impl Part {
         follow: 0,
     };
 
-    pub(crate) fn of(sequence: Sequence) -> Self {
-        Self {
-            before: (sequence.0 >> 32) as u32,
+    /// `None` for a part of several in the first form: which transaction it belongs to cannot be told for sure. A
+    /// transaction of one record is the same in both.
+    pub(crate) fn of(sequence: Sequence) -> Option<Self> {
+        let part = Self {
+            before: ((sequence.0 & !SECOND_FORM) >> 32) as u32,
             follow: sequence.0 as u32,
-        }
+        };
+        (sequence.0 & SECOND_FORM != 0 || part == Self::WHOLE).then_some(part)
     }
 
     fn sequence(self) -> Sequence {
-        Sequence(u64::from(self.before) << 32 | u64::from(self.follow))
+        Sequence(SECOND_FORM | u64::from(self.before) << 32 | u64::from(self.follow))
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) enum OpKind {
     SnapshotEnd = 10,
     /// The next number is at least `number` (snapshot, after the list's runs).
     Next = 11,
+    /// Queues that are made from now on begin at `number`: lower ones may have been given to queues that damage hid.
+    Floor = 12,
 }
 
 impl OpKind {
@@ -72,6 +74,7 @@ impl OpKind {
             9 => Self::List,
             10 => Self::SnapshotEnd,
             11 => Self::Next,
+            12 => Self::Floor,
             _ => return None,
         })
     }
@@ -212,6 +215,13 @@ impl Op {
         Self {
             number: U64::new(next),
             ..Self::of(OpKind::Next, endpoint, source)
+        }
+    }
+
+    pub(crate) fn floor(first: u64) -> Self {
+        Self {
+            number: U64::new(first),
+            ..Self::new(OpKind::Floor)
         }
     }
 

@@ -61,6 +61,11 @@ impl Queues {
         })
     }
 
+    /// The first number of queues that are made from now on.
+    pub(crate) fn first_number(&self) -> u64 {
+        self.first_number
+    }
+
     pub(crate) fn at(&self, slot: u32) -> &EndpointQueue {
         &self.queues[slot as usize]
     }
@@ -117,9 +122,11 @@ impl Queues {
             let dead = queue.list(Source::DeadLetters);
             [Some(&queue.live), dead].into_iter().flatten()
         });
-        let highest = lists.map(Backlog::next).max();
-        let first = highest.unwrap_or(0).saturating_add(LEAP).min(NUMBER_MAX);
+        let highest = lists.map(Backlog::next).max().unwrap_or(0);
+        let first = highest.max(self.first_number);
+        let first = first.saturating_add(LEAP).min(NUMBER_MAX);
         self.first_number = first;
+        tell(Op::floor(first));
         for queue in &mut self.queues {
             for source in [Source::Queue, Source::DeadLetters] {
                 let op = Op::next(queue.id, source, first);
@@ -145,6 +152,8 @@ impl Queues {
             Some(OpKind::Clamp) => {
                 self.clamp(op.partition(), op.offset());
             }
+            Some(OpKind::Floor) if op.number() > NUMBER_MAX => return false,
+            Some(OpKind::Floor) => self.first_number = self.first_number.max(op.number()),
             Some(OpKind::SnapshotBegin | OpKind::SnapshotEnd) => {}
             Some(_) => {
                 let slot = self.slot_or_new(op.endpoint());

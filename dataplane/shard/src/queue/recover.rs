@@ -52,6 +52,8 @@ pub struct QueueRecovery {
     pub incomplete: bool,
     /// Journal records that cannot be read.
     pub gaps: Vec<Range<Offset>>,
+    /// Records among them that are parts of transactions in the journal's first form, which this version does not join.
+    pub first_form: u64,
     /// Numbers were left out, because some may have been given that nothing shows any more.
     pub leaped: bool,
     /// Messages that pointed beyond the end of their partition (lost tail) and were given up.
@@ -101,7 +103,13 @@ impl Replay {
             return;
         };
         match record.kind() {
-            RecordKind::QueueJournal => self.journal(ops, Part::of(record.sequence())),
+            RecordKind::QueueJournal => match Part::of(record.sequence()) {
+                Some(part) => self.journal(ops, part),
+                None => {
+                    self.report.first_form += 1;
+                    self.gap(record.first()..record.next());
+                }
+            },
             RecordKind::QueueSnapshot => self.snapshot(ops, record.first()),
             _ => {}
         }
@@ -128,7 +136,7 @@ impl Replay {
             return;
         };
         numbers.see(op);
-        if op.kind() == Some(OpKind::Clamp) {
+        if matches!(op.kind(), Some(OpKind::Clamp | OpKind::Floor)) {
             self.main.apply(op);
         }
     }

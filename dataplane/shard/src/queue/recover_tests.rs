@@ -1,9 +1,11 @@
 //! What recovery makes of a journal that a crash cut short.
 
 use partition::memory::{Crash, Disk, MemorySegment, MemoryStorage};
-use partition::{LogId, Storage};
-use wire::ids::{ChannelId, Offset, PartitionId, UnixNanos};
+use partition::{LogId, NewRecord, RecordKind, Storage};
+use wire::ids::{ChannelId, EndpointId, Offset, PartitionId, Sequence, UnixNanos};
 
+use super::op::{self, Op};
+use super::run::Run;
 use super::test_plan::{PARTITIONS, log_limits, queue_limits, table};
 use super::{Depth, FanOut, LogEnd, QueueGroup, QueueRecovery, Source, Span};
 
@@ -85,4 +87,77 @@ fn what_a_crash_left_of_a_transaction_is_never_completed_by_the_next_one() {
         assert_eq!(state(&again), state(&group), "{kept} of {writes} writes");
     }
     assert!(cut_short > 0, "no crash of {writes} cut the transaction");
+}
+
+/// A transaction of two records as the first form of the journal wrote it: each says how many follow, neither its place.
+fn write_first_form(group: &mut Group, disk: &Disk, endpoint: EndpointId) {
+    sync(group, disk);
+    let run = Run {
+        partition: PARTITIONS[0],
+        count: 1,
+        first: Offset(0),
+        number: 0,
+        bytes: 10,
+        time: NOW,
+    };
+    let parts = [
+        Op::add(endpoint, Source::Queue, &run),
+        Op::watermark(PARTITIONS[0], Offset(1)),
+    ];
+    for (follow, part) in [1, 0].into_iter().zip(parts) {
+        let record = NewRecord {
+            kind: RecordKind::QueueJournal,
+            signature_kind: 0,
+            count: 1,
+            endpoint: EndpointId(0),
+            channel: ChannelId(0),
+            sequence: Sequence(follow),
+            time: NOW,
+        };
+        let bytes = op::bytes(std::slice::from_ref(&part));
+        group.log_mut().append(&record, &[bytes]).expect("room");
+    }
+    sync(group, disk);
+}
+
+fn receiver(number: u32) -> EndpointId {
+    EndpointId::of(&format!("acme/test/receiver{number}"))
+}
+
+#[test]
+fn a_transaction_in_the_first_form_is_named_and_fanned_out_again_never_joined_in_part() {
+    let disk = Disk::new(12);
+    let (mut group, _) = recover(&disk);
+    write_first_form(&mut group, &disk, receiver(0));
+    let (again, report) = recover(&disk);
+    assert_eq!(
+        again.watermark(PARTITIONS[0]),
+        Offset(0),
+        "the run is not there, so fan-out has to come by again: {report:?}"
+    );
+    assert_eq!(
+        (report.first_form, report.incomplete, report.leaped),
+        (1, true, true)
+    );
+}
+
+#[test]
+fn numbers_that_damage_may_have_hidden_are_given_to_no_queue_however_often_it_restarts() {
+    let disk = Disk::new(13);
+    let (mut group, _) = recover(&disk);
+    write_first_form(&mut group, &disk, receiver(0));
+    let (mut group, report) = recover(&disk);
+    assert!(report.leaped, "{report:?}");
+    sync(&mut group, &disk);
+    let (mut group, report) = recover(&disk);
+    assert!(report.snapshot && !report.incomplete, "{report:?}");
+    for channel in 0..3 {
+        add(&mut group, PARTITIONS[0], channel);
+    }
+    let depth = group.depth(receiver(0), Source::Queue);
+    assert!(depth.messages > 0, "{depth:?}");
+    assert!(
+        depth.next > 1 << 40,
+        "number 0 was given before the damage: {depth:?}"
+    );
 }

@@ -97,6 +97,9 @@ impl<S: Segment> QueueGroup<S> {
                 .iter()
                 .map(|&(id, next)| Op::watermark(id, next)),
         );
+        if self.queues.first_number() > 0 {
+            ops.push(Op::floor(self.queues.first_number()));
+        }
         ops.push(Op::snapshot_end());
         let result = self.write_ops(&ops, now);
         self.snapshot.scratch = ops;
