@@ -1,8 +1,9 @@
 //! Frames between their append and their commit: where they lie, and who is told. Neighbours that share all of that wait as
-//! one, so that what a commit costs depends on streams, not on frames.
+//! one, so that what a commit costs depends on streams, not on frames; but no longer than what goes to the queues as one.
 
 use wire::ids::{ChannelId, Offset, Sequence};
 
+use crate::commit::TOGETHER_BYTES_MAX;
 use crate::io::ConnectionId;
 use crate::session::SessionRef;
 use crate::verify::Origin;
@@ -59,6 +60,7 @@ impl Waiting {
             && answer.stream == other.stream
             && answer.last.next() == other.first
             && appended.channel == more.channel
+            && appended.message_bytes + more.message_bytes <= TOGETHER_BYTES_MAX
             && self.end == more.first;
         if goes_on {
             appended.count += more.count;
@@ -133,6 +135,15 @@ mod tests {
                 with(|frame| {
                     if let Some(appended) = &mut frame.appended {
                         appended.channel = ChannelId(8);
+                    }
+                }),
+                false,
+            ),
+            (
+                "more bytes than go to the queues as one",
+                with(|frame| {
+                    if let Some(appended) = &mut frame.appended {
+                        appended.message_bytes = TOGETHER_BYTES_MAX;
                     }
                 }),
                 false,
