@@ -12,12 +12,20 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use node::config::LogFormat;
+use node::log::Log;
 use support::*;
 use wire::ids::AckMode;
+use wire::reason::Reason;
 
 struct Counting;
+
+/// One test at a time: they would count each other's.
+static ALONE: Mutex<()> = Mutex::new(());
 
 static ON_SHARD: AtomicU64 = AtomicU64::new(0);
 
@@ -66,6 +74,9 @@ static COUNTING: Counting = Counting;
 
 const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 200;
+
+/// Forged frames of each connection in a measurement: two of them stay below the number that ends a connection.
+const FORGED: usize = 7;
 
 /// What grows once more after the warm-up, such as a vector that meets its largest batch; not per message.
 const SLACK: u64 = 64;
@@ -123,6 +134,7 @@ fn allocations(ack: AckMode, messages: usize, received: bool) -> (u64, u64, u64)
 
 #[test]
 fn a_message_costs_no_allocation_on_the_shards_thread() {
+    let _alone = ALONE.lock();
     for (ack, messages, received) in [
         (AckMode::Local, 1, false),
         (AckMode::Local, 16, false),
@@ -137,5 +149,74 @@ fn a_message_costs_no_allocation_on_the_shards_thread() {
         );
         eprintln!("{told}");
         assert!(counted <= SLACK, "{told}");
+    }
+}
+
+/// Every client sends so many frames whose signatures are spoilt, and reads their REJECTs.
+fn forge(clients: &mut [Client], frames: usize) {
+    for _ in 0..frames {
+        for client in clients.iter_mut() {
+            let number = client.sequence;
+            client.put_send(&[&[7; 100]]);
+            client.sequence = number;
+            let mut bytes = client.take_out();
+            *bytes.last_mut().unwrap() ^= 1;
+            client.stream.write_all(&bytes).unwrap();
+        }
+        for client in clients.iter_mut() {
+            let said = client.read();
+            let Said::Reject(reject) = said else {
+                panic!("{said:?}")
+            };
+            assert_eq!(reject.notice.reason, Reason::BadSignature);
+        }
+    }
+}
+
+#[test]
+fn a_forged_frame_costs_no_allocation_and_no_line_in_the_log() {
+    let _alone = ALONE.lock();
+    let page = Page::default();
+    let data = tempfile::tempdir().unwrap();
+    let log = Arc::new(Log::new(LogFormat::Text, Box::new(page.clone())));
+    let table = table(parts(AckMode::Local, CONNECTIONS));
+    let node = node::start_logged(config(data.path()), table, no_reload(), log).unwrap();
+    let mut clients: Vec<Client> = (0..CONNECTIONS)
+        .map(|number| Client::connect(node.listen_addr(), &sender(number)))
+        .collect();
+    drive(&mut clients, None, ROUNDS, 1);
+    forge(&mut clients, FORGED);
+    let (before, lines) = (ON_SHARD.load(Ordering::Relaxed), page.lines());
+    forge(&mut clients, FORGED);
+    let counted = ON_SHARD.load(Ordering::Relaxed) - before;
+    let told = format!(
+        "{counted} allocations for {} forged frames",
+        CONNECTIONS * FORGED
+    );
+    eprintln!("{told}");
+    assert!(counted <= SLACK, "{told}");
+    assert_eq!(page.lines(), lines);
+    node.stop();
+    node.join().unwrap();
+}
+
+/// A log that counts its lines.
+#[derive(Clone, Default)]
+struct Page(Arc<AtomicU64>);
+
+impl Page {
+    fn lines(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        self.0.fetch_add(lines as u64, Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -108,6 +108,7 @@ pub(crate) fn append<S: Segment>(
         append_one(peers, logs, frame);
     }
     refusals.for_each(|refusal| answer_refusal(peers, logs, refusal));
+    peers.sign_all();
 }
 
 fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed<'_>) {

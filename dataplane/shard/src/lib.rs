@@ -28,6 +28,7 @@ mod log;
 mod nonces;
 mod peers;
 mod session;
+mod sign;
 mod timers;
 mod welcome;
 

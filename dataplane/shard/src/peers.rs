@@ -17,6 +17,7 @@ use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
 use crate::limits::Limits;
 use crate::nonces::Nonces;
 use crate::session::{Session, SessionRef, Sessions};
+use crate::sign::Unsigned;
 
 /// Bytes unsent at which a connection is closed while twice what all connections may have unsent is.
 const UNSENT_CROWDED_MAX: usize = 256 << 10;
@@ -48,6 +49,8 @@ pub(crate) struct Peers {
     delivered: usize,
     listed: Vec<ConnectionId>,
     buffers: Vec<Vec<u8>>,
+    /// REJECTs that are in their connections' buffers but for their signatures.
+    pub(crate) unsigned: Vec<Unsigned>,
 }
 
 impl Peers {
@@ -77,6 +80,7 @@ impl Peers {
             delivered: 0,
             listed: Vec::new(),
             buffers: Vec::new(),
+            unsigned: Vec::new(),
         }
     }
 
@@ -104,6 +108,7 @@ impl Peers {
 
     /// A connection is gone.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
+        self.sign_all();
         let Some(mut connection) = self.connections.remove(id) else {
             return;
         };
@@ -156,6 +161,7 @@ impl Peers {
 
     /// End a session for good.
     pub(crate) fn end_session(&mut self, reference: SessionRef) {
+        self.sign_all();
         if let Some(session) = self.sessions.remove(reference) {
             self.detached.push((reference, session.endpoint));
             self.counters.session.ended += 1;
@@ -170,6 +176,7 @@ impl Peers {
     /// The session leaves this connection for another one: the last word goes out under the old keys, and
     /// nothing that still comes over it counts.
     pub(crate) fn part(&mut self, id: ConnectionId, reference: SessionRef) {
+        self.sign_all();
         self.goaway(id, Reason::SessionUnknown, 0, 0);
         self.last_word_now(id);
         if let Some(connection) = self.connections.get_mut(id) {
@@ -207,6 +214,7 @@ impl Peers {
 
     /// Borrow a connection's buffer, to be given back with `put_out`.
     pub(crate) fn take_out(&mut self, id: ConnectionId) -> Vec<u8> {
+        self.sign_all();
         self.list(id);
         self.connections
             .get_mut(id)
@@ -265,7 +273,7 @@ impl Peers {
             sequence,
             notice,
         };
-        self.say(id, |out, signer| reject.encode(out, signer));
+        self.say_unsigned(id, &reject);
     }
 
     /// End a connection at the end of this turn; the first goodbye stands.
@@ -317,6 +325,7 @@ impl Peers {
 
     /// Hand out everything said in this turn, last words last.
     pub(crate) fn finish<S>(&mut self, output: &mut Output<S>) {
+        self.sign_all();
         let mut listed = std::mem::take(&mut self.listed);
         for id in listed.drain(..) {
             self.hand_out(id, output);

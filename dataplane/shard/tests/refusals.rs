@@ -181,6 +181,52 @@ fn a_rate_fills_up_evenly_and_another_session_starts_no_new_one() {
     assert_eq!(acks(&again.exchange(&mut world, &frame)), [2]);
 }
 
+/// The next SEND with its signature spoilt.
+fn forged(client: &mut Client) -> Vec<u8> {
+    let number = client.sequence;
+    let mut frame = client.send_number(number, &[b"forged"]);
+    *frame.last_mut().unwrap() ^= 1;
+    frame
+}
+
+#[test]
+fn rejects_that_are_signed_together_reach_their_peers_in_order_whatever_else_happens_in_the_turn() {
+    let mut world = World::with_ack(AckMode::Local);
+    let mut peers: Vec<Client> = (0..3)
+        .map(|_| Client::connect(&mut world, RELAY, 3))
+        .collect();
+    let mut old = Client::connect(&mut world, SENDER, 1);
+    // An odd number of them, mixed over the connections, with what else is said on either side of them.
+    let lost = forged(&mut peers[2]);
+    world.receive(peers[2].connection, &lost);
+    world.cut(peers[2].connection);
+    for at in [0, 1, 0, 1, 0] {
+        let frame = forged(&mut peers[at]);
+        world.receive(peers[at].connection, &frame);
+        let ping = peers[at].ping(7);
+        world.receive(peers[at].connection, &ping);
+    }
+    let bye = peers[1].bye();
+    world.receive(peers[1].connection, &bye);
+    // The session goes on over another connection, under other keys, right behind a forged frame.
+    let frame = forged(&mut old);
+    world.receive(old.connection, &frame);
+    let keys = old.keys.as_ref().unwrap();
+    let mut new = Client::new(&mut world, SENDER, &keys.resume);
+    let hello = new.hello_bytes(wire::handshake::Auth::Resume(old.session), 0);
+    world.receive(new.connection, &hello);
+    world.settle();
+    let bad = |said: &[Said]| rejects(said).len();
+    assert_eq!(bad(&peers[0].read(&mut world)), 3);
+    assert_eq!(bad(&peers[1].read(&mut world)), 2);
+    let said = old.read(&mut world);
+    assert!(matches!(said.last(), Some(Said::Goaway(_))), "{said:?}");
+    let said = new.read(&mut world);
+    assert!(matches!(said.last(), Some(Said::Welcome(..))), "{said:?}");
+    let frame = new.send_number(1, &[b"good"]);
+    assert_eq!(acks(&new.exchange(&mut world, &frame)), [1]);
+}
+
 #[test]
 fn bad_signatures_are_rejected_and_the_sixteenth_ends_the_connection() {
     let mut world = World::with_ack(AckMode::Local);

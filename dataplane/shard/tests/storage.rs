@@ -95,6 +95,27 @@ fn a_failed_sync_seals_the_partition_acks_nothing_and_says_so() {
 }
 
 #[test]
+fn a_seal_told_in_the_turn_in_which_the_session_moves_is_signed_with_the_keys_of_before() {
+    let mut world = World::with_ack(AckMode::Durable);
+    let mut old = Client::connect(&mut world, SENDER, 1);
+    world.hold_syncs = true;
+    let frame = old.send(&[b"lost"]);
+    world.receive(old.connection, &frame);
+    world.turn();
+    world.disk.inject(Fault::Sync(1));
+    world.hold_syncs = false;
+    world.release_syncs();
+    let keys = old.keys.as_ref().unwrap();
+    let new = Client::new(&mut world, SENDER, &keys.resume);
+    let hello = new.hello_bytes(Auth::Resume(old.session), 0);
+    world.receive(new.connection, &hello);
+    world.settle();
+    let said = old.read(&mut world);
+    assert_eq!(rejects(&said), [(1, Reason::PartitionSealed)]);
+    assert!(matches!(said.last(), Some(Said::Goaway(_))), "{said:?}");
+}
+
+#[test]
 fn whatever_was_acked_as_durable_survives_any_loss_of_unsynced_writes() {
     for seed in 0..20 {
         let mut world = World::with_ack(AckMode::Durable);

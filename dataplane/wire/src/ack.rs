@@ -144,13 +144,31 @@ impl Reject {
     /// Append the frame to `out`.
     pub fn encode(&self, out: &mut Vec<u8>, signer: Signer<'_>) {
         let start = frame::begin(out, FrameKind::Reject, 0, self.sequence);
-        let fixed = RejectFixed {
+        out.extend_from_slice(self.fixed().as_bytes());
+        frame::seal(out, start, signer);
+    }
+
+    /// The frame up to its signature: what a session signs, as [`crate::signature::SignJob::session`] does.
+    pub fn signed_bytes(&self) -> [u8; REJECT_BYTES - TAG_BYTES] {
+        let header = FrameHeader {
+            frame_bytes: U32::new(REJECT_BYTES as u32),
+            kind: FrameKind::Reject as u8,
+            signature_kind: SignatureKind::Session as u8,
+            count: U16::ZERO,
+            sequence: U64::new(self.sequence.0),
+        };
+        let mut bytes = [0; REJECT_BYTES - TAG_BYTES];
+        bytes[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+        bytes[HEADER_BYTES..].copy_from_slice(self.fixed().as_bytes());
+        bytes
+    }
+
+    fn fixed(&self) -> RejectFixed {
+        RejectFixed {
             partition: U32::new(self.partition.0),
             reserved: U32::ZERO,
             notice: self.notice.to_fixed(),
-        };
-        out.extend_from_slice(fixed.as_bytes());
-        frame::seal(out, start, signer);
+        }
     }
 
     /// Read a REJECT.
@@ -171,6 +189,7 @@ impl Reject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::Reason;
     use crate::signature::{MacKey, SignJob};
 
     #[test]
@@ -191,6 +210,25 @@ mod tests {
         };
         ack.encode(&mut at_once, signer);
         let signed = ack.signed_bytes();
+        let tag = SignJob::session(&key, frame_index, &signed).sign();
+        assert_eq!(at_once, [&signed[..], &tag].concat());
+    }
+
+    #[test]
+    fn a_reject_that_is_signed_later_has_the_bytes_of_one_signed_at_once() {
+        let key = MacKey::new(b"server");
+        let reject = Reject {
+            partition: PartitionId(7),
+            sequence: Sequence(8),
+            notice: Notice::new(Reason::BadSignature, 9, 10).retry_after(11),
+        };
+        let (mut at_once, frame_index) = (Vec::new(), 12);
+        let signer = Signer::Session {
+            key: &key,
+            frame_index,
+        };
+        reject.encode(&mut at_once, signer);
+        let signed = reject.signed_bytes();
         let tag = SignJob::session(&key, frame_index, &signed).sign();
         assert_eq!(at_once, [&signed[..], &tag].concat());
     }
