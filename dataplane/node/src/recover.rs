@@ -1,7 +1,9 @@
 //! Recovery of every log at start, with progress that the admin port tells while it goes on.
 
+use std::fmt::Display;
+
 use partition::{LogId, MappedSegment, MappedStorage, Partition, Recovery, StorageError};
-use shard::queue::{LogEnd, QueueGroup, QueueLimits};
+use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
 use wire::ids::UnixNanos;
 use wire::route::RouteTable;
 
@@ -62,14 +64,37 @@ pub(crate) fn recover(
         if let Some(report) = &report.log {
             summary.add(id, report, log);
         }
-        if report.incomplete {
-            summary.incomplete_queues += 1;
-            log.event(Level::Error, "queue_incomplete", &[("log", &id)]);
-        }
+        summary.incomplete_queues += usize::from(report.incomplete);
+        tell(id, &report, log);
         queues.push(group);
         status.recovered_one();
     }
     Ok((Recovered { partitions, queues }, summary))
+}
+
+/// Gaps of a journal that one line names.
+const GAPS_TOLD_MAX: usize = 64;
+
+/// Say what a journal lacked, and what was done about it.
+fn tell(id: LogId, report: &QueueRecovery, log: &Log) {
+    if report.incomplete || !report.gaps.is_empty() {
+        let told = report.gaps.iter().take(GAPS_TOLD_MAX);
+        let offsets: Vec<String> = told
+            .map(|gap| format!("{}..{}", gap.start, gap.end))
+            .collect();
+        let (gaps, offsets) = (report.gaps.len(), offsets.join(" "));
+        let fields: [(&str, &dyn Display); 5] = [
+            ("log", &id),
+            ("gaps", &gaps),
+            ("offsets", &offsets),
+            ("first_form", &report.first_form),
+            ("redelivers", &report.incomplete),
+        ];
+        log.event(Level::Error, "queue_incomplete", &fields);
+    }
+    if report.leaped {
+        log.event(Level::Warning, "queue_numbers_left_out", &[("log", &id)]);
+    }
 }
 
 impl RecoverySummary {
@@ -79,7 +104,7 @@ impl RecoverySummary {
         self.cut_bytes += report.cut_bytes;
         self.damaged += report.damage.len();
         if report.cut_bytes > 0 {
-            let fields: [(&str, &dyn std::fmt::Display); 3] = [
+            let fields: [(&str, &dyn Display); 3] = [
                 ("log", &id),
                 ("bytes", &report.cut_bytes),
                 ("records", &report.cut_records),
@@ -129,6 +154,67 @@ fn failed(id: LogId) -> impl Fn(StorageError) -> Diagnosis {
                 inner.needed,
                 inner.remedy,
             )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use wire::ids::Offset;
+
+    use super::*;
+    use crate::config::LogFormat;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no test panics here").write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn told(report: &QueueRecovery) -> String {
+        let page = Page::default();
+        let log = Log::new(LogFormat::Text, Box::new(page.clone()));
+        tell(LogId::queue(7), report, &log);
+        let bytes = page.0.lock().expect("no test panics here").clone();
+        String::from_utf8(bytes).expect("lines are text")
+    }
+
+    #[test]
+    fn a_journal_that_lacks_something_is_told_with_its_gaps_and_the_numbers_left_out() {
+        assert_eq!(told(&QueueRecovery::default()), "", "nothing to tell");
+        let torn = QueueRecovery {
+            leaped: true,
+            ..QueueRecovery::default()
+        };
+        let text = told(&torn);
+        assert!(text.contains(" queue_numbers_left_out "), "{text}");
+        assert!(!text.contains("queue_incomplete"), "{text}");
+        let damaged = QueueRecovery {
+            incomplete: true,
+            first_form: 1,
+            leaped: true,
+            gaps: vec![Offset(3)..Offset(5), Offset(9)..Offset(10)],
+            ..QueueRecovery::default()
+        };
+        let text = told(&damaged);
+        for part in [
+            " queue_incomplete ",
+            "gaps=2",
+            "offsets=\"3..5 9..10\"",
+            "first_form=1",
+            "redelivers=true",
+            " queue_numbers_left_out ",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
         }
     }
 }
