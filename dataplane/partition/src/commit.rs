@@ -155,19 +155,31 @@ impl<S: Segment> Partition<S> {
         if self.commit.sealed || self.commit.committed == self.appended() {
             return self.commit.committed;
         }
+        if let Err(error) = self.flush_segments() {
+            self.seal(error);
+            return self.commit.committed;
+        }
+        self.commit.committed = self.appended();
+        self.commit.committed
+    }
+
+    /// Write what was appended to its files without committing it, for an owner whose promise is that it survives the
+    /// end of this process. A write that fails dooms the next commit.
+    pub fn write_out(&mut self) {
+        if let Err(error) = self.flush_segments() {
+            self.commit.doomed.get_or_insert(error);
+        }
+    }
+
+    fn flush_segments(&mut self) -> Result<(), StorageError> {
         for live in self.segments.iter_mut().rev() {
-            if let Err(error) = live.segment.flush() {
-                self.commit.sealed = true;
-                self.commit.failure.get_or_insert(error);
-                return self.commit.committed;
-            }
+            live.segment.flush()?;
             if live.synced > 0 {
                 // A sync that covered any of it covered all before it.
                 break;
             }
         }
-        self.commit.committed = self.appended();
-        self.commit.committed
+        Ok(())
     }
 
     /// Offset after the last committed message.

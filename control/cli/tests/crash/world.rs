@@ -125,9 +125,15 @@ pub(crate) async fn receive(
     hears: &'static [usize],
     upto: Arc<Upto>,
 ) -> Seen {
-    let connection = client::connect(&address, credentials)
-        .await
-        .expect("the node is ready");
+    // The node may be killed in the middle of this very handshake; its successor takes the next one.
+    let began = Instant::now();
+    let connection = loop {
+        match client::connect(&address, credentials.clone()).await {
+            Ok(connection) => break connection,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        tokio::task::yield_now().await;
+    };
     let mut receiver = connection
         .receiver(FetchOptions::default())
         .expect("an egress key opens the queue");

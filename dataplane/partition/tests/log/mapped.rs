@@ -304,10 +304,11 @@ fn a_window_moves_along_and_every_commit_is_in_the_file() {
             if random.below(8) > 0 {
                 continue;
             }
-            match random.below(2) {
+            match random.below(3) {
                 0 => {
                     log.commit_local();
                 }
+                1 => log.write_out(),
                 _ => {
                     let ticket = log.begin_commit().expect("something is new");
                     let synced = ticket.segments.iter().try_for_each(|id| storage.sync(id));

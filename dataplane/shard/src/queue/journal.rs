@@ -146,8 +146,12 @@ impl<S: Segment> Journal<S> {
         }
         self.pending.clear();
         self.batch += 1;
-        if self.ack == AckMode::Local {
-            self.log.commit_local();
+        // What a turn writes here survives the process whichever way it ends: a PONG behind a settlement says so.
+        match self.ack {
+            AckMode::Local => {
+                self.log.commit_local();
+            }
+            AckMode::Durable => self.log.write_out(),
         }
         Ok(())
     }
