@@ -140,6 +140,7 @@ fn synced<S: Segment>(
         LogId::Partition(id) => {
             let Some(at) = owned.log(id) else { return };
             let log = &mut logs[at as usize];
+            log.rolled |= ticket.segments.len() > 1;
             if log.partition.finish_commit(ticket, result).is_err() {
                 give_up_waiting(peers, log);
             }
@@ -349,6 +350,7 @@ pub(crate) fn retire<S: Segment>(
                 segment,
             });
         }
+        log.rolled = retired == most;
     }
     for group in groups {
         while retired < most

@@ -62,6 +62,8 @@ pub(crate) struct Log<S: Segment> {
     durable_from_start: bool,
     /// When a spare may be asked for again, after one could not be made.
     pub(crate) prepare_at: Duration,
+    /// A segment was filled since retention was last looked at.
+    pub(crate) rolled: bool,
 }
 
 impl<S: Segment> Log<S> {
@@ -82,6 +84,7 @@ impl<S: Segment> Log<S> {
             senders: Vec::new(),
             slots: HashMap::default(),
             prepare_at: Duration::ZERO,
+            rolled: false,
         }
     }
 

@@ -244,6 +244,9 @@ impl<S: Segment> Shard<S> {
     fn finish(&mut self, mut scratch: Scratch, output: &mut Output<S>) {
         if self.expire_at <= self.peers.now.monotonic {
             self.expire(output);
+        } else if self.logs.iter().any(|log| log.rolled) {
+            // A fast log fills more segments in a second than are given away at a time.
+            retire(&mut self.peers, &mut self.logs, &mut self.groups, output);
         }
         if self.peers.draining {
             self.drain(output);

@@ -265,6 +265,24 @@ fn a_receiver_that_asks_for_a_long_backlog_does_not_hold_off_the_drain() {
 }
 
 #[test]
+fn a_log_keeps_to_its_retention_however_fast_it_fills() {
+    let mut setup = Setup::new(AckMode::Durable);
+    setup.log_limits.retention_bytes = Some(3 << 20);
+    let mut world = World::new(setup);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    // No time passes: what happens once a second does not happen.
+    for _ in 0..60 {
+        let frame = client.send(&[&[3u8; 200_000][..], &[4u8; 200_000]]);
+        assert_eq!(rejects(&client.exchange(&mut world, &frame)), []);
+        world.settle();
+    }
+    let partition = world.shard.partitions().next().unwrap();
+    assert!(partition.bytes() <= 6 << 20, "{}", partition.bytes());
+    let commit = &world.shard.counters().commit;
+    assert!(commit.retired_segments > 10, "{}", commit.retired_segments);
+}
+
+#[test]
 fn segments_beyond_their_retention_are_retired_but_not_before_they_are_fanned_out() {
     let mut setup = Setup::new(AckMode::Local);
     setup.log_limits.retention_bytes = Some(3 << 20);
