@@ -71,9 +71,10 @@ impl Fixture {
             self.group.finish_commit(ticket, result).expect("no faults");
         }
         while let Some(segment) = self.group.expire_segment(NOW) {
-            self.storage
-                .retire(LogId::queue(0), segment)
-                .expect("no faults");
+            let spare = self.storage.retire(LogId::queue(0), segment);
+            if let Some(spare) = spare.expect("no faults") {
+                self.group.offer(spare);
+            }
         }
     }
 
