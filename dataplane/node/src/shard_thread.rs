@@ -48,6 +48,8 @@ pub(crate) fn serve(
     recovered: impl FnOnce(&RecoverySummary) + 'static,
 ) -> Result<(RecoverySummary, shard::Counters), Diagnosis> {
     seed.status.name_task();
+    // Nothing here awaits, on purpose: an executor that is never slept in. Its sleep has no time limit and was once found to miss
+    // every wake, its own timer's too, on a machine with a slow disk; the ring's sleep has one.
     let executor = executor(seed.config.cpu)?;
     executor.run(async { begin(seed, recovered) })
 }
