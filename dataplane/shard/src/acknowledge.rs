@@ -115,11 +115,12 @@ fn put(peers: &mut Peers, ack: &Unsigned, tag: &[u8; TAG_BYTES]) {
 
 fn acknowledge_relays(peers: &mut Peers, id: ConnectionId) {
     let (credit_frames, credit_bytes) = (peers.limits.credit_frames, peers.limits.credit_bytes);
-    let Some(connection) = peers.connections.get_mut(id) else {
+    let connection = peers.connections.get_mut(id);
+    let Some(relays) = connection.and_then(|connection| connection.relays.as_mut()) else {
         return;
     };
-    connection.relays.dirty = false;
-    let sequence = Sequence(connection.relays.acked);
+    relays.dirty = false;
+    let sequence = Sequence(relays.acked);
     let ack = Ack {
         partition: RELAY_STREAM,
         sequence,

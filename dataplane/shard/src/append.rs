@@ -405,12 +405,13 @@ fn take_relay_number(peers: &mut Peers, id: ConnectionId, number: Sequence) -> R
     let Some(connection) = peers.connections.get_mut(id) else {
         return Ok(());
     };
-    let next = connection.relays.received + 1;
+    let relays = connection.relays.get_or_insert_default();
+    let next = relays.received + 1;
     if number.0 != next {
         return Err(Notice::new(Reason::OutOfSequence, number.0, next));
     }
-    connection.relays.receive();
-    let waiting = connection.relays.waiting();
+    relays.receive();
+    let waiting = relays.waiting();
     if waiting > window_max {
         peers.goaway(id, Reason::Busy, waiting as u64, window_max as u64);
     }
@@ -488,8 +489,11 @@ pub(crate) fn answer_relay(peers: &mut Peers, id: ConnectionId, number: Sequence
     let Some(connection) = peers.connections.get_mut(id) else {
         return;
     };
-    if connection.relays.answer(number.0) && !connection.relays.dirty {
-        connection.relays.dirty = true;
+    let Some(relays) = &mut connection.relays else {
+        return;
+    };
+    if relays.answer(number.0) && !relays.dirty {
+        relays.dirty = true;
         peers.dirty_relays.push(id);
     }
 }

@@ -1,12 +1,13 @@
 //! Connections: a table by slot, and what each holds. Knows bytes and frame indexes; never keys, endpoints or logs.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use wire::reason::Notice;
 
 use crate::assembly::Assembly;
 use crate::io::{ConnectionId, Opened};
+use crate::places::Places;
 use crate::session::SessionRef;
 
 /// How far a connection has come.
@@ -51,13 +52,18 @@ pub(crate) struct Connection {
     pub(crate) unsent: usize,
     /// When `unsent` last went down, or up from 0.
     pub(crate) progress_at: Duration,
-    pub(crate) peer: SocketAddr,
-    pub(crate) random: [u8; 48],
     pub(crate) opened_at: Duration,
     /// The moment under which the connection stands in the timers.
     pub(crate) timer: Duration,
-    pub(crate) relays: Relays,
+    /// Until HELLO: what its answer is made from.
+    pub(crate) random: Option<Box<[u8; 48]>>,
+    /// Once an envelope has come.
+    pub(crate) relays: Option<Box<Relays>>,
+    pub(crate) peer: IpAddr,
 }
+
+/// Ten thousand idle ones are to be cheap: what few connections need, or each for a moment, stands elsewhere.
+const _: () = assert!(size_of::<Option<Connection>>() == 256);
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +124,8 @@ impl Connection {
     fn new(opened: &Opened, now: Duration) -> Self {
         Self {
             id: opened.connection,
-            peer: opened.peer,
-            random: opened.random,
+            peer: opened.peer.ip(),
+            random: Some(Box::new(opened.random)),
             phase: Phase::Preface,
             frames_in: 0,
             frames_out: 0,
@@ -134,7 +140,7 @@ impl Connection {
             opened_at: now,
             received_at: now,
             timer: Duration::ZERO,
-            relays: Relays::default(),
+            relays: None,
         }
     }
 
@@ -155,57 +161,45 @@ impl Connection {
 /// All connections of a shard, by slot. A name of an earlier generation finds nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    slots: Vec<Option<Box<Connection>>>,
+    slots: Places<Connection>,
     count: u32,
 }
 
 impl Connections {
     /// Take in a connection.
-    pub(crate) fn open(&mut self, opened: &Opened, now: Duration) -> &mut Connection {
+    pub(crate) fn open(&mut self, opened: &Opened, now: Duration) {
         let slot = opened.connection.slot();
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || None);
-        }
-        assert!(
-            self.slots[slot].is_none(),
-            "connection {} opened before its slot was free",
-            opened.connection
-        );
         self.count += 1;
-        self.slots[slot].insert(Box::new(Connection::new(opened, now)))
+        self.slots.put(slot, Connection::new(opened, now));
     }
 
     /// Forget a connection.
-    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
-        self.get(id)?;
-        self.count -= 1;
-        self.slots[id.slot()].take()
+    pub(crate) fn remove(&mut self, id: ConnectionId) {
+        if self.get(id).is_some() {
+            self.count -= 1;
+            self.slots.clear(id.slot());
+        }
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
         self.slots
-            .get(id.slot())?
-            .as_deref()
+            .get(id.slot())
             .filter(|connection| connection.id == id)
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.slots
-            .get_mut(id.slot())?
-            .as_deref_mut()
+            .get_mut(id.slot())
             .filter(|connection| connection.id == id)
     }
 
     /// The connection in a slot, of whatever generation.
     pub(crate) fn at(&self, slot: usize) -> Option<ConnectionId> {
-        self.slots
-            .get(slot)?
-            .as_deref()
-            .map(|connection| connection.id)
+        self.slots.get(slot).map(|connection| connection.id)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.slots.iter().filter_map(|slot| slot.as_deref())
+        self.slots.iter()
     }
 
     /// Connections open or closing.

@@ -261,7 +261,7 @@ fn take_fetch<S: Segment>(
         return Err(DeliverError::WrongDirection);
     }
     let number = fetch.source as u8;
-    let credit = &mut session.credit[usize::from(number)];
+    let credit = session.credit_mut(number);
     let messages = credit.messages + u64::from(fetch.messages);
     let bytes = credit.bytes.saturating_add(fetch.bytes);
     if messages > messages_max {
@@ -307,7 +307,7 @@ fn take_over<S: Segment>(
     let Some(session) = peers.sessions.get_mut(before) else {
         return;
     };
-    session.credit[usize::from(key.1)] = Default::default();
+    *session.credit_mut(key.1) = Default::default();
     if let Some(connection) = session.connection {
         peers.reject(
             connection,

@@ -79,7 +79,7 @@ fn deliver_to<S: Segment>(
     let Some(session) = peers.sessions.get(reference) else {
         return Step::Nothing;
     };
-    let credit = session.credit[usize::from(key.1)];
+    let credit = session.credit(key.1);
     let Some(id) = session.connection else {
         return Step::Nothing;
     };
@@ -140,7 +140,7 @@ fn write_frame<S: Segment>(
         let Some(session) = peers.sessions.get_mut(reference) else {
             break;
         };
-        let credit = &mut session.credit[usize::from(key.1)];
+        let credit = session.credit_mut(key.1);
         if credit.messages == 0 || credit.bytes == 0 || left == 0 {
             break;
         }

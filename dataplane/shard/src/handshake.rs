@@ -15,7 +15,7 @@ use crate::io::ConnectionId;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::route::Owned;
-use crate::session::{ChannelRoute, Session, SessionRef, Stream};
+use crate::session::{ChannelRoute, NEVER, Session, SessionRef, Stream};
 use crate::welcome::Welcoming;
 
 /// Why there is no session. The notice is what the peer is told.
@@ -42,8 +42,8 @@ struct Proven {
     endpoint: u32,
     direction: Direction,
     key: wire::ids::KeyId,
-    key_expires: Option<UnixNanos>,
-    token_expires: Option<UnixNanos>,
+    key_expires: UnixNanos,
+    token_expires: UnixNanos,
     keys: SessionKeys,
     id: SessionId,
     resumed: Option<SessionRef>,
@@ -77,12 +77,15 @@ fn open<S: Segment>(
         ));
     }
     check_clock(peers, hello.fields.unix_seconds)?;
-    let connection = peers.connections.get(id).ok_or(fault(Reason::Busy, 0, 0))?;
-    let (peer, random) = (connection.peer, connection.random);
+    let gone = fault(Reason::Busy, 0, 0);
+    let connection = peers.connections.get_mut(id).ok_or(gone)?;
+    let peer = connection.peer;
+    // A connection says HELLO once.
+    let random = *connection.random.take().ok_or(gone)?;
     let proven = prove(peers, hello, &random)?;
     check_fresh(peers, hello, proven.endpoint)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
-    check_address(endpoint, proven.direction, peer.ip())?;
+    check_address(endpoint, proven.direction, peer)?;
     let resumed = proven.resumed.is_some();
     let reference = match proven.resumed {
         Some(reference) => resume(peers, reference, id, proven),
@@ -144,7 +147,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
             let (key, secret) = prove_symmetric(key, |secret| {
                 verify_hello(secret.text_bytes(), &hello.frame())
             })?;
-            (key, None, derive(secret.text_bytes(), id))
+            (key, NEVER, derive(secret.text_bytes(), id))
         }
         Auth::Token(text) => {
             let token = Token::parse(text)?;
@@ -156,7 +159,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
             let signature = token.check(secret.mac(), peers.now.unix, hello.fields.name)?;
             (
                 key,
-                Some(UnixNanos::from_seconds(token.expiry_seconds())),
+                UnixNanos::from_seconds(token.expiry_seconds()),
                 derive(&signature, id),
             )
         }
@@ -168,7 +171,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
         endpoint: index.ok_or(bad)?,
         direction: key.direction,
         key: key.id,
-        key_expires: key.expires,
+        key_expires: key.expires.unwrap_or(NEVER),
         token_expires,
         keys,
         id,
@@ -320,7 +323,7 @@ fn begin(
         unacked_bytes: 0,
         streams: Vec::new(),
         routes: Vec::new(),
-        credit: Default::default(),
+        credit: None,
     }))
 }
 
@@ -346,7 +349,7 @@ fn resume(
     session.keys = proven.keys;
     session.streams.clear();
     session.routes.clear();
-    session.credit = Default::default();
+    session.credit = None;
     reference
 }
 

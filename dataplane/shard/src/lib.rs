@@ -27,6 +27,7 @@ mod handshake;
 mod log;
 mod nonces;
 mod peers;
+mod places;
 mod session;
 mod sign;
 mod timers;

@@ -109,13 +109,15 @@ impl Peers {
     /// A connection is gone.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
         self.sign_all();
-        let Some(mut connection) = self.connections.remove(id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         self.timers.remove(&(connection.timer, id));
         self.unsent -= connection.unsent;
         self.assembly.give_up(&mut connection.assembly);
-        if let Phase::Open(session) = connection.phase {
+        let phase = connection.phase;
+        self.connections.remove(id);
+        if let Phase::Open(session) = phase {
             self.detach(session, id);
         }
     }
@@ -162,8 +164,8 @@ impl Peers {
     /// End a session for good.
     pub(crate) fn end_session(&mut self, reference: SessionRef) {
         self.sign_all();
-        if let Some(session) = self.sessions.remove(reference) {
-            self.detached.push((reference, session.endpoint));
+        if let Some(endpoint) = self.sessions.remove(reference) {
+            self.detached.push((reference, endpoint));
             self.counters.session.ended += 1;
         }
     }

@@ -215,7 +215,7 @@ fn find<'a>(
     let send = frame.send();
     let address = |peers: &Peers| {
         let connection = peers.connections.get(frame.connection());
-        connection.map(|connection| connection.peer.ip())
+        connection.map(|connection| connection.peer)
     };
     let mut found = Routed {
         verified: *frame,

@@ -10,6 +10,7 @@ use wire::ids::{
 use wire::signature::SessionKeys;
 
 use crate::io::ConnectionId;
+use crate::places::Places;
 
 /// A session's place in the table: `generation << 32 | slot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +68,9 @@ pub(crate) struct Credit {
     pub(crate) bytes: u64,
 }
 
+/// When a credential without an end ends.
+pub(crate) const NEVER: UnixNanos = UnixNanos(u64::MAX);
+
 /// One session. What a turn touches for each of its frames comes first, each key in a cache line of its own.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -85,23 +89,39 @@ pub(crate) struct Session {
     /// The endpoint's place in the route table in force.
     pub(crate) endpoint_index: u32,
     pub(crate) key: KeyId,
-    /// When the token ends, if one opened the session.
-    pub(crate) token_expires: Option<UnixNanos>,
-    /// When the key ends.
-    pub(crate) key_expires: Option<UnixNanos>,
+    /// When the token ends, if one opened the session; or `NEVER`.
+    pub(crate) token_expires: UnixNanos,
+    /// When the key ends, or `NEVER`.
+    pub(crate) key_expires: UnixNanos,
     pub(crate) linger_until: Duration,
-    /// Credit for the queue and for the dead letters.
-    pub(crate) credit: [Credit; 2],
+    /// Credit for the queue and for the dead letters, once there was a FETCH.
+    pub(crate) credit: Option<Box<[Credit; 2]>>,
 }
+
+/// Ten thousand idle ones are to be cheap.
+const _: () = assert!(size_of::<Option<Session>>() == 320);
 
 impl Session {
     /// When the credential ends, and whether it is the token that does.
     pub(crate) fn expires(&self) -> Option<(UnixNanos, bool)> {
-        match (self.token_expires, self.key_expires) {
-            (Some(token), Some(key)) if key < token => Some((key, false)),
-            (Some(token), _) => Some((token, true)),
-            (None, key) => key.map(|key| (key, false)),
-        }
+        let (token, key) = (self.token_expires, self.key_expires);
+        let first = if key < token {
+            (key, false)
+        } else {
+            (token, true)
+        };
+        (first.0 < NEVER).then_some(first)
+    }
+
+    /// The credit for one of its lists.
+    pub(crate) fn credit(&self, list: u8) -> Credit {
+        let credit = self.credit.as_ref();
+        credit.map_or_else(Credit::default, |credit| credit[usize::from(list)])
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn credit_mut(&mut self, list: u8) -> &mut Credit {
+        &mut self.credit.get_or_insert_default()[usize::from(list)]
     }
 
     /// The stream of a partition, by its place.
@@ -127,16 +147,12 @@ impl Session {
     }
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    generation: u32,
-    session: Option<Box<Session>>,
-}
-
 /// All sessions of a shard.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    slots: Vec<Slot>,
+    slots: Places<Session>,
+    /// Of the session in each place, or of the last one.
+    generations: Vec<u32>,
     free: Vec<u32>,
     by_id: BTreeMap<SessionId, SessionRef>,
     lingering: BTreeSet<(Duration, SessionRef)>,
@@ -146,7 +162,8 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub(crate) fn new(count_max: usize) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Places::default(),
+            generations: Vec::new(),
             free: Vec::new(),
             by_id: BTreeMap::new(),
             lingering: BTreeSet::new(),
@@ -159,16 +176,14 @@ impl Sessions {
     }
 
     pub(crate) fn get(&self, reference: SessionRef) -> Option<&Session> {
-        let slot = self.slots.get(reference.slot())?;
-        slot.session
-            .as_deref()
+        self.slots
+            .get(reference.slot())
             .filter(|session| session.reference == reference)
     }
 
     pub(crate) fn get_mut(&mut self, reference: SessionRef) -> Option<&mut Session> {
-        let slot = self.slots.get_mut(reference.slot())?;
-        slot.session
-            .as_deref_mut()
+        self.slots
+            .get_mut(reference.slot())
             .filter(|session| session.reference == reference)
     }
 
@@ -198,27 +213,28 @@ impl Sessions {
         let slot = match self.free.pop() {
             Some(slot) => slot as usize,
             None => {
-                self.slots.push(Slot::default());
-                self.slots.len() - 1
+                self.generations.push(0);
+                self.generations.len() - 1
             }
         };
-        self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
-        let reference = SessionRef::new(slot, self.slots[slot].generation);
+        self.generations[slot] = self.generations[slot].wrapping_add(1);
+        let reference = SessionRef::new(slot, self.generations[slot]);
         let session = make(reference);
         let before = self.by_id.insert(session.id, reference);
         assert!(before.is_none(), "session id {} given twice", session.id);
-        self.slots[slot].session = Some(Box::new(session));
+        self.slots.put(slot, session);
         reference
     }
 
-    /// End a session.
-    pub(crate) fn remove(&mut self, reference: SessionRef) -> Option<Box<Session>> {
-        self.get(reference)?;
-        let session = self.slots[reference.slot()].session.take()?;
-        self.by_id.remove(&session.id);
-        self.lingering.remove(&(session.linger_until, reference));
+    /// End a session. Returns whose it was.
+    pub(crate) fn remove(&mut self, reference: SessionRef) -> Option<EndpointId> {
+        let session = self.get(reference)?;
+        let (id, until, endpoint) = (session.id, session.linger_until, session.endpoint);
+        self.by_id.remove(&id);
+        self.lingering.remove(&(until, reference));
+        self.slots.clear(reference.slot());
         self.free.push(reference.slot() as u32);
-        Some(session)
+        Some(endpoint)
     }
 
     /// The connection is gone; the session may be resumed until `until`.
@@ -228,7 +244,7 @@ impl Sessions {
         };
         session.connection = None;
         session.linger_until = until;
-        session.credit = Default::default();
+        session.credit = None;
         self.lingering.insert((until, reference));
     }
 
@@ -255,6 +271,6 @@ impl Sessions {
 
     /// All sessions, in order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.slots.iter().filter_map(|slot| slot.session.as_deref())
+        self.slots.iter()
     }
 }

@@ -11,7 +11,7 @@ use crate::handshake::{check_address, claim};
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::route::Owned;
-use crate::session::SessionRef;
+use crate::session::{NEVER, SessionRef};
 
 /// Take over a route table.
 pub(crate) fn apply<S: Segment>(
@@ -56,7 +56,7 @@ fn resolve(peers: &mut Peers, reference: SessionRef, before: &RouteTable) -> Opt
     let index = peers.table.endpoint_index(session.endpoint)?;
     let endpoint = peers.table.endpoint_at(index);
     let key = endpoint.key(session.key)?;
-    session.key_expires = key.expires;
+    session.key_expires = key.expires.unwrap_or(NEVER);
     let now = peers.now.unix;
     let expired = key.expires.is_some_and(|expires| expires <= now);
     let opened_with = before
@@ -77,7 +77,7 @@ fn recheck_address(peers: &mut Peers, reference: SessionRef) {
         return;
     };
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
-    let (direction, peer, id) = (session.direction, connection.peer.ip(), connection.id);
+    let (direction, peer, id) = (session.direction, connection.peer, connection.id);
     if direction == Direction::Egress
         && let Err(error) = check_address(endpoint, direction, peer)
     {
