@@ -132,7 +132,9 @@ impl Queues {
                 .expect("nothing failed");
         }
         while let Some(old) = self.group.expire_segment(self.now) {
-            self.disk.retire(log, old);
+            if let Some(spare) = self.disk.recycle(log, old) {
+                self.group.offer(spare);
+            }
         }
     }
 }
