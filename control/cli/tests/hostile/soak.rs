@@ -1,7 +1,7 @@
-//! Half load for a long time, with peers that come, misbehave and go: memory must not grow, descriptors must stay flat.
+//! Steady load for a long time, with peers that come, misbehave and go: memory must not grow, descriptors must stay flat.
 //!
-//! `FOREBAY_SOAK_SECONDS` says how long, `FOREBAY_SOAK_RATE` how many messages a second; without it, half of what a short
-//! burst reaches. The slope is judged when there are ten minutes of samples; the first third of a run is warm-up.
+//! `FOREBAY_SOAK_SECONDS` says how long, `FOREBAY_SOAK_RATE` how many messages a second; 0 is half of what a short burst
+//! reaches, which on a fast machine is more than the one receiver reads before the small retention passes it by. The slope is judged when there are ten minutes of samples; the first third of a run is warm-up.
 
 use crate::attack::{attack, bait};
 use crate::attacker::Target;
@@ -132,7 +132,7 @@ fn judge(samples: &[Sample], sockets: f64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn soak_neither_memory_nor_descriptors_grow_at_half_load() {
+async fn soak_neither_memory_nor_descriptors_grow_under_steady_load() {
     let time = Duration::from_secs(setting("FOREBAY_SOAK_SECONDS", 6));
     let seed = setting("FOREBAY_HOSTILE_SEED", fastrand::u64(..));
     println!("FOREBAY_HOSTILE_SEED={seed}");
@@ -143,7 +143,7 @@ async fn soak_neither_memory_nor_descriptors_grow_at_half_load() {
     bait(&node.address, &world).await;
     let mut good = Good::open(&node.address, GOOD, &world.senders, &world.receiver).await;
     let quiet = node.sockets();
-    let rate = match setting("FOREBAY_SOAK_RATE", 0) {
+    let rate = match setting("FOREBAY_SOAK_RATE", 4_000) {
         0 => good.peak(Duration::from_secs(2)).await / 2.0,
         rate => rate as f64,
     };
