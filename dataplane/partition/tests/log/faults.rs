@@ -104,8 +104,8 @@ fn a_full_disk_refuses_by_name_and_recovers_when_space_returns() {
             .log
             .expire_before(rig.log.appended())
             .expect("more than one segment is kept");
-        rig.storage.remove(LOG, oldest).expect("no fault");
-        rig.feed_spare();
+        let spare = rig.storage.retire(LOG, oldest).expect("no fault");
+        rig.log.offer(spare.expect("it is recycled"));
         rig.append().expect("there is space again");
         assert_eq!(rig.log.state(), LogState::Open, "round {round}");
     }
