@@ -65,6 +65,7 @@ impl Index {
     }
 
     /// Take in the record at the frontier. Allocates nothing while the segment's capacity is kept.
+    #[inline]
     pub(crate) fn push(&mut self, found: &Found) {
         debug_assert_eq!(
             (found.at, found.base),

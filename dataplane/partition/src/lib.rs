@@ -21,6 +21,8 @@ pub mod log;
 
 pub mod limits;
 
+mod checksum;
+
 pub mod record;
 
 pub mod segment;

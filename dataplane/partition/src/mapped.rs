@@ -51,6 +51,7 @@ impl Segment for MappedSegment {
         &self.map[range]
     }
 
+    #[inline]
     fn write(&mut self, at: usize, parts: &[&[u8]]) {
         let mut end = at;
         for part in parts {
@@ -60,6 +61,7 @@ impl Segment for MappedSegment {
         self.window.stored(at..end);
     }
 
+    #[inline]
     fn append(&mut self, at: usize, parts: &[&[u8]]) {
         let bytes = parts.iter().map(|part| part.len()).sum();
         self.window.cover(&mut self.map, at, bytes);

@@ -12,7 +12,7 @@ use crate::index::{Index, Source};
 use crate::limits::PartitionLimits;
 use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::record::{
-    Binding, Found, NewRecord, OFFSET_MAX, RECORD_HEADER_BYTES, RecordKind, record_bytes,
+    Binding, Found, NewRecord, OFFSET_MAX, Payload, RECORD_HEADER_BYTES, RecordKind, record_bytes,
     seal_header,
 };
 use crate::scan::START;
@@ -116,8 +116,16 @@ impl<S: Segment> Live<S> {
         self.segment.capacity() - self.end as usize
     }
 
-    /// Copy a record to the end. The payload goes first, the header that makes it valid last.
+    /// Copy a record to the end. Hashed is what was handed in, not its copy: that has just been stored and is slow to load.
+    #[inline]
     fn put(&mut self, new: &NewRecord, parts: &[&[u8]], payload_bytes: usize) -> Found {
+        if let &[payload] = parts {
+            let header = self.header(new, Payload::of(payload));
+            let padding = record_bytes(payload_bytes) - RECORD_HEADER_BYTES - payload_bytes;
+            let record = [&header[..], payload, &[0; 8][..padding]];
+            self.segment.append(self.end as usize, &record);
+            return self.take_in(new, payload_bytes);
+        }
         let start = self.end as usize + RECORD_HEADER_BYTES;
         self.segment.append(start, parts);
         self.finish(new, payload_bytes)
@@ -125,32 +133,44 @@ impl<S: Segment> Live<S> {
 
     /// Write the header of a record whose payload is in place, and make it part of the segment.
     fn finish(&mut self, new: &NewRecord, payload_bytes: usize) -> Found {
-        let (at, start) = (self.end, self.end as usize + RECORD_HEADER_BYTES);
-        let end = self.end as usize + record_bytes(payload_bytes);
+        let start = self.end as usize + RECORD_HEADER_BYTES;
+        let payload = self.segment.bytes(start..start + payload_bytes);
+        let header = self.header(new, Payload::of(payload));
+        let padding = record_bytes(payload_bytes) - RECORD_HEADER_BYTES - payload_bytes;
+        if padding > 0 {
+            self.segment
+                .append(start + payload_bytes, &[&[0; 8][..padding]]);
+        }
+        self.segment.append(self.end as usize, &[&header]);
+        self.take_in(new, payload_bytes)
+    }
+
+    /// The header of the next record.
+    #[inline]
+    fn header(&self, new: &NewRecord, payload: Payload) -> [u8; RECORD_HEADER_BYTES] {
+        let end = self.end as usize + record_bytes(payload.bytes);
         assert!(
             end <= self.segment.capacity(),
             "record ends at {end}, segment holds {}",
             self.segment.capacity()
         );
-        let padding = end - start - payload_bytes;
-        if padding > 0 {
-            self.segment
-                .append(start + payload_bytes, &[&[0; 8][..padding]]);
-        }
         let bind = Binding {
             salt: self.salt,
             base: self.next,
             commit_position: self.synced,
-            at,
+            at: self.end,
         };
-        let header = seal_header(new, bind, self.segment.bytes(start..start + payload_bytes));
-        self.segment.append(at as usize, &[header.as_bytes()]);
-        let next = self.next + u64::from(new.count);
+        seal_header(new, bind, payload)
+    }
+
+    /// What stands behind the end is a record now.
+    #[inline]
+    fn take_in(&mut self, new: &NewRecord, payload_bytes: usize) -> Found {
         let found = Found {
-            at,
-            end: end as u32,
+            at: self.end,
+            end: self.end + record_bytes(payload_bytes) as u32,
             base: self.next,
-            next,
+            next: self.next + u64::from(new.count),
             kind: new.kind,
             commit_position: self.synced,
         };
@@ -232,6 +252,7 @@ impl<S: Segment> Partition<S> {
     ///
     /// # Errors
     /// `Full` when no segment has room, `Sealed` after a failed sync, `TooLong` beyond the limits.
+    #[inline]
     pub fn append(&mut self, new: &NewRecord, payload: &[&[u8]]) -> Result<Appended, AppendError> {
         assert!(
             new.kind.admits(new.count) && new.count > 0,
@@ -285,6 +306,7 @@ impl<S: Segment> Partition<S> {
 
     /// Whether the next record with this payload begins a new segment. The owner of a queue log writes
     /// its snapshot first then: [`Partition::roll`], snapshot, record.
+    #[inline]
     pub fn will_roll(&self, payload_bytes: usize) -> bool {
         self.segments
             .back()

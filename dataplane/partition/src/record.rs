@@ -22,10 +22,10 @@
 //! search stays linear, because nobody outside knows the salt.
 
 use wire::ids::{ChannelId, EndpointId, Offset, Position, Sequence, UnixNanos};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::checksum::{self, HEADER_WORDS};
 use crate::log::SegmentId;
 
 /// Bytes of a record's header.
@@ -134,34 +134,68 @@ fn seed(salt: u64, at: u32) -> u64 {
     salt.wrapping_add(u64::from(at))
 }
 
-/// The header for a record whose payload is already in place.
-pub(crate) fn seal_header(new: &NewRecord, bind: Binding, payload: &[u8]) -> RecordHeader {
+/// A record's payload as its header tells it.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload {
+    pub(crate) bytes: usize,
+    pub(crate) hash: u64,
+}
+
+impl Payload {
+    #[inline]
+    pub(crate) fn of(payload: &[u8]) -> Self {
+        Self {
+            bytes: payload.len(),
+            hash: checksum::of_payload(payload),
+        }
+    }
+}
+
+/// The header of a record with this payload. Put together from whole words: one that is stored field by field and hashed
+/// by words waits for each of its stores.
+#[inline]
+pub(crate) fn seal_header(
+    new: &NewRecord,
+    bind: Binding,
+    payload: Payload,
+) -> [u8; RECORD_HEADER_BYTES] {
     let payload_bytes =
-        u32::try_from(payload.len()).expect("a payload fits in a segment of less than 4 GiB");
-    let mut header = RecordHeader {
-        payload_bytes: U32::new(payload_bytes),
-        kind: new.kind as u8,
-        signature_kind: new.signature_kind,
-        count: U16::new(new.count),
-        checksum: U64::new(0),
-        base_masked: U64::new(bind.base ^ bind.salt),
-        append_time: U64::new(new.time.0),
-        endpoint: U64::new(new.endpoint.0),
-        sequence: U64::new(new.sequence.0),
-        channel: U32::new(new.channel.0),
-        commit_position: U32::new(bind.commit_position),
-    };
-    header.checksum = U64::new(checksum(&header, payload, bind.seed()));
-    header
+        u32::try_from(payload.bytes).expect("a payload fits in a segment of less than 4 GiB");
+    let shape = u64::from(payload_bytes)
+        | u64::from(new.kind as u8) << 32
+        | u64::from(new.signature_kind) << 40
+        | u64::from(new.count) << 48;
+    let base_masked = bind.base ^ bind.salt;
+    let place = u64::from(new.channel.0) | u64::from(bind.commit_position) << 32;
+    let (time, endpoint, sequence) = (new.time.0, new.endpoint.0, new.sequence.0);
+    let hashed = [
+        shape,
+        base_masked,
+        time,
+        endpoint,
+        sequence,
+        place,
+        payload.hash,
+    ];
+    let checksum = checksum::of_header(&hashed, bind.seed());
+    let words = [
+        shape,
+        checksum,
+        base_masked,
+        time,
+        endpoint,
+        sequence,
+        place,
+    ];
+    zerocopy::transmute!(words.map(u64::to_le_bytes))
 }
 
 fn checksum(header: &RecordHeader, payload: &[u8], seed: u64) -> u64 {
-    let header = header.as_bytes();
-    let mut signed = [0u8; 56];
-    signed[..8].copy_from_slice(&header[..8]);
-    signed[8..48].copy_from_slice(&header[16..]);
-    signed[48..].copy_from_slice(&xxh3_64(payload).to_le_bytes());
-    xxh3_64_with_seed(&signed, seed)
+    let (words, _) = header.as_bytes().as_chunks::<8>();
+    let word = |at: usize| u64::from_le_bytes(words[at]);
+    let hash = checksum::of_payload(payload);
+    let hashed: [u64; HEADER_WORDS] = [word(0), word(2), word(3), word(4), word(5), word(6), hash];
+    checksum::of_header(&hashed, seed)
 }
 
 /// A place that has the shape of a record: known kind, fitting count, inside the segment, offset in

@@ -71,6 +71,7 @@ impl SenderState {
     }
 
     /// Record that `sequence` was appended.
+    #[inline]
     pub(crate) fn append(&mut self, sequence: Sequence) {
         if sequence > self.last {
             let ahead = sequence.0 - self.last.0;
@@ -87,8 +88,7 @@ impl SenderState {
     }
 }
 
-/// Endpoint ids are hashes already; spread them once more, always in the same way, so that the order
-/// of a snapshot depends on nothing but what was appended.
+/// Endpoint ids are hashes already; spread them once more, always in the same way.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -111,7 +111,11 @@ impl Hasher for IdHasher {
 /// All senders of a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Senders {
-    states: HashMap<u64, SenderState, BuildHasherDefault<IdHasher>>,
+    /// In the order in which they were first heard of.
+    states: Vec<(EndpointId, SenderState)>,
+    places: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
+    /// Where the sender stands that appended last: its frames come in runs.
+    recent: usize,
 }
 
 /// One sender in a snapshot: 24 bytes, little-endian. Bit 0 of the window, which says that the highest sequence was
@@ -131,13 +135,39 @@ const _: () = assert!(size_of::<SnapshotEntry>() == ENTRY_BYTES);
 pub(crate) const PART_SENDERS: usize = 2_048;
 
 impl Senders {
+    #[inline]
     pub(crate) fn get(&self, endpoint: EndpointId) -> SenderState {
-        self.states.get(&endpoint.0).copied().unwrap_or_default()
+        match self.states.get(self.recent) {
+            Some((recent, state)) if *recent == endpoint => *state,
+            _ => self.look_up(endpoint),
+        }
+    }
+
+    fn look_up(&self, endpoint: EndpointId) -> SenderState {
+        let place = self.places.get(&endpoint);
+        place.map_or_else(SenderState::default, |place| self.states[*place as usize].1)
     }
 
     /// Allocates only when a sender is new.
+    #[inline]
     pub(crate) fn append(&mut self, endpoint: EndpointId, sequence: Sequence) {
-        self.states.entry(endpoint.0).or_default().append(sequence);
+        if self
+            .states
+            .get(self.recent)
+            .is_none_or(|(recent, _)| *recent != endpoint)
+        {
+            self.recent = self.place(endpoint);
+        }
+        self.states[self.recent].1.append(sequence);
+    }
+
+    fn place(&mut self, endpoint: EndpointId) -> usize {
+        let states = &mut self.states;
+        let place = self.places.entry(endpoint).or_insert_with(|| {
+            states.push((endpoint, SenderState::default()));
+            (states.len() - 1) as u32
+        });
+        *place as usize
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -150,8 +180,8 @@ impl Senders {
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = SnapshotEntry> {
-        self.states.iter().map(|(&endpoint, state)| SnapshotEntry {
-            endpoint: U64::new(endpoint),
+        self.states.iter().map(|(endpoint, state)| SnapshotEntry {
+            endpoint: U64::new(endpoint.0),
             last: U64::new(state.last.0),
             window: U64::new(state.window & !u64::from(state.gaps)),
         })
@@ -166,15 +196,14 @@ impl Senders {
                 window: entry.window.get() | 1,
                 gaps: entry.window.get() & 1 == 0,
             };
-            self.states.insert(entry.endpoint.get(), state);
+            let place = self.place(EndpointId(entry.endpoint.get()));
+            self.states[place].1 = state;
         }
     }
 
     /// Every sender, in an order that depends on the past only.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EndpointId, SenderState)> {
-        self.states
-            .iter()
-            .map(|(&endpoint, &state)| (EndpointId(endpoint), state))
+        self.states.iter().copied()
     }
 }
 

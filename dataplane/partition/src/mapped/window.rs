@@ -56,6 +56,7 @@ impl Window {
     }
 
     /// Make the window cover `bytes` bytes at `at`, which are appended next.
+    #[inline]
     pub(super) fn cover(&mut self, map: &mut MmapMut, at: usize, bytes: usize) {
         let covered = at >= self.at.start && at + bytes <= self.at.end;
         // What is behind the window's start was appended before; a store in place is right for it.
@@ -67,6 +68,7 @@ impl Window {
     }
 
     /// Take in that these bytes were stored.
+    #[inline]
     pub(super) fn stored(&mut self, bytes: Range<usize>) {
         let (from, to) = (bytes.start.max(self.at.start), bytes.end.min(self.at.end));
         if from < to && self.dirty.is_empty() {
