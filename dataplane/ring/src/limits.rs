@@ -10,8 +10,6 @@ use crate::error::RingError;
 pub(crate) const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Listeners one ring can hold.
 pub(crate) const LISTENERS_MAX: u32 = 64;
-/// Descriptors left to the rest of the process.
-const FILES_RESERVED: u64 = 64;
 
 /// Bounds of one ring; checked together by `Ring::new`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +25,8 @@ pub struct RingLimits {
     pub leases_max: u16,
     /// Connections open at once, 1 to 2^24. A connection accepted beyond is closed and counted.
     pub connections_max: u32,
+    /// Descriptors the rest of the process needs while all connections are open.
+    pub files_reserved: u32,
     /// Bytes that may be queued for sending on one connection; beyond, the connection is ended.
     pub sends_bytes_max: usize,
     /// Finished send buffers kept for `take_buffer`.
@@ -55,6 +55,7 @@ impl Default for RingLimits {
             buffer_bytes: 16 * 1024,
             leases_max: 256,
             connections_max: 16 * 1024,
+            files_reserved: 64,
             sends_bytes_max: 16 * 1024 * 1024,
             send_buffers_max: 1024,
             send_buffer_bytes_max: 64 * 1024,
@@ -127,7 +128,7 @@ impl RingLimits {
     /// Descriptors the process needs for one ring with these limits.
     #[must_use]
     pub fn files_needed(&self) -> u64 {
-        u64::from(self.connections_max) + FILES_RESERVED
+        u64::from(self.connections_max) + u64::from(self.files_reserved)
     }
 
     /// Bytes one ring shares with the kernel, receive buffers included.

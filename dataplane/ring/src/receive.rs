@@ -3,7 +3,7 @@
 
 use io_uring::{cqueue, opcode, types};
 
-use crate::connection::Receive;
+use crate::connection::{Connection, Receive};
 use crate::event::{ConnectionId, Event};
 use crate::kernel::BUFFER_GROUP;
 use crate::ring::Ring;
@@ -46,8 +46,8 @@ impl Ring {
         unsafe { self.kernel.push(entry, &mut self.counters) };
     }
 
-    /// Start as many waiting receives as there are buffers, longest waiting first. One that is ending
-    /// takes no buffer from those behind it.
+    /// Start as many waiting receives as there are buffers, longest waiting first. One that is ending, or holds
+    /// too many buffers, takes none from those behind it.
     pub(crate) fn start_waiting(&mut self) {
         let mut buffers = self.buffers.with_kernel();
         while buffers > 0 {
@@ -56,8 +56,9 @@ impl Ring {
             };
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.receive = Receive::Idle;
-                buffers -= usize::from(connection.may_receive());
                 self.start_receive(key);
+                let armed = |found: &Connection| found.receive == Receive::Armed;
+                buffers -= usize::from(self.connections.get(key).is_some_and(armed));
             }
         }
     }

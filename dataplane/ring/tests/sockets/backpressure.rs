@@ -192,6 +192,32 @@ fn connections_that_went_while_they_waited_for_buffers_keep_none_waiting() {
 }
 
 #[test]
+fn one_that_holds_too_many_buffers_keeps_none_from_those_that_wait_behind_it() {
+    let few = RingLimits {
+        leases_max: 2,
+        ..limits(4, 64)
+    };
+    let mut owner = Owner::new(few, probed());
+    owner.hold = true;
+    let (_greedy, mut peer) = owner.pair();
+    let (modest, mut other) = owner.pair();
+    // One receive takes all buffers before anybody can stop it, and runs out of them.
+    peer.write_all(&[1; 64 * 8]).unwrap();
+    owner.run(|owner| owner.ring.counters().enobufs == 1);
+    assert_eq!(owner.held.len(), 4);
+    other.write_all(b"hello").unwrap();
+    owner.run(|owner| owner.ring.counters().enobufs == 2);
+    let lease = owner.held.pop().expect("four are held");
+    owner.ring.release(lease);
+    let before = owner.ring.counters().receive_shots;
+    owner.ring.submit().unwrap();
+    let begun = owner.ring.counters().receive_shots - before;
+    assert_eq!(begun, 1, "a buffer is free, and one waits that may have it");
+    owner.run(|owner| owner.received[&modest] == b"hello");
+    owner.release_held();
+}
+
+#[test]
 fn a_dropped_lease_is_taken_back_and_counted() {
     let mut owner = Owner::new(limits(1, 64), probed());
     owner.hold = true;
