@@ -28,7 +28,7 @@ use window::Window;
 /// Writes that prepare a segment have this many bytes, and capacities are multiples of it.
 const PREPARE_BYTES: usize = 64 << 10;
 /// Open files kept per storage for syncing; older ones are opened again by name.
-const FILES_MAX: usize = 256;
+const FILES_MAX: usize = 16;
 
 /// One mapped segment.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Segment for MappedSegment {
     }
 
     fn settle(&mut self) {
-        self.window.close(&mut self.map);
+        self.window.settle(&mut self.map);
     }
 }
 
@@ -138,6 +138,13 @@ fn move_pages(from: &mut [u8], to: &mut [u8]) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Bytes of a page of memory: 4 KiB on most machines, 16 or 64 on some.
+fn page_bytes() -> usize {
+    // SAFETY: asks for a number; touches no memory of ours.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).expect("the kernel's pages have a length")
 }
 
 /// Map a whole file for reading and writing.
@@ -511,7 +518,7 @@ impl Storage for MappedStorage {
         let allocated = self.calls.next().and_then(|()| allocate(&opened));
         allocated.map_err(|error| full_or(log, bytes, "allocate", &path, &error))?;
         let map = map_writable(&opened).map_err(|error| fault("map", &path, &error))?;
-        let window = Window::over(opened);
+        let window = Window::named(path);
         Ok(MappedSegment {
             id: file.id,
             map,
@@ -561,6 +568,7 @@ impl Storage for MappedStorage {
         segment.id = new.id;
         let header = spare_header(new.id, segment.capacity(), log);
         segment.write(0, &[&header]);
+        segment.flush()?;
         self.sync(&new)?;
         // Mapped anew: syncing left the old mapping's pages write-protected one by one, so that appending to a
         // recycled segment took ten times the page faults of a new one.

@@ -352,3 +352,30 @@ fn a_window_moves_along_and_every_commit_is_in_the_file() {
         assert_eq!(log.read(last).expect("it is intact").payload(), [1; 100]);
     }
 }
+
+/// Descriptors of this process that lead into the folder.
+fn open_files(data: &Path) -> usize {
+    let ours = std::fs::read_dir("/proc/self/fd").expect("Linux tells a process its descriptors");
+    let targets = ours.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(data)).count()
+}
+
+#[test]
+fn a_log_of_many_segments_keeps_few_files_open() {
+    let data = tempfile::tempdir().expect("a temporary folder");
+    let folder = data.path().canonicalize().expect("it is there");
+    let mut files = Files::open(&folder);
+    while files.log.segments() < 60 {
+        files.append_many(100);
+        files.commit();
+    }
+    let running = open_files(&folder);
+    let Files {
+        mut storage, log, ..
+    } = files;
+    drop(log);
+    let (log, _) = Partition::recover(&mut storage, LOG, LIMITS, NOW).expect("nothing is wrong");
+    let again = open_files(&folder);
+    let seen = format!("{running}, then {again} for {} segments", log.segments());
+    assert!(running <= 20 && again <= 20, "{seen}");
+}
