@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use partition::PartitionLimits;
 use ring::RingLimits;
-use wire::route::Hub;
+use wire::route::{Hub, RouteTable};
 
 use crate::config::NodeConfig;
 use crate::diagnosis::{Diagnosis, OUT_OF_BOUNDS, diagnose};
@@ -20,8 +20,18 @@ pub(crate) fn ring_fault(error: &ring::RingError) -> Diagnosis {
     )
 }
 
-/// The ring's limits. A close may take as long as a drain.
-pub(crate) fn ring_limits(config: &NodeConfig) -> Result<RingLimits, Diagnosis> {
+/// Descriptors of a log: its open segment, spares ready and in the making, and one to sync each of them by.
+const FILES_PER_LOG: usize = 8;
+/// Descriptors of everything else: rings, eventfds, folders, the admin port and its connections.
+const FILES_OTHER: usize = 128;
+
+/// The ring's limits. A close may take as long as a drain. However many connections are open, the logs can open files.
+pub(crate) fn ring_limits(
+    config: &NodeConfig,
+    table: &RouteTable,
+) -> Result<RingLimits, Diagnosis> {
+    let logs = table.partitions().count() + usize::from(table.queue_groups());
+    let files = FILES_OTHER + FILES_PER_LOG * logs;
     let limits = RingLimits {
         entries: config.ring.entries,
         buffers: config.ring.buffers,
@@ -29,6 +39,7 @@ pub(crate) fn ring_limits(config: &NodeConfig) -> Result<RingLimits, Diagnosis> 
         // One connection leaves most buffers to the others, whatever becomes of it.
         leases_max: (config.ring.buffers / 4).max(1),
         connections_max: config.ring.connections_max,
+        files_reserved: u32::try_from(files).unwrap_or(u32::MAX),
         sends_bytes_max: usize::try_from(config.ring.sends_bytes_max).unwrap_or(usize::MAX),
         close_timeout: config.timeouts.drain.min(Duration::from_secs(5)),
         ..RingLimits::default()
@@ -100,5 +111,27 @@ fn fitting(limits: PartitionLimits, what: String) -> Result<PartitionLimits, Dia
             "a multiple of 8 that holds two of the longest frames, up to 1 GiB",
             "use 64 MiB, or 2 MiB for small disks",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::route::TableParts;
+
+    #[test]
+    fn a_plan_of_many_logs_leaves_them_descriptors_when_all_connections_are_open() {
+        let config = NodeConfig::new("unused");
+        for groups in [1, 200, 5_000] {
+            let parts = TableParts {
+                queue_groups: groups,
+                ..TableParts::default()
+            };
+            let table = RouteTable::build(parts).expect("a table of queues alone");
+            let limits = ring_limits(&config, &table).expect("the defaults fit together");
+            let spare = limits.files_needed() - u64::from(limits.connections_max);
+            // The journal's open file, the one to sync it by, and two spares.
+            assert!(spare >= 64 + 4 * u64::from(groups), "{spare} for {groups}");
+        }
     }
 }

@@ -194,7 +194,7 @@ pub fn start_logged(
     reload: Reload,
     log: Arc<Log>,
 ) -> Result<NodeHandle, Diagnosis> {
-    let ring_limits = ring_limits(&config)?;
+    let ring_limits = ring_limits(&config, &table)?;
     let shard_limits = shard_limits(&config)?;
     let features = Features::probe().map_err(|error| ring_fault(&error))?;
     tell_features(&log, &features);
