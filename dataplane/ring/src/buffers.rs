@@ -16,6 +16,9 @@ use crate::error::RingError;
 use crate::ledger::Ledger;
 use crate::token::Key;
 
+/// Bytes of buffers to keep published: what stays in a processor's nearer caches while it goes round.
+const WARM_BYTES: usize = 1 << 20;
+
 /// A received buffer, lent to the owner until `Ring::release`.
 ///
 /// Cannot be cloned. One that is dropped instead of released is taken back at the next poll, counted
@@ -66,7 +69,7 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Map the memory and publish every buffer. Pages are touched only when used.
+    /// Map the memory and publish the first buffers. Pages are touched only when used.
     pub(crate) fn new(entries: u16, buffer_bytes: u32) -> Result<Self, RingError> {
         let arena = Mapping::new(usize::from(entries) * buffer_bytes as usize)?;
         let shared = Mapping::new(usize::from(entries) * size_of::<BufRingEntry>())?;
@@ -78,10 +81,10 @@ impl Buffers {
             shared,
             buffer_bytes,
             entries,
-            ledger: Ledger::new(entries),
+            ledger: Ledger::new(entries, WARM_BYTES / buffer_bytes as usize),
             desk: Rc::new(desk),
         };
-        (0..entries).for_each(|buffer| buffers.give(buffer));
+        buffers.stock();
         Ok(buffers)
     }
 
@@ -90,9 +93,15 @@ impl Buffers {
         (self.shared.base.as_ptr() as u64, self.entries)
     }
 
-    /// Buffers the kernel may fill.
-    pub(crate) fn with_kernel(&self) -> usize {
-        self.ledger.with_kernel()
+    /// Buffers not lent out. Those that are not published yet are before the kernel is entered.
+    pub(crate) fn free(&self) -> usize {
+        self.ledger.free()
+    }
+
+    /// A receive found no buffer. Returns whether that was only for want of published ones.
+    pub(crate) fn missed(&mut self) -> bool {
+        self.ledger.missed();
+        self.ledger.free() > 0
     }
 
     /// The kernel filled `bytes` of `buffer` for a connection.
@@ -115,7 +124,7 @@ impl Buffers {
     /// The kernel picked `buffer` and the owner has no use for it.
     pub(crate) fn pass_back(&mut self, buffer: u16) {
         self.ledger.take(buffer);
-        self.give(buffer);
+        self.ledger.give(buffer);
     }
 
     /// Take a lease back; returns whose it was.
@@ -125,14 +134,14 @@ impl Buffers {
             "the lease is of another ring"
         );
         lease.returned = true;
-        self.give(lease.buffer);
+        self.ledger.give(lease.buffer);
         lease.connection
     }
 
     /// Take back the buffer of a dropped lease; returns whose it was.
     pub(crate) fn collect_dropped(&mut self) -> Option<Key> {
         let (buffer, connection) = self.desk.dropped.borrow_mut().pop()?;
-        self.give(buffer);
+        self.ledger.give(buffer);
         Some(connection)
     }
 
@@ -151,12 +160,19 @@ impl Buffers {
         let first = self.arena.base.as_ptr().wrapping_add(start);
         // SAFETY: start..end lies in the mapping (asserted above), which lives as long as `self`. It was
         // mapped zero-filled, so every byte is initialised. The kernel wrote this buffer before its
-        // completion was read (acquire) and does not write it until `give`, which needs `&mut self`.
+        // completion was read (acquire) and does not write it until `stock`, which needs `&mut self`.
         unsafe { std::slice::from_raw_parts(first, end - start) }
     }
 
-    fn give(&mut self, buffer: u16) {
-        let slot = self.ledger.give(buffer);
+    /// Publish as many buffers as the receives of one enter are likely to need, the warm ones first.
+    pub(crate) fn stock(&mut self) {
+        self.ledger.end_round();
+        while let Some((slot, buffer)) = self.ledger.publish() {
+            self.publish(slot, buffer);
+        }
+    }
+
+    fn publish(&mut self, slot: usize, buffer: u16) {
         let start = usize::from(buffer) * self.buffer_bytes as usize;
         assert!(
             start + self.buffer_bytes as usize <= self.arena.bytes,
@@ -247,14 +263,11 @@ mod tests {
         let mut buffers = Buffers::new(4, 64).expect("4 small buffers fit");
         let kept = buffers.lend(0, 10, 7);
         drop(buffers.lend(1, 10, 8));
-        assert_eq!(buffers.with_kernel(), 2);
+        assert_eq!(buffers.free(), 2);
         assert_eq!(buffers.collect_dropped(), Some(8));
-        assert_eq!(buffers.with_kernel(), 3);
+        assert_eq!(buffers.free(), 3);
         assert_eq!(buffers.release(kept), 7);
-        assert_eq!(
-            (buffers.with_kernel(), buffers.collect_dropped()),
-            (4, None)
-        );
+        assert_eq!((buffers.free(), buffers.collect_dropped()), (4, None));
     }
 
     #[test]

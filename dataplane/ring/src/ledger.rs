@@ -1,79 +1,142 @@
-//! Who has which receive buffer: the kernel or the owner. Pure accounting; touches no memory but its
-//! own, so that a model can try a million interleavings.
+//! Who has which receive buffer: the kernel, the owner, or nobody yet. Pure accounting; touches no memory
+//! but its own, so that a model can try a million interleavings.
+//!
+//! The kernel fills buffers in the order they were published. Were all of them published, each receive
+//! would go to the buffer that was used longest ago, which has left the processor's caches. So only a few
+//! are published; those that come back lie on a shelf, and the last one put there is published first.
+
+/// Rounds after which the number of published buffers is looked at.
+const ROUNDS: u32 = 256;
 
 /// Accounts of the buffers of one provided-buffer ring.
 pub(crate) struct Ledger {
-    /// For each buffer, whether it is away from the kernel.
-    lent: Vec<bool>,
-    lent_count: usize,
+    places: Vec<Place>,
+    /// Buffers nobody uses, the coldest at the bottom.
+    shelf: Vec<u16>,
+    with_kernel: usize,
+    /// Buffers to keep published, between `wanted_min` and all of them.
+    wanted: usize,
+    wanted_min: usize,
+    /// Fewest buffers that were left with the kernel at the end of a round, and rounds seen.
+    left_min: usize,
+    rounds: u32,
     /// Entries ever published, modulo 2^16: the kernel's own arithmetic.
     tail: u16,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Kernel,
+    Owner,
+    Shelf,
+}
+
 impl Ledger {
-    /// All buffers are with the owner; `give` each once.
-    pub(crate) fn new(buffers: u16) -> Self {
+    /// All buffers are on the shelf; about `wanted_min` of them are to be published at a time.
+    pub(crate) fn new(buffers: u16, wanted_min: usize) -> Self {
         assert!(
             buffers.is_power_of_two(),
             "{buffers} buffers are no power of two"
         );
-        let buffers = usize::from(buffers);
+        let wanted_min = wanted_min.clamp(1, usize::from(buffers));
         Self {
-            lent: vec![true; buffers],
-            lent_count: buffers,
+            places: vec![Place::Shelf; usize::from(buffers)],
+            shelf: (0..buffers).rev().collect(),
+            with_kernel: 0,
+            wanted: wanted_min,
+            wanted_min,
+            left_min: usize::MAX,
+            rounds: 0,
             tail: 0,
         }
     }
 
-    /// Buffers the kernel may fill.
-    pub(crate) fn with_kernel(&self) -> usize {
-        self.lent.len() - self.lent_count
+    /// Buffers the owner does not have: the kernel may fill them, or will as soon as they are published.
+    pub(crate) fn free(&self) -> usize {
+        self.with_kernel + self.shelf.len()
     }
 
-    /// Buffers away from the kernel.
+    /// Buffers away from kernel and shelf.
     #[cfg(test)]
     pub(crate) fn lent(&self) -> usize {
-        self.lent_count
+        self.places.len() - self.free()
     }
 
     /// The kernel filled `buffer`: it is the owner's now.
     ///
     /// # Panics
-    /// When the owner has it already: two receives would share memory.
+    /// When it was not with the kernel: two receives would share memory.
     pub(crate) fn take(&mut self, buffer: u16) {
-        let lent = &mut self.lent[usize::from(buffer)];
-        assert!(!*lent, "buffer {buffer} was handed out twice");
-        *lent = true;
-        self.lent_count += 1;
+        let place = &mut self.places[usize::from(buffer)];
+        assert!(
+            *place == Place::Kernel,
+            "buffer {buffer} was handed out twice"
+        );
+        *place = Place::Owner;
+        self.with_kernel -= 1;
     }
 
-    /// The owner returns `buffer`. Gives the slot of the shared ring to write it to; the new tail is
-    /// `tail` afterwards.
+    /// The owner returns `buffer`.
     ///
     /// # Panics
-    /// When the kernel has it already.
-    pub(crate) fn give(&mut self, buffer: u16) -> usize {
-        let lent = &mut self.lent[usize::from(buffer)];
-        assert!(*lent, "buffer {buffer} was returned twice");
-        *lent = false;
-        self.lent_count -= 1;
-        let slot = usize::from(self.tail) & (self.lent.len() - 1);
-        self.tail = self.tail.wrapping_add(1);
-        slot
+    /// When the owner does not have it.
+    pub(crate) fn give(&mut self, buffer: u16) {
+        let place = &mut self.places[usize::from(buffer)];
+        assert!(*place == Place::Owner, "buffer {buffer} was returned twice");
+        *place = Place::Shelf;
+        self.shelf.push(buffer);
     }
 
-    /// Tail to publish after `give`.
+    /// The next buffer to publish and the slot of the shared ring to write it to; the new tail is `tail`
+    /// afterwards. `None` when enough are published.
+    pub(crate) fn publish(&mut self) -> Option<(usize, u16)> {
+        if self.with_kernel >= self.wanted {
+            return None;
+        }
+        let buffer = self.shelf.pop()?;
+        self.places[usize::from(buffer)] = Place::Kernel;
+        self.with_kernel += 1;
+        let slot = usize::from(self.tail) & (self.places.len() - 1);
+        self.tail = self.tail.wrapping_add(1);
+        Some((slot, buffer))
+    }
+
+    /// A receive found no buffer: twice as many are to be published.
+    pub(crate) fn missed(&mut self) {
+        self.wanted = (2 * self.wanted).min(self.places.len());
+        (self.left_min, self.rounds) = (usize::MAX, 0);
+    }
+
+    /// A round of receives is over. When for long no round has used half of what was published, half will do.
+    pub(crate) fn end_round(&mut self) {
+        self.left_min = self.left_min.min(self.with_kernel);
+        self.rounds += 1;
+        if self.rounds >= ROUNDS {
+            if self.left_min > self.wanted / 2 {
+                self.wanted = (self.wanted / 2).max(self.wanted_min);
+            }
+            (self.left_min, self.rounds) = (usize::MAX, 0);
+        }
+    }
+
+    /// Tail to publish after `publish`.
     pub(crate) fn tail(&self) -> u16 {
         self.tail
     }
 
     /// Check that counts and marks agree.
     pub(crate) fn check(&self) {
-        let lent = self.lent.iter().filter(|lent| **lent).count();
+        let count = |wanted: Place| self.places.iter().filter(|place| **place == wanted).count();
+        let counted = (self.with_kernel, self.shelf.len());
+        let marked = (count(Place::Kernel), count(Place::Shelf));
         debug_assert!(
-            lent == self.lent_count,
-            "{lent} marked, {} counted",
-            self.lent_count
+            marked == counted,
+            "{marked:?} marked as with kernel and on the shelf, {counted:?} counted"
+        );
+        debug_assert!(
+            (self.wanted_min..=self.places.len()).contains(&self.wanted),
+            "{} buffers wanted",
+            self.wanted
         );
     }
 }
@@ -100,7 +163,7 @@ mod tests {
     impl Model {
         fn new(buffers: u16, connections: usize) -> Self {
             let mut model = Self {
-                ledger: Ledger::new(buffers),
+                ledger: Ledger::new(buffers, 2),
                 slots: vec![u16::MAX; usize::from(buffers)],
                 head: 0,
                 tail: 0,
@@ -110,21 +173,23 @@ mod tests {
                 is_waiting: vec![false; connections],
                 enobufs: 0,
             };
-            (0..buffers).for_each(|buffer| model.give(buffer));
+            model.stock();
             model
         }
 
-        fn give(&mut self, buffer: u16) {
-            let slot = self.ledger.give(buffer);
-            let unread = self.tail.wrapping_sub(self.head);
-            assert!(
-                usize::from(unread) < self.slots.len(),
-                "an unread entry would be overwritten"
-            );
-            assert_eq!(slot, usize::from(self.tail) & (self.slots.len() - 1));
-            self.slots[slot] = buffer;
-            self.tail = self.tail.wrapping_add(1);
-            assert_eq!(self.tail, self.ledger.tail());
+        fn stock(&mut self) {
+            self.ledger.end_round();
+            while let Some((slot, buffer)) = self.ledger.publish() {
+                let unread = self.tail.wrapping_sub(self.head);
+                assert!(
+                    usize::from(unread) < self.slots.len(),
+                    "an unread entry would be overwritten"
+                );
+                assert_eq!(slot, usize::from(self.tail) & (self.slots.len() - 1));
+                self.slots[slot] = buffer;
+                self.tail = self.tail.wrapping_add(1);
+                assert_eq!(self.tail, self.ledger.tail());
+            }
         }
 
         /// The kernel receives for a connection: a buffer, or `None` for ENOBUFS.
@@ -146,11 +211,11 @@ mod tests {
                 Some(buffer) => self.leases[connection].push(buffer),
                 None => {
                     assert_eq!(
-                        self.ledger.with_kernel(),
-                        0,
+                        self.ledger.with_kernel, 0,
                         "ENOBUFS while buffers are there"
                     );
-                    self.enobufs += 1;
+                    self.ledger.missed();
+                    self.enobufs += u64::from(self.ledger.free() == 0);
                     self.is_waiting[connection] = true;
                     self.waiting.push_back(connection);
                 }
@@ -164,9 +229,9 @@ mod tests {
             };
             if !from.is_empty() {
                 let buffer = from.swap_remove(random.usize(..from.len()));
-                self.give(buffer);
+                self.ledger.give(buffer);
             }
-            for _ in 0..self.ledger.with_kernel() {
+            for _ in 0..self.ledger.free() {
                 let Some(connection) = self.waiting.pop_front() else {
                     break;
                 };
@@ -184,10 +249,10 @@ mod tests {
         fn check(&self) {
             let unread = usize::from(self.tail.wrapping_sub(self.head));
             let held = self.orphans.len() + self.leases.iter().map(Vec::len).sum::<usize>();
-            assert_eq!(unread, self.ledger.with_kernel());
+            assert_eq!(unread, self.ledger.with_kernel);
             assert_eq!(held, self.ledger.lent());
             assert_eq!(
-                unread + held,
+                unread + held + self.ledger.shelf.len(),
                 self.slots.len(),
                 "a buffer was lost or doubled"
             );
@@ -199,7 +264,8 @@ mod tests {
             for i in 0..self.tail.wrapping_sub(self.head) {
                 seen[usize::from(self.slots[usize::from(self.head.wrapping_add(i)) & mask])] += 1;
             }
-            for buffer in self.orphans.iter().chain(self.leases.iter().flatten()) {
+            let owned = self.orphans.iter().chain(self.leases.iter().flatten());
+            for buffer in owned.chain(&self.ledger.shelf) {
                 seen[usize::from(*buffer)] += 1;
             }
             assert!(seen.iter().all(|count| *count == 1), "{seen:?}");
@@ -215,12 +281,13 @@ mod tests {
             for step in 0..250_000 {
                 let connection = random.usize(..connections);
                 match random.u8(..100) {
-                    0..=51 => model.receive(connection),
-                    52..=94 => model.release(connection, &mut random),
+                    0..=47 => model.receive(connection),
+                    48..=86 => model.release(connection, &mut random),
+                    87..=94 => model.stock(),
                     95..=97 => {
                         // End of stream that had picked a buffer: it goes straight back.
                         if let Some(buffer) = model.kernel_receives() {
-                            model.give(buffer);
+                            model.ledger.give(buffer);
                         }
                     }
                     _ => model.close(connection),
@@ -238,8 +305,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn a_buffer_handed_out_twice_stops_the_ring() {
-        let mut ledger = Ledger::new(2);
-        ledger.give(0);
+        let mut ledger = Ledger::new(2, 2);
+        assert_eq!(ledger.publish(), Some((0, 0)));
         ledger.take(0);
         ledger.take(0);
     }
@@ -247,8 +314,46 @@ mod tests {
     #[test]
     #[should_panic(expected = "returned twice")]
     fn a_buffer_returned_twice_stops_the_ring() {
-        let mut ledger = Ledger::new(2);
+        let mut ledger = Ledger::new(2, 2);
+        assert_eq!(ledger.publish(), Some((0, 0)));
+        ledger.take(0);
         ledger.give(0);
         ledger.give(0);
+    }
+
+    /// Publish what is wanted; returns which buffers.
+    fn published(ledger: &mut Ledger) -> Vec<u16> {
+        std::iter::from_fn(|| ledger.publish())
+            .map(|(_, buffer)| buffer)
+            .collect()
+    }
+
+    #[test]
+    fn the_buffer_returned_last_is_published_first_and_cold_ones_only_when_they_are_missed() {
+        let mut ledger = Ledger::new(64, 2);
+        assert_eq!(published(&mut ledger), [0, 1]);
+        for _ in 0..3 * ROUNDS {
+            ledger.take(0);
+            ledger.end_round();
+            ledger.give(0);
+            assert_eq!(published(&mut ledger), [0], "the warm one");
+        }
+        ledger.missed();
+        assert_eq!(published(&mut ledger), [2, 3], "a burst gets more");
+        for _ in 0..3 * ROUNDS {
+            ledger.end_round();
+            assert!(published(&mut ledger).is_empty());
+        }
+        [0, 1, 2].into_iter().for_each(|buffer| ledger.take(buffer));
+        assert_eq!(
+            published(&mut ledger),
+            [4],
+            "two are enough again, and one was left"
+        );
+        for _ in 0..10 {
+            ledger.missed();
+        }
+        assert_eq!(published(&mut ledger).len(), 59, "all, if need be");
+        ledger.check();
     }
 }

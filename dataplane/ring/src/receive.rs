@@ -24,7 +24,7 @@ impl Ring {
             self.counters.receives_held += 1;
             return;
         }
-        if self.buffers.with_kernel() == 0 {
+        if self.buffers.free() == 0 {
             connection.receive = Receive::Waiting;
             self.waiting.push_back(key);
             self.out_of_buffers = true;
@@ -49,7 +49,7 @@ impl Ring {
     /// Start as many waiting receives as there are buffers, longest waiting first. One that is ending, or holds
     /// too many buffers, takes none from those behind it.
     pub(crate) fn start_waiting(&mut self) {
-        let mut buffers = self.buffers.with_kernel();
+        let mut buffers = self.buffers.free();
         while buffers > 0 {
             let Some(key) = self.waiting.pop_front() else {
                 return;
@@ -124,7 +124,7 @@ impl Ring {
             libc::ENOBUFS => {
                 connection.receive = Receive::Waiting;
                 self.waiting.push_back(key);
-                self.out_of_buffers = true;
+                self.out_of_buffers |= !self.buffers.missed();
                 self.counters.enobufs += 1;
             }
             libc::ECANCELED => {}

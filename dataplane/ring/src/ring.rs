@@ -227,7 +227,10 @@ impl Ring {
         }
         let sleeps = self.touched.is_empty() && self.kernel.is_empty() && self.waker.fall_asleep();
         let done = match sleeps {
-            true => self.kernel.wait(timeout, &mut self.counters),
+            true => {
+                self.buffers.stock();
+                self.kernel.wait(timeout, &mut self.counters)
+            }
             false => self.submit(),
         };
         self.waker.get_up();
@@ -258,10 +261,10 @@ impl Ring {
         self.count_release(connection);
     }
 
-    /// Receive buffers the kernel may fill now.
+    /// Receive buffers not lent out.
     #[must_use]
     pub fn buffers_free(&self) -> usize {
-        self.buffers.with_kernel()
+        self.buffers.free()
     }
 
     /// Totals since the ring was made.
@@ -339,6 +342,7 @@ impl Ring {
     }
 
     fn submit_and_reap(&mut self) -> Result<(), RingError> {
+        self.buffers.stock();
         self.kernel.submit_and_reap(&mut self.counters)?;
         if self.kernel.overflowed() {
             self.counters.completion_overflows += 1;

@@ -110,13 +110,13 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ring.buffers",
         Kind::Power(16, 32_768),
-        "1024",
+        "256",
         "Receive buffers shared by all connections.",
     ),
     setting(
         "ring.buffer_bytes",
         Kind::Bytes(KIB, MIB),
-        "16KiB",
+        "64KiB",
         "Bytes of one receive buffer.",
     ),
     setting(
