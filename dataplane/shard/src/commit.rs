@@ -301,13 +301,18 @@ fn note_ack(stream: &mut Stream, waiting: &Waiting) -> bool {
     !std::mem::replace(&mut stream.dirty, true)
 }
 
-/// Write the journals of the queues, and ask for their syncs and spares.
+/// Write the journals of the queues, and ask for their syncs and spares. Watermarks that moved alone are written when
+/// retention is looked at: what it takes must not be missed by a recovery.
 pub(crate) fn commit_journals<S: Segment>(
     peers: &mut Peers,
     groups: &mut [Group<S>],
+    retention: bool,
     output: &mut Output<S>,
 ) {
     for group in groups {
+        if retention || peers.draining {
+            group.queues.write_watermarks();
+        }
         // A journal that is full or sealed lets everything wait; fan-out pauses by itself.
         group.stuck = group.queues.flush(peers.now.unix).is_err();
         let now = peers.now.monotonic;

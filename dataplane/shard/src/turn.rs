@@ -129,6 +129,7 @@ impl<S: Segment> Shard<S> {
             owned,
             welcoming,
             consumers,
+            expire_at,
             clock,
             ..
         } = self;
@@ -176,7 +177,8 @@ impl<S: Segment> Shard<S> {
         carry_out(peers, groups, consumers, &commands);
         clock.end(Stage::Other, &mut peers.counters);
         output.more |= fanout(peers, logs, groups, owned, &committed, &mut spans);
-        commit_journals(peers, groups, output);
+        let retention = *expire_at <= peers.now.monotonic || logs.iter().any(|log| log.rolled);
+        commit_journals(peers, groups, retention, output);
         clock.end(Stage::Fanout, &mut peers.counters);
         // Deliveries wait in their queues; a shard that stops is not to be kept from it by who asks for them.
         if !peers.draining {

@@ -196,6 +196,8 @@ fn a_journal_without_room_does_not_ask_for_turn_after_turn() {
     let queues = QueueLimits::default();
     let (mut group, _) = QueueGroup::recover(&mut storage, 0, limits, queues, &ends, now).unwrap();
     let paused = (0..100_000).any(|number| {
+        // The queue is parked: its watermark is all that moves.
+        group.write_watermarks();
         let span = Span {
             partition,
             channel: ChannelId::of(CHANNEL),

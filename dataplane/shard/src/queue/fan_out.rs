@@ -70,20 +70,20 @@ impl<S: Segment> QueueGroup<S> {
             taken += 1;
             let next = spans.get(taken);
             if next.is_none_or(|next| next.partition != span.partition) {
-                self.journal_watermark(span.partition);
+                self.note_watermark(span.partition);
             }
         }
         if let Some(last) = taken.checked_sub(1).map(|at| spans[at])
             && taken < spans.len()
         {
-            self.journal_watermark(last.partition);
+            self.note_watermark(last.partition);
         }
         FanOut::Taken(taken)
     }
 
-    fn journal_watermark(&mut self, partition: PartitionId) {
+    fn note_watermark(&mut self, partition: PartitionId) {
         let next = self.queues.watermark(partition).unwrap_or_default();
-        self.journal.push(Op::watermark(partition, next));
+        self.journal.move_watermark(partition, next);
     }
 
     fn spread(&mut self, span: &Span, table: &RouteTable, now: UnixNanos) {

@@ -211,7 +211,14 @@ impl<S: Segment> QueueGroup<S> {
         out.append(&mut self.ready);
     }
 
-    /// Write what waits for the journal, and a piece of a snapshot if one is due. Call once a turn.
+    /// Let watermarks be written with the next flush although nothing else changed. To be called before retention takes
+    /// what lies below them, and now and then, so that recovery has little to read once more.
+    pub fn write_watermarks(&mut self) {
+        self.journal.push_watermarks();
+    }
+
+    /// Write what waits for the journal, and a piece of a snapshot if one is due. Call once a turn. A watermark that
+    /// moved alone does not wait for the journal: see [`QueueGroup::write_watermarks`].
     ///
     /// # Errors
     /// The journal has no room or is sealed; everything goes on waiting.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use partition::{AppendError, CommitTicket, NewRecord, Partition, RecordKind, Sealed, Segment};
 use partition::{Appended, StorageError};
-use wire::ids::{AckMode, ChannelId, EndpointId, Offset, Sequence, UnixNanos};
+use wire::ids::{AckMode, ChannelId, EndpointId, Offset, PartitionId, Sequence, UnixNanos};
 
 use crate::planted::{Bug, active};
 
@@ -66,6 +66,8 @@ pub(crate) struct Journal<S: Segment> {
     log: Partition<S>,
     ack: AckMode,
     pending: Vec<Op>,
+    /// Watermarks that moved and wait for neither the log nor a flush yet, by partition.
+    moved: Vec<(PartitionId, Offset)>,
     marks: VecDeque<Mark>,
     /// Counts flushes, so that a queue knows whether its last `Add` may still be extended.
     pub(crate) batch: u64,
@@ -82,6 +84,7 @@ impl<S: Segment> Journal<S> {
             log,
             ack,
             pending: Vec::new(),
+            moved: Vec::new(),
             marks: VecDeque::new(),
             batch: 1,
             since_snapshot: 0,
@@ -112,8 +115,24 @@ impl<S: Segment> Journal<S> {
         &mut self.pending[at]
     }
 
-    /// Write everything that waits as one transaction. When the log has no room, all of it goes on
-    /// waiting, and replay ignores what was written of it.
+    /// Everything of `partition` below `next` has been fanned out. Written with the transaction that comes next, or when
+    /// [`Journal::push_watermarks`] asks: alone it may be lost, for then what nobody heard is read once more.
+    pub(crate) fn move_watermark(&mut self, partition: PartitionId, next: Offset) {
+        match self.moved.binary_search_by_key(&partition, |&(id, _)| id) {
+            Ok(at) => self.moved[at].1 = next,
+            Err(at) => self.moved.insert(at, (partition, next)),
+        }
+    }
+
+    /// Let the watermarks that moved wait for the next flush.
+    pub(crate) fn push_watermarks(&mut self) {
+        let moved = self.moved.drain(..);
+        self.pending
+            .extend(moved.map(|(partition, next)| Op::watermark(partition, next)));
+    }
+
+    /// Write everything that waits as one transaction, with the watermarks of the runs in it. When the log has no room,
+    /// all of it goes on waiting, and replay ignores what was written of it.
     pub(crate) fn flush(
         &mut self,
         record_ops_max: usize,
@@ -122,6 +141,7 @@ impl<S: Segment> Journal<S> {
         if self.pending.is_empty() {
             return Ok(());
         }
+        self.push_watermarks();
         let parts = self.pending.len().div_ceil(record_ops_max);
         let mut upto = Offset(0);
         for (part, ops) in self.pending.chunks(record_ops_max).enumerate() {
@@ -133,6 +153,8 @@ impl<S: Segment> Journal<S> {
             self.since_snapshot += (ops.len() * OP_BYTES) as u64;
             self.records += 1;
         }
+        let made_again = |op: &Op| op.kind().is_some_and(op::OpKind::is_made_again);
+        let promised = !self.pending.iter().all(made_again);
         for op in &self.pending {
             self.urgent |= op.kind() != Some(op::OpKind::Watermark);
             if let Some((source, below)) = op.reveals() {
@@ -146,18 +168,21 @@ impl<S: Segment> Journal<S> {
         }
         self.pending.clear();
         self.batch += 1;
-        // What a turn writes here survives the process whichever way it ends: a PONG behind a settlement says so.
+        // A settlement survives the process whichever way it ends as soon as its turn is over: a PONG behind it says so.
+        // Runs that are delivered only when they are synced are written by that sync.
         match self.ack {
             AckMode::Local => {
                 self.log.commit_local();
             }
-            AckMode::Durable => self.log.write_out(),
+            AckMode::Durable if promised => self.log.write_out(),
+            AckMode::Durable => {}
         }
         Ok(())
     }
 
     /// The planted bug that forgets how far fan-out is.
     pub(crate) fn drop_watermarks(&mut self) {
+        self.moved.clear();
         self.pending
             .retain(|op| op.kind() != Some(op::OpKind::Watermark));
     }

@@ -61,6 +61,14 @@ pub(crate) enum OpKind {
 }
 
 impl OpKind {
+    /// Whether fan-out makes it again, out of the log, when it is lost together with the watermark it was written with.
+    pub(crate) fn is_made_again(self) -> bool {
+        matches!(
+            self,
+            Self::Watermark | Self::Add | Self::Park | Self::Unpark
+        )
+    }
+
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Watermark,

@@ -89,6 +89,39 @@ fn what_a_crash_left_of_a_transaction_is_never_completed_by_the_next_one() {
     assert!(cut_short > 0, "no crash of {writes} cut the transaction");
 }
 
+#[test]
+fn a_watermark_that_moved_alone_costs_the_journal_nothing_and_no_repeat_when_it_is_lost() {
+    const NOBODYS: u32 = 99;
+    let disk = Disk::new(12);
+    let (mut group, _) = recover(&disk);
+    sync(&mut group, &disk);
+    add(&mut group, PARTITIONS[0], 0);
+    sync(&mut group, &disk);
+    let (written, before) = (group.log().appended(), state(&group));
+    add(&mut group, PARTITIONS[0], NOBODYS);
+    sync(&mut group, &disk);
+    assert_eq!(group.log().appended(), written, "nothing was written");
+    let (mut again, report) = recover(&disk);
+    assert!(!report.incomplete, "{report:?}");
+    assert_eq!(state(&again), before, "what nobody heard is read once more");
+    for group in [&mut group, &mut again] {
+        let from = group.watermark(PARTITIONS[0]);
+        (from.0..2).for_each(|_| add(group, PARTITIONS[0], NOBODYS));
+        add(group, PARTITIONS[0], 0);
+    }
+    assert_eq!(state(&again), state(&group), "each message once");
+    sync(&mut group, &disk);
+    assert_eq!(state(&recover(&disk).0), state(&group), "with the run");
+    add(&mut group, PARTITIONS[1], NOBODYS);
+    group.write_watermarks();
+    sync(&mut group, &disk);
+    assert_eq!(
+        state(&recover(&disk).0),
+        state(&group),
+        "when it is asked for"
+    );
+}
+
 /// A transaction of two records as the first form of the journal wrote it: each says how many follow, neither its place.
 fn write_first_form(group: &mut Group, disk: &Disk, endpoint: EndpointId) {
     sync(group, disk);
