@@ -12,7 +12,7 @@ use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, diagnose};
 
 /// One piece of work.
 pub(crate) enum Job {
-    /// Make a spare of so many bytes: zero-written in steps of 64 KiB, synced, mapped.
+    /// Make a spare of so many bytes: zero-written, synced, mapped.
     Prepare(LogId, u32),
     /// Recycle or remove a segment that left its log.
     Retire(LogId, MappedSegment),

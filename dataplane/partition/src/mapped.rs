@@ -1,6 +1,6 @@
 //! Segments as mapped files, `<data>/<log>/<id>.seg`. The only unsafe code of this room.
 //!
-//! A file is made with 64 KiB writes of zeroes under the name `<id>.new`, synced, renamed, and only then
+//! A file is made with writes of zeroes under the name `<id>.new`, synced, renamed, and only then
 //! mapped: every mapped byte is allocated, so a full disk never becomes a fault on a store. What is being
 //! appended to lies in a window of memory over the mapped file and is written to the file at each commit.
 
@@ -25,8 +25,10 @@ mod window;
 
 use window::Window;
 
-/// Writes that prepare a segment have this many bytes, and capacities are multiples of it.
+/// Capacities are multiples of this.
 const PREPARE_BYTES: usize = 64 << 10;
+/// Writes that prepare a segment have at most this many bytes.
+const PREPARE_WRITE_BYTES: usize = 4 * PREPARE_BYTES;
 /// Open files kept per storage for syncing; older ones are opened again by name.
 const FILES_MAX: usize = 16;
 
@@ -352,10 +354,11 @@ fn write_zeroes(
         .write(true)
         .create_new(true)
         .open(path)?;
-    let mut block = vec![0; PREPARE_BYTES];
+    let mut block = vec![0; PREPARE_WRITE_BYTES.min(capacity)];
     block[..SEGMENT_HEADER_BYTES].copy_from_slice(&spare_header(id, capacity, log));
-    for at in (0..capacity).step_by(PREPARE_BYTES) {
-        calls.write(&file, &block, at as u64)?;
+    for at in (0..capacity).step_by(PREPARE_WRITE_BYTES) {
+        let bytes = block.len().min(capacity - at);
+        calls.write(&file, &block[..bytes], at as u64)?;
         block[..SEGMENT_HEADER_BYTES].fill(0);
     }
     calls.next()?;
