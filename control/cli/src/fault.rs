@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use wire::diagnosis::Diagnosis;
 
 use crate::diagnosis::{OUTPUT, USAGE};
@@ -63,6 +63,16 @@ pub(crate) fn as_json(diagnosis: &Diagnosis) -> serde_json::Value {
 /// What the argument reader says, as a diagnosis.
 pub(crate) fn usage(error: &clap::Error) -> Fault {
     let text = error.to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Diagnosis::new(
+            USAGE,
+            "there is no command",
+            "nothing",
+            usage_line(&text),
+            "see --help, or begin with `forebay quickstart`",
+        )
+        .into();
+    }
     let first = text
         .lines()
         .next()

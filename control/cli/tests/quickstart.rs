@@ -81,6 +81,35 @@ fn everything_sent_is_read_back_and_the_next_commands_work() {
 }
 
 /// The first two of the next commands, as they were printed, on ports that are free here.
+#[test]
+fn when_everything_is_rejected_it_says_why_and_what_was_promised() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let data = folder.path().join("made");
+    let made = quickstart(&data, &[]);
+    assert!(made.status.success(), "{made:?}");
+    let plan = data.join("plan.toml");
+    let text = std::fs::read_to_string(&plan).expect("it was made");
+    let small = text.replace(
+        "allow = \"send\"",
+        "allow = \"send\"\nbody_bytes_max = \"16B\"",
+    );
+    std::fs::write(&plan, small).expect("it is ours");
+    let output = quickstart(&data, &[]);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(
+        out.contains("ack mode    durable: survives a process crash and power loss"),
+        "{out}"
+    );
+    assert!(
+        err.contains("FB-4903") && err.contains("forebay explain FB-14"),
+        "{err}"
+    );
+}
+
 fn run_and_load(run: &serde_json::Value, load: &serde_json::Value) {
     let ports = [free_port(), free_port()];
     let command = |line: &serde_json::Value| {

@@ -60,9 +60,16 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
 impl Folder {
     /// The logs asked for, opened for looking.
     fn views(&self) -> Result<Vec<LogView>, Fault> {
-        let all = logs(&self.data).map_err(|error| error.diagnosis())?;
+        let all = match self.data.is_dir() {
+            true => logs(&self.data).map_err(|error| error.diagnosis())?,
+            false => Vec::new(),
+        };
         if all.is_empty() {
-            return Err(no_logs(&self.data).into());
+            let seen = match self.data.is_dir() {
+                true => "0 logs",
+                false => "no such folder",
+            };
+            return Err(no_logs(&self.data, seen).into());
         }
         let chosen: Vec<_> = all
             .iter()
@@ -103,12 +110,12 @@ impl Folder {
     }
 }
 
-fn no_logs(data: &Path) -> Diagnosis {
+fn no_logs(data: &Path, seen: &str) -> Diagnosis {
     let what = format!("{} holds no logs", data.display());
     Diagnosis::new(
         NO_LOGS,
         what,
-        "0 logs",
+        seen,
         "a data folder of Forebay",
         "give the folder named `data` in the configuration",
     )

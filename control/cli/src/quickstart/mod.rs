@@ -14,7 +14,7 @@ use loadgen::{
 };
 use node::log::Log;
 use wire::diagnosis::Diagnosis;
-use wire::ids::Direction;
+use wire::ids::{AckMode, Direction};
 use wire::route::RouteTable;
 
 use crate::diagnosis::NOT_READ_BACK;
@@ -107,7 +107,8 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let runs = target.drive(args);
     handle.stop();
     let stopped = handle.join();
-    let outcome = Outcome::new(made, target.logs.clone(), runs?);
+    let ack = table.hubs().first().map_or(AckMode::Local, |hub| hub.ack);
+    let outcome = Outcome::new(made, target.logs.clone(), runs?, ack);
     stopped?;
     if args.json {
         say!("{}", outcome.to_json());
@@ -116,17 +117,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     }
     match outcome.complete() {
         true => Ok(0),
-        false => {
-            let remedy = "run the `forebay log verify` above and report what it says";
-            Err(Diagnosis::new(
-                NOT_READ_BACK,
-                "not everything was read back",
-                outcome.faults(),
-                "every message once, in order, unchanged",
-                remedy,
-            )
-            .into())
-        }
+        false => Err(Diagnosis::new(
+            NOT_READ_BACK,
+            "not everything was read back",
+            outcome.faults(),
+            "every message once, in order, unchanged",
+            outcome.remedy(),
+        )
+        .into()),
     }
 }
 

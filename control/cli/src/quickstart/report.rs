@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use control::quantity::show_bytes;
 use loadgen::Report;
+use wire::ids::AckMode;
 
 use super::files::Made;
+use crate::config::meaning;
 
 /// Titles of the runs, in order.
 const TITLES: [&str; 2] = ["host telemetry", "synthetic load"];
@@ -16,11 +18,18 @@ pub(super) struct Outcome {
     made: Made,
     logs: PathBuf,
     runs: Vec<Report>,
+    /// What the plan says: where nothing was acked no report tells.
+    ack: AckMode,
 }
 
 impl Outcome {
-    pub(super) fn new(made: Made, logs: PathBuf, runs: Vec<Report>) -> Self {
-        Self { made, logs, runs }
+    pub(super) fn new(made: Made, logs: PathBuf, runs: Vec<Report>, ack: AckMode) -> Self {
+        Self {
+            made,
+            logs,
+            runs,
+            ack,
+        }
     }
 
     fn total(&self, field: impl Fn(&Report) -> u64) -> u64 {
@@ -70,15 +79,29 @@ impl Outcome {
         self.runs.last().and_then(|run| run.disk_bytes)
     }
 
-    fn ack_mode(&self) -> &str {
-        self.runs.first().map_or("", |run| run.ack_mode.as_str())
+    fn ack_mode(&self) -> &'static str {
+        match self.ack {
+            AckMode::Durable => "durable",
+            AckMode::Local => "local",
+        }
     }
 
     /// The promise of the ack mode in plain words.
     fn promise(&self) -> &'static str {
-        match self.ack_mode() {
-            "durable" => super::super::config::meaning(wire::ids::AckMode::Durable),
-            _ => super::super::config::meaning(wire::ids::AckMode::Local),
+        meaning(self.ack)
+    }
+
+    /// What to do when not everything was read back.
+    pub(super) fn remedy(&self) -> String {
+        let mut reasons = self.runs.iter().flat_map(|run| &run.rejects);
+        match reasons.next() {
+            Some(reason) => format!(
+                "`forebay explain FB-{}` says why messages were rejected ({}), {} when",
+                reason.code,
+                reason.name,
+                self.made.folder.join("node.log").display()
+            ),
+            None => "run the `forebay log verify` above and report what it says".to_owned(),
         }
     }
 

@@ -130,7 +130,8 @@ fn check_all(mistakes: &[Mistake]) {
 fn wrong_arguments_name_what_is_needed() {
     let folder = Folder::new();
     let (config, plan) = (folder.config(), folder.plan());
-    let rows: [(&str, &[&str], u16, &'static [&'static str]); 14] = [
+    let rows: [(&str, &[&str], u16, &'static [&'static str]); 15] = [
+        ("no subcommand", &[], 2201, &["no command", "quickstart"]),
         (
             "no such subcommand",
             &["explan"],
@@ -275,8 +276,8 @@ fn a_missed_connection_or_an_empty_folder_is_named() {
         (
             "no folder",
             &["log", "verify", &nowhere],
-            4002,
-            &["nowhere"],
+            4501,
+            &["nowhere", "no such folder"],
         ),
         (
             "no plan file",
