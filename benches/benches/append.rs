@@ -3,7 +3,8 @@
 //! figure, and on a file system in memory (`TMPDIR=/dev/shm`) it is not. Making and recycling segments is not timed.
 
 use benches::{
-    CHANNEL, Disk, MESSAGES_PER_FRAME, SENDER, ThreadCpu, criterion, put_frame, session_keys, timed,
+    CHANNEL, Disk, MESSAGES_PER_FRAME, SENDER, ThreadCpu, criterion, minor_faults, put_frame,
+    session_keys, timed,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use partition::{LogId, MappedSegment, NewRecord, Partition, RecordKind, record_bytes};
@@ -75,16 +76,6 @@ fn faults(_: &mut Criterion<ThreadCpu>) {
         records as f64 / faults as f64,
         faults as f64 / pages
     );
-}
-
-/// The tenth field of `/proc/self/stat`; the second is a name in parentheses.
-fn minor_faults() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells it");
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .expect("the name stands in parentheses");
-    let field = fields.split(' ').nth(7).expect("it has fifty fields");
-    field.parse().expect("a number")
 }
 
 criterion_group!(name = benches; config = criterion(); targets = append, faults);

@@ -1,14 +1,15 @@
 //! Stage 5 and two other ways to do it: a record copied into the segment's window and written to the file at the
-//! commit, as the log does it; stored into the mapped file in place; or copied into an arena without any mapping. Real fdatasync after each commit, recycled segments, one thread that does
-//! all of it. Prints for each commit size the processor time per record, minor faults and the bytes that the device
-//! was given for each byte of log, one JSON line each. Bytes of the device are those of the whole file system that
-//! the temporary folder is on, so it is run on one of its own: `TMPDIR=<folder on an idle ext4>`.
+//! commit, as the log does it; stored into the mapped file in place; or copied into an arena without any mapping. Real
+//! fdatasync after each commit, recycled segments, one thread that does all of it. Prints for each commit size the
+//! processor time per record, minor faults and the bytes that the device was given for each byte of log, one JSON line
+//! each. Bytes of the device are those of the whole file system that the temporary folder is on, so it is run on one of
+//! its own: `TMPDIR=<folder on an idle ext4>`.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
-use benches::timed;
+use benches::{minor_faults, timed};
 use partition::{LogId, MappedSegment, MappedStorage, Segment, SegmentRef, Storage};
 use wire::ids::PartitionId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -116,15 +117,6 @@ fn run(target: &mut impl Target, device: &str, commit: usize, bytes: usize) -> C
         device_bytes: device_bytes(device) - written,
         log_bytes: at as u64,
     }
-}
-
-fn minor_faults() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells it");
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .expect("the name stands in parentheses");
-    let field = fields.split(' ').nth(7).expect("it has fifty fields");
-    field.parse().expect("a number")
 }
 
 /// Bytes written to the device so far: sectors, the seventh number of its statistics.

@@ -15,7 +15,6 @@ const SEGMENTS_KEPT: u64 = 2;
 pub struct Disk {
     /// The storage in the folder.
     pub storage: MappedStorage,
-    spares: Vec<(LogId, MappedSegment)>,
     _folder: TempDir,
 }
 
@@ -26,7 +25,6 @@ impl Disk {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         Self {
             storage: MappedStorage::new(folder.path()),
-            spares: Vec::new(),
             _folder: folder,
         }
     }
@@ -61,29 +59,22 @@ impl Disk {
                 .finish_commit(ticket, Ok(()))
                 .expect("nothing failed");
         }
+        let (log, mut fed) = (partition.log(), false);
         while let Some(old) = partition.expire(UnixNanos(1)) {
-            self.retire(partition.log(), old);
+            if let Some(spare) = self.recycle(log, old) {
+                partition.offer(spare);
+                fed = true;
+            }
         }
-        partition.offer(self.prepare(partition.log(), bytes));
+        if !fed {
+            partition.offer(self.prepare(log, bytes));
+        }
     }
 
-    /// A spare: a segment that was used before, or else a new one.
+    /// A new spare.
     pub fn prepare(&mut self, log: LogId, bytes: u32) -> MappedSegment {
-        let found = self.spares.iter().position(|(of, _)| *of == log);
-        match found {
-            Some(at) => self.spares.swap_remove(at).1,
-            None => self
-                .storage
-                .prepare(log, bytes)
-                .expect("there is room for a segment"),
-        }
-    }
-
-    /// Keep a segment for the next `prepare`.
-    pub fn retire(&mut self, log: LogId, segment: MappedSegment) {
-        if let Some(spare) = self.recycle(log, segment) {
-            self.spares.push((log, spare));
-        }
+        let spare = self.storage.prepare(log, bytes);
+        spare.expect("there is room for a segment")
     }
 
     /// A spare of a segment that left its log.
