@@ -17,7 +17,7 @@ use crate::io::ConnectionId;
 use crate::parse::{Content, Parsed, Refusal};
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
-use crate::session::SessionRef;
+use crate::session::{Session, SessionRef};
 
 use self::envelope::{check_envelope, check_envelopes};
 
@@ -358,14 +358,18 @@ fn strike(peers: &mut Peers, id: ConnectionId) -> VerifyError {
     }
 }
 
-fn check_sender(peers: &Peers, reference: SessionRef, send: &Send<'_>) -> Result<(), VerifyError> {
-    let session = peers
-        .sessions
-        .get(reference)
-        .expect("the caller has just found it");
-    if session.direction != Direction::Ingress {
-        return Err(VerifyError::WrongDirection);
+/// The session, if it is one of a party that sends.
+fn sending(peers: &Peers, reference: SessionRef) -> Result<&Session, VerifyError> {
+    let session = peers.sessions.get(reference);
+    let session = session.expect("the caller has just found it");
+    match session.direction {
+        Direction::Ingress => Ok(session),
+        Direction::Egress => Err(VerifyError::WrongDirection),
     }
+}
+
+fn check_sender(peers: &Peers, reference: SessionRef, send: &Send<'_>) -> Result<(), VerifyError> {
+    let session = sending(peers, reference)?;
     if send.endpoint() != session.endpoint {
         return Err(VerifyError::SenderMismatch {
             seen: send.endpoint(),

@@ -256,30 +256,6 @@ fn when_acks_become_durable_what_was_committed_before_waits_for_its_sync() {
 }
 
 #[test]
-fn a_segment_that_is_not_ready_is_busy_not_a_full_disk() {
-    let mut world = World::with_ack(AckMode::Local);
-    let mut client = Client::connect(&mut world, SENDER, 1);
-    // More than a segment of 2 MiB within one turn: the next one is asked for at its end.
-    let frames: Vec<u8> = (0..8).flat_map(|_| long_frame(&mut client)).collect();
-    let said = client.exchange(&mut world, &frames);
-    let rejected = said.iter().find_map(|said| match said {
-        Said::Reject(reject) => Some(*reject),
-        _ => None,
-    });
-    let rejected = rejected.unwrap_or_else(|| panic!("{said:?}"));
-    assert_eq!(rejected.notice.reason, Reason::Busy);
-    assert!(rejected.notice.retry_after_ms > 0);
-    assert_eq!(world.shard.counters().of(Reason::StorageFull), 0);
-    client.sequence = rejected.sequence.0;
-    let frame = long_frame(&mut client);
-    assert_eq!(
-        acks(&client.exchange(&mut world, &frame)).last(),
-        Some(&rejected.sequence.0),
-        "the segment is there"
-    );
-}
-
-#[test]
 fn neighbours_in_the_log_go_to_the_queues_as_one_and_are_acked_as_one() {
     let mut world = World::with_ack(AckMode::Local);
     let mut sender = Client::connect(&mut world, SENDER, 1);

@@ -51,9 +51,11 @@ fn a_segment_that_is_not_ready_yet_is_busy_and_not_a_full_disk() {
     let refused = refused.unwrap_or_else(|| panic!("all was taken: {said:?}"));
     assert_eq!(refused.notice.reason, Reason::Busy);
     assert!(refused.notice.retry_after_ms > 0);
+    assert_eq!(world.shard.counters().of(Reason::StorageFull), 0);
     let number = refused.sequence.0;
     let frame = client.send_number(number, &[&body[..]]);
-    assert_eq!(acks(&client.exchange(&mut world, &frame)), [number]);
+    let said = client.exchange(&mut world, &frame);
+    assert_eq!(acks(&said), [number], "the segment is there");
 }
 
 #[test]

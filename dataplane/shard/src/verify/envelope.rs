@@ -13,7 +13,7 @@ use crate::parse::{Parsed, Refusal};
 use crate::peers::Peers;
 use crate::session::SessionRef;
 
-use super::{Envelope, Origin, Verdicts, Verified, VerifyError, strike};
+use super::{Envelope, Origin, Verdicts, Verified, VerifyError, sending, strike};
 
 /// The envelope's own signature: HMAC at once, Ed25519 with the others of the batch.
 pub(super) fn check_envelope<'a>(
@@ -23,13 +23,7 @@ pub(super) fn check_envelope<'a>(
     relay: &Relay<'a>,
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
-    let session = peers
-        .sessions
-        .get(reference)
-        .expect("the caller has just found it");
-    if session.direction != Direction::Ingress {
-        return Err(VerifyError::WrongDirection);
-    }
+    let session = sending(peers, reference)?;
     if !peers.table.endpoint_at(session.endpoint_index).relay {
         return Err(VerifyError::RelayNotAllowed(session.endpoint));
     }
