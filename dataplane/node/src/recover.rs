@@ -160,32 +160,17 @@ fn failed(id: LogId) -> impl Fn(StorageError) -> Diagnosis {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use wire::ids::Offset;
 
     use super::*;
     use crate::config::LogFormat;
-
-    #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Page {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no test panics here").write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::log::tests::Page;
 
     fn told(report: &QueueRecovery) -> String {
         let page = Page::default();
         let log = Log::new(LogFormat::Text, Box::new(page.clone()));
         tell(LogId::queue(7), report, &log);
-        let bytes = page.0.lock().expect("no test panics here").clone();
-        String::from_utf8(bytes).expect("lines are text")
+        page.text()
     }
 
     #[test]

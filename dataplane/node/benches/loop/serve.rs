@@ -36,22 +36,9 @@ impl Served {
             AckMode::Local => "local",
             AckMode::Durable => "durable",
         };
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["serve", ack])
-            .args([
-                setup.senders.to_string(),
-                setup.partitions.to_string(),
-                setup.cpu.to_string(),
-            ])
-            .arg(data.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let (senders, partitions) = (setup.senders.to_string(), setup.partitions.to_string());
+        let (cpu, folder) = (setup.cpu.to_string(), data.path().to_str().unwrap());
+        let (child, line) = start_child(&["serve", ack, &senders, &partitions, &cpu, folder]);
         let mut addresses = line
             .split_whitespace()
             .map(|address| address.parse().unwrap());
@@ -75,6 +62,21 @@ impl Drop for Served {
         drop(self.child.stdin.take());
         self.child.wait().unwrap();
     }
+}
+
+/// This program once more, as another part of the measurement, and the first line that it prints.
+pub(crate) fn start_child(words: &[&str]) -> (Child, String) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    (child, line)
 }
 
 /// The child: `ack senders partitions cpu folder`.

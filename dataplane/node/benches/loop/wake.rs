@@ -1,14 +1,14 @@
 //! From asleep to answered: one `local` message now and then, in turn with a bare echo of the same bytes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use wire::ids::AckMode;
 
 use crate::measure::pin;
-use crate::serve::{Served, Setup};
+use crate::serve::{Served, Setup, start_child};
 use crate::support::{Client, sender};
 use crate::tell;
 
@@ -23,15 +23,7 @@ struct Echo {
 
 impl Echo {
     fn start(cpu: usize) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["echo", &cpu.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let (child, line) = start_child(&["echo", &cpu.to_string()]);
         let address: SocketAddr = line.trim().parse().unwrap();
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
