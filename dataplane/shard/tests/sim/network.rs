@@ -43,7 +43,12 @@ impl Pipe {
                 *bytes = rest;
                 break;
             }
-            out.append(bytes);
+            // The first chunk is handed on as it is: most are alone.
+            if out.is_empty() {
+                out = std::mem::take(bytes);
+            } else {
+                out.append(bytes);
+            }
             self.chunks.pop_front();
         }
         out

@@ -1,5 +1,6 @@
 //! Who takes part: endpoints, keys, channels and grants, and the tables that change while all runs.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use wire::ids::{AckMode, ChannelId, Direction, EndpointId, KeyId, PartitionId};
@@ -60,8 +61,10 @@ pub(crate) fn key_of(name: &str, direction: Direction) -> SecretKey {
     SecretKey::from_random(random)
 }
 
+/// The key of the device that signs with Ed25519; made once, as that takes as long as many turns.
 pub(crate) fn signing_key() -> SigningKey {
-    SigningKey::from_bytes(&[42; 32])
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[42; 32]));
+    KEY.clone()
 }
 
 pub(crate) fn hears(receiver: usize) -> &'static [ChannelId] {
