@@ -276,9 +276,14 @@ mod tests {
     #[test]
     fn no_buffer_is_lost_or_handed_out_twice_in_a_million_random_completions() {
         for (seed, buffers, connections) in [(1, 1, 3), (2, 8, 5), (3, 64, 40), (4, 1024, 16)] {
+            // Miri takes a thousand times as long for a step: it goes through the first three, briefly.
+            let steps = if cfg!(miri) { 500 } else { 250_000 };
+            if cfg!(miri) && buffers > 64 {
+                continue;
+            }
             let mut random = fastrand::Rng::with_seed(seed);
             let mut model = Model::new(buffers, connections);
-            for step in 0..250_000 {
+            for step in 0..steps {
                 let connection = random.usize(..connections);
                 match random.u8(..100) {
                     0..=47 => model.receive(connection),
