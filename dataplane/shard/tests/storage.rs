@@ -8,12 +8,14 @@ mod support;
 
 use std::time::Duration;
 
+use partition::LogState;
 use partition::memory::{Crash, Fault};
 use support::*;
 use wire::delivery::Source;
 use wire::handshake::Auth;
 use wire::ids::*;
 use wire::reason::Reason;
+use wire::route::Endpoint;
 use wire::signature::Signer;
 
 #[test]
@@ -196,6 +198,97 @@ fn a_message_costs_a_sync_of_its_log_and_of_the_journals_that_hear_it_and_no_oth
             world.output.drained,
             "{why}: what is left is synced before the end"
         );
+    }
+}
+
+#[test]
+fn what_is_ready_together_is_one_sync_and_what_comes_while_it_runs_is_the_next() {
+    const READY: u64 = 64;
+    let mut setup = Setup::new(AckMode::Durable);
+    let nobody = |endpoint: &mut Endpoint| endpoint.receive.clear();
+    setup.parts.endpoints.iter_mut().for_each(nobody);
+    let mut world = World::new(setup);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    let mut put = |world: &mut World, frames: u64| {
+        for _ in 0..frames {
+            let frame = client.send(&[b"ready"]);
+            world.receive(client.connection, &frame);
+        }
+        world.turn();
+    };
+    let before = world.shard.counters().commit.syncs;
+    let mut windows = 0;
+    for round in 0..10 {
+        world.hold_syncs = true;
+        put(&mut world, READY);
+        windows += 1;
+        let covered = world.shard.partitions().next().unwrap().appended();
+        // While it is under way no other one begins, however much comes.
+        (0..round).for_each(|_| put(&mut world, READY));
+        let syncs = world.shard.counters().commit.syncs - before;
+        assert_eq!((world.syncs.len(), syncs), (1, windows), "round {round}");
+        world.release_syncs();
+        world.turn();
+        let partition = world.shard.partitions().next().unwrap();
+        assert_eq!(partition.synced(), covered, "round {round}");
+        windows += u64::from(round > 0);
+        world.hold_syncs = false;
+        world.release_syncs();
+        world.settle();
+        let partition = world.shard.partitions().next().unwrap();
+        assert_eq!(partition.synced(), partition.appended(), "round {round}");
+        let syncs = world.shard.counters().commit.syncs - before;
+        assert_eq!(syncs, windows, "round {round}");
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_renamed_or_removed_is_told_and_stops_nobody() {
+    for (what, fault) in [
+        ("nothing", None),
+        ("the first rename", Some(Fault::Rename(1))),
+        ("a later rename", Some(Fault::Rename(3))),
+        ("the first removal", Some(Fault::Remove(1))),
+        ("a later removal", Some(Fault::Remove(2))),
+    ] {
+        let mut setup = Setup::new(AckMode::Durable);
+        setup.log_limits.retention_age = Some(Duration::from_secs(60));
+        let mut world = World::new(setup);
+        let put = |world: &mut World| {
+            let mut client = Client::connect(world, SENDER, 1);
+            for _ in 0..40 {
+                let frame = client.send(&[&[5u8; 200_000][..], &[6u8; 200_000]]);
+                let number = client.sequence - 1;
+                assert_eq!(acks(&client.exchange(world, &frame)), [number], "{what}");
+            }
+        };
+        put(&mut world);
+        if let Some(fault) = fault {
+            world.disk.inject(fault);
+        }
+        // All but the newest segments are too old now, more than a log keeps as spares.
+        world.pass(Duration::from_secs(61));
+        for _ in 0..20 {
+            world.pass(Duration::from_secs(1));
+            world.settle();
+        }
+        put(&mut world);
+        assert_eq!(world.failed_retires, u64::from(fault.is_some()), "{what}");
+        let counters = world.shard.counters();
+        assert_eq!(counters.commit.prepare_failures, world.failed_retires);
+        let partition = world.shard.partitions().next().unwrap();
+        assert_ne!(partition.state(), LogState::Sealed, "{what}");
+        let (first, end) = (partition.first(), partition.appended());
+        assert!(first.0 > 40 && end == Offset(160), "{what}: {first:?}");
+        // The next start finds the same log, whatever was left of the segment.
+        let disk = world.disk.crash(Crash::Lost);
+        let world = World::on(disk, Setup::new(AckMode::Durable));
+        let partition = world.shard.partitions().next().unwrap();
+        assert_eq!((partition.first(), partition.appended()), (first, end));
+        let (reports, _) = &world.recovered;
+        assert!(reports.iter().all(|report| report.damage.is_empty()));
+        let read = partition.records_from(first).filter(Result::is_ok).count();
+        assert_eq!(read as u64 * 2, end.0 - first.0, "{what}");
     }
 }
 

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use ring::{Features, Ring, RingLimits};
 use wire::ids::AckMode;
 
 use crate::measure::{Usage, pin};
@@ -31,7 +33,8 @@ fn prepared(folder: &Path) -> File {
     file
 }
 
-/// In turn, a thousand times: a page written and synced by nobody but us, and a message sent and acked.
+/// In turn: a page written and synced by nobody but us, the same by a ring as the node has one, and a message of each
+/// connection sent and acked.
 pub(crate) fn commit() {
     const ROUNDS: usize = 3_000;
     pin(std::process::id(), true, 1);
@@ -45,8 +48,10 @@ pub(crate) fn commit() {
         let mut clients: Vec<Client> = (0..connections)
             .map(|number| Client::connect(node.listen, &sender(number)))
             .collect();
-        let file = prepared(node.data.path());
-        let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        let file = Arc::new(prepared(node.data.path()));
+        let mut ring = Ring::new(RingLimits::default(), Features::probe().unwrap()).unwrap();
+        let (mut bare, mut ringed, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+        let before = Usage::of(&node);
         let mut page = vec![1; 4096];
         for round in 0..ROUNDS {
             page[0] = round as u8;
@@ -55,6 +60,11 @@ pub(crate) fn commit() {
                 .unwrap();
             file.sync_data().unwrap();
             bare.push(began.elapsed().as_nanos() as u64);
+            let began = Instant::now();
+            file.write_all_at(&page, (round % 8192 * 4096) as u64)
+                .unwrap();
+            sync_by(&mut ring, &file);
+            ringed.push(began.elapsed().as_nanos() as u64);
             for client in &mut clients {
                 client.put_send(&[&BODY]);
             }
@@ -65,17 +75,45 @@ pub(crate) fn commit() {
             }
             ours.push(began.elapsed().as_nanos() as u64);
         }
-        report(&format!("commit/{connections}"), &mut bare, &mut ours);
+        let (name, used) = (
+            format!("commit/{connections}"),
+            Usage::of(&node).since(before),
+        );
+        report(&name, &mut bare, &mut ringed, &mut ours);
+        let mean = used.sync_nanos as f64 / used.syncs.max(1) as f64 / 1e3;
+        let bare_mean = bare.iter().sum::<u64>() as f64 / ROUNDS as f64 / 1e3;
+        tell(&format!("{name}/node/mean-of-a-sync"), mean, "us");
+        tell(&format!("{name}/bare/mean"), bare_mean, "us");
+        tell(
+            &format!("{name}/syncs-a-round"),
+            used.syncs as f64 / ROUNDS as f64,
+            "syncs",
+        );
     }
 }
 
-fn report(name: &str, bare: &mut [u64], ours: &mut [u64]) {
+fn sync_by(ring: &mut Ring, file: &Arc<File>) {
+    ring.sync_data(Arc::clone(file), 0);
+    let mut events = Vec::new();
+    while ring.take(&mut events).unwrap() == 0 {
+        ring.wait(Duration::from_secs(1)).unwrap();
+    }
+}
+
+fn report(name: &str, bare: &mut [u64], ringed: &mut [u64], ours: &mut [u64]) {
     bare.sort_unstable();
+    ringed.sort_unstable();
     ours.sort_unstable();
     for (rank, percent) in [("p50", 50), ("p99", 99)] {
         let at = |times: &[u64]| times[times.len() * percent / 100] as f64 / 1e3;
         tell(&format!("{name}/bare/{rank}"), at(bare), "us");
+        tell(&format!("{name}/ring/{rank}"), at(ringed), "us");
         tell(&format!("{name}/node/{rank}"), at(ours), "us");
+        tell(
+            &format!("{name}/ring-to-bare-of-{rank}"),
+            at(ringed) / at(bare),
+            "",
+        );
         tell(&format!("{name}/ratio-of-{rank}"), at(ours) / at(bare), "");
     }
 }

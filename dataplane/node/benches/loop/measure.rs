@@ -17,6 +17,7 @@ pub(crate) struct Usage {
     pub(crate) turns: u64,
     pub(crate) sleeps: u64,
     pub(crate) syncs: u64,
+    pub(crate) sync_nanos: u64,
     pub(crate) messages: u64,
     pub(crate) frame_bytes: u64,
 }
@@ -47,6 +48,11 @@ impl Usage {
         usage.turns = value("forebay_shard_turns_total");
         usage.sleeps = value("forebay_shard_sleeps_total");
         usage.syncs = value("forebay_syncs_total");
+        let seconds = page
+            .lines()
+            .find_map(|line| line.strip_prefix("forebay_sync_seconds_total "));
+        usage.sync_nanos =
+            seconds.map_or(0, |text| (text.trim().parse::<f64>().unwrap() * 1e9) as u64);
         usage.messages = value("forebay_append_messages_total");
         usage.frame_bytes = value("forebay_append_bytes_total");
         usage
@@ -62,6 +68,7 @@ impl Usage {
             turns: self.turns - before.turns,
             sleeps: self.sleeps - before.sleeps,
             syncs: self.syncs - before.syncs,
+            sync_nanos: self.sync_nanos - before.sync_nanos,
             messages: self.messages - before.messages,
             frame_bytes: self.frame_bytes - before.frame_bytes,
         }

@@ -48,9 +48,10 @@ pub struct World {
     /// Syncs wait in `syncs` until `release_syncs`.
     pub hold_syncs: bool,
     pub syncs: Vec<partition::CommitTicket>,
-    /// Logs whose sync failed, and how many preparations did.
+    /// Logs whose sync failed, how many preparations did, and how many segments could not be given back.
     pub failed_syncs: Vec<LogId>,
     pub failed_prepares: u64,
+    pub failed_retires: u64,
     /// What is sent is reported as sent in the next turn.
     pub report_sent: bool,
     /// Connections whose peers take nothing, and the bytes that wait for each.
@@ -122,6 +123,7 @@ impl World {
             syncs: Vec::new(),
             failed_syncs: Vec::new(),
             failed_prepares: 0,
+            failed_retires: 0,
             report_sent: true,
             stuck: BTreeMap::new(),
             closes: Vec::new(),
@@ -259,8 +261,15 @@ impl World {
                 }
                 StorageRequest::Sync(ticket) => self.syncs.push(ticket),
                 StorageRequest::Retire { log, segment } => {
-                    if let Some(segment) = self.storage.retire(log, segment).unwrap() {
-                        self.events.push(StorageEvent::Prepared { log, segment });
+                    match self.storage.retire(log, segment) {
+                        Ok(Some(segment)) => {
+                            self.events.push(StorageEvent::Prepared { log, segment })
+                        }
+                        Ok(None) => {}
+                        Err(error) => {
+                            self.failed_retires += 1;
+                            self.events.push(StorageEvent::PrepareFailed { log, error });
+                        }
                     }
                 }
             }
