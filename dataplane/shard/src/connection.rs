@@ -39,6 +39,8 @@ pub(crate) struct Connection {
     pub(crate) deaf: bool,
     /// Listed for sending at the end of the turn.
     pub(crate) listed: bool,
+    /// Who they are has not been proven.
+    pub(crate) stranger: bool,
     pub(crate) received_at: Duration,
     /// The start of a frame whose rest has not come.
     pub(crate) assembly: Assembly,
@@ -52,7 +54,8 @@ pub(crate) struct Connection {
     pub(crate) unsent: usize,
     /// When `unsent` last went down, or up from 0.
     pub(crate) progress_at: Duration,
-    pub(crate) opened_at: Duration,
+    /// When it was opened; once PINGs have come, up to when time has paid for them.
+    pub(crate) since: Duration,
     /// The moment under which the connection stands in the timers.
     pub(crate) timer: Duration,
     /// Until HELLO: what its answer is made from.
@@ -134,10 +137,11 @@ impl Connection {
             assembly: Assembly::default(),
             out: Vec::new(),
             listed: false,
+            stranger: true,
             goodbye: None,
             unsent: 0,
             progress_at: now,
-            opened_at: now,
+            since: now,
             received_at: now,
             timer: Duration::ZERO,
             relays: None,

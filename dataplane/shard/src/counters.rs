@@ -12,6 +12,10 @@ pub struct AcceptCounters {
     pub connections: u64,
     /// Connections refused because the table was full.
     pub connections_refused: u64,
+    /// Connections refused because their address had as many as one may have.
+    pub addresses_crowded: u64,
+    /// Connections closed because too many others, later ones, had not proven who they are either.
+    pub strangers_crowded_out: u64,
     /// Bytes received.
     pub bytes: u64,
 }

@@ -59,7 +59,10 @@ pub(crate) fn hello<S: Segment>(
     welcoming: &mut Vec<Welcoming>,
 ) {
     match open(peers, logs, owned, id, hello) {
-        Ok(waiting) => welcoming.push(waiting),
+        Ok(waiting) => {
+            peers.know(id);
+            welcoming.push(waiting);
+        }
         Err(HandshakeError(notice)) => peers.goodbye(id, Goodbye::Refused(notice)),
     }
 }

@@ -30,6 +30,7 @@ mod peers;
 mod places;
 mod session;
 mod sign;
+mod strangers;
 mod timers;
 mod welcome;
 

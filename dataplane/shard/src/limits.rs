@@ -13,6 +13,13 @@ pub struct Limits {
     pub shard: u16,
     /// Connections open at once. More are closed at once, unanswered.
     pub connections_max: u32,
+    /// Connections whose peer has not proven who they are. One more, and the one that has been so for longest is closed.
+    pub strangers_max: u32,
+    /// Connections of one address, or of one network of 64 bits of IPv6; this machine's own has no bound. More are closed at
+    /// once, with the reason.
+    pub connections_per_address_max: u32,
+    /// PINGs of a connection that are answered in a second, and at once after a pause. More end it.
+    pub pings_per_second: u32,
     /// Sessions, connected or lingering. When lingering ones fill the table the oldest makes room.
     pub sessions_max: u32,
     /// Bytes of frames that straddle receive buffers, summed over all connections.
@@ -70,6 +77,9 @@ impl Default for Limits {
             shards: 1,
             shard: 0,
             connections_max: 16_384,
+            strangers_max: 4_096,
+            connections_per_address_max: 4_096,
+            pings_per_second: 1_000,
             sessions_max: 32_768,
             assembly_bytes_max: 64 << 20,
             assembly_buffers_max: 1_024,
@@ -84,7 +94,7 @@ impl Default for Limits {
             unsent_bytes_max: 8 << 20,
             unsent_bytes_total: 64 << 20,
             slow_receiver_after: Duration::from_secs(30),
-            deliver_bytes_per_turn: 4 << 20,
+            deliver_bytes_per_turn: 1 << 20,
             fanout_records_per_turn: 4_096,
             retire_per_turn: 4,
             handshake_timeout: Duration::from_secs(10),
@@ -118,9 +128,16 @@ impl Limits {
     pub fn check(&self) -> Result<(), LimitsError> {
         let frame = FRAME_BYTES_MAX as u64;
         let millis_max = u64::from(u32::MAX);
-        let least: [(&'static str, u64, u64); 19] = [
+        let least: [(&'static str, u64, u64); 22] = [
             ("shards", self.shards.into(), u64::from(self.shard) + 1),
             ("connections_max", self.connections_max.into(), 1),
+            ("strangers_max", self.strangers_max.into(), 1),
+            (
+                "connections_per_address_max",
+                self.connections_per_address_max.into(),
+                1,
+            ),
+            ("pings_per_second", self.pings_per_second.into(), 1),
             ("sessions_max", self.sessions_max.into(), 1),
             ("nonces_max", self.nonces_max as u64, 1),
             ("assembly_bytes_max", self.assembly_bytes_max as u64, frame),

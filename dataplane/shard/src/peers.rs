@@ -5,22 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wire::ids::{AckMode, ChannelId, EndpointId, PartitionId, Sequence};
+use wire::ids::{AckMode, ChannelId, Direction, EndpointId, PartitionId, Sequence};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 use wire::signature::Signer;
 
 use crate::assembly::AssemblyPool;
-use crate::connection::{Connections, Goodbye, Phase};
+use crate::connection::{Connection, Connections, Goodbye, Phase};
 use crate::counters::Counters;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
 use crate::limits::Limits;
 use crate::nonces::Nonces;
 use crate::session::{Session, SessionRef, Sessions};
 use crate::sign::Unsigned;
+use crate::strangers::Strangers;
 
-/// Bytes unsent at which a connection is closed while twice what all connections may have unsent is.
+/// Bytes unsent at which a connection that is only answered, never delivered to, is closed; and at which it is while all
+/// connections hold more than their budget and it takes nothing.
+const ANSWERS_MAX: usize = 1 << 20;
+const ANSWERS_CROWDED_MAX: usize = 64 << 10;
+/// Bytes unsent at which one that is delivered to is closed, while all hold twice their budget and it takes nothing.
 const UNSENT_CROWDED_MAX: usize = 256 << 10;
+/// How long a connection may take nothing while it is crowded. What others do ends no connection that takes what it is sent.
+const CROWDED_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Connections, sessions and what is to be said to them.
 pub(crate) struct Peers {
@@ -31,6 +38,7 @@ pub(crate) struct Peers {
     /// What an ACK of relay numbers promises: the weakest mode of the shard's logs.
     pub(crate) relay_ack_mode: AckMode,
     pub(crate) connections: Connections,
+    pub(crate) strangers: Strangers,
     pub(crate) sessions: Sessions,
     pub(crate) assembly: AssemblyPool,
     pub(crate) nonces: Nonces,
@@ -69,6 +77,7 @@ impl Peers {
             draining: false,
             relay_ack_mode: AckMode::Durable,
             connections: Connections::default(),
+            strangers: Strangers::default(),
             assembly,
             counters: Counters::default(),
             rates: BTreeMap::new(),
@@ -104,6 +113,7 @@ impl Peers {
             self.counters.accept.connections_refused += 1;
             self.goodbye(opened.connection, Goodbye::Silent);
         }
+        self.meet(opened.connection, opened.peer.ip());
     }
 
     /// A connection is gone.
@@ -116,6 +126,9 @@ impl Peers {
         self.unsent -= connection.unsent;
         self.assembly.give_up(&mut connection.assembly);
         let phase = connection.phase;
+        let peer = connection.peer;
+        self.know(id);
+        self.part_from(peer);
         self.connections.remove(id);
         if let Phase::Open(session) = phase {
             self.detach(session, id);
@@ -339,17 +352,15 @@ impl Peers {
 
     fn hand_out<S>(&mut self, id: ConnectionId, output: &mut Output<S>) {
         let now = self.now.monotonic;
-        let unsent_max = match self.unsent > 2 * self.limits.unsent_bytes_total {
-            false => self.limits.unsent_bytes_max,
-            // Deliveries alone do not come to this: answers that nobody reads.
-            true => self.limits.unsent_bytes_max.min(UNSENT_CROWDED_MAX),
-        };
-        let Some(connection) = self.connections.get_mut(id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
-        if connection.unsent + connection.out.len() > unsent_max && connection.goodbye.is_none() {
-            let seen = (connection.unsent + connection.out.len()) as u64;
-            self.goaway(id, Reason::SlowReceiver, seen, unsent_max as u64);
+        let waiting = connection.unsent + connection.out.len();
+        if waiting > ANSWERS_CROWDED_MAX && connection.goodbye.is_none() {
+            let waiting_max = self.unsent_max(connection);
+            if waiting > waiting_max {
+                self.goaway(id, Reason::SlowReceiver, waiting as u64, waiting_max as u64);
+            }
         }
         self.last_word(id);
         let Some(connection) = self.connections.get_mut(id) else {
@@ -378,7 +389,24 @@ impl Peers {
                 self.detach(session, id);
             }
             output.closes.push(id);
+            self.know(id);
         }
+    }
+
+    /// How much may wait to be sent on a connection.
+    fn unsent_max(&self, connection: &Connection) -> usize {
+        let session = connection.session().and_then(|id| self.sessions.get(id));
+        let is_fed = session.is_none_or(|session| session.direction == Direction::Egress);
+        let silent = self.now.monotonic.saturating_sub(connection.progress_at);
+        let stuck = connection.unsent > 0 && silent >= CROWDED_PATIENCE;
+        let total = self.limits.unsent_bytes_total;
+        let bound = match is_fed {
+            true if stuck && self.unsent > 2 * total => UNSENT_CROWDED_MAX,
+            true => self.limits.unsent_bytes_max,
+            false if stuck && self.unsent > total => ANSWERS_CROWDED_MAX,
+            false => ANSWERS_MAX,
+        };
+        bound.min(self.limits.unsent_bytes_max)
     }
 
     /// Encode the goodbye of a connection, if it has one with words.

@@ -68,7 +68,7 @@ impl Peers {
             _ => (
                 self.limits.handshake_timeout,
                 Reason::HandshakeTimeout,
-                connection.opened_at,
+                connection.since,
             ),
         };
         if since + limit <= now {

@@ -377,6 +377,19 @@ impl<S: Segment> Shard<S> {
         self.peers.connections.count()
     }
 
+    /// Connections that have no session yet.
+    #[must_use]
+    pub fn strangers(&self) -> u32 {
+        self.peers.strangers.count()
+    }
+
+    /// Whether a connection has no session, or is not known yet.
+    #[must_use]
+    pub fn is_stranger(&self, id: ConnectionId) -> bool {
+        let connection = self.peers.connections.get(id);
+        connection.is_none_or(|connection| connection.stranger)
+    }
+
     /// Sessions, connected or lingering.
     #[must_use]
     pub fn sessions(&self) -> usize {
@@ -429,11 +442,7 @@ fn carry_out<S: Segment>(
             continue;
         }
         match frame.kind {
-            CommandKind::Ping(number) => {
-                peers.say(frame.connection, |out, signer| {
-                    wire::link::encode_pong(out, number, signer)
-                });
-            }
+            CommandKind::Ping(number) => peers.answer_ping(frame.connection, number),
             CommandKind::Bye => {
                 // What is still due is said; the client knows why the connection ends.
                 peers.goodbye(frame.connection, Goodbye::Silent);

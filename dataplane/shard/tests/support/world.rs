@@ -195,6 +195,18 @@ impl World {
         self.sent.push(Sent { connection, bytes });
     }
 
+    /// The peer takes one byte of what waits for it.
+    pub fn take_one_byte(&mut self, connection: ConnectionId) {
+        let waiting = self.stuck.get_mut(&connection).unwrap();
+        if *waiting > 0 {
+            *waiting -= 1;
+            self.sent.push(Sent {
+                connection,
+                bytes: 1,
+            });
+        }
+    }
+
     pub fn swap_table(&mut self, parts: TableParts) {
         self.table = Some(Arc::new(RouteTable::build(parts).unwrap()));
     }

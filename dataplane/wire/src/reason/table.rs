@@ -119,6 +119,10 @@ reasons! {
         "this HELLO was answered before",
         "0", "0",
         "draw a new client nonce and say HELLO again";
+    AddressCrowded = 1118, "address_crowded", true,
+        "the address has as many connections as one may have",
+        "connections of the address", "connections allowed",
+        "close some, or use one connection for more, then connect again after the time given";
     FrameTooShort = 1201, "frame_too_short", false,
         "the frame cannot hold what its kind needs",
         "bytes seen", "bytes needed",
@@ -267,4 +271,8 @@ reasons! {
         "the key or the endpoint was withdrawn while the session was open",
         "key id", "0",
         "use the endpoint's other key";
+    TooManyPings = 1707, "too_many_pings", false,
+        "more PINGs than are answered",
+        "PINGs that time has not paid for", "PINGs a second allowed, and at once after a pause",
+        "PING when there is nothing else to send, or to learn that a SETTLE was taken";
 }

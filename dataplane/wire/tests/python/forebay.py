@@ -68,7 +68,8 @@ REASONS = {
     1107: ("token_expired", False), 1108: ("token_malformed", False), 1109: ("token_scope", False),
     1110: ("clock_skew", False), 1111: ("session_unknown", False), 1112: ("key_kind", False),
     1113: ("handshake_timeout", True), 1114: ("endpoint_disabled", False), 1115: ("sessions_full", True),
-    1116: ("address_refused", False), 1117: ("hello_replayed", True), 1201: ("frame_too_short", False), 1202: ("frame_too_long", False),
+    1116: ("address_refused", False), 1117: ("hello_replayed", True), 1118: ("address_crowded", True),
+    1201: ("frame_too_short", False), 1202: ("frame_too_long", False),
     1203: ("unknown_kind", False), 1204: ("reserved_bits", False), 1205: ("unexpected_frame", False),
     1206: ("message_malformed", False), 1207: ("body_too_long", False), 1208: ("headers_too_long", False),
     1209: ("too_many_messages", False), 1210: ("no_messages", False), 1211: ("signature_kind", False),
@@ -80,7 +81,7 @@ REASONS = {
     1503: ("partition_sealed", False), 1504: ("not_owner", True), 1601: ("queue_taken", False),
     1602: ("not_delivered", False), 1603: ("fetch_too_large", False), 1701: ("idle_timeout", True),
     1702: ("draining", True), 1703: ("peer_bye", True), 1704: ("too_many_bad_signatures", False),
-    1705: ("slow_receiver", True), 1706: ("credential_withdrawn", False),
+    1705: ("slow_receiver", True), 1706: ("credential_withdrawn", False), 1707: ("too_many_pings", False),
 }  # fmt: skip
 REASON_CODES = {name: code for code, (name, _) in REASONS.items()}
 
