@@ -37,7 +37,7 @@ pub(crate) fn ring_limits(
         buffers: config.ring.buffers,
         buffer_bytes: config.ring.buffer_bytes,
         // One connection leaves most buffers to the others, whatever becomes of it.
-        leases_max: (config.ring.buffers / 4).max(1),
+        leases_max: (config.ring.buffers / 16).max(1),
         connections_max: config.ring.connections_max,
         files_reserved: u32::try_from(files).unwrap_or(u32::MAX),
         sends_bytes_max: usize::try_from(config.ring.sends_bytes_max).unwrap_or(usize::MAX),
@@ -56,6 +56,9 @@ pub(crate) fn shard_limits(config: &NodeConfig) -> Result<shard::Limits, Diagnos
         shards: config.shards,
         connections_max: config.ring.connections_max,
         sessions_max: config.shard.sessions_max,
+        strangers_max: config.shard.strangers_max,
+        connections_per_address_max: config.shard.connections_per_address_max,
+        pings_per_second: config.shard.pings_per_second,
         credit_frames: config.shard.credit_frames,
         credit_bytes: config.shard.credit_bytes,
         unsent_bytes_high: high,

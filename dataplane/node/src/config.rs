@@ -66,6 +66,12 @@ pub struct RingConfig {
 pub struct ShardConfig {
     /// Sessions that may exist at once.
     pub sessions_max: u32,
+    /// Connections whose peer has not proven who they are; one more, and the oldest makes room.
+    pub strangers_max: u32,
+    /// Connections of one address, or of one /64 of IPv6; this machine's own has no bound.
+    pub connections_per_address_max: u32,
+    /// PINGs of a connection that are answered in a second, and at once after a pause.
+    pub pings_per_second: u32,
     /// Frames a session may have unacked.
     pub credit_frames: u32,
     /// Bytes a session may have unacked.
@@ -152,6 +158,9 @@ impl NodeConfig {
             },
             shard: ShardConfig {
                 sessions_max: values.narrow("shard.sessions_max"),
+                strangers_max: values.narrow("shard.strangers_max"),
+                connections_per_address_max: values.narrow("shard.connections_per_address_max"),
+                pings_per_second: values.narrow("shard.pings_per_second"),
                 credit_frames: values.narrow("shard.credit_frames"),
                 credit_bytes: values.narrow("shard.credit_bytes"),
                 unsent_bytes_high: values.count("shard.unsent_bytes_high"),

@@ -7,6 +7,7 @@ use partition::{LogId, MappedSegment, Segment, SegmentRef, StorageError};
 use ring::Ring;
 use shard::{StorageEvent, StorageRequest};
 
+use crate::durations::Durations;
 use crate::flush::{Flush, Synced};
 use crate::log::{Level, Log};
 use crate::prepare::{Done, Job, Preparer};
@@ -14,10 +15,8 @@ use crate::prepare::{Done, Job, Preparer};
 /// What storage work cost and how it went.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileCounters {
-    pub(crate) syncs: u64,
     pub(crate) sync_errors: u64,
-    pub(crate) sync_time: Duration,
-    pub(crate) sync_time_max: Duration,
+    pub(crate) sync_times: Durations,
     pub(crate) prepares: u64,
     pub(crate) prepares_full: u64,
     pub(crate) prepare_time: Duration,
@@ -127,10 +126,8 @@ impl Files {
     }
 
     fn count_sync(&mut self, synced: &Synced) {
-        self.counters.syncs += 1;
         self.counters.sync_errors += u64::from(synced.result.is_err());
-        self.counters.sync_time += synced.took;
-        self.counters.sync_time_max = self.counters.sync_time_max.max(synced.took);
+        self.counters.sync_times.note(synced.took);
         if let Err(error) = &synced.result {
             self.tell("sync_failed", synced.ticket.log, error);
         }

@@ -16,6 +16,8 @@ use wire::route::RouteTable;
 
 use crate::bounds::ring_fault;
 use crate::diagnosis::Diagnosis;
+use crate::durations::Durations;
+use crate::fair::Fair;
 use crate::files::Files;
 use crate::log::{Level, Log};
 use crate::random::Random;
@@ -66,6 +68,8 @@ pub(crate) struct Batch {
     events: Vec<Event>,
     opened: Vec<Opened>,
     leases: Vec<(ConnectionId, Lease)>,
+    /// What came and waits for a turn with room for it.
+    fair: Fair<Lease>,
     received: Vec<Received<'static>>,
     sent: Vec<Sent>,
     closed: Vec<ConnectionId>,
@@ -77,6 +81,8 @@ pub(crate) struct Batch {
     cut_short: u64,
     idle_waits: u64,
     turns: u64,
+    /// How long turns took, what they asked for included.
+    took: Durations,
 }
 
 /// Time since the node began, and of the day.
@@ -147,7 +153,7 @@ impl Loop {
     fn gather(&mut self) -> Result<bool, Diagnosis> {
         let events = &mut self.batch.events;
         if events.is_empty() {
-            let taken = match self.output.more {
+            let taken = match self.output.more || self.batch.fair.is_holding() {
                 true => self.ring.poll(events),
                 false => self.ring.take(events),
             };
@@ -159,6 +165,7 @@ impl Loop {
         let batch = &self.batch;
         Ok(!(batch.opened.is_empty()
             && batch.leases.is_empty()
+            && !batch.fair.is_holding()
             && batch.sent.is_empty()
             && batch.closed.is_empty()
             && batch.storage.is_empty()
@@ -204,6 +211,8 @@ impl Loop {
                         .push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
                 }
                 Event::Closed { connection, .. } => {
+                    let gone = ConnectionId(connection.0);
+                    batch.fair.closed(gone, &mut batch.leases);
                     batch.closed.push(ConnectionId(connection.0));
                 }
                 Event::Synced { token, result } => self.files.synced(token, result),
@@ -227,6 +236,11 @@ impl Loop {
     fn turn(&mut self, now: Now, drain: bool) {
         self.top_up();
         let batch = &mut self.batch;
+        let (shard, leases) = (&self.shard, &mut batch.leases);
+        let strangers = shard.strangers() as usize;
+        batch
+            .fair
+            .choose(now.monotonic, leases, strangers, |id| shard.is_stranger(id));
         let mut received = recycle(std::mem::take(&mut batch.received));
         received.extend(batch.leases.iter().map(|(connection, lease)| Received {
             connection: *connection,
@@ -246,6 +260,9 @@ impl Loop {
         batch.received = recycle(received);
         batch.clear(&mut self.ring);
         self.carry_out();
+        let took = self.clock.now().monotonic.saturating_sub(now.monotonic);
+        self.batch.took.note(took);
+        self.batch.fair.took(took);
         if applied {
             let epoch = self.shard.epoch();
             self.status.reload_applied();
@@ -324,6 +341,7 @@ impl Loop {
             ring: self.ring.counters(),
             files: self.files.counters(),
             connections: self.shard.connections(),
+            strangers: self.shard.strangers(),
             sessions: self.shard.sessions(),
             assembly_bytes: self.shard.assembly_bytes(),
             buffers_free: self.ring.buffers_free(),
@@ -331,6 +349,8 @@ impl Loop {
             partitions: PartitionNumbers::of(&self.shard),
             turns_cut_short: self.batch.cut_short,
             idle_waits: self.batch.idle_waits,
+            turns: self.batch.took,
+            fair: self.batch.fair.counters(),
         }
     }
 }

@@ -9,6 +9,8 @@ use shard::queue::QueueCounters;
 use wire::ids::AckMode;
 use wire::route::RouteTable;
 
+use crate::durations::Durations;
+use crate::fair::FairCounters;
 use crate::files::FileCounters;
 
 /// Where a node is in its life.
@@ -119,6 +121,7 @@ pub(crate) struct Snapshot {
     pub(crate) ring: ring::Counters,
     pub(crate) files: FileCounters,
     pub(crate) connections: u32,
+    pub(crate) strangers: u32,
     pub(crate) sessions: usize,
     pub(crate) assembly_bytes: usize,
     pub(crate) buffers_free: usize,
@@ -126,6 +129,8 @@ pub(crate) struct Snapshot {
     pub(crate) partitions: Vec<PartitionNumbers>,
     pub(crate) turns_cut_short: u64,
     pub(crate) idle_waits: u64,
+    pub(crate) turns: Durations,
+    pub(crate) fair: FairCounters,
 }
 
 /// One log, as far as metrics go.

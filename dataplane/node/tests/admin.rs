@@ -80,13 +80,15 @@ fn check_format(page: &str) {
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             assert!(seen.insert(name.to_owned()), "{name} twice");
             family = name.to_owned();
         } else if !line.starts_with("# HELP ") {
             let name = line.split(['{', ' ']).next().unwrap();
-            assert_eq!(name, family, "{line}");
+            let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{family}{part}"));
+            let of_family = name == family || parts.iter().any(|part| part == name);
+            assert!(of_family, "{line} in {family}");
             let value = line.rsplit(' ').next().unwrap();
             value.parse::<f64>().unwrap();
         }

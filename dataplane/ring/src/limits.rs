@@ -20,8 +20,9 @@ pub struct RingLimits {
     pub buffers: u16,
     /// Bytes of each receive buffer, 64 to 1 MiB.
     pub buffer_bytes: u32,
-    /// Buffers of one connection lent out at once, 1 or more. One that has so many receives no more until
-    /// half of them are back; what it was receiving at that moment still comes.
+    /// Buffers of one connection lent out at once, 1 or more; fewer, but 4, when fewer are left to all others.
+    /// One that has so many receives no more until half of them are back; what it was receiving at that
+    /// moment still comes.
     pub leases_max: u16,
     /// Connections open at once, 1 to 2^24. A connection accepted beyond is closed and counted.
     pub connections_max: u32,

@@ -10,16 +10,20 @@ use crate::ring::Ring;
 use crate::socket;
 use crate::token::{self, Key, Kind};
 
+/// Buffers that a connection may have lent out however few are left.
+const LEASES_ALWAYS: u32 = 4;
+
 impl Ring {
     /// Start receiving, or queue for buffers when there are none.
     pub(crate) fn start_receive(&mut self, key: Key) {
+        let leases_max = self.leases_max();
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         if connection.receive != Receive::Idle || !connection.may_receive() {
             return;
         }
-        if connection.is_open() && connection.leases >= u32::from(self.limits.leases_max) {
+        if connection.is_open() && connection.leases >= leases_max {
             connection.receive = Receive::Held;
             self.counters.receives_held += 1;
             return;
@@ -133,6 +137,13 @@ impl Ring {
         }
     }
 
+    /// How many buffers one connection may have lent out now: as many as are left to all others, so that a few which send without
+    /// end never take the last, and a few in any case.
+    fn leases_max(&self) -> u32 {
+        let left = u32::try_from(self.buffers.with_kernel()).unwrap_or(u32::MAX);
+        u32::from(self.limits.leases_max).min(left.max(LEASES_ALWAYS))
+    }
+
     /// One more buffer of this connection is lent out. With too many of them its receive is stopped.
     fn count_lease(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
@@ -143,7 +154,7 @@ impl Ring {
 
     /// Stop the receive of a connection that has too many buffers lent out, if it goes on by itself.
     fn hold(&mut self, key: Key) {
-        let leases_max = u32::from(self.limits.leases_max);
+        let leases_max = self.leases_max();
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -172,7 +183,7 @@ impl Ring {
 
     /// A buffer of this connection is back.
     pub(crate) fn count_release(&mut self, key: Key) {
-        let enough = u32::from(self.limits.leases_max) / 2;
+        let enough = self.leases_max() / 2;
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

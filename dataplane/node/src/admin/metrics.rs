@@ -6,6 +6,7 @@ use partition::LogState;
 use wire::reason::Reason;
 use wire::route::RouteTable;
 
+use crate::durations::Durations;
 use crate::status::{Phase, Snapshot, Status, ack_words};
 
 /// Text in the making.
@@ -43,6 +44,18 @@ impl Page {
         for (text, value) in rows {
             self.line(name, &[(label, text)], value);
         }
+    }
+
+    fn durations(&mut self, name: &str, help: &str, durations: &Durations) {
+        self.head(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in durations.up_to() {
+            let bound = bound.as_secs_f64().to_string();
+            self.line(&bucket, &[("le", &bound)], count);
+        }
+        self.line(&bucket, &[("le", "+Inf")], durations.count());
+        self.line(&format!("{name}_sum"), &[], durations.sum().as_secs_f64());
+        self.line(&format!("{name}_count"), &[], durations.count());
     }
 }
 
@@ -124,6 +137,16 @@ fn ingress(page: &mut Page, snapshot: &Snapshot) {
     let name = "forebay_accepts_refused_total";
     let refused = counters.accept.connections_refused + snapshot.ring.accepts_refused;
     page.counter(name, "Connections refused for want of room.", refused);
+    let name = "forebay_connections_crowded_total";
+    let rows = [
+        ("address", counters.accept.addresses_crowded),
+        ("strangers", counters.accept.strangers_crowded_out),
+    ];
+    let help = "Connections refused because their address had too many, and closed because too many had no session.";
+    page.counters(name, help, "bound", &rows);
+    let name = "forebay_strangers";
+    let help = "Connections whose peer has not proven who they are.";
+    page.gauge(name, help, snapshot.strangers);
     page.gauge(
         "forebay_sessions",
         "Sessions, connected or lingering.",
@@ -237,24 +260,21 @@ fn log(page: &mut Page, snapshot: &Snapshot) {
         commit.frames,
     );
     page.counter("forebay_acks_total", "ACK frames sent.", commit.acks);
-    page.counter("forebay_syncs_total", "Syncs done.", files.syncs);
+    let syncs = files.sync_times.count();
+    page.counter("forebay_syncs_total", "Syncs done.", syncs);
     page.counter(
         "forebay_sync_errors_total",
         "Syncs failed; each seals its log.",
         files.sync_errors,
     );
     let name = "forebay_sync_seconds_total";
-    page.counter(
-        name,
-        "Time waited for syncs.",
-        files.sync_time.as_secs_f64(),
-    );
+    let waited = files.sync_times.sum().as_secs_f64();
+    page.counter(name, "Time waited for syncs.", waited);
     let name = "forebay_sync_seconds_max";
-    page.gauge(
-        name,
-        "Longest sync since the start.",
-        files.sync_time_max.as_secs_f64(),
-    );
+    let longest = files.sync_times.max().as_secs_f64();
+    page.gauge(name, "Longest sync since the start.", longest);
+    let name = "forebay_sync_seconds";
+    page.durations(name, "How long syncs took.", &files.sync_times);
     page.counter(
         "forebay_segments_prepared_total",
         "Segments prepared.",
@@ -415,6 +435,21 @@ fn shard(page: &mut Page, snapshot: &Snapshot) {
         "Turns that left events to the next one.",
         snapshot.turns_cut_short,
     );
+    let name = "forebay_shard_turn_seconds";
+    page.durations(name, "How long turns took.", &snapshot.turns);
+    let name = "forebay_shard_turn_seconds_max";
+    let longest = snapshot.turns.max().as_secs_f64();
+    page.gauge(name, "Longest turn since the start.", longest);
+    let fair = &snapshot.fair;
+    let name = "forebay_shard_turns_full_total";
+    let help = "Turns that left received bytes to the next one, to be short.";
+    page.counter(name, help, fair.turns_full);
+    let name = "forebay_turn_wait_seconds";
+    let help = "How long what was received waited for its turn while turns were full.";
+    page.durations(name, help, &fair.waits);
+    let name = "forebay_turn_wait_first_seconds";
+    let help = "The same for connections that had nothing waiting before.";
+    page.durations(name, help, &fair.waits_first);
     let name = "forebay_route_table_revision";
     page.gauge(name, "Epoch of the table in force.", snapshot.epoch);
     page.counter(

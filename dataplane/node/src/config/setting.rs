@@ -138,6 +138,24 @@ pub const SETTINGS: &[Setting] = &[
         "Sessions that may exist at once.",
     ),
     setting(
+        "shard.strangers_max",
+        Kind::Count(1, 1 << 20),
+        "4096",
+        "Connections whose peer has not proven who they are; the oldest makes room.",
+    ),
+    setting(
+        "shard.connections_per_address_max",
+        Kind::Count(1, 1 << 20),
+        "4096",
+        "Connections of one address, or of one /64 of IPv6; this machine's own has no bound.",
+    ),
+    setting(
+        "shard.pings_per_second",
+        Kind::Count(1, 1_000_000),
+        "1000",
+        "PINGs of a connection that are answered in a second, and at once after a pause.",
+    ),
+    setting(
         "shard.credit_frames",
         Kind::Count(1, 16_384),
         "1024",
