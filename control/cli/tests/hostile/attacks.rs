@@ -3,7 +3,7 @@
 
 use crate::attacker::{Attacker, Closed, Target};
 use crate::node::{DRAIN, HANDSHAKE, IDLE, SLOW_RECEIVER};
-use crate::world::TRASH;
+use crate::world::{GOOD, TRASH};
 use std::time::Duration;
 use wire::delivery::{Fetch, Source};
 use wire::ids::{ChannelId, Direction, EndpointId, Sequence, UnixNanos};
@@ -16,8 +16,8 @@ use wire::signature::Signer;
 /// Between two bytes of those who send one at a time.
 const DRIP: Duration = Duration::from_millis(300);
 
-/// PINGs of a sender that reads no answer, and how many of them at a time.
-const FLOOD_PINGS: u64 = 163_840;
+/// Frames of a sender that reads no answer, and how many of them at a time.
+const FLOOD_FRAMES: u64 = 163_840;
 const FLOOD_BURST: u64 = 2_048;
 const FLOOD_PAUSE: Duration = Duration::from_millis(20);
 
@@ -48,6 +48,7 @@ pub(crate) enum Kind {
     ValidThenGarbage,
     OutOfOrder,
     Duplicated,
+    PingFlood,
 }
 
 /// When the node must have closed the connection.
@@ -94,7 +95,7 @@ const fn row(kind: Kind, limit: Limit, reason: Option<Reason>) -> Row {
 }
 
 /// All attackers; slot `n` runs row `n % TABLE.len()`.
-pub(crate) const TABLE: [Row; 24] = [
+pub(crate) const TABLE: [Row; 25] = [
     row(
         Kind::Silent,
         Limit::Handshake,
@@ -171,6 +172,7 @@ pub(crate) const TABLE: [Row; 24] = [
         Limit::AtOnce,
         Some(Reason::TooManyBadSignatures),
     ),
+    row(Kind::PingFlood, Limit::AtOnce, Some(Reason::TooManyPings)),
 ];
 
 /// Whether the attackers of a slot need messages to be delivered.
@@ -310,6 +312,7 @@ impl Row {
                 return attacker.reset();
             }
             Kind::NeverReadsAnswers => return self.flood(attacker).await,
+            Kind::PingFlood => return ping_flood(attacker).await,
             Kind::ValidThenGarbage => {
                 let frame = unsigned(&attacker, attacker.last() + 1, &[]);
                 attacker
@@ -337,16 +340,17 @@ impl Row {
         attacker.until_closed(self.limit.time()).await
     }
 
-    /// Ask and ask at a steady pace, more than the sockets between hold answers, and never read one.
+    /// Send what is refused, at a steady pace: more than the sockets between hold REJECTs. Never read one.
     async fn flood(&self, mut attacker: Attacker) -> std::io::Result<Closed> {
-        let mut pings = Vec::new();
-        for _ in 0..FLOOD_PINGS / FLOOD_BURST {
-            pings.clear();
+        let frame = build(attacker.endpoint(), GOOD, attacker.last() + 1, &[]);
+        let mut frames = Vec::new();
+        for _ in 0..FLOOD_FRAMES / FLOOD_BURST {
+            frames.clear();
             for _ in 0..FLOOD_BURST {
-                encode_ping(&mut pings, Sequence(1), attacker.signer());
+                sealed(&mut frames, &frame, attacker.signer());
             }
             // The node hangs up when too much waits.
-            if !attacker.put_within(&pings, DRIP).await {
+            if !attacker.put_within(&frames, DRIP).await {
                 break;
             }
             tokio::time::sleep(FLOOD_PAUSE).await;
@@ -355,14 +359,29 @@ impl Row {
     }
 }
 
-/// A SEND of one message to the trash, its sequence set, not yet signed.
-fn unsigned(attacker: &Attacker, sequence: u64, headers: &[(&str, &[u8])]) -> Vec<u8> {
-    build(attacker.endpoint(), sequence, headers)
+/// Ask for one signature after the other, until there are no more of them.
+async fn ping_flood(mut attacker: Attacker) -> std::io::Result<Closed> {
+    let mut pings = Vec::new();
+    for _ in 0..FLOOD_BURST {
+        encode_ping(&mut pings, Sequence(1), attacker.signer());
+    }
+    while attacker.put_within(&pings, DRIP).await {
+        pings.clear();
+        for _ in 0..FLOOD_BURST {
+            encode_ping(&mut pings, Sequence(1), attacker.signer());
+        }
+    }
+    attacker.until_closed(Duration::ZERO).await
 }
 
-fn build(endpoint: EndpointId, sequence: u64, headers: &[(&str, &[u8])]) -> Vec<u8> {
+/// A SEND of one message to the trash, its sequence set, not yet signed.
+fn unsigned(attacker: &Attacker, sequence: u64, headers: &[(&str, &[u8])]) -> Vec<u8> {
+    build(attacker.endpoint(), TRASH, sequence, headers)
+}
+
+fn build(endpoint: EndpointId, to: &str, sequence: u64, headers: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
-    let channel = ChannelId::of(TRASH);
+    let channel = ChannelId::of(to);
     let mut builder = SendBuilder::begin(&mut out, endpoint, channel, Sequence(sequence));
     builder
         .message(UnixNanos(0), headers, b"trash")
@@ -375,7 +394,7 @@ fn build(endpoint: EndpointId, sequence: u64, headers: &[(&str, &[u8])]) -> Vec<
 
 /// What makes the SEND of an overheard connection.
 fn send_frame(sequence: u64) -> impl Fn(EndpointId) -> Vec<u8> {
-    move |endpoint| build(endpoint, sequence, &[])
+    move |endpoint| build(endpoint, TRASH, sequence, &[])
 }
 
 /// Sign what was built.

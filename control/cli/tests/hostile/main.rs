@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 use wire::reason::Reason;
 use world::{GOOD, world};
@@ -34,21 +35,35 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
+/// Where attackers run: on threads of the lowest priority. A thousand attackers outside do not take the node's processor but by
+/// what they send; here they share it, so they are to have only what node and good senders leave.
+fn crowd() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.worker_threads(2).enable_all();
+    let lowest = || {
+        rustix::process::nice(19).expect("anyone may ask for less");
+    };
+    builder.on_thread_start(lowest).build().expect("threads")
+}
+
 /// All attackers at once while the good senders do one round.
 async fn attacked(
     good: &mut Good,
     period: Duration,
     targets: &[Target],
     seed: u64,
-) -> (Goodput, BTreeMap<usize, Tally>) {
+    crowd: &Runtime,
+    node: &Node,
+) -> (Goodput, BTreeMap<usize, Tally>, Metrics) {
     let stop = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (targets.iter().enumerate())
         .map(|(slot, target)| {
             let stop = Arc::clone(&stop);
-            tokio::spawn(attack(slot, target.clone(), seed, stop))
+            crowd.spawn(attack(slot, target.clone(), seed, stop))
         })
         .collect();
     let goodput = good.round(period, DUE_EVERY).await;
+    let during = node.metrics();
     stop.store(true, Ordering::Relaxed);
     let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
     for (slot, task) in tasks.into_iter().enumerate() {
@@ -59,7 +74,7 @@ async fn attacked(
         tally.longest = tally.longest.max(one.longest);
         tally.faults.extend(one.faults);
     }
-    (goodput, tallies)
+    (goodput, tallies, during)
 }
 
 /// Wait until the node has forgotten every hostile connection, and nothing of it is left.
@@ -166,10 +181,17 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
     );
     watch(&node, &peak, &end);
     let mut ratios = Vec::new();
+    let crowd = crowd();
     for round in 0..rounds {
+        let quiet = node.metrics();
         let alone = good.round(period, DUE_EVERY).await;
         let before = node.metrics();
-        let (under, tallies) = attacked(&mut good, period, &targets, seed ^ round).await;
+        let (under, tallies, during) =
+            attacked(&mut good, period, &targets, seed ^ round, &crowd, &node).await;
+        for name in ["shard_turn", "sync"] {
+            before.tell_times(&quiet, name);
+            during.tell_times(&before, name);
+        }
         forgotten(&node, connections, sockets).await;
         let after = node.metrics();
         println!(
@@ -185,6 +207,8 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
             under.p99.div_duration_f64(alone.p99),
         ));
     }
+    // Its threads have nothing left to do, but a runtime does not end inside another one.
+    crowd.shutdown_background();
     end.store(true, Ordering::Relaxed);
     let peak = peak.load(Ordering::Relaxed);
     let all = good.read_back().await;

@@ -150,6 +150,30 @@ impl Metrics {
         ))
     }
 
+    /// Print how often something was timed since `before`, and below what 50 and 99 of 100 times stayed.
+    pub(crate) fn tell_times(&self, before: &Self, what: &str) {
+        let count = |metrics: &Self, bound: &str| {
+            metrics.of(&format!("forebay_{what}_seconds_bucket{{le=\"{bound}\"}}"))
+        };
+        let lead = format!("forebay_{what}_seconds_bucket{{le=\"");
+        let bounds = self.text.lines().filter_map(|line| {
+            let (bound, _) = line.strip_prefix(&lead)?.split_once('"')?;
+            Some(bound)
+        });
+        let since = |bound: &str| count(self, bound) - count(before, bound);
+        let all = since("+Inf");
+        let of_100 = |share: u64| {
+            let mut bounds = bounds.clone();
+            bounds.find(|bound| since(bound) * 100 >= all * share)
+        };
+        println!(
+            "{what}: {all} times, 50 of 100 within {} s, 99 within {} s, all within {} s",
+            of_100(50).unwrap_or("?"),
+            of_100(99).unwrap_or("?"),
+            of_100(100).unwrap_or("?"),
+        );
+    }
+
     /// Connections open.
     pub(crate) fn connections(&self) -> u64 {
         self.of("forebay_connections{protocol=\"tcp\"}")
