@@ -11,7 +11,7 @@ use crate::socket;
 use crate::token::{self, Key, Kind};
 
 /// Buffers that a connection may have lent out however few are left.
-const LEASES_ALWAYS: u32 = 4;
+const LEASES_ALWAYS: u32 = 2;
 
 impl Ring {
     /// Start receiving, or queue for buffers when there are none.
@@ -140,7 +140,7 @@ impl Ring {
     /// How many buffers one connection may have lent out now: as many as are left to all others, so that a few which send without
     /// end never take the last, and a few in any case.
     fn leases_max(&self) -> u32 {
-        let left = u32::try_from(self.buffers.with_kernel()).unwrap_or(u32::MAX);
+        let left = u32::try_from(self.buffers.free()).unwrap_or(u32::MAX);
         u32::from(self.limits.leases_max).min(left.max(LEASES_ALWAYS))
     }
 
