@@ -2,8 +2,9 @@
 //! stream, which was sent again, and which goes back; then copies it, once, into its log.
 
 use partition::{AppendError as LogError, NewRecord, Place, RecordKind, Segment};
-use wire::ids::{ChannelId, PartitionId, RELAY_STREAM, Sequence, UnixNanos};
+use wire::ids::{ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence, UnixNanos};
 use wire::reason::{Notice, Reason};
+use wire::send::Send;
 
 use crate::connection::Goodbye;
 use crate::counters::AppendCounters;
@@ -100,15 +101,92 @@ pub(crate) fn append<S: Segment>(
     refusals: &mut [Refusal],
 ) {
     refusals.sort_unstable_by_key(|refusal| refusal.order);
-    let mut refusals = refusals.iter().peekable();
-    for frame in routed {
+    let (mut refusals, mut rest) = (refusals.iter().peekable(), routed);
+    while let Some(frame) = rest.first() {
         while let Some(refusal) = refusals.next_if(|refusal| refusal.order < frame.order()) {
             answer_refusal(peers, logs, refusal);
         }
-        append_one(peers, logs, frame);
+        let until = refusals.peek().map_or(u32::MAX, |refusal| refusal.order);
+        let appended = append_run(peers, logs, rest, until);
+        rest = &rest[appended..];
+        if appended == 0 {
+            append_one(peers, logs, frame);
+            rest = &rest[1..];
+        }
     }
     refusals.for_each(|refusal| answer_refusal(peers, logs, refusal));
     peers.sign_all();
+}
+
+/// Append the frames that `routed` begins with, as long as they came before `until`, are of one stream and channel, each is the next one of
+/// it and there is credit and room. What they share is looked up once. Returns how many there are; the next one is
+/// [`append_one`]'s, which tells what it is.
+fn append_run<S: Segment>(
+    peers: &mut Peers,
+    logs: &mut [Log<S>],
+    routed: &[Routed<'_>],
+    until: u32,
+) -> usize {
+    let first = &routed[0];
+    let (id, at, log) = (first.session(), first.stream(), first.log());
+    let channel = first.send().channel();
+    let log = &mut logs[log as usize];
+    let Some(mut desk) = Desk::find(peers, id) else {
+        return 0;
+    };
+    let stream = desk.session.streams.get(at as usize);
+    let Some(stream) = stream.filter(|stream| stream.blocked.is_none()) else {
+        return 0;
+    };
+    let sender = stream.sender;
+    let place = log.senders[sender as usize];
+    if desk.session.connection != Some(first.connection())
+        || place.owner != Some(id)
+        || log.sealed()
+    {
+        return 0;
+    }
+    let (mut next, mut waiting) = (place.last.next(), None::<Waiting>);
+    let mut count = 0;
+    for frame in routed {
+        let send = frame.send();
+        let goes_on = frame.session() == id
+            && frame.stream() == at
+            && frame.origin() == Origin::Direct
+            && frame.order() < until
+            && send.sequence() == next
+            && send.channel() == channel;
+        if !goes_on {
+            break;
+        }
+        let Ok(end) = desk.copy(log, send) else {
+            break;
+        };
+        let (appended, answer) = (appended(send, sender, end), answer(frame));
+        let extended = waiting
+            .as_mut()
+            .is_some_and(|waiting| waiting.extend(end, &appended, &answer));
+        if !extended {
+            let new = Waiting {
+                end,
+                appended: Some(appended),
+                answer,
+            };
+            if let Some(before) = waiting.replace(new) {
+                log.wait(before);
+            }
+        }
+        next = next.next();
+        count += 1;
+    }
+    if let Some(waiting) = waiting {
+        let last = waiting.answer.last;
+        log.wait(waiting);
+        log.senders[sender as usize].last = last;
+        let received = &mut desk.session.streams[at as usize].received;
+        *received = last.max(*received);
+    }
+    count
 }
 
 fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed<'_>) {
@@ -271,17 +349,19 @@ struct Desk<'p> {
 
 impl<'p> Desk<'p> {
     fn at(peers: &'p mut Peers, id: SessionRef) -> Self {
-        let session = peers.sessions.get_mut(id);
-        Self {
-            session: session.expect("append_one has just found it"),
+        Self::find(peers, id).expect("append_one has just found it")
+    }
+
+    fn find(peers: &'p mut Peers, id: SessionRef) -> Option<Self> {
+        Some(Self {
+            session: peers.sessions.get_mut(id)?,
             counters: &mut peers.counters.append,
             limits: &peers.limits,
             time: peers.now.unix,
-        }
+        })
     }
 
-    /// Copy a frame into its log and let its sender's answer wait for the commit.
-    #[inline]
+    /// Append a frame and let its sender's answer wait for the commit.
     fn write<S: Segment>(
         &mut self,
         log: &mut Log<S>,
@@ -289,6 +369,24 @@ impl<'p> Desk<'p> {
         sender: u32,
     ) -> Result<(), AppendError> {
         let send = frame.send();
+        let end = self.copy(log, send)?;
+        let last = &mut log.senders[sender as usize].last;
+        *last = send.sequence().max(*last);
+        log.wait(Waiting {
+            end,
+            appended: Some(appended(send, sender, end)),
+            answer: answer(frame),
+        });
+        Ok(())
+    }
+
+    /// Copy a frame into its log and spend its credit. Returns the offset after its last message.
+    #[inline]
+    fn copy<S: Segment>(
+        &mut self,
+        log: &mut Log<S>,
+        send: &Send<'_>,
+    ) -> Result<Offset, AppendError> {
         let bytes = send.frame().bytes();
         self.take_credit(bytes.len())?;
         let new = NewRecord {
@@ -304,24 +402,11 @@ impl<'p> Desk<'p> {
             Ok(appended) => appended,
             Err(error) => return Err(self.refusal(log, error)),
         };
-        let last = &mut log.senders[sender as usize].last;
-        *last = send.sequence().max(*last);
         self.spend_credit(bytes.len());
-        log.wait(Waiting {
-            end: appended.end.next,
-            appended: Some(Appended {
-                first: appended.first,
-                count: u32::from(appended.count),
-                channel: send.channel(),
-                message_bytes: send.messages_bytes().len() as u64,
-                sender,
-            }),
-            answer: answer(frame, bytes.len()),
-        });
         self.counters.frames += 1;
         self.counters.messages += u64::from(send.count());
         self.counters.bytes += bytes.len() as u64;
-        Ok(())
+        Ok(appended.end.next)
     }
 
     /// Why the log took nothing, as its sender is told.
@@ -354,7 +439,7 @@ impl<'p> Desk<'p> {
         log.wait(Waiting {
             end: log.partition.appended(),
             appended: None,
-            answer: answer(frame, bytes),
+            answer: answer(frame),
         });
         Ok(())
     }
@@ -385,17 +470,30 @@ impl<'p> Desk<'p> {
     }
 }
 
-fn answer(frame: &Routed<'_>, bytes: usize) -> Answer {
-    let sequence = frame.send().sequence();
+/// A frame in its log: the one that ends there.
+#[inline]
+fn appended(send: &Send<'_>, sender: u32, end: Offset) -> Appended {
+    Appended {
+        first: Offset(end.0 - u64::from(send.count())),
+        count: u32::from(send.count()),
+        channel: send.channel(),
+        message_bytes: send.messages_bytes().len() as u64,
+        sender,
+    }
+}
+
+#[inline]
+fn answer(frame: &Routed<'_>) -> Answer {
+    let send = frame.send();
     Answer {
         connection: frame.connection(),
         session: frame.session(),
         origin: frame.origin(),
         stream: frame.stream(),
-        first: sequence,
-        last: sequence,
+        first: send.sequence(),
+        last: send.sequence(),
         frames: 1,
-        bytes: bytes as u64,
+        bytes: send.frame().bytes().len() as u64,
     }
 }
 

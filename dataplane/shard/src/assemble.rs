@@ -1,22 +1,22 @@
 //! Bytes of connections to whole frames. What straddles receive buffers is put together once, in a buffer that grows with
 //! what has come; everything else stays where it was received.
 
-use wire::frame::{Frame, FrameKind, HEADER_BYTES, frame_bytes, split};
+use wire::frame::{Frame, FrameKind, HEADER_BYTES, frame_bytes, split, split_whole};
 use wire::handshake::HELLO_BYTES_MAX;
 use wire::preface::{PREFACE_BYTES, Preface};
 
 use crate::connection::{Connections, Phase};
 use crate::io::{ConnectionId, Received};
-use crate::parse::{ParseError, Piece, Place};
+use crate::parse::{Aside, ParseError, Piece};
 use crate::peers::Peers;
 
 /// Cut what was received into whole frames; what is left of a frame is kept for the next turn. Buffers with
-/// assembled frames are pushed to `assembled`.
+/// assembled frames, and faults, are pushed to `asides`.
 pub(crate) fn gather<'a>(
     peers: &mut Peers,
     received: &[Received<'a>],
     pieces: &mut Vec<Piece<'a>>,
-    assembled: &mut Vec<Vec<u8>>,
+    asides: &mut Vec<Aside>,
 ) {
     for piece in received {
         let (id, now) = (piece.connection, peers.now.monotonic);
@@ -34,9 +34,9 @@ pub(crate) fn gather<'a>(
         let whole = connection.session().is_some() && !under_way;
         peers.counters.accept.bytes += piece.bytes.len() as u64;
         let cut = if whole {
-            cut_whole(peers, id, piece.bytes, pieces)
+            cut_whole(peers, id, piece.bytes, pieces, asides)
         } else {
-            cut(peers, id, piece.bytes, pieces, assembled)
+            cut(peers, id, piece.bytes, pieces, asides)
         };
         if under_way
             && pieces.len() > before
@@ -45,21 +45,39 @@ pub(crate) fn gather<'a>(
             connection.received_at = now;
         }
         if let Err(error) = cut {
-            deafen(peers, id, error, pieces);
+            deafen(peers, id, error, pieces, asides);
         }
     }
 }
 
 /// Nothing more is taken from a connection. What came before the fault still counts, so the fault waits for its turn.
-fn deafen(peers: &mut Peers, id: ConnectionId, error: ParseError, pieces: &mut Vec<Piece<'_>>) {
-    pieces.push(Piece {
-        connection: id,
-        first: false,
-        place: Place::Fault(error),
-    });
+fn deafen(
+    peers: &mut Peers,
+    id: ConnectionId,
+    error: ParseError,
+    pieces: &mut Vec<Piece<'_>>,
+    asides: &mut Vec<Aside>,
+) {
+    put_aside(id, false, Aside::Fault(error), pieces, asides);
     if let Some(connection) = peers.connections.get_mut(id) {
         connection.deaf = true;
     }
+}
+
+fn put_aside(
+    connection: ConnectionId,
+    first: bool,
+    aside: Aside,
+    pieces: &mut Vec<Piece<'_>>,
+    asides: &mut Vec<Aside>,
+) {
+    pieces.push(Piece {
+        connection,
+        whole: None,
+        aside: asides.len() as u32,
+        first,
+    });
+    asides.push(aside);
 }
 
 /// The way of nearly all bytes: a session talks, and no frame of it is half there.
@@ -68,31 +86,29 @@ fn cut_whole<'a>(
     id: ConnectionId,
     bytes: &'a [u8],
     pieces: &mut Vec<Piece<'a>>,
+    asides: &mut Vec<Aside>,
 ) -> Result<(), ParseError> {
     let (mut rest, before) = (bytes, pieces.len());
-    let end = loop {
-        if rest.is_empty() {
-            break Ok(());
-        }
-        match split(rest) {
-            Ok(Some((frame, after))) => {
-                pieces.push(piece(id, false, frame));
-                rest = after;
-            }
-            Ok(None) => break keep(peers, id, rest, pieces),
-            Err(fault) => break Err(ParseError::Framing(fault)),
-        }
-    };
-    let whole = |piece: &&Piece<'_>| matches!(piece.place, Place::Whole(_));
-    peers.counters.parse.frames += pieces[before..].iter().filter(whole).count() as u64;
-    end
+    while let Some((frame, after)) = split_whole(rest) {
+        pieces.push(piece(id, false, frame));
+        rest = after;
+    }
+    peers.counters.parse.frames += (pieces.len() - before) as u64;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    match split(rest).map_err(ParseError::Framing)? {
+        None => keep(peers, id, rest, pieces, asides),
+        Some(_) => unreachable!("a whole frame was cut off"),
+    }
 }
 
 fn piece(connection: ConnectionId, first: bool, frame: Frame<'_>) -> Piece<'_> {
     Piece {
         connection,
+        whole: Some(frame),
+        aside: 0,
         first,
-        place: Place::Whole(frame),
     }
 }
 
@@ -101,19 +117,19 @@ fn cut<'a>(
     id: ConnectionId,
     bytes: &'a [u8],
     pieces: &mut Vec<Piece<'a>>,
-    assembled: &mut Vec<Vec<u8>>,
+    asides: &mut Vec<Aside>,
 ) -> Result<(), ParseError> {
-    let mut rest = continue_assembly(peers, id, bytes, pieces, assembled)?;
+    let mut rest = continue_assembly(peers, id, bytes, pieces, asides)?;
     while !rest.is_empty() {
         match phase(peers, id) {
-            Phase::Open(_) => return cut_whole(peers, id, rest, pieces),
+            Phase::Open(_) => return cut_whole(peers, id, rest, pieces, asides),
             Phase::Preface => match Preface::parse(rest).map_err(ParseError::Preface)? {
                 Some((preface, after)) => {
                     greet(peers, id, preface)?;
                     rest = after;
                     continue;
                 }
-                None => return keep(peers, id, rest, pieces),
+                None => return keep(peers, id, rest, pieces, asides),
             },
             _ => {}
         }
@@ -124,7 +140,7 @@ fn cut<'a>(
                 pieces.push(piece(id, first, frame));
                 rest = after;
             }
-            None => return keep(peers, id, rest, pieces),
+            None => return keep(peers, id, rest, pieces, asides),
         }
     }
     Ok(())
@@ -175,7 +191,7 @@ fn continue_assembly<'a>(
     id: ConnectionId,
     bytes: &'a [u8],
     pieces: &mut Vec<Piece<'a>>,
-    assembled: &mut Vec<Vec<u8>>,
+    asides: &mut Vec<Aside>,
 ) -> Result<&'a [u8], ParseError> {
     let mut rest = bytes;
     loop {
@@ -197,21 +213,17 @@ fn continue_assembly<'a>(
                 }
                 continue;
             }
-            assembled.push(peers.assembly.finish(&mut connection.assembly));
+            let frame = Aside::Assembled(peers.assembly.finish(&mut connection.assembly));
             peers.counters.parse.assembled_frames += 1;
             let first = begin_frame(peers, id);
-            pieces.push(Piece {
-                connection: id,
-                first,
-                place: Place::Assembled(assembled.len() - 1),
-            });
+            put_aside(id, first, frame, pieces, asides);
             return Ok(rest);
         }
         let (taken, after) = rest.split_at((need - have).min(rest.len()));
         if taken.is_empty() {
             return Ok(rest);
         }
-        extend(peers, id, taken, need, pieces)?;
+        extend(peers, id, taken, need, pieces, asides)?;
         check_start(peers, id)?;
         rest = after;
     }
@@ -249,6 +261,7 @@ fn keep(
     id: ConnectionId,
     bytes: &[u8],
     pieces: &mut Vec<Piece<'_>>,
+    asides: &mut Vec<Aside>,
 ) -> Result<(), ParseError> {
     let need = needed(phase(peers, id), bytes)?;
     if let Some(connection) = peers.connections.get_mut(id) {
@@ -260,7 +273,7 @@ fn keep(
             .assembly
             .clear_away(|id, number| holds(connections, id, number));
     }
-    extend(peers, id, bytes, need, pieces)
+    extend(peers, id, bytes, need, pieces, asides)
 }
 
 /// Copy more of a frame whose whole will have `need` bytes, as far as is known. When there is no room, the frame that was
@@ -271,6 +284,7 @@ fn extend(
     bytes: &[u8],
     need: usize,
     pieces: &mut Vec<Piece<'_>>,
+    asides: &mut Vec<Aside>,
 ) -> Result<(), ParseError> {
     loop {
         let Peers {
@@ -295,7 +309,7 @@ fn extend(
         if let Some(connection) = connections.get_mut(oldest) {
             pool.give_up(&mut connection.assembly);
         }
-        deafen(peers, oldest, full, pieces);
+        deafen(peers, oldest, full, pieces, asides);
     }
 }
 

@@ -138,19 +138,23 @@ pub(crate) struct Refusal {
     pub(crate) notice: Notice,
 }
 
-/// One whole frame of the turn, in order of arrival.
+/// One whole frame of the turn, in order of arrival; or the fault that a connection's bytes end with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Piece<'a> {
     pub(crate) connection: ConnectionId,
+    /// The frame where it was received. `None`: see `aside`.
+    pub(crate) whole: Option<Frame<'a>>,
+    /// What it is instead, by its place among the turn's asides.
+    pub(crate) aside: u32,
     /// The first frame of its connection, which has to be HELLO.
     pub(crate) first: bool,
-    pub(crate) place: Place<'a>,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Place<'a> {
-    Whole(Frame<'a>),
-    Assembled(usize),
+/// What few pieces are. It stands by itself, so that a piece is words that are copied without a look at them.
+#[derive(Debug)]
+pub(crate) enum Aside {
+    /// A frame that straddled receive buffers.
+    Assembled(Vec<u8>),
     Fault(ParseError),
 }
 
@@ -158,7 +162,7 @@ pub(crate) enum Place<'a> {
 pub(crate) fn parse<'a>(
     peers: &mut Peers,
     pieces: &[Piece<'a>],
-    assembled: &'a [Vec<u8>],
+    asides: &'a [Aside],
     parsed: &mut Vec<Parsed<'a>>,
     refusals: &mut Vec<Refusal>,
 ) {
@@ -167,11 +171,14 @@ pub(crate) fn parse<'a>(
         let id = together[0].connection;
         let connection = peers.connections.get_mut(id);
         if let Some(connection) = connection.filter(|connection| connection.listens()) {
-            let mut frame_index = connection.frames_in;
+            let mut at = Reading {
+                order,
+                frame_index: connection.frames_in,
+            };
             let out = (&mut *parsed, &mut *refusals);
-            let end = parse_pieces(peers, together, order, assembled, &mut frame_index, out);
+            let end = parse_pieces(peers, together, asides, &mut at, out);
             if let Some(connection) = peers.connections.get_mut(id) {
-                connection.frames_in = frame_index;
+                connection.frames_in = at.frame_index;
             }
             if let Err(error) = end {
                 fault(peers, id, error);
@@ -181,50 +188,86 @@ pub(crate) fn parse<'a>(
     }
 }
 
+/// How far a connection's frames were read.
+#[derive(Clone, Copy)]
+struct Reading {
+    order: u32,
+    frame_index: u64,
+}
+
 /// Read the frames of one connection, up to a fault that ends it.
 fn parse_pieces<'a>(
     peers: &mut Peers,
     pieces: &[Piece<'a>],
-    mut order: u32,
-    assembled: &'a [Vec<u8>],
-    frame_index: &mut u64,
+    asides: &'a [Aside],
+    at: &mut Reading,
     (parsed, refusals): (&mut Vec<Parsed<'a>>, &mut Vec<Refusal>),
 ) -> Result<(), ParseError> {
     for piece in pieces {
-        let connection = piece.connection;
-        let frame = match piece.place {
-            Place::Whole(frame) => frame,
-            Place::Fault(error) => return Err(error),
-            Place::Assembled(at) => match split(&assembled[at]) {
-                Ok(Some((frame, _))) => frame,
-                other => {
-                    unreachable!("an assembled frame is whole and has a good header: {other:?}")
-                }
-            },
-        };
-        match read(frame, piece.first) {
-            Ok(content) => parsed.push(Parsed {
-                order,
-                connection,
-                frame_index: *frame_index,
-                content,
-            }),
-            Err(error @ ParseError::Content(_)) => {
-                peers.counters.parse.refused += 1;
-                refusals.push(Refusal {
-                    order,
-                    connection,
-                    partition: stream_of(peers, connection, &frame),
-                    sequence: frame.sequence(),
-                    notice: error.notice(),
-                });
-            }
-            Err(error) => return Err(error),
+        // The way of nearly all pieces.
+        if let Some(frame) = piece.whole
+            && !piece.first
+            && frame.kind() == FrameKind::Send
+            && let Some(send) = Send::parse_good(frame)
+        {
+            parsed.push(Parsed {
+                order: at.order,
+                connection: piece.connection,
+                frame_index: at.frame_index,
+                content: Content::Send(send),
+            });
+        } else {
+            parse_piece(peers, piece, asides, *at, (parsed, refusals))?;
         }
-        *frame_index += u64::from(!piece.first);
-        order += 1;
+        at.frame_index += u64::from(!piece.first);
+        at.order += 1;
     }
     Ok(())
+}
+
+/// Read one piece, whatever it is.
+fn parse_piece<'a>(
+    peers: &mut Peers,
+    piece: &Piece<'a>,
+    asides: &'a [Aside],
+    at: Reading,
+    (parsed, refusals): (&mut Vec<Parsed<'a>>, &mut Vec<Refusal>),
+) -> Result<(), ParseError> {
+    let connection = piece.connection;
+    let frame = match piece.whole {
+        Some(frame) => frame,
+        None => assembled(&asides[piece.aside as usize])?,
+    };
+    match read(frame, piece.first) {
+        Ok(content) => parsed.push(Parsed {
+            order: at.order,
+            connection,
+            frame_index: at.frame_index,
+            content,
+        }),
+        Err(error @ ParseError::Content(_)) => {
+            peers.counters.parse.refused += 1;
+            refusals.push(Refusal {
+                order: at.order,
+                connection,
+                partition: stream_of(peers, connection, &frame),
+                sequence: frame.sequence(),
+                notice: error.notice(),
+            });
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn assembled(aside: &Aside) -> Result<Frame<'_>, ParseError> {
+    match aside {
+        Aside::Fault(error) => Err(*error),
+        Aside::Assembled(bytes) => match split(bytes) {
+            Ok(Some((frame, _))) => Ok(frame),
+            other => unreachable!("an assembled frame is whole and has a good header: {other:?}"),
+        },
+    }
 }
 
 /// What one frame means.

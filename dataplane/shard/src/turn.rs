@@ -22,7 +22,7 @@ use crate::handshake::hello;
 use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, Log};
-use crate::parse::{Parsed, Piece, Refusal, parse};
+use crate::parse::{Aside, Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
 use crate::route::{Owned, Routed, route};
@@ -53,7 +53,7 @@ pub struct Shard<S: Segment> {
 #[derive(Default)]
 struct Scratch {
     pieces: Vec<Piece<'static>>,
-    assembled: Vec<Vec<u8>>,
+    asides: Vec<Aside>,
     parsed: Vec<Parsed<'static>>,
     verified: Vec<Verified<'static>>,
     envelopes: Vec<Envelope<'static>>,
@@ -106,22 +106,19 @@ impl<S: Segment> Shard<S> {
         self.begin(now, input, output);
         let Scratch {
             pieces,
-            mut assembled,
-            parsed,
-            verified,
-            envelopes,
+            mut asides,
+            mut parsed,
+            mut verified,
+            mut envelopes,
             mut jobs,
-            routed,
+            mut routed,
             mut good,
             mut refusals,
             mut commands,
             mut committed,
             mut spans,
         } = std::mem::take(&mut self.scratch);
-        let (mut pieces, mut parsed): (_, Vec<Parsed<'_>>) = (recycled!(pieces), recycled!(parsed));
-        let mut verified: Vec<Verified<'_>> = recycled!(verified);
-        let mut envelopes: Vec<Envelope<'_>> = recycled!(envelopes);
-        let mut routed: Vec<Routed<'_>> = recycled!(routed);
+        let mut pieces = recycled!(pieces);
         let Self {
             peers,
             logs,
@@ -135,28 +132,27 @@ impl<S: Segment> Shard<S> {
         } = self;
 
         clock.end(Stage::Other, &mut peers.counters);
-        gather(peers, input.received, &mut pieces, &mut assembled);
+        gather(peers, input.received, &mut pieces, &mut asides);
         clock.end(Stage::Accept, &mut peers.counters);
         peers.tick(output);
         clock.end(Stage::Other, &mut peers.counters);
         for frames in pieces.chunks(FRAMES_TOGETHER) {
-            parsed.clear();
-            verified.clear();
-            envelopes.clear();
-            routed.clear();
             refusals.clear();
-            parse(peers, frames, &assembled, &mut parsed, &mut refusals);
+            let mut read: Vec<Parsed<'_>> = recycled!(parsed);
+            parse(peers, frames, &asides, &mut read, &mut refusals);
             clock.end(Stage::Parse, &mut peers.counters);
+            let (mut signed, mut unproved): (Vec<Verified<'_>>, Vec<Envelope<'_>>) =
+                (recycled!(verified), recycled!(envelopes));
             let mut verdicts = Verdicts {
-                verified: &mut verified,
+                verified: &mut signed,
                 commands: &mut commands,
                 refusals: &mut refusals,
-                envelopes: &mut envelopes,
+                envelopes: &mut unproved,
                 good: &mut good,
             };
             verify(
                 peers,
-                &parsed,
+                &read,
                 &mut verdicts,
                 &mut jobs,
                 |peers, id, frame| {
@@ -164,10 +160,14 @@ impl<S: Segment> Shard<S> {
                 },
             );
             clock.end(Stage::Verify, &mut peers.counters);
-            route(peers, owned, &verified, &mut routed, &mut refusals);
+            let mut granted: Vec<Routed<'_>> = recycled!(routed);
+            route(peers, owned, &signed, &mut granted, &mut refusals);
             clock.end(Stage::Route, &mut peers.counters);
-            append(peers, logs, &routed, &mut refusals);
+            append(peers, logs, &granted, &mut refusals);
             clock.end(Stage::Append, &mut peers.counters);
+            (routed, verified, envelopes) =
+                (recycled!(granted), recycled!(signed), recycled!(unproved));
+            parsed = recycled!(read);
         }
         close(peers, groups, consumers, input.closed);
         clock.end(Stage::Other, &mut peers.counters);
@@ -186,12 +186,10 @@ impl<S: Segment> Shard<S> {
         }
         clock.end(Stage::Deliver, &mut peers.counters);
 
-        let (pieces, parsed) = (recycled!(pieces), recycled!(parsed));
-        let (verified, envelopes, routed) =
-            (recycled!(verified), recycled!(envelopes), recycled!(routed));
+        let pieces = recycled!(pieces);
         let scratch = Scratch {
             pieces,
-            assembled,
+            asides,
             parsed,
             verified,
             envelopes,
@@ -253,8 +251,10 @@ impl<S: Segment> Shard<S> {
         if self.peers.draining {
             self.drain(output);
         }
-        for buffer in scratch.assembled.drain(..) {
-            self.peers.assembly.put(buffer);
+        for aside in scratch.asides.drain(..) {
+            if let Aside::Assembled(buffer) = aside {
+                self.peers.assembly.put(buffer);
+            }
         }
         scratch.refusals.clear();
         scratch.commands.clear();

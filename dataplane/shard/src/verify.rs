@@ -114,7 +114,7 @@ pub(crate) struct Verified<'a> {
     connection: ConnectionId,
     session: SessionRef,
     origin: Origin,
-    send: Send<'a>,
+    send: &'a Send<'a>,
 }
 
 impl<'a> Verified<'a> {
@@ -134,7 +134,7 @@ impl<'a> Verified<'a> {
         self.origin
     }
 
-    pub(crate) fn send(&self) -> Send<'a> {
+    pub(crate) fn send(&self) -> &'a Send<'a> {
         self.send
     }
 }
@@ -180,7 +180,7 @@ const TOGETHER: usize = 64;
 /// Stage 3: check the frames of a turn, in order; `hello` is called for each HELLO in its place. `jobs` is empty memory.
 pub(crate) fn verify<'a>(
     peers: &mut Peers,
-    parsed: &[Parsed<'a>],
+    parsed: &'a [Parsed<'a>],
     out: &mut Verdicts<'_, 'a>,
     jobs: &mut Vec<VerifyJob<'static>>,
     mut hello: impl FnMut(&mut Peers, ConnectionId, &Hello<'a>),
@@ -237,7 +237,7 @@ fn check_signatures<'p, 'a: 'p>(
 /// Give on the frames of one connection. As long as all is well with them, their session is looked up once.
 fn judge<'a>(
     peers: &mut Peers,
-    frames: &[Parsed<'a>],
+    frames: &'a [Parsed<'a>],
     good: &[bool],
     out: &mut Verdicts<'_, 'a>,
     hello: &mut impl FnMut(&mut Peers, ConnectionId, &Hello<'a>),
@@ -250,7 +250,7 @@ fn judge<'a>(
             && send.endpoint() == endpoint
         {
             peers.counters.verify.session_frames += 1;
-            out.verified.push(direct(frame, session, *send));
+            out.verified.push(direct(frame, session, send));
             continue;
         }
         if struck_out(peers, id) {
@@ -274,7 +274,7 @@ fn judge<'a>(
     }
 }
 
-fn direct<'a>(frame: &Parsed<'a>, session: SessionRef, send: Send<'a>) -> Verified<'a> {
+fn direct<'a>(frame: &Parsed<'a>, session: SessionRef, send: &'a Send<'a>) -> Verified<'a> {
     Verified {
         order: frame.order(),
         connection: frame.connection(),
@@ -295,7 +295,7 @@ fn struck_out(peers: &Peers, id: ConnectionId) -> bool {
 /// Check one frame and give it on; `good` tells whether its session signature is.
 fn check<'a>(
     peers: &mut Peers,
-    frame: &Parsed<'a>,
+    frame: &'a Parsed<'a>,
     reference: SessionRef,
     good: bool,
     out: &mut Verdicts<'_, 'a>,
@@ -310,7 +310,7 @@ fn check<'a>(
     match frame.content() {
         Content::Send(send) => {
             check_sender(peers, reference, send)?;
-            out.verified.push(direct(frame, session, *send));
+            out.verified.push(direct(frame, session, send));
         }
         Content::Relay(relay) => check_envelope(peers, frame, reference, relay, out)?,
         Content::Fetch(fetch, _) => out.commands.push(command(CommandKind::Fetch(*fetch))),

@@ -49,10 +49,10 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Let `next` wait as a part of this, if it follows at once in its log and in its stream.
     pub(crate) fn absorb(&mut self, next: &Self) -> bool {
-        let (Some(appended), Some(more)) = (&mut self.appended, &next.appended) else {
+        let (Some(appended), Some(more)) = (&self.appended, &next.appended) else {
             return false;
         };
-        let (answer, other) = (&mut self.answer, &next.answer);
+        let (answer, other) = (&self.answer, &next.answer);
         let goes_on = answer.origin == Origin::Direct
             && other.origin == Origin::Direct
             && answer.connection == other.connection
@@ -60,17 +60,28 @@ impl Waiting {
             && answer.stream == other.stream
             && answer.last.next() == other.first
             && appended.channel == more.channel
-            && appended.message_bytes + more.message_bytes <= TOGETHER_BYTES_MAX
             && self.end == more.first;
-        if goes_on {
-            appended.count += more.count;
-            appended.message_bytes += more.message_bytes;
-            answer.last = other.last;
-            answer.frames += other.frames;
-            answer.bytes += other.bytes;
-            self.end = next.end;
+        goes_on && self.extend(next.end, more, other)
+    }
+
+    /// As [`Waiting::absorb`] for a frame that is known to follow at once, of the same channel: `false` when the frames
+    /// together would be too long.
+    #[inline]
+    pub(crate) fn extend(&mut self, end: Offset, more: &Appended, other: &Answer) -> bool {
+        let Some(appended) = &mut self.appended else {
+            return false;
+        };
+        let message_bytes = appended.message_bytes + more.message_bytes;
+        if message_bytes > TOGETHER_BYTES_MAX {
+            return false;
         }
-        goes_on
+        appended.message_bytes = message_bytes;
+        appended.count += more.count;
+        self.answer.last = other.last;
+        self.answer.frames += other.frames;
+        self.answer.bytes += other.bytes;
+        self.end = end;
+        true
     }
 }
 

@@ -334,28 +334,47 @@ pub fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, ParseError> {
 /// any further: the connection is to be closed with the error's notice.
 #[inline]
 pub fn split(bytes: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, ParseError> {
+    match split_whole(bytes) {
+        Some(found) => Ok(Some(found)),
+        None => unsplit(bytes).map(|()| None),
+    }
+}
+
+/// As [`split`] for a good frame that is whole, the usual one; `None` says that `split` has more to say. Small enough to be
+/// inlined, and nothing of it goes through memory.
+#[inline]
+pub fn split_whole(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
+    let (header, _) = FrameHeader::ref_from_prefix(bytes).ok()?;
+    let length = header.frame_bytes.get() as usize;
+    if length > FRAME_BYTES_MAX {
+        return None;
+    }
+    // A length that is too short for its signature, or for the header itself, is refused with the kinds.
+    let (kind, signature_kind) = header.kinds(length)?;
+    let (bytes, rest) = bytes.split_at_checked(length)?;
+    let frame = Frame {
+        bytes,
+        kind,
+        signature_kind,
+        count: header.count.get(),
+        sequence: Sequence(header.sequence.get()),
+    };
+    Some((frame, rest))
+}
+
+/// What is wrong with the start of a frame that is not whole, if anything.
+#[cold]
+fn unsplit(bytes: &[u8]) -> Result<(), ParseError> {
     let Some(length) = frame_bytes(bytes)? else {
-        return Ok(None);
+        return Ok(());
     };
     let Ok((header, _)) = FrameHeader::ref_from_prefix(bytes) else {
-        return Ok(None);
+        return Ok(());
     };
-    let Some((kind, signature_kind)) = header.kinds(length) else {
-        return Err(header.fault(length));
-    };
-    let Some((bytes, rest)) = bytes.split_at_checked(length) else {
-        return Ok(None);
-    };
-    Ok(Some((
-        Frame {
-            bytes,
-            kind,
-            signature_kind,
-            count: header.count.get(),
-            sequence: Sequence(header.sequence.get()),
-        },
-        rest,
-    )))
+    match header.kinds(length) {
+        Some(_) => Ok(()),
+        None => Err(header.fault(length)),
+    }
 }
 
 /// Begin a frame at the end of `out`: a header whose length and signature kind [`seal`] fills in.

@@ -164,6 +164,26 @@ pub fn validate(bytes: &[u8], count: u16) -> Result<(), ParseError> {
     Ok(())
 }
 
+/// Whether `bytes` are exactly `count` messages within the limits, none of them with header pairs: the usual ones, decided
+/// with as little as can be. Of all others [`validate`] tells whether they are good.
+#[inline]
+pub(crate) fn are_plain(bytes: &[u8], count: u16) -> bool {
+    let mut rest = bytes;
+    for _ in 0..count {
+        let Ok((header, behind)) = MessageHeader::ref_from_prefix(rest) else {
+            return false;
+        };
+        // The lengths of the header pairs, and what is reserved behind them.
+        let plain = header.headers_bytes == U16::ZERO && header.reserved == U16::ZERO;
+        let body_bytes = header.body_bytes.get() as usize;
+        if !plain || body_bytes > BODY_BYTES_MAX || body_bytes > behind.len() {
+            return false;
+        }
+        rest = &behind[body_bytes..];
+    }
+    rest.is_empty()
+}
+
 fn validate_one(bytes: &[u8], index: u16) -> Result<&[u8], ParseError> {
     let short = |need| ParseError::MessageShort {
         index,

@@ -20,7 +20,7 @@ pub(super) fn check_envelope<'a>(
     peers: &mut Peers,
     frame: &Parsed<'a>,
     reference: SessionRef,
-    relay: &Relay<'a>,
+    relay: &'a Relay<'a>,
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
     let session = sending(peers, reference)?;
@@ -28,7 +28,7 @@ pub(super) fn check_envelope<'a>(
         return Err(VerifyError::RelayNotAllowed(session.endpoint));
     }
     let send = relay.inner();
-    let (endpoint, at) = find_key(&peers.table, &send)?;
+    let (endpoint, at) = find_key(&peers.table, send)?;
     let key = &peers.table.endpoint_at(endpoint).keys[at];
     check_key(key, peers.now.unix.seconds())?;
     let unverified = Verified {
@@ -48,7 +48,7 @@ pub(super) fn check_envelope<'a>(
         });
         return Ok(());
     }
-    if !verify_envelope(&key.material, &send) {
+    if !verify_envelope(&key.material, send) {
         return Err(strike(peers, frame.connection()));
     }
     peers.counters.verify.key_envelopes += 1;
@@ -88,7 +88,7 @@ fn check_key(key: &Key, now: u64) -> Result<(), VerifyError> {
 /// Check the Ed25519 envelopes of a batch together, and put the good ones in their places.
 pub(super) fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>) {
     let table = Arc::clone(&peers.table);
-    let sends: Vec<Send<'a>> = out
+    let sends: Vec<&Send<'a>> = out
         .envelopes
         .iter()
         .map(|envelope| envelope.unverified.send)
@@ -96,7 +96,7 @@ pub(super) fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>)
     let items: Vec<(&VerifyingKey, &Send<'_>)> = out
         .envelopes
         .iter()
-        .zip(&sends)
+        .zip(sends.iter().copied())
         .filter_map(|(envelope, send)| {
             let key = &table.endpoint_at(envelope.endpoint).keys[envelope.key as usize];
             match &key.material {

@@ -21,17 +21,36 @@ pub struct SignJob<'a> {
     signed: &'a [u8],
 }
 
+/// What stands before the signed bytes: as words, of which the first or both count.
 #[derive(Clone, Copy, Debug)]
-enum Prefix {
-    FrameIndex(u64),
-    Relay,
+pub(super) struct Prefix {
+    pub(super) words: [u64; 2],
+    pub(super) bytes: usize,
+}
+
+impl Prefix {
+    const RELAY: Self = {
+        let (words, _) = RELAY_CONTEXT.as_chunks::<8>();
+        Self {
+            words: [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])],
+            bytes: RELAY_CONTEXT.len(),
+        }
+    };
+
+    #[inline]
+    const fn frame_index(index: u64) -> Self {
+        Self {
+            words: [index, 0],
+            bytes: size_of::<u64>(),
+        }
+    }
 }
 
 impl<'a> SignJob<'a> {
     /// The session signature of the `frame_index`-th frame of a direction over its header and body.
     #[inline]
     pub fn session(key: &'a MacKey, frame_index: u64, signed: &'a [u8]) -> Self {
-        let prefix = Prefix::FrameIndex(frame_index);
+        let prefix = Prefix::frame_index(frame_index);
         Self {
             key,
             prefix,
@@ -42,7 +61,7 @@ impl<'a> SignJob<'a> {
     /// The signature of an endpoint over the header and body of its envelope.
     #[inline]
     pub fn envelope(key: &'a MacKey, signed: &'a [u8]) -> Self {
-        let prefix = Prefix::Relay;
+        let prefix = Prefix::RELAY;
         Self {
             key,
             prefix,
@@ -53,11 +72,7 @@ impl<'a> SignJob<'a> {
     /// The SHA-256 compressions that this job takes: its whole cost, and a matter of length alone.
     #[inline]
     pub fn compressions(&self) -> usize {
-        let prefix_bytes = match self.prefix {
-            Prefix::FrameIndex(_) => size_of::<u64>(),
-            Prefix::Relay => RELAY_CONTEXT.len(),
-        };
-        Padded::count(prefix_bytes, self.signed.len()) + 1
+        Padded::count(self.prefix.bytes, self.signed.len()) + 1
     }
 
     /// The tag. One message alone: [`sign_many`] is cheaper for more.
@@ -69,10 +84,7 @@ impl<'a> SignJob<'a> {
 
     #[inline]
     fn padded(&self) -> Padded<'a> {
-        match self.prefix {
-            Prefix::FrameIndex(index) => Padded::new(&index.to_le_bytes(), self.signed),
-            Prefix::Relay => Padded::new(RELAY_CONTEXT, self.signed),
-        }
+        Padded::new(self.prefix, self.signed)
     }
 }
 

@@ -16,7 +16,7 @@ use std::arch::x86_64::{
 };
 
 use super::mac::{MacKey, TAG_BYTES};
-use super::padded::Padded;
+use super::padded::{Block, Padded};
 
 /// The tags of as many messages as there are lanes; `None` where the processor lacks an instruction.
 ///
@@ -161,16 +161,36 @@ fn store(words: __m128i) -> [u8; 16] {
 
 #[inline]
 #[target_feature(enable = "sse2,ssse3")]
-fn load(block: &[u8; 64]) -> [__m128i; 4] {
-    let (eights, _) = block.as_chunks::<8>();
-    let sixteen = |at: usize| {
-        let (low, high) = (eights[at], eights[at + 1]);
-        swap(_mm_set_epi64x(
-            i64::from_le_bytes(high),
-            i64::from_le_bytes(low),
-        ))
-    };
-    [sixteen(0), sixteen(2), sixteen(4), sixteen(6)]
+fn load(block: Block<'_>) -> [__m128i; 4] {
+    match block {
+        Block::First([first, second], begin) => {
+            let (eights, _) = begin.as_chunks();
+            [
+                sixteen(first.to_le_bytes(), second.to_le_bytes()),
+                sixteen(eights[0], eights[1]),
+                sixteen(eights[2], eights[3]),
+                sixteen(eights[4], eights[5]),
+            ]
+        }
+        Block::Whole(block) => {
+            let (eights, _) = block.as_chunks();
+            [
+                sixteen(eights[0], eights[1]),
+                sixteen(eights[2], eights[3]),
+                sixteen(eights[4], eights[5]),
+                sixteen(eights[6], eights[7]),
+            ]
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "sse2,ssse3")]
+fn sixteen(low: [u8; 8], high: [u8; 8]) -> __m128i {
+    swap(_mm_set_epi64x(
+        i64::from_le_bytes(high),
+        i64::from_le_bytes(low),
+    ))
 }
 
 /// One block of each lane. Four rounds of one lane, then the same four of the other: near enough to each other

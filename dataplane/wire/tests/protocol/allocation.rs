@@ -48,7 +48,7 @@ fn a_relayed_frame_with_a_symmetric_key_allocates_nothing() {
             .expect("a good header")
             .expect("a whole frame");
         let relay = Relay::parse(frame).expect("a good body");
-        assert!(verify_envelope(&key, &relay.inner()));
+        assert!(verify_envelope(&key, relay.inner()));
     });
     assert_eq!(spent, 0);
 }

@@ -107,7 +107,7 @@ impl Spoken {
 fn read(frame: Frame<'_>) -> Result<Option<Send<'_>>, ParseError> {
     match frame.kind() {
         FrameKind::Send => Send::parse(frame).map(|_| None),
-        FrameKind::Relay => Relay::parse(frame).map(|relay| Some(relay.inner())),
+        FrameKind::Relay => Relay::parse(frame).map(|relay| Some(*relay.inner())),
         FrameKind::Fetch => Fetch::parse(frame).map(|_| None),
         FrameKind::Settle => Settle::parse(frame).map(|_| None),
         FrameKind::Ping => parse_ping(frame).map(|_| None),
