@@ -56,7 +56,17 @@ pub(crate) struct Steady {
 }
 
 impl Steady {
-    pub(crate) fn new(server: ServerCpu, times: Times) -> Self {
+    /// One for the thread that sends, one for a thread that looks on: asking another process for its numbers takes long
+    /// enough to show in latencies, so that is not done by the first.
+    pub(crate) fn near_and_far(server: &ServerCpu, times: Times) -> (Self, Self) {
+        let (near, far) = match server {
+            ServerCpu::Metrics(_) => (ServerCpu::Unknown, server.clone()),
+            _ => (server.clone(), ServerCpu::Unknown),
+        };
+        (Self::new(near, times), Self::new(far, times))
+    }
+
+    fn new(server: ServerCpu, times: Times) -> Self {
         Self {
             server,
             times,

@@ -125,15 +125,15 @@ pub fn run(plan: LoadPlan, progress: &mut dyn Progress) -> Result<Report, Diagno
     );
     let (taps, read_sockets) = open_taps(&plan, readers, run, times, &sources);
 
-    let mut steady = cost::Steady::new(plan.server_cpu.clone(), times);
+    let (near, mut far) = cost::Steady::near_and_far(&plan.server_cpu, times);
     let (sent, taps, read_cpu) = drive(
-        sending,
+        (sending, near),
         send_sockets,
         taps,
         read_sockets,
         (clock, times, options.drain),
         &mut |snapshot: &Snapshot, now| {
-            steady.look(now, snapshot.acked);
+            far.look(now, snapshot.acked);
             progress.progress(snapshot);
         },
     )?;
@@ -144,7 +144,7 @@ pub fn run(plan: LoadPlan, progress: &mut dyn Progress) -> Result<Report, Diagno
         server: server_before
             .zip(cost::server(&plan.server_cpu))
             .map(|(before, after)| after.saturating_sub(before)),
-        steady: steady.cost(),
+        steady: sent.steady.cost().or(far.cost()),
         disk: plan.data.as_deref().and_then(cost::disk_bytes),
         disk_before,
     };
@@ -187,7 +187,7 @@ fn report(plan: &LoadPlan, mut sending: Sending, taps: Vec<Tap>, costs: Costs) -
 
 /// Run both threads; the sending one decides when it is over, the reading one then gets the rest.
 fn drive(
-    sending: Sending,
+    (sending, near): (Sending, cost::Steady),
     send_sockets: Sockets,
     taps: Vec<Tap>,
     read_sockets: Sockets,
@@ -209,7 +209,7 @@ fn drive(
         let work = move || {
             // Dropped when the thread ends, in whatever way.
             let _done = done;
-            send_thread(sending, send_sockets, clock, &live)
+            send_thread(sending, send_sockets, clock, &live, near)
         };
         thread("load-send")
             .spawn(work)

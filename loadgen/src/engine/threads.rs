@@ -4,7 +4,7 @@ use super::flow::Flow;
 use super::receiving::Tap;
 use super::sending::{Port, Sending};
 use super::{Clock, Sockets};
-use crate::cost;
+use crate::cost::{self, Steady};
 use crate::diagnosis;
 use crate::progress::Live;
 use crate::verify::Source;
@@ -27,6 +27,7 @@ const RECEIVE_BUFFERS: (u16, u32) = (128, 64 << 10);
 pub(crate) struct Sent {
     pub(crate) sending: Sending,
     pub(crate) cpu: Duration,
+    pub(crate) steady: Steady,
 }
 
 /// A ring with the connections of one thread; their indexes are the caller's.
@@ -123,12 +124,14 @@ impl Port for Connections {
     }
 }
 
-/// Send everything and wait for the answers.
+/// Send everything and wait for the answers. It is this thread that knows at which moment how much was acked: one that
+/// only looks on may not get the processor for as long as this one has something to do.
 pub(crate) fn send_thread(
     mut sending: Sending,
     sockets: Sockets,
     clock: Clock,
     live: &Live,
+    mut steady: Steady,
 ) -> Result<Sent, Diagnosis> {
     let (mut port, rests) = Connections::new(sockets, SEND_BUFFERS)?;
     for (lane, rest) in rests.into_iter().enumerate() {
@@ -156,6 +159,7 @@ pub(crate) fn send_thread(
         }
         let prepared = sending.prepare(now, &mut port);
         publish(live, &sending);
+        steady.look(now, sending.totals.acked);
         if sending.finished(now) {
             break;
         }
@@ -167,7 +171,11 @@ pub(crate) fn send_thread(
     }
     let cpu = cost::own_thread().saturating_sub(cpu);
     say_bye(&mut sending, &mut port, clock)?;
-    Ok(Sent { sending, cpu })
+    Ok(Sent {
+        sending,
+        cpu,
+        steady,
+    })
 }
 
 fn publish(live: &Live, sending: &Sending) {
