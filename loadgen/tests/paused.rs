@@ -12,13 +12,14 @@ use loadgen::verify::{Outcome, Source};
 use loadgen::{BodySizes, PayloadSource};
 use std::collections::VecDeque;
 use std::time::Duration;
-use wire::ack::Ack;
+use wire::ack::{Ack, Reject};
 use wire::frame::split;
 use wire::handshake::{Hello, WelcomeEntry, WelcomeFields, encode_welcome};
 use wire::ids::{
     AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, Sequence, SessionId, UnixNanos,
 };
 use wire::preface::Preface;
+use wire::reason::{Notice, Reason};
 use wire::send::Send;
 use wire::signature::{SessionKeys, Signer, verify_session};
 
@@ -72,6 +73,24 @@ impl Server {
         );
         self.sent += 1;
         Some(out)
+    }
+
+    /// Refuse the first frame that waits, for now; what is behind it is thrown away.
+    fn refuse(&mut self, retry_after_ms: u32) -> Vec<u8> {
+        self.received += self.waiting.drain(..).count() as u64;
+        let reject = Reject {
+            partition: PartitionId(3),
+            sequence: Sequence(self.last + 1),
+            notice: Notice::new(Reason::Busy, 0, 0).retry_after(retry_after_ms),
+        };
+        let signer = Signer::Session {
+            key: &self.keys.server,
+            frame_index: self.sent,
+        };
+        let mut out = Vec::new();
+        reject.encode(&mut out, signer);
+        self.sent += 1;
+        out
     }
 }
 
@@ -147,9 +166,8 @@ fn handshake() -> (Opened, Server) {
     )
 }
 
-/// Run `seconds` at 1,000 messages/s in steps of 1 ms; the server takes nothing during `pause`.
-fn run(seconds: u64, pause: std::ops::Range<u64>) -> Sending {
-    let (opened, mut server) = handshake();
+/// One sender that is to send `seconds`, 1,000 messages/s or as many as it can.
+fn sending(opened: Opened, seconds: u64, saturate: bool) -> Sending {
     let source = Source {
         endpoint: EndpointId::of("a/e/sender"),
         channel: ChannelId::of(CHANNEL),
@@ -170,16 +188,22 @@ fn run(seconds: u64, pause: std::ops::Range<u64>) -> Sending {
         warm_up: 0,
         end: seconds * SECOND,
         deadline: (seconds + 10) * SECOND,
-        saturate: false,
+        saturate,
     };
     let lane = Lane::new(opened, PartitionId(3), 0, 0);
-    let mut sending = Sending::new(
+    Sending::new(
         (vec![flow], vec![lane]),
         bodies,
         Run { id: 1, began: 0 },
         times,
         (1, 512),
-    );
+    )
+}
+
+/// Run `seconds` at 1,000 messages/s in steps of 1 ms; the server takes nothing during `pause`.
+fn run(seconds: u64, pause: std::ops::Range<u64>) -> Sending {
+    let (opened, mut server) = handshake();
+    let mut sending = sending(opened, seconds, false);
     let mut now = 0;
     while !sending.finished(now) {
         if !pause.contains(&now)
@@ -234,4 +258,33 @@ fn a_pause_of_two_seconds_is_charged_to_every_message_due_meanwhile() {
             rejected: vec![]
         }
     );
+}
+
+#[test]
+fn a_sender_that_is_refused_for_now_waits_as_it_was_told_and_then_tries_with_one_frame() {
+    let (opened, mut server) = handshake();
+    let mut sending = sending(opened, 10, true);
+    // Frames that go out in a step at this time.
+    let mut step = |server: &mut Server, now: u64, answer: Option<Vec<u8>>| {
+        if let Some(answer) = answer {
+            sending.receive(0, now, &answer);
+        }
+        sending.prepare(now, &mut Wire(server));
+        sending.release(now, &mut Wire(server));
+        sending.submitted(now);
+        assert_eq!(sending.lanes[0].fault, None);
+        server.waiting.len()
+    };
+    assert_eq!(step(&mut server, 0, None), CREDIT_FRAMES as usize);
+    for round in 0..3 {
+        let at = round * SECOND;
+        let refusal = server.refuse(50);
+        assert_eq!(step(&mut server, at, Some(refusal)), 0, "round {round}");
+        assert_eq!(step(&mut server, at + 49 * MILLISECOND, None), 0);
+        assert_eq!(step(&mut server, at + 50 * MILLISECOND, None), 1);
+        assert_eq!(step(&mut server, at + 60 * MILLISECOND, None), 1);
+    }
+    let ack = server.ack();
+    let sent = step(&mut server, 4 * SECOND, ack);
+    assert_eq!(sent, CREDIT_FRAMES as usize, "all that the ACK allows");
 }

@@ -53,6 +53,8 @@ pub struct Lane {
     pub open_since: u64,
     /// Times in a row that the server missed a number.
     pub missed: u32,
+    /// Nothing is sent before: the server asked for that when it refused a frame for now.
+    paused_until: u64,
     window: usize,
     credit_frames: usize,
     credit_bytes: usize,
@@ -78,6 +80,7 @@ impl Lane {
             ping_every: u64::from(opened.terms.idle_timeout_ms.max(300)) * 1_000_000 / 3,
             open_since: 0,
             missed: 0,
+            paused_until: 0,
             window,
             credit_frames: window.min(opened.terms.credit_frames as usize),
             credit_bytes: opened.terms.credit_bytes as usize,
@@ -113,13 +116,20 @@ impl Lane {
         self.credit_bytes = bytes as usize;
     }
 
+    /// The server refused a frame for now. As a client does, this lane waits as long as it was told and then tries with
+    /// one frame alone; the next ACK tells of more credit.
+    pub fn pause(&mut self, until: u64) {
+        self.paused_until = until;
+        self.credit_frames = 1;
+    }
+
     /// Put the first due frame on the wire, if there is one and credit for it: its bytes, and a view of it.
     pub fn send_next(&mut self, now: u64) -> Option<(Vec<u8>, &Item)> {
         if self.owed == 0 || self.fault.is_some() {
             return None;
         }
         let front = self.ready.front().expect("what is owed is signed");
-        if !self.has_credit(front.frame_bytes) {
+        if now < self.paused_until || !self.has_credit(front.frame_bytes) {
             self.open_since = u64::MAX;
             return None;
         }

@@ -59,6 +59,8 @@ pub struct Sending {
     scratch: Vec<u8>,
     next_flow: usize,
     ping_check: u64,
+    /// Lanes that wait because the server asked for it, and until when.
+    paused: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
 /// A frame that was handed over and not submitted yet.
@@ -96,6 +98,7 @@ impl Sending {
             scratch: Vec::new(),
             next_flow: 0,
             ping_check: 0,
+            paused: BinaryHeap::new(),
         };
         for flow in 0..sending.flows.len() {
             sending.enlist(flow as u32);
@@ -253,6 +256,12 @@ impl Sending {
             self.lanes[lane as usize].owed += 1;
             self.push(lane as usize, now, port);
         }
+        while let Some(Reverse((until, lane))) = self.paused.peek().copied()
+            && until <= now
+        {
+            self.paused.pop();
+            self.touched.push(lane);
+        }
         while let Some(lane) = self.touched.pop() {
             self.push(lane, now, port);
         }
@@ -334,7 +343,9 @@ impl Sending {
         }
         let result = match frame.kind() {
             FrameKind::Ack => Ack::parse(frame).map(|ack| self.acked(lane, now, &ack)),
-            FrameKind::Reject => Reject::parse(frame).map(|reject| self.rejected(lane, &reject)),
+            FrameKind::Reject => {
+                Reject::parse(frame).map(|reject| self.rejected(lane, now, &reject))
+            }
             FrameKind::Pong => Ok(()),
             FrameKind::Goaway => {
                 parse_goaway(frame).map(|notice| self.lanes[lane].end(notice.to_string()))
@@ -388,7 +399,7 @@ impl Sending {
         flow.planned.drain(..usize::from(item.count));
     }
 
-    fn rejected(&mut self, lane: usize, reject: &Reject) {
+    fn rejected(&mut self, lane: usize, now: u64, reject: &Reject) {
         let each = &mut self.lanes[lane];
         let index = reject.sequence.0.wrapping_sub(each.last + 1);
         let meant =
@@ -413,6 +424,11 @@ impl Sending {
             return drop(self.go_back(lane, back as usize, false));
         }
         self.count_reason(reject.notice);
+        let wait = u64::from(reject.notice.retry_after_ms) * 1_000_000;
+        if wait > 0 {
+            self.lanes[lane].pause(now + wait);
+            self.paused.push(Reverse((now + wait, lane)));
+        }
         if let Some(refused) = self.go_back(lane, index as usize, true) {
             let flow = &mut self.flows[refused.flow as usize];
             flow.refused.push_back((refused.first, refused.count));
@@ -496,8 +512,10 @@ impl Sending {
         let signing = self.due.peek().map_or(u64::MAX, |Reverse((due, _))| {
             due.saturating_sub(HORIZON / 2)
         });
+        let paused = self.paused.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
         frame
             .min(signing)
+            .min(paused)
             .min(self.ping_check)
             .max(now)
             .min(self.times.deadline)
