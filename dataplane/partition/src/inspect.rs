@@ -12,11 +12,15 @@ use wire::ids::{Offset, Position, UnixNanos};
 use crate::chain::{Link, decide};
 use crate::log::{LogId, SegmentId, SegmentRef};
 use crate::mapped::{FileName, fault, file_name, map_readable, read_file};
-use crate::record::{Record, peek};
-use crate::scan::{Damage, DamageKind, Extent, Headers, Judged, START, extent, find};
+use crate::record::Record;
+use crate::scan::{Damage, DamageKind, Extent, Headers, Judged, START, extent};
 use crate::segment::{SEGMENT_VERSION, SegmentHeader};
 use crate::storage::StorageError;
 use crate::vouch::Vouched;
+
+mod entries;
+
+pub use entries::Entries;
 
 /// The logs in a data folder, partitions first, each kind by number.
 ///
@@ -449,65 +453,5 @@ impl LogView {
             verdict.torn_bytes += u64::from(extent.stale_end.max(extent.end) - from);
         }
         verdict
-    }
-}
-
-/// See [`LogView::entries`].
-pub struct Entries<'a> {
-    view: &'a LogView,
-    part: usize,
-    /// Position and offset in the current part; `None` at its start.
-    cursor: Option<(u32, u64)>,
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Entry<'a>;
-
-    fn next(&mut self) -> Option<Entry<'a>> {
-        while self.part < self.view.live {
-            let part = &self.view.parts[self.part];
-            let (at, next) = self.cursor.unwrap_or((START, part.link.base));
-            if let Some((entry, cursor)) = self.step(part, at, next) {
-                self.cursor = Some(cursor);
-                return Some(entry);
-            }
-            (self.part, self.cursor) = (self.part + 1, None);
-        }
-        None
-    }
-}
-
-impl<'a> Entries<'a> {
-    fn step(&self, part: &'a Part, at: u32, next: u64) -> Option<(Entry<'a>, (u32, u64))> {
-        let (bytes, salt) = (part.bytes(), part.link.salt);
-        let (end, last) = match &part.extent {
-            Some(extent) => (extent.end, extent.next),
-            None => (bytes.len() as u32, part.info.offsets.end.0),
-        };
-        let sealed = part.extent.is_none();
-        if at >= end && next >= last {
-            return None;
-        }
-        let here = peek(bytes, at, salt).filter(|found| found.base == next && found.end <= end);
-        if let Some(found) = here.filter(|found| found.intact(bytes, salt)) {
-            return Some((
-                Entry::Record(found.view(bytes, part.info.id)),
-                (found.end, found.next),
-            ));
-        }
-        if sealed && next >= last {
-            // Behind the last message of a sealed segment there is only unused space.
-            return None;
-        }
-        let found = find(bytes, at + 8, salt, next).filter(|found| found.at < end);
-        let (to, base) = found.map_or((end, last), |found| (found.at, found.base));
-        let damage = Damage {
-            log: self.view.log,
-            segment: part.info.id,
-            kind: DamageKind::Records,
-            positions: Position(at.min(to))..Position(to),
-            offsets: Offset(next)..Offset(base),
-        };
-        Some((Entry::Damage(damage), (to, base)))
     }
 }
