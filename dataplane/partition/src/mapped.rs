@@ -570,12 +570,16 @@ impl Storage for MappedStorage {
         self.files.push_back((new, file));
         segment.id = new.id;
         let header = spare_header(new.id, segment.capacity(), log);
-        segment.write(0, &[&header]);
-        segment.flush()?;
+        // Written, not stored: a store makes the whole unit of the page cache dirty that the header lies in.
+        let file = self.file(&new)?;
+        let written = self
+            .calls
+            .next()
+            .and_then(|()| file.write_all_at(&header, 0));
+        written.map_err(|error| fault("write", &to, &error))?;
         self.sync(&new)?;
         // Mapped anew: syncing left the old mapping's pages write-protected one by one, so that appending to a
         // recycled segment took ten times the page faults of a new one.
-        let file = self.file(&new)?;
         segment.window = Window::over(Arc::clone(&file));
         segment.map = map_writable(&file).map_err(|error| fault("map", &to, &error))?;
         Ok(segment)
