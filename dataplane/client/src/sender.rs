@@ -256,8 +256,10 @@ impl Driver {
             // Natural batching: everything that is ready goes out together.
             let full = self.outbox.len() >= self.dialer.options.in_flight_frames_max
                 || self.outbox.bytes() >= self.dialer.options.in_flight_bytes_max;
+            if full {
+                return;
+            }
             next = match self.commands.try_recv() {
-                _ if full && self.commands.is_empty() => return,
                 Ok(command) => Some(command),
                 Err(mpsc::error::TryRecvError::Empty) => return,
                 Err(mpsc::error::TryRecvError::Disconnected) => None,
@@ -290,12 +292,13 @@ impl Driver {
         let now = self.began.elapsed();
         let (outbox, answered) = (&mut self.outbox, &mut self.answered);
         let mut any = false;
-        self.link.frames(|frame| {
+        let taken = self.link.frames(|frame| {
             any = true;
             take_answer(outbox, answered, frame, now)
-        })?;
+        });
+        // What came before a fault has its answer, whatever becomes of the session.
         self.answer();
-        Ok(any)
+        taken.map(|()| any)
     }
 
     fn answer(&mut self) {

@@ -63,6 +63,29 @@ async fn pipelined_messages_are_all_acked_in_order_beyond_the_credit() {
 }
 
 #[tokio::test]
+async fn a_message_that_comes_when_as_many_as_may_be_are_unanswered_waits_and_is_answered() {
+    for in_flight_frames_max in 1..=20 {
+        let fake = Fake::start(&[]);
+        let credentials = Credentials::key("a/e/sender", 1, KEY).expect("a well formed key");
+        let options = Options {
+            in_flight_frames_max,
+            ..Options::default()
+        };
+        let address = fake.addr.to_string();
+        let connection = client::connect_with(address, credentials, options).await;
+        let sender = connection.and_then(Connection::sender);
+        let sender = sender.expect("the fake accepts this key");
+        // One more than may be unanswered, all there before the first goes out.
+        let count = in_flight_frames_max as u32 + 1;
+        for ticket in send(&sender, 0..count).await {
+            ticket.await.expect("acked");
+        }
+        sender.close().await.expect("open until now");
+        assert_eq!(fake.state().bodies(), numbers(0..count));
+    }
+}
+
+#[tokio::test]
 async fn a_batch_is_one_frame_with_one_answer() {
     let fake = Fake::start(&[]);
     let sender = sender(&fake).await;
