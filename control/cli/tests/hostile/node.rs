@@ -150,28 +150,32 @@ impl Metrics {
         ))
     }
 
-    /// Print how often something was timed since `before`, and below what 50 and 99 of 100 times stayed.
-    pub(crate) fn tell_times(&self, before: &Self, what: &str) {
-        let count = |metrics: &Self, bound: &str| {
-            metrics.of(&format!("forebay_{what}_seconds_bucket{{le=\"{bound}\"}}"))
-        };
+    /// Print how often something was timed since `before`, and below what 50 and 99 of 100 times stayed; returns the last, in
+    /// seconds.
+    pub(crate) fn tell_times(&self, before: &Self, what: &str, when: &str) -> f64 {
         let lead = format!("forebay_{what}_seconds_bucket{{le=\"");
         let bounds = self.text.lines().filter_map(|line| {
             let (bound, _) = line.strip_prefix(&lead)?.split_once('"')?;
             Some(bound)
         });
+        let count = |metrics: &Self, bound: &str| metrics.of(&format!("{lead}{bound}\"}}"));
         let since = |bound: &str| count(self, bound) - count(before, bound);
         let all = since("+Inf");
-        let of_100 = |share: u64| {
-            let mut bounds = bounds.clone();
-            bounds.find(|bound| since(bound) * 100 >= all * share)
+        let of_100 = |share: u64| -> f64 {
+            let found = bounds
+                .clone()
+                .find(|bound| since(bound) * 100 >= all * share);
+            let bound = found.expect("the node tells this time");
+            bound.parse().unwrap_or(f64::INFINITY)
         };
+        let [half, most, longest] = [50, 99, 100].map(of_100);
         println!(
-            "{what}: {all} times, 50 of 100 within {} s, 99 within {} s, all within {} s",
-            of_100(50).unwrap_or("?"),
-            of_100(99).unwrap_or("?"),
-            of_100(100).unwrap_or("?"),
+            "{what:<16} {when:<9} {all:>6} times, 50 of 100 within {:.3} ms, 99 within {:.3}, all within {:.3}",
+            half * 1e3,
+            most * 1e3,
+            longest * 1e3,
         );
+        most
     }
 
     /// Connections open.
