@@ -36,32 +36,39 @@ impl<'a> Padded<'a> {
         (prefix_bytes + message_bytes + 1 + size_of::<u64>()).div_ceil(BLOCK_BYTES)
     }
 
-    /// A prefix, then the message.
+    /// To be filled where it stands: what is returned by value is copied.
     #[inline]
-    pub(super) fn new(prefix: Prefix, message: &'a [u8]) -> Self {
-        debug_assert!(prefix.bytes == 8 || prefix.bytes == START_BYTES);
-        let blocks = Self::count(prefix.bytes, message.len());
-        let mut padded = Self {
-            start: prefix.words,
+    pub(super) const fn empty() -> Self {
+        Self {
+            start: [0; 2],
             begin: &[0; BEGIN_BYTES],
             middle: &[],
             tail: [[0; BLOCK_BYTES]; 2],
             tail_from: 0,
-            blocks,
-        };
-        let tail = padded.tail.as_flattened_mut();
+            blocks: 0,
+        }
+    }
+
+    /// Take in a prefix and then the message. To be called once.
+    #[inline]
+    pub(super) fn fill(&mut self, prefix: Prefix, message: &'a [u8]) {
+        debug_assert!(prefix.bytes == 8 || prefix.bytes == START_BYTES);
+        debug_assert!(self.blocks == 0, "filled before");
+        self.blocks = Self::count(prefix.bytes, message.len());
+        self.start = prefix.words;
+        let tail = self.tail.as_flattened_mut();
         let (start, behind) = message
             .split_at_checked(START_BYTES - prefix.bytes)
             .unwrap_or((message, &[]));
         let filled = match behind.split_first_chunk() {
             Some((begin, rest)) => {
                 if let Some(start) = start.first_chunk() {
-                    padded.start[1] = u64::from_le_bytes(*start);
+                    self.start[1] = u64::from_le_bytes(*start);
                 }
-                padded.begin = begin;
+                self.begin = begin;
                 let (middle, rest) = rest.as_chunks();
-                padded.middle = middle;
-                padded.tail_from = 1 + middle.len();
+                self.middle = middle;
+                self.tail_from = 1 + middle.len();
                 put_short(tail, rest);
                 rest.len()
             }
@@ -75,9 +82,8 @@ impl<'a> Padded<'a> {
         };
         tail[filled] = 0x80;
         let bits = ((BLOCK_BYTES + prefix.bytes + message.len()) as u64) * 8;
-        let end = (blocks - padded.tail_from) * BLOCK_BYTES;
+        let end = (self.blocks - self.tail_from) * BLOCK_BYTES;
         tail[end - size_of::<u64>()..end].copy_from_slice(&bits.to_be_bytes());
-        padded
     }
 
     /// Compressions of the inner hash.
