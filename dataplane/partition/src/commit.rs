@@ -142,6 +142,14 @@ impl<S: Segment> Partition<S> {
         if let Some(open) = self.segments.back_mut() {
             open.put_note(time);
         }
+        self.write_note();
+    }
+
+    /// Where no file vouches for the log its note is the only evidence, and must not stay in memory.
+    pub(crate) fn write_note(&mut self) {
+        if self.vouch.is_none() {
+            self.write_out();
+        }
     }
 
     pub(crate) fn seal(&mut self, error: StorageError) {

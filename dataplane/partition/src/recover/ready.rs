@@ -80,6 +80,7 @@ impl<S: Segment> Partition<S> {
 
     /// Everything served from here on is on disk.
     pub(super) fn vouch_for_all(&mut self) {
+        self.write_note();
         let open = self.segments.back().filter(|_| !self.commit.sealed);
         if let Some(open) = open.filter(|open| open.next > 0) {
             let (segment, next, position) = (open.salt, open.next, open.synced);

@@ -13,3 +13,4 @@ mod images;
 mod mapped;
 mod noise;
 mod retain;
+mod unvouched;
