@@ -360,7 +360,7 @@ impl Fake {
             _ => None,
         });
         assert!(
-            verify_envelope(&KeyMaterial::Symmetric(key), &inner),
+            verify_envelope(&KeyMaterial::Symmetric(key), inner),
             "bad envelope"
         );
         if let Some(notice) = refused {
@@ -368,7 +368,7 @@ impl Fake {
             connection.discard_from = None;
             return;
         }
-        let offset = state.append(inner.endpoint(), &inner);
+        let offset = state.append(inner.endpoint(), inner);
         connection.ack(RELAY_STREAM, number, offset);
     }
 
