@@ -1,6 +1,6 @@
 //! Which of the bytes that have come go into the next turn, when there are more than a turn should take.
 //!
-//! Deficit round robin over connections, one receive buffer a time, and those that were silent before come first, as in RFC 8290:
+//! Round robin over connections, one receive buffer a time; those that had less than a share in this round come first, as in RFC 8290:
 //! whoever sends a frame now and then does not wait for those who send without end. A turn takes so many bytes that it is short in
 //! time: what comes while it runs waits for it, whoever sent it. What is left waits in its receive buffers, of which a connection
 //! is lent few while many wait, so who sends too much is slowed down by the window of its own socket.
@@ -22,6 +22,8 @@ const TURN_BYTES_MIN: usize = 64 << 10;
 const TURN_TIME: Duration = Duration::from_millis(2);
 /// Buffers of connections without a session in a turn: to find out who they are is dearer than any frame.
 const STRANGERS_MAX: usize = 64;
+/// What a connection is served in a round before it stands behind those who have had less.
+const SHARE_BYTES: u32 = 16 << 10;
 /// No flow, no piece.
 const NONE: u32 = u32::MAX;
 
@@ -31,6 +33,24 @@ struct Flow {
     connection: u64,
     first: u32,
     last: u32,
+}
+
+/// What is known of a slot's connection: its flow while something waits, and the bytes it was served in which round.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    flow: u32,
+    round: u32,
+    used: u32,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            flow: NONE,
+            round: 0,
+            used: 0,
+        }
+    }
 }
 
 /// A piece that waits, since when, and the next one of its connection. Spare without a piece: `next` is the next spare one.
@@ -62,14 +82,15 @@ pub(crate) struct Fair<T> {
     /// All pieces, in one vector: it grows to the most that ever waited, not with each connection anew.
     kept: Vec<Kept<T>>,
     kept_spare: u32,
-    /// The flow of each slot's connection.
-    of_slot: Vec<u32>,
-    /// Flows of connections that had nothing waiting, then all others. One that was emptied stays among the others for a round:
-    /// it is no newcomer again at once.
+    slots: Vec<Slot>,
+    /// Flows of connections that have not had their share in this round, then all others.
     new: VecDeque<u32>,
     old: VecDeque<u32>,
+    round: u32,
+    /// Of `old`, those to be served before the round ends.
+    left_in_round: usize,
     /// Passed over in this turn.
-    later: Vec<(u32, bool)>,
+    later: Vec<u32>,
     /// Buffers that wait.
     held: usize,
     turn_bytes: usize,
@@ -85,7 +106,7 @@ pub(crate) struct FairCounters {
     pub(crate) turns_full: u64,
     /// How long buffers waited that came while a turn was full.
     pub(crate) waits: Durations,
-    /// How long those waited that came from a connection with nothing waiting before.
+    /// How long those waited whose connection had had less than its share.
     pub(crate) waits_first: Durations,
 }
 
@@ -96,7 +117,9 @@ impl<T> Default for Fair<T> {
             spare: Vec::new(),
             kept: Vec::new(),
             kept_spare: NONE,
-            of_slot: Vec::new(),
+            slots: Vec::new(),
+            round: 1,
+            left_in_round: 0,
             new: VecDeque::new(),
             old: VecDeque::new(),
             later: Vec::new(),
@@ -115,6 +138,7 @@ impl<T: Bytes> Fair<T> {
         &mut self,
         now: Duration,
         received: &mut Vec<(ConnectionId, T)>,
+        closed: &[ConnectionId],
         strangers: usize,
         is_stranger: impl Fn(ConnectionId) -> bool,
     ) {
@@ -126,26 +150,12 @@ impl<T: Bytes> Fair<T> {
         for (connection, piece) in received.drain(..) {
             self.keep(now, connection, piece);
         }
+        // Who is gone is heard to the end now: its slot may be another's in the next turn.
+        for connection in closed {
+            self.empty(*connection, received);
+        }
         self.hand_out(now, received, is_stranger);
         self.counters.turns_full += u64::from(self.held > 0);
-    }
-
-    /// The connection is gone: what it had sent before goes into this turn, whatever it is.
-    pub(crate) fn closed(
-        &mut self,
-        connection: ConnectionId,
-        received: &mut Vec<(ConnectionId, T)>,
-    ) {
-        let place = self.of_slot.get(connection.slot()).copied();
-        let Some(place) = place.filter(|place| *place != NONE) else {
-            return;
-        };
-        if self.flows[place as usize].connection == connection.0 {
-            while let Some((piece, _)) = self.take_first(place) {
-                received.push((connection, piece));
-            }
-            self.begin_anew();
-        }
     }
 
     /// Whether something waits for a turn.
@@ -169,31 +179,72 @@ impl<T: Bytes> Fair<T> {
 
     fn keep(&mut self, now: Duration, connection: ConnectionId, piece: T) {
         let slot = connection.slot();
-        if slot >= self.of_slot.len() {
-            self.of_slot.resize(slot + 1, NONE);
-        }
-        if self.of_slot[slot] == NONE {
-            let place = self.spare.pop().unwrap_or_else(|| {
-                self.flows.push(Flow {
-                    connection: 0,
-                    first: NONE,
-                    last: NONE,
-                });
-                u32::try_from(self.flows.len() - 1).expect("fewer flows than connections")
-            });
-            self.of_slot[slot] = place;
-            self.new.push_back(place);
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, Slot::default());
         }
         let last = self.put(piece, now);
-        let flow = &mut self.flows[self.of_slot[slot] as usize];
-        // The slot's last connection is gone, and what it had left has been handed out.
-        flow.connection = connection.0;
-        match flow.last {
-            NONE => flow.first = last,
-            before => self.kept[before as usize].next = last,
-        }
-        flow.last = last;
         self.held += 1;
+        let Slot { flow, .. } = self.slots[slot];
+        if flow != NONE {
+            let flow = &mut self.flows[flow as usize];
+            let (seen, needed) = (connection.0, flow.connection);
+            assert!(seen == needed, "bytes of {seen} behind those of {needed}");
+            self.kept[flow.last as usize].next = last;
+            flow.last = last;
+            return;
+        }
+        let flow = Flow {
+            connection: connection.0,
+            first: last,
+            last,
+        };
+        let place = match self.spare.pop() {
+            Some(spare) => spare,
+            None => {
+                self.flows.push(flow);
+                u32::try_from(self.flows.len() - 1).expect("fewer flows than connections")
+            }
+        };
+        self.flows[place as usize] = flow;
+        self.slots[slot].flow = place;
+        self.list(place);
+    }
+
+    /// A connection that has not had its share of this round is served before those that have.
+    fn list(&mut self, place: u32) {
+        let slot = ConnectionId(self.flows[place as usize].connection).slot();
+        let slot = &mut self.slots[slot];
+        if slot.round != self.round {
+            (slot.round, slot.used) = (self.round, 0);
+        }
+        match slot.used < SHARE_BYTES {
+            true => self.new.push_back(place),
+            false => self.old.push_back(place),
+        }
+    }
+
+    /// Nothing waits of this flow any more.
+    fn end(&mut self, place: u32) {
+        let slot = ConnectionId(self.flows[place as usize].connection).slot();
+        self.slots[slot].flow = NONE;
+        self.spare.push(place);
+    }
+
+    /// All that waits of a connection.
+    fn empty(&mut self, connection: ConnectionId, received: &mut Vec<(ConnectionId, T)>) {
+        let slot = self.slots.get(connection.slot());
+        let Some(place) = slot.map(|slot| slot.flow).filter(|flow| *flow != NONE) else {
+            return;
+        };
+        if self.flows[place as usize].connection != connection.0 {
+            return;
+        }
+        while let Some((piece, _)) = self.take_first(place) {
+            received.push((connection, piece));
+        }
+        self.new.retain(|listed| *listed != place);
+        self.old.retain(|listed| *listed != place);
+        self.end(place);
     }
 
     fn put(&mut self, piece: T, since: Duration) -> u32 {
@@ -240,52 +291,49 @@ impl<T: Bytes> Fair<T> {
         let mut strangers = STRANGERS_MAX;
         self.taken = 0;
         while self.taken < self.turn_bytes {
-            let first = self.new.pop_front();
-            let Some(place) = first.or_else(|| self.old.pop_front()) else {
-                break;
-            };
+            let is_new = !self.new.is_empty();
+            let Some(place) = self.next() else { break };
             let connection = ConnectionId(self.flows[place as usize].connection);
-            if self.flows[place as usize].first == NONE {
-                self.of_slot[connection.slot()] = NONE;
-                self.spare.push(place);
-                continue;
-            }
             if is_stranger(connection) {
                 if strangers == 0 {
-                    self.later.push((place, first.is_some()));
+                    self.later.push(place);
                     continue;
                 }
                 strangers -= 1;
             }
-            if let Some((piece, since)) = self.take_first(place) {
-                let waited = now.saturating_sub(since);
-                match first {
-                    Some(_) => self.counters.waits_first.note(waited),
-                    None => self.counters.waits.note(waited),
-                }
-                self.taken += piece.count();
-                received.push((connection, piece));
+            let (piece, since) = self.take_first(place).expect("what is listed has a piece");
+            let waited = now.saturating_sub(since);
+            match is_new {
+                true => self.counters.waits_first.note(waited),
+                false => self.counters.waits.note(waited),
             }
-            self.old.push_back(place);
+            self.taken += piece.count();
+            self.slots[connection.slot()].used += u32::try_from(piece.count()).unwrap_or(u32::MAX);
+            received.push((connection, piece));
+            match self.flows[place as usize].first {
+                NONE => self.end(place),
+                _ => self.list(place),
+            }
         }
-        for (place, first) in self.later.drain(..).rev() {
-            let list = if first { &mut self.new } else { &mut self.old };
-            list.push_front(place);
+        while let Some(place) = self.later.pop() {
+            self.new.push_front(place);
         }
-        self.begin_anew();
     }
 
-    /// Nobody waits, so nobody is to be kept from anything.
-    fn begin_anew(&mut self) {
-        if self.held > 0 {
-            return;
+    /// The next flow to be served. A round ends when all that had had their share in it have been served once more.
+    fn next(&mut self) -> Option<u32> {
+        if let Some(place) = self.new.pop_front() {
+            return Some(place);
         }
-        let Self { new, old, .. } = self;
-        for place in new.drain(..).chain(old.drain(..)) {
-            let slot = ConnectionId(self.flows[place as usize].connection).slot();
-            self.of_slot[slot] = NONE;
-            self.spare.push(place);
+        if self.left_in_round == 0 {
+            self.round = self.round.wrapping_add(1);
+            self.left_in_round = self.old.len();
         }
+        self.left_in_round = self.left_in_round.saturating_sub(1);
+        let place = self.old.pop_front()?;
+        let slot = ConnectionId(self.flows[place as usize].connection).slot();
+        (self.slots[slot].round, self.slots[slot].used) = (self.round, 0);
+        Some(place)
     }
 }
 
@@ -328,7 +376,7 @@ mod tests {
                 })
                 .collect();
             self.fair
-                .choose(Duration::ZERO, &mut received, 500, |_| strangers);
+                .choose(Duration::ZERO, &mut received, &[], 500, |_| strangers);
             let order = received.iter().map(|(connection, (_, number))| {
                 let at = connection.slot();
                 self.seen[at] += 1;
@@ -360,7 +408,7 @@ mod tests {
                 .iter_mut()
                 .for_each(|piece| piece.0 = (piece.0 + 7) % 40);
             let mut pieces = flood.clone();
-            let speaks = turn % 3 == 0;
+            let speaks = turn % 3 != 1;
             if speaks {
                 pieces.push((40, 200));
             }
@@ -409,25 +457,31 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_gone_leaves_nothing_behind() {
+    fn a_connection_that_is_gone_leaves_nothing_to_the_next_one_in_its_slot() {
         let mut sender = Sender::new(100);
         let flood: Vec<_> = (0..100).flat_map(|at| [(at, FULL); 2]).collect();
         sender.turn(&flood, false);
-        let mut rest = Vec::new();
-        for at in 0..100 {
-            sender.fair.closed(ConnectionId(at), &mut rest);
+        // The last pieces come with the news that all are gone.
+        let mut received: Vec<_> = (0..100).map(|at| (ConnectionId(at), (FULL, 3))).collect();
+        let closed: Vec<_> = (0..100).map(ConnectionId).collect();
+        let fair = &mut sender.fair;
+        fair.choose(Duration::ZERO, &mut received, &closed, 0, |_| false);
+        assert_eq!(received.len(), 300 - TURN_BYTES_MAX / FULL);
+        for (connection, (_, number)) in &received {
+            let seen = &mut sender.seen[connection.slot()];
+            *seen += 1;
+            assert_eq!(number, seen, "in order on {connection}");
         }
-        assert_eq!(sender.fair.held, 0);
-        assert_eq!(rest.len(), 200 - TURN_BYTES_MAX / FULL);
-        // The slot's next connection begins anew.
-        let next = ConnectionId(1 << 32 | 5);
-        let mut received = vec![(next, (9, 1))];
-        sender
-            .fair
-            .choose(Duration::ZERO, &mut received, 0, |_| false);
-        assert_eq!(received, [(next, (9, 1))]);
-        sender.turn(&[], false);
-        assert_eq!(sender.fair.spare.len(), sender.fair.flows.len());
+        assert_eq!(sender.seen, [3; 100]);
+        assert_eq!((fair.held, fair.spare.len()), (0, fair.flows.len()));
+        assert!(fair.new.is_empty() && fair.old.is_empty());
+        // The slots' next connections begin anew.
+        let flood: Vec<_> = (0..200)
+            .map(|at| (ConnectionId(1 << 32 | at % 100), (FULL, at)))
+            .collect();
+        let mut received = flood.clone();
+        fair.choose(Duration::ZERO, &mut received, &[], 0, |_| false);
+        assert!(received.iter().all(|piece| flood.contains(piece)));
     }
 
     #[test]

@@ -211,8 +211,6 @@ impl Loop {
                         .push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
                 }
                 Event::Closed { connection, .. } => {
-                    let gone = ConnectionId(connection.0);
-                    batch.fair.closed(gone, &mut batch.leases);
                     batch.closed.push(ConnectionId(connection.0));
                 }
                 Event::Synced { token, result } => self.files.synced(token, result),
@@ -238,9 +236,10 @@ impl Loop {
         let batch = &mut self.batch;
         let (shard, leases) = (&self.shard, &mut batch.leases);
         let strangers = shard.strangers() as usize;
+        let choose = |id| shard.is_stranger(id);
         batch
             .fair
-            .choose(now.monotonic, leases, strangers, |id| shard.is_stranger(id));
+            .choose(now.monotonic, leases, &batch.closed, strangers, choose);
         let mut received = recycle(std::mem::take(&mut batch.received));
         received.extend(batch.leases.iter().map(|(connection, lease)| Received {
             connection: *connection,
