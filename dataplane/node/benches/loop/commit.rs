@@ -15,15 +15,17 @@ use crate::serve::{Served, Setup};
 use crate::support::{Client, sender};
 use crate::tell;
 
+/// The file that is synced without a node.
+pub(crate) const FILE: &str = "bare";
 const BODY: [u8; 100] = [7; 100];
 
 /// A file as a segment is: its bytes exist, so a sync of it writes data only.
-fn prepared(folder: &Path) -> File {
+pub(crate) fn prepared(folder: &Path) -> File {
     let file = File::options()
         .read(true)
         .write(true)
         .create_new(true)
-        .open(folder.join("bare"))
+        .open(folder.join(FILE))
         .unwrap();
     let block = vec![0; 64 << 10];
     for _ in 0..1024 {
@@ -92,7 +94,7 @@ pub(crate) fn commit() {
     }
 }
 
-fn sync_by(ring: &mut Ring, file: &Arc<File>) {
+pub(crate) fn sync_by(ring: &mut Ring, file: &Arc<File>) {
     ring.sync_data(Arc::clone(file), 0);
     let mut events = Vec::new();
     while ring.take(&mut events).unwrap() == 0 {

@@ -1,6 +1,6 @@
 //! What the loop itself costs, measured on a real node: real sockets, real mapped logs, a process of its own.
 //!
-//! `cargo bench -p forebay-node --bench loop -- [ready|lockstep|pipelined|idle|wake|commit|device] ...`; without words all of them.
+//! `cargo bench -p forebay-node --bench loop -- [ready|lockstep|pipelined|idle|wake|commit|device|sync] ...`; without words all of them.
 //! Prints one JSON object a line: `{"what","value","unit"}`. The node runs in a child process, so that its processor time, faults,
 //! memory and system calls are its own; it and the driver are pinned to one processor each, or both to one where the text says so.
 //! System calls are counted by `perf stat -e raw_syscalls:sys_enter` where `perf` is there and may, beside the ring's own count.
@@ -20,6 +20,7 @@ mod idle;
 mod load;
 mod measure;
 mod serve;
+mod sync;
 mod wake;
 
 /// One figure, one line.
@@ -27,7 +28,7 @@ pub(crate) fn tell(what: &str, value: f64, unit: &str) {
     println!("{{\"what\":\"{what}\",\"value\":{value:.4},\"unit\":\"{unit}\"}}");
 }
 
-const SCENARIOS: [(&str, fn()); 7] = [
+const SCENARIOS: [(&str, fn()); 8] = [
     ("ready", load::ready),
     ("lockstep", load::lockstep),
     ("pipelined", load::pipelined),
@@ -35,6 +36,7 @@ const SCENARIOS: [(&str, fn()); 7] = [
     ("wake", wake::wake),
     ("commit", commit::commit),
     ("device", commit::device),
+    ("sync", sync::sync),
 ];
 
 fn main() {
