@@ -20,7 +20,7 @@ pub struct RingLimits {
     pub buffers: u16,
     /// Bytes of each receive buffer, 64 to 1 MiB.
     pub buffer_bytes: u32,
-    /// Buffers of one connection lent out at once, 1 or more; fewer, but 2, when fewer are left to all others.
+    /// Buffers of one connection lent out at once, 1 or more; a quarter of what is left to all others, but 2, if that is less.
     /// One that has so many receives no more until half of them are back; what it was receiving at that
     /// moment still comes.
     pub leases_max: u16,

@@ -137,11 +137,11 @@ impl Ring {
         }
     }
 
-    /// How many buffers one connection may have lent out now: as many as are left to all others, so that a few which send without
-    /// end never take the last, and a few in any case.
+    /// How many buffers one connection may have lent out now: a quarter of what is left to all others, so that those which send
+    /// without end hardly ever take the last, and a few in any case.
     fn leases_max(&self) -> u32 {
         let left = u32::try_from(self.buffers.free()).unwrap_or(u32::MAX);
-        u32::from(self.limits.leases_max).min(left.max(LEASES_ALWAYS))
+        u32::from(self.limits.leases_max).min((left / 4).max(LEASES_ALWAYS))
     }
 
     /// One more buffer of this connection is lent out. With too many of them its receive is stopped.
