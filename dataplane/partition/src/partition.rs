@@ -21,8 +21,11 @@ use crate::sender::{ENTRY_BYTES, PART_SENDERS, SenderState, Senders};
 use crate::storage::StorageError;
 use crate::vouch::{Vouch, Vouched};
 
-/// Spares kept ready; more than this many are handed back.
-const SPARES_MAX: usize = 2;
+/// Spares that any log may keep; more are handed back.
+const SPARES_MIN: usize = 2;
+/// Spares that a log keeps at most that outran their preparation, and their bytes.
+const SPARES_MAX: usize = 8;
+const SPARES_BYTES_MAX: usize = 64 << 20;
 
 /// Whether a log takes records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -229,6 +232,8 @@ pub struct Partition<S: Segment> {
     /// Oldest first; the last one is open.
     pub(crate) segments: VecDeque<Live<S>>,
     pub(crate) spares: Vec<S>,
+    /// Spares to have ready: one, and one more for each time that a log in use had to wait for one.
+    pub(crate) spares_wanted: usize,
     /// Spares that are too many or too small; handed out for retirement.
     pub(crate) surplus: Vec<S>,
     pub(crate) commit: Commit,
@@ -397,7 +402,7 @@ impl<S: Segment> Partition<S> {
             self.surplus.push(self.spares.remove(0));
         }
         if self.spares.is_empty() {
-            self.starved = true;
+            self.starve();
             return Err(AppendError::Full);
         }
         let mut segment = self.spares.remove(0);
@@ -425,12 +430,28 @@ impl<S: Segment> Partition<S> {
         Ok(())
     }
 
+    /// A record finds no segment. A log that fills its segments faster than they are prepared keeps more of them from
+    /// now on; on a disk that has none to give that would not help.
+    fn starve(&mut self) {
+        let outrun = !self.starved && !self.segments.is_empty() && self.spare_failure.is_none();
+        if outrun {
+            self.spares_wanted = (self.spares_wanted + 1).min(self.spares_max());
+        }
+        self.starved = true;
+    }
+
+    fn spares_max(&self) -> usize {
+        (SPARES_BYTES_MAX / self.limits.segment_bytes as usize).clamp(SPARES_MIN, SPARES_MAX)
+    }
+
     /// Take in a spare segment, prepared or recycled.
     pub fn offer(&mut self, spare: S) {
         self.requested = false;
         self.returning = self.returning.saturating_sub(1);
         self.spare_failure = None;
-        if self.spares.len() >= SPARES_MAX || spare.capacity() < self.segment_bytes_min() {
+        if self.spares.len() >= self.spares_wanted.max(SPARES_MIN)
+            || spare.capacity() < self.segment_bytes_min()
+        {
             self.surplus.push(spare);
             return;
         }
@@ -439,15 +460,17 @@ impl<S: Segment> Partition<S> {
     }
 
     /// Bytes of the spare that should be prepared: when there is none and the open segment is half full
-    /// or missing. `None` while one is on its way after [`Partition::request_spare`], or while a segment that
+    /// or missing, or fewer than a log needs that had to wait before. `None` while one is on its way after [`Partition::request_spare`], or while a segment that
     /// retention gave away is being recycled, unless a record waits for room: a log that is as long as it may be
     /// writes over its own files and asks for no others.
     pub fn wants_spare(&self) -> Option<u32> {
         let longest = record_bytes(self.limits.record_bytes_max as usize);
         let low = |open: &Live<S>| open.room() < longest.max(open.segment.capacity() / 2);
-        let wanted = !self.requested && !self.commit.sealed && self.spares.is_empty();
-        let soon = self.returning == 0 && self.segments.back().is_none_or(low);
-        let wanted = wanted && (self.starved || soon);
+        let none = self.spares.is_empty();
+        let soon = none && self.segments.back().is_none_or(low);
+        let more = self.spares_wanted > 1 && self.spares.len() < self.spares_wanted;
+        let wanted = none && self.starved || self.returning == 0 && (soon || more);
+        let wanted = wanted && !self.requested && !self.commit.sealed;
         wanted.then(|| self.segment_bytes_wanted())
     }
 
@@ -550,7 +573,7 @@ impl<S: Segment> Partition<S> {
             self.appended()
         );
         debug_assert!(
-            self.spares.len() <= SPARES_MAX,
+            self.spares.len() <= self.spares_max(),
             "{} spares",
             self.spares.len()
         );

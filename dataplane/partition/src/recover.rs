@@ -106,6 +106,7 @@ impl<S: Segment> Partition<S> {
             limits,
             segments,
             spares,
+            spares_wanted: 1,
             surplus: Vec::new(),
             commit,
             vouch,

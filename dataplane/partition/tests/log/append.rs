@@ -308,6 +308,35 @@ fn a_spare_is_asked_for_once_when_the_segment_is_half_full() {
 }
 
 #[test]
+fn a_log_that_outran_its_spares_has_more_of_them_ready_and_a_full_disk_is_no_such_log() {
+    use partition::Storage as _;
+    for (why, full, want) in [("outrun", false, 8), ("full", true, 1)] {
+        let mut rig = Rig::new(13, small());
+        for _ in 0..20 {
+            if full {
+                let bytes = 4096;
+                rig.log
+                    .spare_failed(partition::StorageError::Full { log: LOG, bytes });
+            }
+            while rig.append().is_ok() {}
+            assert_eq!(rig.log.state(), LogState::Full, "{why}");
+            rig.commit();
+            rig.feed_spare();
+        }
+        rig.append().expect("there is a spare");
+        let mut spares = 0;
+        while let Some(bytes) = rig.log.request_spare() {
+            let spare = rig.storage.prepare(LOG, bytes).expect("no fault");
+            rig.log.offer(spare);
+            spares += 1;
+            assert!(spares <= 8, "{why}");
+        }
+        // The one that was fed last is in use: a log that only fills its disk waits until that is half full.
+        assert_eq!(spares, if full { 0 } else { want }, "{why}");
+    }
+}
+
+#[test]
 fn a_read_deep_in_a_sealed_segment_looks_at_few_places() {
     use partition::memory::MemoryStorage;
     let limits = PartitionLimits {
