@@ -106,7 +106,7 @@ pub(crate) struct FairCounters {
     pub(crate) turns_full: u64,
     /// How long buffers waited that came while a turn was full.
     pub(crate) waits: Durations,
-    /// How long those waited whose connection had had less than its share.
+    /// How long those waited whose connection has a session and had had less than its share.
     pub(crate) waits_first: Durations,
 }
 
@@ -294,7 +294,8 @@ impl<T: Bytes> Fair<T> {
             let is_new = !self.new.is_empty();
             let Some(place) = self.next() else { break };
             let connection = ConnectionId(self.flows[place as usize].connection);
-            if is_stranger(connection) {
+            let stranger = is_stranger(connection);
+            if stranger {
                 if strangers == 0 {
                     self.later.push(place);
                     continue;
@@ -303,7 +304,7 @@ impl<T: Bytes> Fair<T> {
             }
             let (piece, since) = self.take_first(place).expect("what is listed has a piece");
             let waited = now.saturating_sub(since);
-            match is_new {
+            match is_new && !stranger {
                 true => self.counters.waits_first.note(waited),
                 false => self.counters.waits.note(waited),
             }

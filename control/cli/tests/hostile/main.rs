@@ -3,7 +3,7 @@
 //!
 //! Attackers run on threads of the lowest priority: attackers outside take nothing of a node's processor but by what they send.
 //! `FOREBAY_HOSTILE_CONNECTIONS` attackers at a time, `FOREBAY_HOSTILE_SENDERS` good senders, `FOREBAY_HOSTILE_ROUNDS` pairs
-//! of rounds alone and under attack, `FOREBAY_HOSTILE_SECONDS` each; `FOREBAY_HOSTILE_SEED` replays what is random.
+//! of rounds alone and under attack, `FOREBAY_HOSTILE_ACK` local or durable, `FOREBAY_HOSTILE_SECONDS` each; `FOREBAY_HOSTILE_SEED` replays what is random.
 
 mod attack;
 mod attacker;

@@ -67,7 +67,7 @@ pub(crate) fn world(good: usize, hostile: usize, hears: impl Fn(usize) -> bool) 
         plan: NewPlan {
             environment: ENVIRONMENT.to_owned(),
             partitions: 4,
-            ack: "durable".to_owned(),
+            ack: std::env::var("FOREBAY_HOSTILE_ACK").unwrap_or_else(|_| "durable".to_owned()),
             channels,
             endpoints: Vec::new(),
         },
