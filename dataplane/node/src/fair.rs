@@ -1,9 +1,9 @@
 //! Which of the bytes that have come go into the next turn, when there are more than a turn should take.
 //!
-//! Round robin over connections, one receive buffer a time; those that had less than a share in this round come first, as in RFC 8290:
-//! whoever sends a frame now and then does not wait for those who send without end. A turn takes so many bytes that it is short in
-//! time: what comes while it runs waits for it, whoever sent it. What is left waits in its receive buffers, of which a connection
-//! is lent few while many wait, so who sends too much is slowed down by the window of its own socket.
+//! Round robin over connections, one receive buffer a time, those that send little first: whoever sends a frame now and then does
+//! not wait for those who send without end. A turn takes so many bytes that it is short in time: what comes while it runs waits for
+//! it, whoever sent it. What is left waits in its receive buffers, of which a connection is lent few while many wait, so who sends
+//! too much is slowed down by the window of its own socket.
 //!
 //! Knows buffers, bytes and whether a connection has a session; no frame.
 
@@ -22,8 +22,9 @@ const TURN_BYTES_MIN: usize = 64 << 10;
 const TURN_TIME: Duration = Duration::from_millis(2);
 /// Buffers of connections without a session in a turn: to find out who they are is dearer than any frame.
 const STRANGERS_MAX: usize = 64;
-/// What a connection is served in a round before it stands behind those who have had less.
-const SHARE_BYTES: u32 = 16 << 10;
+/// A connection that sends no more than this comes first: so many nanoseconds a byte, about 1 MiB a second, and 16 KiB at once.
+const LIGHT_NANOS: u64 = 1_000;
+const LIGHT_BYTES: u64 = 16 << 10;
 /// No flow, no piece.
 const NONE: u32 = u32::MAX;
 
@@ -35,20 +36,19 @@ struct Flow {
     last: u32,
 }
 
-/// What is known of a slot's connection: its flow while something waits, and the bytes it was served in which round.
+/// What is known of a slot's connection: its flow while something waits, and up to when time has paid for what it was served
+/// as a light one.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     flow: u32,
-    round: u32,
-    used: u32,
+    paid: Duration,
 }
 
 impl Default for Slot {
     fn default() -> Self {
         Self {
             flow: NONE,
-            round: 0,
-            used: 0,
+            paid: Duration::ZERO,
         }
     }
 }
@@ -83,14 +83,11 @@ pub(crate) struct Fair<T> {
     kept: Vec<Kept<T>>,
     kept_spare: u32,
     slots: Vec<Slot>,
-    /// Flows of connections that have not had their share in this round, then all others.
-    new: VecDeque<u32>,
-    old: VecDeque<u32>,
-    round: u32,
-    /// Of `old`, those to be served before the round ends.
-    left_in_round: usize,
+    /// Flows of connections that send little, and all others, each in turn.
+    light: VecDeque<u32>,
+    heavy: VecDeque<u32>,
     /// Passed over in this turn.
-    later: Vec<u32>,
+    later: Vec<(u32, bool)>,
     /// Buffers that wait.
     held: usize,
     turn_bytes: usize,
@@ -104,10 +101,10 @@ pub(crate) struct Fair<T> {
 pub(crate) struct FairCounters {
     /// Turns that left bytes to the next one.
     pub(crate) turns_full: u64,
-    /// How long buffers waited that came while a turn was full.
+    /// How long all others waited that came while a turn was full.
     pub(crate) waits: Durations,
-    /// How long those waited whose connection has a session and had had less than its share.
-    pub(crate) waits_first: Durations,
+    /// How long those waited whose connection has a session and sends little.
+    pub(crate) waits_light: Durations,
 }
 
 impl<T> Default for Fair<T> {
@@ -118,10 +115,8 @@ impl<T> Default for Fair<T> {
             kept: Vec::new(),
             kept_spare: NONE,
             slots: Vec::new(),
-            round: 1,
-            left_in_round: 0,
-            new: VecDeque::new(),
-            old: VecDeque::new(),
+            light: VecDeque::new(),
+            heavy: VecDeque::new(),
             later: Vec::new(),
             held: 0,
             turn_bytes: TURN_BYTES_MAX,
@@ -207,19 +202,23 @@ impl<T: Bytes> Fair<T> {
         };
         self.flows[place as usize] = flow;
         self.slots[slot].flow = place;
-        self.list(place);
+        self.list(now, place);
     }
 
-    /// A connection that has not had its share of this round is served before those that have.
-    fn list(&mut self, place: u32) {
-        let slot = ConnectionId(self.flows[place as usize].connection).slot();
-        let slot = &mut self.slots[slot];
-        if slot.round != self.round {
-            (slot.round, slot.used) = (self.round, 0);
-        }
-        match slot.used < SHARE_BYTES {
-            true => self.new.push_back(place),
-            false => self.old.push_back(place),
+    /// Stand a flow in line, as its first piece says.
+    fn list(&mut self, now: Duration, place: u32) {
+        let Flow {
+            connection, first, ..
+        } = self.flows[place as usize];
+        let piece = self.kept[first as usize].piece.as_ref();
+        let bytes = piece.map_or(0, Bytes::count) as u64;
+        let slot = &mut self.slots[ConnectionId(connection).slot()];
+        let paid = slot.paid.max(now) + Duration::from_nanos(bytes * LIGHT_NANOS);
+        if paid <= now + Duration::from_nanos(LIGHT_BYTES * LIGHT_NANOS) {
+            slot.paid = paid;
+            self.light.push_back(place);
+        } else {
+            self.heavy.push_back(place);
         }
     }
 
@@ -242,8 +241,8 @@ impl<T: Bytes> Fair<T> {
         while let Some((piece, _)) = self.take_first(place) {
             received.push((connection, piece));
         }
-        self.new.retain(|listed| *listed != place);
-        self.old.retain(|listed| *listed != place);
+        self.light.retain(|listed| *listed != place);
+        self.heavy.retain(|listed| *listed != place);
         self.end(place);
     }
 
@@ -291,50 +290,42 @@ impl<T: Bytes> Fair<T> {
         let mut strangers = STRANGERS_MAX;
         self.taken = 0;
         while self.taken < self.turn_bytes {
-            let is_new = !self.new.is_empty();
-            let Some(place) = self.next() else { break };
+            // Those who send much have a quarter of a turn, however many send little.
+            let light = match self.taken < self.turn_bytes / 4 * 3 || self.heavy.is_empty() {
+                true => self.light.pop_front(),
+                false => None,
+            };
+            let Some(place) = light.or_else(|| self.heavy.pop_front()) else {
+                break;
+            };
             let connection = ConnectionId(self.flows[place as usize].connection);
             let stranger = is_stranger(connection);
             if stranger {
                 if strangers == 0 {
-                    self.later.push(place);
+                    self.later.push((place, light.is_some()));
                     continue;
                 }
                 strangers -= 1;
             }
             let (piece, since) = self.take_first(place).expect("what is listed has a piece");
             let waited = now.saturating_sub(since);
-            match is_new && !stranger {
-                true => self.counters.waits_first.note(waited),
+            match light.is_some() && !stranger {
+                true => self.counters.waits_light.note(waited),
                 false => self.counters.waits.note(waited),
             }
             self.taken += piece.count();
-            self.slots[connection.slot()].used += u32::try_from(piece.count()).unwrap_or(u32::MAX);
             received.push((connection, piece));
             match self.flows[place as usize].first {
                 NONE => self.end(place),
-                _ => self.list(place),
+                _ => self.list(now, place),
             }
         }
-        while let Some(place) = self.later.pop() {
-            self.new.push_front(place);
+        while let Some((place, is_light)) = self.later.pop() {
+            match is_light {
+                true => self.light.push_front(place),
+                false => self.heavy.push_front(place),
+            }
         }
-    }
-
-    /// The next flow to be served. A round ends when all that had had their share in it have been served once more.
-    fn next(&mut self) -> Option<u32> {
-        if let Some(place) = self.new.pop_front() {
-            return Some(place);
-        }
-        if self.left_in_round == 0 {
-            self.round = self.round.wrapping_add(1);
-            self.left_in_round = self.old.len();
-        }
-        self.left_in_round = self.left_in_round.saturating_sub(1);
-        let place = self.old.pop_front()?;
-        let slot = ConnectionId(self.flows[place as usize].connection).slot();
-        (self.slots[slot].round, self.slots[slot].used) = (self.round, 0);
-        Some(place)
     }
 }
 
@@ -349,11 +340,12 @@ mod tests {
     }
 
     /// A buffer.
-    const FULL: usize = 16 << 10;
+    const FULL: usize = 64 << 10;
 
     /// Hand in so many pieces of so many bytes each for these connections, numbered as they come.
     struct Sender {
         fair: Fair<(usize, u64)>,
+        now: Duration,
         numbers: Vec<u64>,
         seen: Vec<u64>,
     }
@@ -362,6 +354,7 @@ mod tests {
         fn new(connections: usize) -> Self {
             Self {
                 fair: Fair::default(),
+                now: Duration::ZERO,
                 numbers: vec![0; connections],
                 seen: vec![0; connections],
             }
@@ -376,8 +369,9 @@ mod tests {
                     (ConnectionId(*connection as u64), piece)
                 })
                 .collect();
+            self.now += TURN_TIME;
             self.fair
-                .choose(Duration::ZERO, &mut received, &[], 500, |_| strangers);
+                .choose(self.now, &mut received, &[], 500, |_| strangers);
             let order = received.iter().map(|(connection, (_, number))| {
                 let at = connection.slot();
                 self.seen[at] += 1;
@@ -475,7 +469,7 @@ mod tests {
         }
         assert_eq!(sender.seen, [3; 100]);
         assert_eq!((fair.held, fair.spare.len()), (0, fair.flows.len()));
-        assert!(fair.new.is_empty() && fair.old.is_empty());
+        assert!(fair.light.is_empty() && fair.heavy.is_empty());
         // The slots' next connections begin anew.
         let flood: Vec<_> = (0..200)
             .map(|at| (ConnectionId(1 << 32 | at % 100), (FULL, at)))

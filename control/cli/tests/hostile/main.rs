@@ -35,7 +35,7 @@ const GROWTH_KIB_MAX: u64 = (16 + 64 + 64 + 32) << 10;
 const GROWTH_CONNECTION_KIB_MAX: u64 = 64;
 /// What is asked of good senders while a thousand attack, where `FOREBAY_HOSTILE_JUDGE` is 1: their throughput, their p99, both of
 /// what they are alone. Where others load the machine, and its disk, p99 tells of them; then what the node itself adds is judged,
-/// by its own clock: 99 of 100 turns, and waits of whoever had nothing waiting, within these times.
+/// by its own clock, in more than half of the rounds: 99 of 100 turns, and waits of sessions that send little, within these times.
 const GOODPUT_MIN: f64 = 0.9;
 const P99_TIMES_MAX: f64 = 2.0;
 const TURN_P99_MAX: f64 = 0.004_096;
@@ -190,7 +190,7 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
         Arc::new(AtomicBool::new(false)),
     );
     watch(&node, &peak, &end);
-    let (mut ratios, mut in_node) = (Vec::new(), true);
+    let (mut ratios, mut rounds_within) = (Vec::new(), 0);
     let crowd = crowd();
     for round in 0..rounds {
         let quiet = node.metrics();
@@ -198,15 +198,17 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
         let before = node.metrics();
         let (under, tallies, during) =
             attacked(&mut good, period, &targets, seed ^ round, &crowd, &node).await;
-        for name in ["shard_turn", "turn_wait_first", "turn_wait", "sync"] {
+        let mut within = true;
+        for name in ["shard_turn", "turn_wait_light", "turn_wait", "sync"] {
             before.tell_times(&quiet, name, "alone");
             let of_100 = during.tell_times(&before, name, "attacked");
-            in_node &= match name {
+            within &= match name {
                 "shard_turn" => of_100 <= TURN_P99_MAX,
-                "turn_wait_first" => of_100 <= WAIT_P99_MAX,
+                "turn_wait_light" => of_100 <= WAIT_P99_MAX,
                 _ => true,
             };
         }
+        rounds_within += u64::from(within);
         forgotten(&node, connections, sockets).await;
         let after = node.metrics();
         println!(
@@ -248,7 +250,10 @@ async fn hostile_peers_are_closed_in_their_limits_and_good_ones_lose_nothing() {
     );
     if setting("FOREBAY_HOSTILE_JUDGE", 0) == 1 {
         assert!(goodput >= GOODPUT_MIN, "goodput {goodput:.2}");
-        println!("hostile: what the node adds is in its bounds: {in_node}");
+        println!(
+            "hostile: what the node adds is within its bounds in {rounds_within} of {rounds} rounds"
+        );
+        let in_node = 2 * rounds_within > rounds;
         assert!(p99 <= P99_TIMES_MAX || in_node, "p99 {p99:.2} times");
     }
 }

@@ -447,9 +447,9 @@ fn shard(page: &mut Page, snapshot: &Snapshot) {
     let name = "forebay_turn_wait_seconds";
     let help = "How long what was received waited for its turn while turns were full.";
     page.durations(name, help, &fair.waits);
-    let name = "forebay_turn_wait_first_seconds";
-    let help = "The same for connections that had nothing waiting before.";
-    page.durations(name, help, &fair.waits_first);
+    let name = "forebay_turn_wait_light_seconds";
+    let help = "The same for sessions that send little.";
+    page.durations(name, help, &fair.waits_light);
     let name = "forebay_route_table_revision";
     page.gauge(name, "Epoch of the table in force.", snapshot.epoch);
     page.counter(
