@@ -472,7 +472,7 @@ mod tests {
         assert!(fair.light.is_empty() && fair.heavy.is_empty());
         // The slots' next connections begin anew.
         let flood: Vec<_> = (0..200)
-            .map(|at| (ConnectionId(1 << 32 | at % 100), (FULL, at)))
+            .map(|at| (ConnectionId((1 << 32) | (at % 100)), (FULL, at)))
             .collect();
         let mut received = flood.clone();
         fair.choose(Duration::ZERO, &mut received, &[], 0, |_| false);
