@@ -1,0 +1,173 @@
+//! Who is in which turn, by pieces that tell their connection, their bytes and their number.
+
+use super::*;
+
+impl Bytes for (usize, u64) {
+    fn count(&self) -> usize {
+        self.0
+    }
+}
+
+/// A buffer.
+const FULL: usize = 64 << 10;
+
+/// Hand in so many pieces of so many bytes each for these connections, numbered as they come.
+struct Sender {
+    fair: Fair<(usize, u64)>,
+    now: Duration,
+    numbers: Vec<u64>,
+    seen: Vec<u64>,
+}
+
+impl Sender {
+    fn new(connections: usize) -> Self {
+        Self {
+            fair: Fair::default(),
+            now: Duration::ZERO,
+            numbers: vec![0; connections],
+            seen: vec![0; connections],
+        }
+    }
+
+    /// One turn: returns the connections whose pieces it takes, in order.
+    fn turn(&mut self, pieces: &[(usize, usize)], strangers: bool) -> Vec<usize> {
+        let mut received: Vec<_> = (pieces.iter())
+            .map(|(connection, bytes)| {
+                self.numbers[*connection] += 1;
+                let piece = (*bytes, self.numbers[*connection]);
+                (ConnectionId(*connection as u64), piece)
+            })
+            .collect();
+        self.now += TURN_TIME;
+        self.fair
+            .choose(self.now, &mut received, &[], 500, |_| strangers);
+        let order = received.iter().map(|(connection, (_, number))| {
+            let at = connection.slot();
+            self.seen[at] += 1;
+            assert_eq!(*number, self.seen[at], "in order on {connection}");
+            at
+        });
+        order.collect()
+    }
+}
+
+#[test]
+fn a_turn_with_room_takes_everything_as_it_came() {
+    let mut sender = Sender::new(3);
+    assert_eq!(sender.turn(&[(2, 5), (0, FULL), (2, 7)], false), [2, 0, 2]);
+    assert!(!sender.fair.is_holding());
+    assert_eq!(sender.fair.counters().turns_full, 0);
+}
+
+#[test]
+fn a_lone_frame_is_in_the_next_turn_however_much_others_send() {
+    // 40 send without end, one sends a little, again and again.
+    let mut sender = Sender::new(41);
+    let mut flood: Vec<_> = (0..40).flat_map(|at| [(at, FULL); 8]).collect();
+    sender.turn(&flood, false);
+    let mut late = 0;
+    for turn in 0..200 {
+        flood.truncate(64);
+        flood
+            .iter_mut()
+            .for_each(|piece| piece.0 = (piece.0 + 7) % 40);
+        let mut pieces = flood.clone();
+        let speaks = turn % 3 != 1;
+        if speaks {
+            pieces.push((40, 200));
+        }
+        let taken = sender.turn(&pieces, false);
+        let bytes = taken.iter().filter(|at| **at != 40).count() * FULL;
+        assert!(bytes <= TURN_BYTES_MAX, "turn {turn}: {bytes} bytes");
+        late += u64::from(speaks && !taken.contains(&40));
+    }
+    assert!(sender.fair.is_holding(), "the flood is more than is taken");
+    assert_eq!(late, 0);
+}
+
+#[test]
+fn those_who_send_without_end_get_equal_shares() {
+    let mut sender = Sender::new(10);
+    // Connection 9 sends ten times what the others send.
+    let mut pieces: Vec<_> = (0..9).flat_map(|at| [(at, FULL); 10]).collect();
+    pieces.extend([(9, FULL); 100]);
+    let mut counts = [0; 10];
+    for _ in 0..20 {
+        sender
+            .turn(&pieces, false)
+            .into_iter()
+            .for_each(|at| counts[at] += 1);
+    }
+    let (least, most) = (counts.iter().min(), counts.iter().max());
+    assert!(
+        most.zip(least)
+            .is_some_and(|(most, least)| most - least <= 2),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn strangers_are_looked_at_a_few_in_a_turn() {
+    let mut sender = Sender::new(500);
+    let hellos: Vec<_> = (0..500).map(|at| (at, 300)).collect();
+    assert_eq!(sender.turn(&hellos, true).len(), STRANGERS_MAX);
+    let mut turns = 1;
+    while sender.fair.is_holding() {
+        assert!(sender.turn(&[], true).len() <= STRANGERS_MAX);
+        turns += 1;
+    }
+    assert_eq!(turns, 500_usize.div_ceil(STRANGERS_MAX));
+    assert_eq!(sender.seen, [1; 500]);
+}
+
+#[test]
+fn a_connection_that_is_gone_leaves_nothing_to_the_next_one_in_its_slot() {
+    let mut sender = Sender::new(100);
+    let flood: Vec<_> = (0..100).flat_map(|at| [(at, FULL); 2]).collect();
+    sender.turn(&flood, false);
+    // The last pieces come with the news that all are gone.
+    let mut received: Vec<_> = (0..100).map(|at| (ConnectionId(at), (FULL, 3))).collect();
+    let closed: Vec<_> = (0..100).map(ConnectionId).collect();
+    let fair = &mut sender.fair;
+    fair.choose(Duration::ZERO, &mut received, &closed, 0, |_| false);
+    assert_eq!(received.len(), 300 - TURN_BYTES_MAX / FULL);
+    for (connection, (_, number)) in &received {
+        let seen = &mut sender.seen[connection.slot()];
+        *seen += 1;
+        assert_eq!(number, seen, "in order on {connection}");
+    }
+    assert_eq!(sender.seen, [3; 100]);
+    assert_eq!((fair.held, fair.spare.len()), (0, fair.flows.len()));
+    assert!(fair.light.is_empty() && fair.heavy.is_empty());
+    // The slots' next connections begin anew.
+    let flood: Vec<_> = (0..200)
+        .map(|at| (ConnectionId((1 << 32) | (at % 100)), (FULL, at)))
+        .collect();
+    let mut received = flood.clone();
+    fair.choose(Duration::ZERO, &mut received, &[], 0, |_| false);
+    assert!(received.iter().all(|piece| flood.contains(piece)));
+}
+
+#[test]
+fn a_long_turn_makes_the_next_one_smaller_and_short_ones_bigger_again() {
+    let mut fair: Fair<(usize, u64)> = Fair::default();
+    for (millis, bytes) in [
+        (3, TURN_BYTES_MAX / 2),
+        (300, TURN_BYTES_MAX / 4),
+        (2, TURN_BYTES_MAX / 4),
+        (1, TURN_BYTES_MAX / 4),
+        (0, TURN_BYTES_MAX / 2),
+        (0, TURN_BYTES_MAX),
+        (0, TURN_BYTES_MAX),
+    ] {
+        fair.taken = fair.turn_bytes;
+        fair.took(Duration::from_millis(millis));
+        assert_eq!(fair.turn_bytes, bytes, "{millis} ms");
+    }
+    fair.taken = TURN_BYTES_MIN / 4;
+    fair.took(Duration::from_secs(1));
+    assert_eq!(fair.turn_bytes, TURN_BYTES_MAX, "it was not for the bytes");
+    fair.taken = TURN_BYTES_MAX;
+    (0..20).for_each(|_| fair.took(Duration::from_secs(1)));
+    assert_eq!(fair.turn_bytes, TURN_BYTES_MIN);
+}
