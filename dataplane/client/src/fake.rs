@@ -50,6 +50,8 @@ pub enum Fault {
     Reject(usize, Reason, u32),
     /// Append this received frame, then cut the connection instead of acking.
     Cut(usize),
+    /// Ack this received frame, end the connection, and hear nobody any more.
+    Leave(usize),
     /// Cut a receiver's connection once after so many messages were delivered.
     CutDelivery(u64),
     /// Know no session any more.
@@ -91,6 +93,7 @@ pub struct State {
     messages: u64,
     accepted: u64,
     held_back: Option<Stored>,
+    gone: bool,
 }
 
 /// The running server.
@@ -114,6 +117,9 @@ impl Fake {
         let server = fake.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if server.state().gone {
+                    continue;
+                }
                 let server = server.clone();
                 std::thread::spawn(move || drop(server.serve(stream)));
             }
@@ -146,7 +152,7 @@ impl Fake {
             input.drain(..done);
             let cut = self.deliver(&mut connection);
             stream.write_all(&std::mem::take(&mut connection.out))?;
-            if cut {
+            if cut || self.state().gone {
                 return Ok(());
             }
             match stream.read(&mut buffer) {
@@ -343,6 +349,7 @@ impl Fake {
             return false;
         }
         connection.ack(PARTITION, sequence, upto);
+        state.gone |= state.faults.contains(&Fault::Leave(nth));
         true
     }
 

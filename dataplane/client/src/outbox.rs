@@ -237,11 +237,14 @@ impl<T> Outbox<T> {
         if !self.streams.is_empty() {
             self.streams.rotate_left(1);
         }
+        // Also of those that find no credit: whose pause is over waits for an answer, not for a time.
+        let over = |stream: &&mut Stream<T>| stream.hold_until <= now;
+        let streams = self.streams.iter_mut().filter(over);
+        streams.for_each(|stream| stream.hold_until = Duration::ZERO);
         for stream in &mut self.streams {
             if stream.hold_until > now {
                 continue;
             }
-            stream.hold_until = Duration::ZERO;
             let doubt = |pending: &Pending<T>| pending.in_doubt;
             let window = match stream.queue.front().is_some_and(doubt) {
                 true => 1,

@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::outbox::{Answered, Outbox, Receipt};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +37,8 @@ pub struct Sender {
     commands: mpsc::Sender<Command>,
     endpoint: EndpointId,
     channels: Arc<Mutex<Vec<(String, ChannelId)>>>,
+    /// Why the session ended, if nobody closed it.
+    ended: Arc<OnceLock<ClientError>>,
 }
 
 impl std::fmt::Debug for Sender {
@@ -72,12 +74,14 @@ impl Sender {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let endpoint = link.terms.endpoint;
         let names = Arc::new(Mutex::new(Vec::new()));
+        let ended = Arc::new(OnceLock::new());
         let mut driver = Driver {
             outbox: Outbox::new(dialer.options.retry_for),
             dialer,
             link,
             commands: inbox,
             names: Arc::clone(&names),
+            ended: Arc::clone(&ended),
             answered: Vec::new(),
             began: Instant::now(),
             closing: None,
@@ -88,13 +92,15 @@ impl Sender {
             commands,
             endpoint,
             channels: names,
+            ended,
         }
     }
 
     /// Send one message. Waits while too much is unanswered; the ticket then tells when it is in the log.
     ///
     /// # Errors
-    /// `FB-5107` without a grant for the channel, `FB-5108` when the message breaks a limit, `FB-5110` when closed.
+    /// `FB-5107` without a grant for the channel, `FB-5108` when the message breaks a limit, `FB-5110` when closed, or the
+    /// fault that ended the session.
     pub async fn send(&self, channel: &str, message: Message) -> Result<Ticket, ClientError> {
         self.send_batch(channel, std::slice::from_ref(&message))
             .await
@@ -127,24 +133,25 @@ impl Sender {
             frame,
             answer,
         };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| ClientError::Closed)?;
+        let taken = self.commands.send(command).await;
+        taken.map_err(|_| self.end())?;
         Ok(Ticket { answer: ticket })
     }
 
     /// Wait for all answers, at most `Options::close_timeout`, then say BYE. Other clones are closed too.
     ///
     /// # Errors
-    /// `FB-5110` when it was closed before.
+    /// `FB-5110` when it was closed before, or the fault that ended the session.
     pub async fn close(self) -> Result<(), ClientError> {
         let (done, closed) = oneshot::channel();
-        self.commands
-            .send(Command::Close { done })
-            .await
-            .map_err(|_| ClientError::Closed)?;
-        closed.await.map_err(|_| ClientError::Closed)
+        let taken = self.commands.send(Command::Close { done }).await;
+        taken.map_err(|_| self.end())?;
+        closed.await.map_err(|_| self.end())
+    }
+
+    /// Why nothing is taken any more.
+    fn end(&self) -> ClientError {
+        self.ended.get().cloned().unwrap_or(ClientError::Closed)
     }
 
     fn channel(&self, name: &str) -> Result<ChannelId, ClientError> {
@@ -166,6 +173,7 @@ struct Driver {
     link: Link,
     commands: mpsc::Receiver<Command>,
     names: Arc<Mutex<Vec<(String, ChannelId)>>>,
+    ended: Arc<OnceLock<ClientError>>,
     answered: Vec<Answered<Answer>>,
     began: Instant,
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
@@ -186,7 +194,11 @@ impl Driver {
                     self.link = link;
                     self.opened(channels);
                 }
-                Err(error) => return self.fail(if error.is_passing() { fault } else { error }),
+                Err(error) => {
+                    return self
+                        .fail(if error.is_passing() { fault } else { error })
+                        .await;
+                }
             }
         }
     }
@@ -197,10 +209,11 @@ impl Driver {
             let now = self.began.elapsed();
             self.outbox
                 .pump(now, &mut self.link.seal, &mut self.link.output);
-            self.link
-                .exchange()
-                .map_err(|error| ClientError::Lost(error.to_string()))?;
-            if self.take()? {
+            let lost = self.link.exchange();
+            // Answers may have come together with the end.
+            let any = self.take()?;
+            lost.map_err(|error| ClientError::Lost(error.to_string()))?;
+            if any {
                 continue;
             }
             match &self.closing {
@@ -320,12 +333,15 @@ impl Driver {
         }
     }
 
-    fn fail(mut self, error: ClientError) {
+    async fn fail(mut self, error: ClientError) {
+        // Before anybody can find the session closed.
+        self.ended.get_or_init(|| error.clone());
         for answer in self.outbox.abandon() {
             let _ = answer.send(Err(error.clone()));
         }
         self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
+        // Those that have a place in the queue already are waited for.
+        while let Some(command) = self.commands.recv().await {
             if let Command::Send { answer, .. } = command {
                 let _ = answer.send(Err(error.clone()));
             }

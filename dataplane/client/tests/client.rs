@@ -85,6 +85,58 @@ async fn a_message_that_comes_when_as_many_as_may_be_are_unanswered_waits_and_is
     }
 }
 
+/// A sender whose server may be gone for good soon.
+async fn impatient(fake: &Fake) -> Sender {
+    let credentials = Credentials::key("a/e/sender", 1, KEY).expect("a well formed key");
+    let options = Options {
+        reconnect_for: Duration::from_millis(30),
+        in_flight_frames_max: 1,
+        ..Options::default()
+    };
+    let connection = client::connect_with(fake.addr.to_string(), credentials, options).await;
+    let sender = connection.and_then(Connection::sender);
+    sender.expect("the fake accepts this key")
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_with_the_end_of_the_connection_is_given() {
+    for _ in 0..50 {
+        let fake = Fake::start(&[Fault::Leave(0)]);
+        let sender = impatient(&fake).await;
+        let ticket = send(&sender, 0..1).await.pop().expect("one was sent");
+        ticket.await.expect("it was acked before the end");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_to_send_is_told_the_fault_that_ended_the_session_not_that_it_was_closed() {
+    for _ in 0..10 {
+        let fake = Fake::start(&[Fault::Leave(1)]);
+        let sender = impatient(&fake).await;
+        let tasks: Vec<_> = (0..200)
+            .map(|number: u32| {
+                let sender = sender.clone();
+                tokio::spawn(async move {
+                    let message = Message::new(number.to_string());
+                    sender.send(CHANNEL, message).await?.await
+                })
+            })
+            .collect();
+        let mut lost = 0;
+        for task in tasks {
+            match task.await.expect("it does not panic") {
+                Ok(_) => {}
+                Err(ClientError::Lost(_)) => lost += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(lost >= 198, "{lost} of 200");
+        let again = sender.send(CHANNEL, Message::new("late")).await;
+        assert!(matches!(again, Err(ClientError::Lost(_))), "{again:?}");
+        assert!(matches!(sender.close().await, Err(ClientError::Lost(_))));
+    }
+}
+
 #[tokio::test]
 async fn a_batch_is_one_frame_with_one_answer() {
     let fake = Fake::start(&[]);

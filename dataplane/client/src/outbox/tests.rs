@@ -133,6 +133,42 @@ fn no_more_frames_are_out_than_credit_allows() {
 }
 
 #[test]
+fn a_stream_whose_pause_is_over_and_that_finds_no_credit_waits_for_no_time() {
+    // Streams take turns in coming first: this has to hold whichever does.
+    for rounds in 0..2 {
+        let mut bench = Bench::new(3, 1);
+        let mut both = channels(0);
+        both.push(ChannelTerms {
+            id: ChannelId(9),
+            partition: PartitionId(9),
+            ..both[0].clone()
+        });
+        let answered = &mut bench.answered;
+        bench.outbox.opened(both, 1, 1 << 20, answered);
+        let pushed = bench.outbox.push(ChannelId(9), frame(100), 100);
+        pushed.expect("granted");
+        // The lone frame of one stream is refused for now, the first of the other's three takes all the credit.
+        assert_eq!(bench.pump(NOW), [(1, 100)]);
+        let busy = Notice::new(Reason::Busy, 0, 0).retry_after(100);
+        let refused = Reject {
+            partition: PartitionId(9),
+            ..reject(1, busy)
+        };
+        bench.outbox.rejected(&refused, NOW, &mut bench.answered);
+        assert_eq!(bench.pump(NOW), [(1, 0)]);
+        assert!(bench.outbox.wake_at().is_some_and(|at| at > NOW));
+        (0..rounds).for_each(|_| assert_eq!(bench.pump(NOW), []));
+        let later = NOW + Duration::from_secs(1);
+        assert_eq!(bench.pump(later), [], "no credit");
+        assert_eq!(bench.outbox.wake_at(), None, "an answer is awaited");
+        bench.outbox.acked(&ack(1, 3), &mut bench.answered);
+        let mut sent = bench.pump(later);
+        sent.sort_unstable();
+        assert_eq!(sent, [(1, 100), (2, 1), (3, 2)]);
+    }
+}
+
+#[test]
 fn a_frame_refused_for_now_waits_longer_each_time_and_fails_in_the_end() {
     let mut bench = Bench::new(2, 8);
     let busy = Notice::new(Reason::Busy, 0, 0).retry_after(100);
