@@ -15,6 +15,8 @@ pub(crate) struct Commit {
     pub(crate) synced: Offset,
     /// Everything below may be acked and delivered.
     pub(crate) committed: Offset,
+    /// Where the last committed record ends; unknown until something is committed by this process.
+    pub(crate) at: Option<(SegmentId, u32)>,
     pub(crate) in_flight: bool,
     pub(crate) sealed: bool,
     pub(crate) failure: Option<StorageError>,
@@ -122,7 +124,9 @@ impl<S: Segment> Partition<S> {
                 live.segment.settle();
             });
         self.commit.synced = ticket.upto;
-        self.commit.committed = self.commit.committed.max(ticket.upto);
+        if ticket.upto > self.commit.committed {
+            (self.commit.committed, self.commit.at) = (ticket.upto, Some(ticket.end));
+        }
         if self.commit.synced == self.appended() {
             self.note(self.newest);
         }
@@ -168,6 +172,10 @@ impl<S: Segment> Partition<S> {
             return self.commit.committed;
         }
         self.commit.committed = self.appended();
+        self.commit.at = self
+            .segments
+            .back()
+            .map(|open| (open.segment.id(), open.end));
         self.commit.committed
     }
 

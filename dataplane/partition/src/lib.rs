@@ -45,6 +45,8 @@ pub mod commit;
 
 pub mod read;
 
+pub mod follow;
+
 mod retain;
 
 pub mod recover;
@@ -60,15 +62,16 @@ pub mod memory;
 pub mod inspect;
 
 pub use commit::{CommitTicket, Sealed};
+pub use follow::{Feed, Follower, News};
 pub use limits::PartitionLimits;
 pub use log::{LogId, LogNameError, SegmentId, SegmentRef};
-pub use mapped::{MappedSegment, MappedStorage};
+pub use mapped::{MappedSegment, MappedStorage, MappedView};
 pub use partition::{AppendError, Appended, LogState, Mark, Partition};
 pub use read::{ReadError, Records};
 pub use record::{NewRecord, RECORD_HEADER_BYTES, Record, RecordKind, record_bytes};
 pub use recover::Cut;
 pub use recover::Recovery;
 pub use scan::{Damage, DamageKind};
-pub use segment::{SEGMENT_HEADER_BYTES, Segment};
+pub use segment::{SEGMENT_HEADER_BYTES, Segment, View};
 pub use sender::{Place, SenderState, WINDOW};
 pub use storage::{SegmentFile, Storage, StorageError};

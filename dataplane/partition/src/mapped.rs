@@ -9,12 +9,13 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 
 use crate::log::SegmentId;
-use crate::segment::Segment;
+use crate::segment::{Segment, View};
 use crate::storage::StorageError;
 
 mod files;
@@ -32,9 +33,23 @@ pub struct MappedSegment {
     id: SegmentId,
     map: MmapMut,
     window: Window,
+    /// Where its file is, for those who want a view of their own.
+    path: PathBuf,
+}
+
+/// A mapping of a segment's file for reading only, shared by its clones.
+#[derive(Debug, Clone)]
+pub struct MappedView(Arc<Mmap>);
+
+impl View for MappedView {
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.0[range]
+    }
 }
 
 impl Segment for MappedSegment {
+    type View = MappedView;
+
     fn id(&self) -> SegmentId {
         self.id
     }
@@ -71,6 +86,12 @@ impl Segment for MappedSegment {
 
     fn settle(&mut self) {
         self.window.settle(&mut self.map);
+    }
+
+    fn view(&self) -> Result<MappedView, StorageError> {
+        let mapped = File::open(&self.path).and_then(|file| map_readable(&file));
+        let map = mapped.map_err(|error| fault("view", &self.path, &error))?;
+        Ok(MappedView(Arc::new(map)))
     }
 }
 
@@ -150,7 +171,7 @@ fn map_writable(file: &File) -> io::Result<MmapMut> {
     unsafe { MmapMut::map_mut(file) }
 }
 
-/// Map a whole file for reading, for `inspect`.
+/// Map a whole file for reading, for `inspect` and for readers who do not own the log.
 pub(crate) fn map_readable(file: &File) -> io::Result<Mmap> {
     // SAFETY: the map is sound while nobody shortens the file; nothing here ever does. A running node
     // may append meanwhile: such bytes are read as numbers and checked by their checksum, and no

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::log::{LogId, SegmentId, SegmentRef};
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment, spare_header};
+use crate::segment::{SEGMENT_HEADER_BYTES, Segment, View, spare_header};
 use crate::storage::{SegmentFile, Storage, StorageError};
 
 mod crash;
@@ -35,7 +35,29 @@ impl std::fmt::Debug for MemorySegment {
     }
 }
 
+/// What a reader sees of a [`MemorySegment`]: the disk's bytes, as they were when it was last told of more.
+#[derive(Clone)]
+pub struct MemoryView {
+    file: SegmentRef,
+    bytes: Vec<u8>,
+    disk: Disk,
+}
+
+impl View for MemoryView {
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.bytes[range]
+    }
+
+    fn refresh(&mut self, end: usize) {
+        if let Some(now) = self.disk.contents(self.file) {
+            self.bytes[..end].copy_from_slice(&now[..end]);
+        }
+    }
+}
+
 impl Segment for MemorySegment {
+    type View = MemoryView;
+
     fn id(&self) -> SegmentId {
         self.file.id
     }
@@ -59,6 +81,12 @@ impl Segment for MemorySegment {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         self.disk.borrow_mut().call("write", self.file.log)
+    }
+
+    fn view(&self) -> Result<MemoryView, StorageError> {
+        let (file, bytes) = (self.file, vec![0; self.view.len()]);
+        let disk = Disk::of(&self.disk);
+        Ok(MemoryView { file, bytes, disk })
     }
 }
 

@@ -34,6 +34,9 @@ const MAGIC: [u8; 8] = *b"FBAYSEG\0";
 
 /// The bytes of one open segment. All of them are allocated on the medium.
 pub trait Segment {
+    /// What somebody else reads it by.
+    type View: View;
+
     /// The id its file is named by; the salt of records written from now on.
     fn id(&self) -> SegmentId;
     /// How many bytes it has.
@@ -56,6 +59,22 @@ pub trait Segment {
     }
     /// Nothing more is appended for now; memory kept for that is given back.
     fn settle(&mut self) {}
+    /// A way to read what was flushed, for somebody who is not the owner: it shows bytes of the medium's file, not
+    /// of this process.
+    ///
+    /// # Errors
+    /// The medium gives no second way to the segment.
+    fn view(&self) -> Result<Self::View, StorageError>;
+}
+
+/// The bytes of a segment, for a reader who is not its owner. A clone shows the same bytes.
+pub trait View: Clone {
+    /// A part of its bytes: only what the owner has told to be there and still keeps.
+    fn bytes(&self, range: Range<usize>) -> &[u8];
+    /// The owner has told of bytes up to `end`. Nothing needs to be done where they are the file's own.
+    fn refresh(&mut self, end: usize) {
+        let _ = end;
+    }
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]

@@ -162,8 +162,16 @@ impl MappedStorage {
         file: File,
     ) -> Result<MappedSegment, StorageError> {
         let map = map_writable(&file).map_err(|error| fault("map", &self.path(log, id), &error))?;
-        let window = Window::over(self.keep(SegmentRef { log, id }, file));
-        Ok(MappedSegment { id, map, window })
+        let (window, path) = (
+            Window::over(self.keep(SegmentRef { log, id }, file)),
+            self.path(log, id),
+        );
+        Ok(MappedSegment {
+            id,
+            map,
+            window,
+            path,
+        })
     }
 }
 
@@ -214,17 +222,19 @@ impl Storage for MappedStorage {
                 id: file.id,
                 map,
                 window,
+                path,
             });
         }
         let bytes = u32::try_from(file.bytes).unwrap_or(u32::MAX);
         let allocated = self.calls.next().and_then(|()| allocate(&opened));
         allocated.map_err(|error| full_or(log, bytes, "allocate", &path, &error))?;
         let map = map_writable(&opened).map_err(|error| fault("map", &path, &error))?;
-        let window = Window::named(path);
+        let window = Window::named(path.clone());
         Ok(MappedSegment {
             id: file.id,
             map,
             window,
+            path,
         })
     }
 
@@ -267,7 +277,7 @@ impl Storage for MappedStorage {
         self.calls.sync_folder(&self.folder(log))?;
         self.forget(old);
         self.files.push_back((new, file));
-        segment.id = new.id;
+        (segment.id, segment.path) = (new.id, to.clone());
         let header = spare_header(new.id, segment.capacity(), log);
         // Written, not stored: a store makes the whole unit of the page cache dirty that the header lies in.
         let file = self.file(&new)?;
@@ -305,6 +315,7 @@ impl Storage for MappedStorage {
                 id: SegmentId(0),
                 map,
                 window: Window::none(),
+                path,
             })),
             Err(error) if is_full(&error) => Ok(None),
             Err(error) => Err(fault("open", &path, &error)),

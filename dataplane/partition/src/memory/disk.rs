@@ -146,6 +146,12 @@ impl Disk {
         }
     }
 
+    pub(super) fn of(state: &Rc<RefCell<State>>) -> Self {
+        Self {
+            state: Rc::clone(state),
+        }
+    }
+
     pub(super) fn state(&self) -> &Rc<RefCell<State>> {
         &self.state
     }

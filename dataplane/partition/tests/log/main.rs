@@ -8,6 +8,7 @@ mod damage;
 mod evidence;
 mod faults;
 mod files;
+mod follow;
 mod harness;
 mod images;
 mod mapped;
