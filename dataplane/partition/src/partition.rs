@@ -460,18 +460,31 @@ impl<S: Segment> Partition<S> {
     }
 
     /// Bytes of the spare that should be prepared: when there is none and the open segment is half full
-    /// or missing, or fewer than a log needs that had to wait before. `None` while one is on its way after [`Partition::request_spare`], or while a segment that
-    /// retention gave away is being recycled, unless a record waits for room: a log that is as long as it may be
-    /// writes over its own files and asks for no others.
+    /// or missing, or fewer than a log needs that had to wait before. `None` while one is on its way after
+    /// [`Partition::request_spare`], or while what retention gave away, or is about to, will do when it is recycled: a log that is
+    /// as long as it may be writes over its own files and asks for no others. A record that waits for room counts on
+    /// those only that have been given away.
     pub fn wants_spare(&self) -> Option<u32> {
         let longest = record_bytes(self.limits.record_bytes_max as usize);
         let low = |open: &Live<S>| open.room() < longest.max(open.segment.capacity() / 2);
         let none = self.spares.is_empty();
+        let returning = self.returning as usize;
         let soon = none && self.segments.back().is_none_or(low);
-        let more = self.spares_wanted > 1 && self.spares.len() < self.spares_wanted;
-        let wanted = none && self.starved || self.returning == 0 && (soon || more);
+        let ready = self.spares.len() + self.leaving();
+        let more = self.spares_wanted > 1 && ready < self.spares_wanted;
+        let waits = none && self.starved && returning < self.spares_wanted;
+        let wanted = waits || returning == 0 && (soon || more);
         let wanted = wanted && !self.requested && !self.commit.sealed;
         wanted.then(|| self.segment_bytes_wanted())
+    }
+
+    /// Segments that the bound in bytes no longer keeps, as far as their number tells. Something else may hold them.
+    fn leaving(&self) -> usize {
+        let kept = |bytes: u64| bytes / u64::from(self.limits.segment_bytes).max(1);
+        let kept = self.limits.retention_bytes.map_or(u64::MAX, kept);
+        self.segments
+            .len()
+            .saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX))
     }
 
     /// Like [`Partition::wants_spare`], and remember that the caller has seen to it. Answers `None`

@@ -200,3 +200,40 @@ fn a_log_that_writes_over_its_own_files_asks_for_no_new_ones() {
     assert!(rig.log.wants_spare().is_some());
     drop(old);
 }
+
+#[test]
+fn a_log_that_outran_its_spares_writes_over_its_own_files_too() {
+    let limits = PartitionLimits {
+        retention_bytes: Some(5 * 4096),
+        ..small()
+    };
+    let mut rig = Rig::new(5, limits);
+    // Three times a record has to wait: from then on the log keeps four spares.
+    for _ in 0..3 {
+        while rig.append().is_ok() {}
+        rig.feed_spare();
+    }
+    let (mut prepared, mut removed, mut rolls) = (0, 0, 0);
+    while rolls < 100 {
+        if let Some(bytes) = rig.log.request_spare() {
+            let spare = rig.storage.prepare(LOG, bytes).expect("there is room");
+            rig.log.offer(spare);
+            prepared += u32::from(rolls >= 10);
+        }
+        // The sync that lets the oldest segment go begins and ends a few records behind the roll.
+        let segments = rig.log.segments();
+        rig.append().expect("there are spares");
+        if rig.log.segments() > segments {
+            rolls += 1;
+        } else if rig.append().is_ok() {
+            rig.commit();
+            while let Some(old) = rig.log.expire(UnixNanos(0)) {
+                let kept = rig.storage.retire(LOG, old).expect("no fault");
+                removed += u32::from(kept.is_none() && rolls >= 10);
+                kept.into_iter().for_each(|spare| rig.log.offer(spare));
+            }
+        }
+    }
+    assert_eq!((prepared, removed), (0, 0));
+    assert!(rig.log.bytes() <= 6 * 4096, "{} bytes", rig.log.bytes());
+}
