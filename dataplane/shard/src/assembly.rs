@@ -44,7 +44,9 @@ pub(crate) struct AssemblyPool {
     reserved: usize,
     bytes_max: usize,
     buffers_max: usize,
-    buffer_bytes_max: usize,
+    /// Bytes that `free` has room for, and may have.
+    kept: usize,
+    kept_bytes_max: usize,
     /// Frames begun since the start.
     begun: u64,
     /// Frames that are half there.
@@ -54,13 +56,14 @@ pub(crate) struct AssemblyPool {
 }
 
 impl AssemblyPool {
-    pub(crate) fn new(bytes_max: usize, buffers_max: usize, buffer_bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize, buffers_max: usize, kept_bytes_max: usize) -> Self {
         Self {
             free: Vec::new(),
             reserved: 0,
             bytes_max,
             buffers_max,
-            buffer_bytes_max,
+            kept: 0,
+            kept_bytes_max,
             begun: 0,
             count: 0,
             order: VecDeque::new(),
@@ -82,7 +85,9 @@ impl AssemblyPool {
         self.begun += 1;
         self.count += 1;
         assembly.number = self.begun;
+        // The one used last: the nearest in the caches.
         assembly.buffer = self.free.pop().unwrap_or_default();
+        self.kept -= assembly.buffer.capacity();
         self.order.push_back((id, self.begun));
     }
 
@@ -149,13 +154,15 @@ impl AssemblyPool {
         self.order.retain(|(id, number)| holds(*id, *number));
     }
 
-    /// Keep a buffer for the next frame, if it is no larger than those that are kept.
+    /// Keep a buffer for the next frame, if those that are kept do not have room for too many bytes then.
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
+        let kept = self.kept + buffer.capacity();
         if buffer.capacity() > 0
-            && buffer.capacity() <= self.buffer_bytes_max
+            && kept <= self.kept_bytes_max
             && self.free.len() < self.buffers_max
         {
             buffer.clear();
+            self.kept = kept;
             self.free.push(buffer);
         }
     }
@@ -217,12 +224,25 @@ mod tests {
     }
 
     #[test]
-    fn small_buffers_are_used_again() {
-        let mut pool = AssemblyPool::new(100, 1, 64);
-        pool.put(Vec::with_capacity(65));
-        assert_eq!(pool.free.len(), 0, "too large to keep");
+    fn buffers_of_any_length_are_used_again_up_to_a_number_and_a_sum_of_bytes() {
+        let mut pool = AssemblyPool::new(1 << 20, 2, 300 << 10);
+        let mut frame = Assembly::default();
+        let mut place = std::ptr::null();
+        for round in 0..3 {
+            pool.begin(ConnectionId(0), &mut frame);
+            for bytes in [64 << 10, 52 << 10] {
+                assert!(pool.extend(&mut frame, &vec![7; bytes], 116 << 10));
+            }
+            let buffer = pool.finish(&mut frame);
+            assert!(round == 0 || buffer.as_ptr() == place, "round {round}");
+            place = buffer.as_ptr();
+            pool.put(buffer);
+            assert_eq!((pool.free.len(), pool.kept), (1, 116 << 10));
+        }
+        pool.put(Vec::with_capacity(185 << 10));
+        assert_eq!(pool.free.len(), 1, "too many bytes");
         pool.put(Vec::with_capacity(32));
         pool.put(Vec::with_capacity(32));
-        assert_eq!(pool.free.len(), 1, "only one is kept");
+        assert_eq!(pool.free.len(), 2, "too many buffers");
     }
 }

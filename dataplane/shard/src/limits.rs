@@ -26,8 +26,8 @@ pub struct Limits {
     pub assembly_bytes_max: usize,
     /// Assembly buffers kept for reuse.
     pub assembly_buffers_max: usize,
-    /// An assembly buffer with more capacity than this is not kept.
-    pub assembly_buffer_bytes_max: usize,
+    /// Bytes that the assembly buffers kept for reuse may have room for, all together.
+    pub assembly_kept_bytes_max: usize,
     /// Frames a session may have unacknowledged.
     pub credit_frames: u32,
     /// Bytes of frames a session may have unacknowledged.
@@ -83,7 +83,7 @@ impl Default for Limits {
             sessions_max: 32_768,
             assembly_bytes_max: 64 << 20,
             assembly_buffers_max: 1_024,
-            assembly_buffer_bytes_max: 64 << 10,
+            assembly_kept_bytes_max: 16 << 20,
             credit_frames: 1_024,
             credit_bytes: 4 << 20,
             relay_window_max: 65_536,

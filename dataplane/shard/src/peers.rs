@@ -66,7 +66,7 @@ impl Peers {
         let assembly = AssemblyPool::new(
             limits.assembly_bytes_max,
             limits.assembly_buffers_max,
-            limits.assembly_buffer_bytes_max,
+            limits.assembly_kept_bytes_max,
         );
         Self {
             sessions: Sessions::new(limits.sessions_max as usize),
