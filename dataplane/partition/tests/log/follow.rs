@@ -230,19 +230,19 @@ fn a_follower_on_another_thread_sees_every_record_whole_while_segments_are_writt
     let (mut log, _) =
         Partition::recover(&mut storage, LOG, limits, NOW).expect("a temporary folder works");
     let (mut source, mut feed, mut news) = (Rig::new(1, small()), Feed::default(), Vec::new());
-    let (mut retiring, mut released, mut recycled) = (VecDeque::new(), Offset(0), 0);
+    let (mut retiring, mut recycled) = (VecDeque::new(), 0);
     for _ in 0..RECORDS {
         let (new, payload) = source.draw();
         let first = loop {
             while let Some(bytes) = log.request_spare() {
                 log.offer(storage.prepare(LOG, bytes).expect("there is room"));
             }
-            match log.append(&new, &[&payload]) {
-                Ok(appended) => break appended.first.0,
-                // What is to be written over is still being read.
-                Err(_) => released = gone.recv().expect("the reader listens"),
+            if let Ok(appended) = log.append(&new, &[&payload]) {
+                break appended.first.0;
             }
-            released = gone.try_iter().last().unwrap_or(released);
+            // What is to be written over is still being read.
+            let heard = gone.recv().expect("the reader listens");
+            let released = gone.try_iter().last().unwrap_or(heard);
             while let Some((_, segment)) = retiring.pop_front_if(|(first, _)| *first <= released) {
                 let back = storage.retire(LOG, segment).expect("the folder works");
                 back.into_iter().for_each(|spare| log.offer(spare));
