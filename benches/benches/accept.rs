@@ -71,7 +71,10 @@ impl Server {
             Event::Finished { connection } => self.ring.close(connection),
             Event::Closed { .. } => self.closed += 1,
             Event::Sent { .. } => {}
-            Event::OutOfBuffers | Event::AcceptFailed { .. } | Event::Synced { .. } => {
+            Event::OutOfBuffers
+            | Event::AcceptFailed { .. }
+            | Event::Synced { .. }
+            | Event::Detached { .. } => {
                 panic!("{event:?}")
             }
         }

@@ -210,7 +210,7 @@ impl Loop {
                         .finishing
                         .push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
                 }
-                Event::Closed { connection, .. } => {
+                Event::Closed { connection, .. } | Event::Detached { connection, .. } => {
                     batch.closed.push(ConnectionId(connection.0));
                 }
                 Event::Synced { token, result } => self.files.synced(token, result),
@@ -382,14 +382,14 @@ fn bound(buffers: &mut Vec<Vec<u8>>, bytes_max: usize) {
 fn cut_before_reuse(events: &[Event]) -> usize {
     let reuses = |(place, event): (usize, &Event)| match event {
         Event::Accepted { connection, .. } => {
-            let gone = |event: &Event| matches!(event, Event::Closed { connection: gone, .. } if gone.slot() == connection.slot());
+            let gone = |event: &Event| matches!(event, Event::Closed { connection: gone, .. } | Event::Detached { connection: gone, .. } if gone.slot() == connection.slot());
             events[..place].iter().any(gone)
         }
         _ => false,
     };
     let closing = events
         .iter()
-        .any(|event| matches!(event, Event::Closed { .. }));
+        .any(|event| matches!(event, Event::Closed { .. } | Event::Detached { .. }));
     match closing {
         false => events.len(),
         true => (events.iter().enumerate())

@@ -1,7 +1,8 @@
 //! A connection's place in the ring: what is in flight for it, and how it ends.
 //!
 //! Ending always goes the same way: stop what is in flight, wait for every completion, close the
-//! socket, tell `Closed`, free the slot. Nothing the kernel may use is freed before.
+//! socket, tell `Closed`, free the slot. Nothing the kernel may use is freed before. Leaving for another
+//! ring goes that way too, but for the socket, which stays open: see `handover`.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,15 +19,15 @@ use crate::token::{self, Key, Kind};
 
 /// A connection and everything the kernel may use for it.
 pub(crate) struct Connection {
-    stream: TcpStream,
-    phase: Phase,
+    pub(crate) stream: TcpStream,
+    pub(crate) phase: Phase,
     /// Why it ends, once that is known. The first cause stays.
     cause: Option<CloseCause>,
     pub(crate) receive: Receive,
     pub(crate) sends: SendQueue,
     /// Buffers lent out.
     pub(crate) leases: u32,
-    /// The receive is being stopped because of them.
+    /// The receive is being stopped: because of them, or because the connection leaves.
     pub(crate) holding: bool,
     timer: bool,
     /// Cancellations in flight.
@@ -40,8 +41,10 @@ pub(crate) struct Connection {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Open,
+    /// `detach` was called: send what is queued, stop receiving, then leave for another ring.
+    Leaving,
     /// `close` was called: send what is queued, then wait for the peer to finish.
     Draining,
     /// Nothing more is sent or received; completions are awaited.
@@ -71,6 +74,7 @@ enum Step {
     End,
     Cancel,
     Close,
+    Leave,
 }
 
 impl Connection {
@@ -106,7 +110,12 @@ impl Connection {
     }
 
     pub(crate) fn may_receive(&self) -> bool {
-        self.phase != Phase::Ending && self.receive != Receive::Ended
+        matches!(self.phase, Phase::Open | Phase::Draining) && self.receive != Receive::Ended
+    }
+
+    /// Whether what was received is the owner's; else it is thrown away.
+    pub(crate) fn may_tell(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Leaving)
     }
 
     /// Operations whose last completion has not been taken.
@@ -121,6 +130,8 @@ impl Connection {
     fn step(&self) -> Step {
         match self.phase {
             Phase::Open => Step::Nothing,
+            Phase::Leaving if self.sends.is_idle() && self.operations() == 0 => Step::Leave,
+            Phase::Leaving => Step::Nothing,
             Phase::Draining if !self.sends.is_idle() => Step::Nothing,
             Phase::Draining if !self.writing_finished => Step::FinishWriting,
             Phase::Draining if self.receive == Receive::Ended => Step::End,
@@ -175,10 +186,11 @@ impl Ring {
 
     /// Close after everything queued was sent and the peer finished too, or after
     /// `RingLimits::close_timeout`. `Event::Closed` follows. From now on nothing more is received or
-    /// accepted for sending. Does nothing when the connection is closing or gone.
+    /// accepted for sending. Ends a `detach` that is under way: `Event::Detached` does not follow then. Does
+    /// nothing when the connection is closing or gone.
     pub fn close(&mut self, connection: ConnectionId) {
         let found = self.connections.get_mut(connection.0);
-        let Some(open) = found.filter(|found| found.is_open()) else {
+        let Some(open) = found.filter(|found| found.may_tell()) else {
             return;
         };
         open.phase = Phase::Draining;
@@ -193,11 +205,13 @@ impl Ring {
         unsafe { self.kernel.push(entry, &mut self.counters) };
         // From now on what comes is thrown away, so it needs no buffers: the peer's end is what is awaited.
         self.resume_held(connection.0);
+        // A connection that was leaving may have stopped receiving already.
+        self.start_receive(connection.0);
         self.touch(connection.0);
     }
 
     /// Close at once with a reset; what is queued is thrown away. `Event::Closed` follows. Also cuts a
-    /// `close` short. Does nothing when the connection is gone.
+    /// `close` or a `detach` short. Does nothing when the connection is gone.
     pub fn abort(&mut self, connection: ConnectionId) {
         let Some(found) = self.connections.get_mut(connection.0) else {
             return;
@@ -275,6 +289,7 @@ impl Ring {
                 Step::End => connection.phase = Phase::Ending,
                 Step::Cancel => self.cancel_all(key),
                 Step::Close => return self.finish(key, events),
+                Step::Leave => self.leave(key, events),
             }
         }
     }
@@ -303,11 +318,9 @@ impl Ring {
         }
     }
 
-    /// Every completion was taken: close the socket, free the slot.
-    fn finish(&mut self, key: Key, events: &mut Vec<Event>) {
-        let Some(mut connection) = self.connections.remove(key) else {
-            return;
-        };
+    /// Every completion was taken: free the slot. The socket is still open, and the kernel uses nothing of it.
+    pub(crate) fn take_out(&mut self, key: Key) -> Option<Connection> {
+        let mut connection = self.connections.remove(key)?;
         assert!(
             connection.operations() == 0,
             "{} in flight",
@@ -318,6 +331,14 @@ impl Ring {
             self.waiting.retain(|waiting| *waiting != key);
         }
         connection.sends.clear(&mut self.pool);
+        Some(connection)
+    }
+
+    /// Every completion was taken: close the socket, free the slot.
+    fn finish(&mut self, key: Key, events: &mut Vec<Event>) {
+        let Some(connection) = self.take_out(key) else {
+            return;
+        };
         if connection.reset {
             self.counters.socket_calls += 1;
             socket::reset_on_close(&connection.stream);

@@ -27,6 +27,10 @@ pub struct Counters {
     pub accepts_failed: u64,
     /// Connections closed.
     pub closed: u64,
+    /// Connections that left for another ring.
+    pub detached: u64,
+    /// Connections that came from another ring.
+    pub adopted: u64,
     /// Buffers received.
     pub received: u64,
     /// Bytes received.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::buffers::Lease;
+use crate::handover::Socket;
 
 /// One connection of one ring: generation in the upper, slot in the lower 32 bits.
 ///
@@ -87,6 +88,14 @@ pub enum Event {
         connection: ConnectionId,
         /// Why it ended.
         cause: CloseCause,
+    },
+    /// A connection asked for with `Ring::detach` left this ring. Last event of this id: all bytes this ring
+    /// received on it were told before, in order, and those it did not receive are still in the socket.
+    Detached {
+        /// Connection that left.
+        connection: ConnectionId,
+        /// Its socket, for `Ring::adopt` of any ring. Dropping it closes the connection.
+        socket: Socket,
     },
     /// A sync asked for with `Ring::sync_data` ended.
     Synced {

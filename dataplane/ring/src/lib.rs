@@ -9,8 +9,14 @@
 //!   the completion of the operation that used it. Cancelling is a request; only the completion frees.
 //! - A received buffer is lent as a [`Lease`], which cannot be cloned. It returns to the kernel only
 //!   through `&mut Ring`, so no slice of it can still be borrowed then.
-//! - [`Event::Closed`] comes last and once for each connection, after every completion of it; the slot
-//!   is used again only afterwards, with a new generation.
+//! - [`Event::Closed`] or [`Event::Detached`] comes last and once for each connection, after every completion
+//!   of it; the slot is used again only afterwards, with a new generation.
+//!
+//! # Hand-over
+//! A connection may leave one ring and join another, on whatever thread: [`Ring::detach`], then
+//! [`Event::Detached`] with a [`Socket`], which is `Send`, then [`Ring::adopt`]. Bytes are told by the ring
+//! that received them, each once; the connection's order is that of the first ring's events, then the
+//! second's. What is in the kernel's buffer meanwhile waits there.
 //!
 //! # Sleeping
 //! Under `DEFER_TASKRUN` completions appear only after the ring was entered, and the ring's own
@@ -32,6 +38,7 @@ mod cycles;
 mod error;
 mod event;
 mod features;
+mod handover;
 mod kernel;
 mod ledger;
 mod limits;
@@ -50,6 +57,7 @@ pub use cycles::cycles;
 pub use error::RingError;
 pub use event::{CloseCause, ConnectionId, Event, ListenerId};
 pub use features::{Feature, Features};
+pub use handover::Socket;
 pub use limits::{Environment, RingLimits};
 pub use ring::Ring;
 pub use waker::Waker;

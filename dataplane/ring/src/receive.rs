@@ -3,7 +3,7 @@
 
 use io_uring::{cqueue, opcode, types};
 
-use crate::connection::{Connection, Receive};
+use crate::connection::{Connection, Phase, Receive};
 use crate::event::{ConnectionId, Event};
 use crate::kernel::BUFFER_GROUP;
 use crate::ring::Ring;
@@ -92,11 +92,11 @@ impl Ring {
     }
 
     fn on_bytes(&mut self, key: Key, buffer: u16, bytes: u32, events: &mut Vec<Event>) {
-        let open = self
+        let told = self
             .connections
             .get(key)
-            .is_some_and(|found| found.is_open());
-        if !open {
+            .is_some_and(|found| found.may_tell());
+        if !told {
             self.counters.discarded_bytes += u64::from(bytes);
             return self.buffers.pass_back(buffer);
         }
@@ -110,7 +110,8 @@ impl Ring {
         });
     }
 
-    /// The receive ended with `result`: 0 for the end of the stream, else an error number negated.
+    /// The receive ended with `result`: 0 for the end of the stream, else an error number negated. The end of
+    /// a connection that is leaving is told by the ring that adopts it: the kernel tells it again there.
     fn on_end(&mut self, key: Key, result: i32, events: &mut Vec<Event>) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -159,7 +160,18 @@ impl Ring {
             return;
         };
         let full = connection.is_open() && connection.leases >= leases_max;
-        if !full || connection.receive != Receive::Armed || connection.holding {
+        if full {
+            self.stop_receive(key);
+        }
+    }
+
+    /// Ask the kernel to end the receive in flight, if there is one and it was not asked yet. It ends with
+    /// a completion of its own; what it received until then comes before.
+    pub(crate) fn stop_receive(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.receive != Receive::Armed || connection.holding {
             return;
         }
         connection.holding = true;
@@ -170,14 +182,19 @@ impl Ring {
         unsafe { self.kernel.push(entry, &mut self.counters) };
     }
 
-    /// The request to stop a receive was answered. One that was just at work goes on, and is asked again.
-    pub(crate) fn on_receive_cancel(&mut self, key: Key) {
+    /// The request to stop a receive was answered. One that was just at work was not found, goes on, and is asked
+    /// again; the end of one that was found is on its way.
+    pub(crate) fn on_receive_cancel(&mut self, key: Key, entry: &cqueue::Entry) {
         let connection = self
             .connections
             .get_mut(key)
             .expect("a slot waits for its completions");
         connection.holding = false;
-        self.hold(key);
+        match connection.phase {
+            _ if entry.result() >= 0 => {}
+            Phase::Leaving => self.stop_receive(key),
+            _ => self.hold(key),
+        }
         self.touch(key);
     }
 

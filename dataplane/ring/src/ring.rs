@@ -380,7 +380,7 @@ impl Ring {
             }
             Kind::WakeCancel => {}
             Kind::Sync => self.on_sync(key, entry, events),
-            Kind::ReceiveCancel => self.on_receive_cancel(key),
+            Kind::ReceiveCancel => self.on_receive_cancel(key, entry),
         }
     }
 

@@ -20,7 +20,7 @@ fn generous() -> RingLimits {
 }
 
 /// Reset instead of finishing.
-fn reset(peer: TcpStream) {
+pub(crate) fn reset(peer: TcpStream) {
     let linger = libc::linger {
         l_onoff: 1,
         l_linger: 0,

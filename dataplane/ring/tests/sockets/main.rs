@@ -6,6 +6,7 @@ mod backpressure;
 mod batching;
 mod echo;
 mod endings;
+mod handing_over;
 mod support;
 mod syncing;
 mod waking;

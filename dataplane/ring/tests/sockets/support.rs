@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ring::{
     CloseCause, ConnectionId, Event, Feature, Features, Lease, ListenerId, Ring, RingError,
-    RingLimits,
+    RingLimits, Socket,
 };
 
 /// Long enough that only a hang reaches it.
@@ -21,6 +21,7 @@ pub(crate) struct Owner {
     pub(crate) received: HashMap<ConnectionId, Vec<u8>>,
     pub(crate) finished: Vec<ConnectionId>,
     pub(crate) closed: Vec<(ConnectionId, CloseCause)>,
+    pub(crate) detached: Vec<(ConnectionId, Socket)>,
     pub(crate) sent: HashMap<ConnectionId, usize>,
     pub(crate) failures: Vec<i32>,
     pub(crate) out_of_buffers: usize,
@@ -42,6 +43,7 @@ impl Owner {
             received: HashMap::new(),
             finished: Vec::new(),
             closed: Vec::new(),
+            detached: Vec::new(),
             sent: HashMap::new(),
             failures: Vec::new(),
             out_of_buffers: 0,
@@ -142,6 +144,7 @@ impl Owner {
             }
             Event::OutOfBuffers => self.out_of_buffers += 1,
             Event::AcceptFailed { errno, .. } => self.failures.push(errno),
+            Event::Detached { connection, socket } => self.detached.push((connection, socket)),
             Event::Synced { token, result } => self.synced.push((token, result)),
         }
     }
