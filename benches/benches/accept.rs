@@ -1,6 +1,6 @@
 //! Stage 1: connections and bytes out of the kernel, over loopback, on the side of the server alone: the peers
 //! connect and write while the clock stands. `receive` drains 64 connections that are ready together; what the
-//! kernel does for the ACKs it then sends is in the figure.
+//! kernel does for the ACKs it then sends is in the figure. `hand_over` is both rings' share of a move.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use benches::{MESSAGES_PER_FRAME, ThreadCpu, criterion, put_frame, session_keys, timed};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ring::{ConnectionId, Event, Features, Ring, RingLimits};
+use ring::{ConnectionId, Event, Features, Ring, RingLimits, Socket};
 use socket2::SockRef;
 
 /// Connections that are ready together.
@@ -22,6 +22,7 @@ struct Server {
     events: Vec<Event>,
     address: SocketAddr,
     accepted: Vec<ConnectionId>,
+    detached: Vec<Socket>,
     received: usize,
     closed: usize,
 }
@@ -44,6 +45,7 @@ impl Server {
             events: Vec::new(),
             address,
             accepted: Vec::new(),
+            detached: Vec::new(),
             received: 0,
             closed: 0,
         }
@@ -71,10 +73,8 @@ impl Server {
             Event::Finished { connection } => self.ring.close(connection),
             Event::Closed { .. } => self.closed += 1,
             Event::Sent { .. } => {}
-            Event::OutOfBuffers
-            | Event::AcceptFailed { .. }
-            | Event::Synced { .. }
-            | Event::Detached { .. } => {
+            Event::Detached { socket, .. } => self.detached.push(socket),
+            Event::OutOfBuffers | Event::AcceptFailed { .. } | Event::Synced { .. } => {
                 panic!("{event:?}")
             }
         }
@@ -139,6 +139,37 @@ fn receive(c: &mut Criterion<ThreadCpu>) {
     group.finish();
 }
 
+/// Connections go to another ring and come back, 64 together: what both rings do for one of the moves.
+fn hand_over(c: &mut Criterion<ThreadCpu>) {
+    let mut servers = [Server::new(), Server::new()];
+    let _peers: Vec<TcpStream> = (0..CONNECTIONS).map(|_| servers[0].peer()).collect();
+    servers[0].until(|server| server.accepted.len() == CONNECTIONS);
+    let mut group = c.benchmark_group("accept");
+    group.throughput(Throughput::Elements(2 * CONNECTIONS as u64));
+    group.bench_function("hand_over", |b| {
+        b.iter_custom(|rounds| {
+            let round = |_| {
+                let [one, other] = &mut servers;
+                timed(|| (move_all(one, other), move_all(other, one))).0
+            };
+            (0..rounds).map(round).sum()
+        });
+    });
+    group.finish();
+}
+
+fn move_all(from: &mut Server, to: &mut Server) {
+    for connection in from.accepted.drain(..) {
+        from.ring.detach(connection);
+    }
+    from.until(|from| from.detached.len() == CONNECTIONS);
+    for socket in from.detached.drain(..) {
+        let connection = to.ring.adopt(socket).expect("there is room");
+        to.accepted.push(connection);
+    }
+    to.ring.submit().expect("the kernel takes part");
+}
+
 fn drain(server: &mut Server, peers: &mut [TcpStream], bytes: &[u8]) -> Duration {
     for peer in peers.iter_mut() {
         peer.write_all(bytes).expect("the server is there");
@@ -149,5 +180,5 @@ fn drain(server: &mut Server, peers: &mut [TcpStream], bytes: &[u8]) -> Duration
     took
 }
 
-criterion_group!(name = benches; config = criterion(); targets = connect, receive);
+criterion_group!(name = benches; config = criterion(); targets = connect, receive, hand_over);
 criterion_main!(benches);

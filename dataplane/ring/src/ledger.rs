@@ -147,7 +147,8 @@ mod tests {
 
     use super::*;
 
-    /// The kernel's side of a provided-buffer ring, and connections that receive through it.
+    /// The kernel's side of a provided-buffer ring, and connections that receive through it. A place for a
+    /// connection is empty while that connection is in another ring.
     struct Model {
         ledger: Ledger,
         slots: Vec<u16>,
@@ -239,11 +240,20 @@ mod tests {
             }
         }
 
-        /// The connection closes; its leases stay lent until their owner returns them.
+        /// The connection closes or leaves; its leases stay lent until their owner returns them.
         fn close(&mut self, connection: usize) {
             self.orphans.append(&mut self.leases[connection]);
             self.is_waiting[connection] = false;
             self.waiting.retain(|waiting| *waiting != connection);
+        }
+
+        /// The connection comes from another ring, and waits if there are no buffers.
+        fn join(&mut self, connection: usize) {
+            assert!(self.leases[connection].is_empty() && !self.is_waiting[connection]);
+            if self.ledger.free() == 0 {
+                self.is_waiting[connection] = true;
+                self.waiting.push_back(connection);
+            }
         }
 
         fn check(&self) {
@@ -304,6 +314,72 @@ mod tests {
             }
             model.check_each_buffer_is_somewhere_once();
             assert!(model.enobufs > 0, "seed {seed} never ran out of buffers");
+        }
+    }
+
+    #[test]
+    fn no_buffer_is_lost_or_changes_its_ring_while_connections_move_between_two() {
+        for (seed, buffers, connections) in [(1, 1, 3), (2, 8, 5), (3, 64, 40)] {
+            let steps = if cfg!(miri) { 500 } else { 100_000 };
+            if cfg!(miri) && buffers > 8 {
+                continue;
+            }
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut rings = [(); 2].map(|()| Model::new(buffers, connections));
+            let mut homes: Vec<usize> = (0..connections).map(|place| place % 2).collect();
+            let mut moves = [0; 3];
+            for step in 0..steps {
+                let connection = random.usize(..connections);
+                let home = homes[connection];
+                match random.u8(..100) {
+                    0..=44 => rings[home].receive(connection),
+                    // Leases go back to the ring they came from, wherever their connection is by now.
+                    45..=79 => rings[random.usize(..2)].release(connection, &mut random),
+                    80..=87 => rings[random.usize(..2)].stock(),
+                    88..=90 => {
+                        // A receive that was stopped after it had picked a buffer.
+                        if let Some(buffer) = rings[home].kernel_receives() {
+                            rings[home].ledger.give(buffer);
+                        }
+                    }
+                    _ => {
+                        let waited = rings[home].is_waiting[connection];
+                        let leased = !rings[home].leases[connection].is_empty();
+                        rings[home].close(connection);
+                        homes[connection] = 1 - home;
+                        rings[1 - home].join(connection);
+                        let waits = rings[1 - home].is_waiting[connection];
+                        [waited, leased, waits]
+                            .into_iter()
+                            .zip(&mut moves)
+                            .for_each(|(seen, count)| *count += u32::from(seen));
+                    }
+                }
+                for ring in &rings {
+                    ring.check();
+                    assert!(
+                        ring.waiting.len() <= connections,
+                        "{} wait",
+                        ring.waiting.len()
+                    );
+                    if step % 1000 == 0 {
+                        ring.check_each_buffer_is_somewhere_once();
+                    }
+                }
+            }
+            for ring in &mut rings {
+                ring.check_each_buffer_is_somewhere_once();
+                (0..connections).for_each(|connection| ring.close(connection));
+                while !ring.orphans.is_empty() {
+                    ring.release(0, &mut random);
+                }
+                assert_eq!(ring.ledger.lent(), 0, "seed {seed}");
+                assert_eq!(ring.waiting.len(), 0, "seed {seed}: nobody is left to wait");
+            }
+            assert!(
+                moves.iter().all(|count| *count > 0),
+                "seed {seed}: moved while waiting, with leases, into waiting: {moves:?}"
+            );
         }
     }
 

@@ -116,6 +116,7 @@ impl Shard {
             );
             self.adopt_all();
             let told = self.ring.poll(&mut events).unwrap();
+            self.ring.check();
             events.drain(..).for_each(|event| self.note(event));
             if told == 0 {
                 self.release_down_to(0);
