@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use ring::Lease;
 use shard::ConnectionId;
+use wire::handshake::HELLO_BYTES_MAX;
+use wire::preface::PREFACE_BYTES;
 
 use crate::durations::Durations;
 
@@ -22,6 +24,8 @@ const TURN_BYTES_MIN: usize = 64 << 10;
 const TURN_TIME: Duration = Duration::from_millis(2);
 /// Buffers of connections without a session in a turn: to find out who they are is dearer than any frame.
 const STRANGERS_MAX: usize = 64;
+/// A connection without a session that sends more than so at once is no client with its HELLO, and does not come first.
+const STRANGER_BYTES: usize = PREFACE_BYTES + HELLO_BYTES_MAX;
 /// A connection that sends no more than this comes first: so many nanoseconds a byte, about 1 MiB a second, and 16 KiB at once.
 const LIGHT_NANOS: u64 = 1_000;
 const LIGHT_BYTES: u64 = 16 << 10;
@@ -143,7 +147,7 @@ impl<T: Bytes> Fair<T> {
             return;
         }
         for (connection, piece) in received.drain(..) {
-            self.keep(now, connection, piece);
+            self.keep(now, connection, piece, &is_stranger);
         }
         // Who is gone is heard to the end now: its slot may be another's in the next turn.
         for connection in closed {
@@ -172,7 +176,13 @@ impl<T: Bytes> Fair<T> {
         self.counters
     }
 
-    fn keep(&mut self, now: Duration, connection: ConnectionId, piece: T) {
+    fn keep(
+        &mut self,
+        now: Duration,
+        connection: ConnectionId,
+        piece: T,
+        is_stranger: impl Fn(ConnectionId) -> bool,
+    ) {
         let slot = connection.slot();
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, Slot::default());
@@ -202,19 +212,20 @@ impl<T: Bytes> Fair<T> {
         };
         self.flows[place as usize] = flow;
         self.slots[slot].flow = place;
-        self.list(now, place);
+        self.list(now, place, is_stranger(connection));
     }
 
     /// Stand a flow in line, as its first piece says.
-    fn list(&mut self, now: Duration, place: u32) {
+    fn list(&mut self, now: Duration, place: u32, stranger: bool) {
         let Flow {
             connection, first, ..
         } = self.flows[place as usize];
         let piece = self.kept[first as usize].piece.as_ref();
-        let bytes = piece.map_or(0, Bytes::count) as u64;
+        let bytes = piece.map_or(0, Bytes::count);
+        let much = stranger && bytes > STRANGER_BYTES;
         let slot = &mut self.slots[ConnectionId(connection).slot()];
-        let paid = slot.paid.max(now) + Duration::from_nanos(bytes * LIGHT_NANOS);
-        if paid <= now + Duration::from_nanos(LIGHT_BYTES * LIGHT_NANOS) {
+        let paid = slot.paid.max(now) + Duration::from_nanos(bytes as u64 * LIGHT_NANOS);
+        if !much && paid <= now + Duration::from_nanos(LIGHT_BYTES * LIGHT_NANOS) {
             slot.paid = paid;
             self.light.push_back(place);
         } else {
@@ -317,7 +328,7 @@ impl<T: Bytes> Fair<T> {
             received.push((connection, piece));
             match self.flows[place as usize].first {
                 NONE => self.end(place),
-                _ => self.list(now, place),
+                _ => self.list(now, place, stranger),
             }
         }
         while let Some((place, is_light)) = self.later.pop() {

@@ -328,7 +328,7 @@ impl Ring {
         );
         if connection.receive == Receive::Waiting {
             // Connections that come and go while buffers are short must not fill the queue.
-            self.waiting.retain(|waiting| *waiting != key);
+            self.waiting.remove(key);
         }
         connection.sends.clear(&mut self.pool);
         Some(connection)

@@ -49,6 +49,7 @@ mod slab;
 mod socket;
 mod sync;
 mod token;
+mod waiting;
 mod waker;
 
 pub use buffers::Lease;

@@ -30,7 +30,7 @@ impl Ring {
         }
         if self.buffers.free() == 0 {
             connection.receive = Receive::Waiting;
-            self.waiting.push_back(key);
+            self.waiting.push(key, connection.leases > 0);
             self.out_of_buffers = true;
             return;
         }
@@ -50,12 +50,12 @@ impl Ring {
         unsafe { self.kernel.push(entry, &mut self.counters) };
     }
 
-    /// Start as many waiting receives as there are buffers, longest waiting first. One that is ending, or holds
-    /// too many buffers, takes none from those behind it.
+    /// Start as many waiting receives as there are buffers, those that hold none first. One that is ending, or holds too many
+    /// buffers, takes none from those behind it.
     pub(crate) fn start_waiting(&mut self) {
         let mut buffers = self.buffers.free();
         while buffers > 0 {
-            let Some(key) = self.waiting.pop_front() else {
+            let Some(key) = self.waiting.pop() else {
                 return;
             };
             if let Some(connection) = self.connections.get_mut(key) {
@@ -128,7 +128,7 @@ impl Ring {
             }
             libc::ENOBUFS => {
                 connection.receive = Receive::Waiting;
-                self.waiting.push_back(key);
+                self.waiting.push(key, connection.leases > 0);
                 self.out_of_buffers |= !self.buffers.missed();
                 self.counters.enobufs += 1;
             }
@@ -205,7 +205,9 @@ impl Ring {
             return;
         };
         connection.leases -= 1;
-        if connection.leases <= enough {
+        if connection.leases == 0 && connection.receive == Receive::Waiting {
+            self.waiting.has_none_now(key);
+        } else if connection.leases <= enough {
             self.resume_held(key);
         }
     }

@@ -1,7 +1,6 @@
 //! The ring: submit, take completions, hand each to the file that understands it.
 
 use std::cell::UnsafeCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
@@ -23,6 +22,7 @@ use crate::send::Pool;
 use crate::slab::Slab;
 use crate::sync::{SYNCS_MAX, Sync};
 use crate::token::{self, Key, Kind};
+use crate::waiting::Waiting;
 use crate::waker::Waker;
 
 /// Times a poll goes round for completions that make no event, before it lets the owner go on.
@@ -49,8 +49,8 @@ pub struct Ring {
     pub(crate) syncs: Slab<Sync>,
     /// Connections to look at before the next enter.
     pub(crate) touched: Vec<Key>,
-    /// Connections that wait for receive buffers, in turn; each once, and none that is gone.
-    pub(crate) waiting: VecDeque<Key>,
+    /// Connections that wait for receive buffers.
+    pub(crate) waiting: Waiting,
     pub(crate) out_of_buffers: bool,
     pub(crate) clocks: Box<Clocks>,
     waker: Waker,
@@ -114,7 +114,7 @@ impl Ring {
             listeners: Slab::new(LISTENERS_MAX),
             syncs: Slab::new(SYNCS_MAX),
             touched: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             out_of_buffers: false,
             clocks: Box::new(clocks),
             waker,

@@ -31,6 +31,10 @@ impl Sender {
 
     /// One turn: returns the connections whose pieces it takes, in order.
     fn turn(&mut self, pieces: &[(usize, usize)], strangers: bool) -> Vec<usize> {
+        self.turn_of(pieces, |_| strangers)
+    }
+
+    fn turn_of(&mut self, pieces: &[(usize, usize)], is: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut received: Vec<_> = (pieces.iter())
             .map(|(connection, bytes)| {
                 self.numbers[*connection] += 1;
@@ -40,7 +44,7 @@ impl Sender {
             .collect();
         self.now += TURN_TIME;
         self.fair
-            .choose(self.now, &mut received, &[], 500, |_| strangers);
+            .choose(self.now, &mut received, &[], 500, |id| is(id.slot()));
         let order = received.iter().map(|(connection, (_, number))| {
             let at = connection.slot();
             self.seen[at] += 1;
@@ -110,14 +114,75 @@ fn those_who_send_without_end_get_equal_shares() {
 fn strangers_are_looked_at_a_few_in_a_turn() {
     let mut sender = Sender::new(500);
     let hellos: Vec<_> = (0..500).map(|at| (at, 300)).collect();
-    assert_eq!(sender.turn(&hellos, true).len(), STRANGERS_MAX);
+    let mut order = sender.turn(&hellos, true);
+    assert_eq!(order.len(), STRANGERS_MAX);
     let mut turns = 1;
     while sender.fair.is_holding() {
-        assert!(sender.turn(&[], true).len() <= STRANGERS_MAX);
+        let next = sender.turn(&[], true);
+        assert!(next.len() <= STRANGERS_MAX);
+        order.extend(next);
         turns += 1;
     }
     assert_eq!(turns, 500_usize.div_ceil(STRANGERS_MAX));
-    assert_eq!(sender.seen, [1; 500]);
+    let came: Vec<usize> = (0..500).collect();
+    assert_eq!(order, came, "who came first is looked at first");
+}
+
+#[test]
+fn strangers_with_much_to_say_wait_in_order_behind_those_with_a_hello() {
+    let mut sender = Sender::new(80);
+    let long = STRANGER_BYTES + 1;
+    let mut pieces: Vec<_> = (0..20).map(|at| (at, long)).collect();
+    pieces.extend((20..80).map(|at| (at, STRANGER_BYTES)));
+    let mut order = sender.turn(&pieces, true);
+    while sender.fair.is_holding() {
+        order.extend(sender.turn(&[], true));
+    }
+    let want: Vec<usize> = (20..80).chain(0..20).collect();
+    assert_eq!(order, want);
+}
+
+#[test]
+fn a_lone_frame_is_in_the_next_turn_whatever_strangers_send() {
+    let mut sender = Sender::new(501);
+    let stranger = |at| at < 500;
+    // As much as is little, if a session sends it.
+    let mut pieces: Vec<_> = (0..500).map(|at| (at, LIGHT_BYTES as usize)).collect();
+    for turn in 0..20 {
+        pieces.push((500, 200));
+        let taken = sender.turn_of(&pieces, stranger);
+        assert!(taken.contains(&500), "turn {turn}");
+        pieces.clear();
+    }
+}
+
+#[test]
+fn a_lone_frame_is_in_the_next_turn_however_many_small_pieces_others_send() {
+    let mut sender = Sender::new(301);
+    let mut pieces: Vec<_> = (0..300).flat_map(|at| [(at, 4 << 10); 20]).collect();
+    // What each may say at once comes first, and then it has been said.
+    sender.turn(&pieces, false);
+    (0..10).for_each(|_| drop(sender.turn(&[], false)));
+    pieces.truncate(300);
+    pieces.push((300, 200));
+    for turn in 0..50 {
+        assert!(sender.turn(&pieces, false).contains(&300), "turn {turn}");
+    }
+}
+
+#[test]
+fn those_who_send_much_have_a_quarter_of_a_turn_however_many_send_little() {
+    let mut sender = Sender::new(4_002);
+    let little: Vec<_> = (0..4_000).map(|at| (at, 1_000)).collect();
+    let much = [(4_000, FULL), (4_001, FULL)];
+    let mut pieces: Vec<_> = much.into_iter().cycle().take(40).collect();
+    pieces.extend(&little);
+    for turn in 0..3 {
+        let taken = sender.turn(&pieces, false);
+        let heavy = taken.iter().filter(|at| **at >= 4_000).count() * FULL;
+        assert!(heavy >= TURN_BYTES_MAX / 4, "turn {turn}: {heavy} bytes");
+        assert!(heavy <= TURN_BYTES_MAX / 4 + FULL, "turn {turn}: {heavy}");
+    }
 }
 
 #[test]

@@ -218,6 +218,39 @@ fn one_that_holds_too_many_buffers_keeps_none_from_those_that_wait_behind_it() {
 }
 
 #[test]
+fn who_holds_no_buffer_waits_for_one_behind_nobody_who_does() {
+    let mut owner = Owner::new(limits(8, 64), probed());
+    let mut peers: Vec<_> = (0..8).map(|_| owner.pair()).collect();
+    let (modest, mut other) = owner.pair();
+    owner.hold = true;
+    // Each has a buffer, and wants the next one; then comes who has none.
+    for (held, (_, peer)) in peers.iter_mut().enumerate() {
+        peer.write_all(&[1; 64]).unwrap();
+        owner.run(|owner| owner.held.len() == held + 1);
+    }
+    for (missed, (_, peer)) in (1..).zip(&mut peers) {
+        peer.write_all(&[2; 64 * 3]).unwrap();
+        owner.run(|owner| owner.ring.counters().enobufs == missed);
+    }
+    other.write_all(b"hello").unwrap();
+    owner.run(|owner| owner.ring.counters().enobufs == 9);
+    let first = owner.held.remove(0);
+    owner.ring.release(first);
+    owner.run(|owner| owner.held.len() == 8);
+    assert_eq!(owner.received[&modest], b"hello");
+    // The one whose buffer it was has none now and comes next; after it all others.
+    let (next, _) = peers[0];
+    let second = owner.held.remove(0);
+    owner.ring.release(second);
+    owner.run(|owner| owner.held.len() == 8);
+    assert_eq!(owner.received[&next].len(), 2 * 64);
+    owner.hold = false;
+    owner.release_held();
+    let all = |owner: &Owner, (connection, _): &(_, _)| owner.received[connection].len() == 4 * 64;
+    owner.run(|owner| peers.iter().all(|pair| all(owner, pair)));
+}
+
+#[test]
 fn a_dropped_lease_is_taken_back_and_counted() {
     let mut owner = Owner::new(limits(1, 64), probed());
     owner.hold = true;
