@@ -139,30 +139,33 @@ fn receive(c: &mut Criterion<ThreadCpu>) {
     group.finish();
 }
 
-/// Connections go to another ring and come back, 64 together: what both rings do for one of the moves.
+/// Connections go to another ring and come back, alone or 64 together: what both rings do for one move.
 fn hand_over(c: &mut Criterion<ThreadCpu>) {
-    let mut servers = [Server::new(), Server::new()];
-    let _peers: Vec<TcpStream> = (0..CONNECTIONS).map(|_| servers[0].peer()).collect();
-    servers[0].until(|server| server.accepted.len() == CONNECTIONS);
     let mut group = c.benchmark_group("accept");
-    group.throughput(Throughput::Elements(2 * CONNECTIONS as u64));
-    group.bench_function("hand_over", |b| {
-        b.iter_custom(|rounds| {
-            let round = |_| {
-                let [one, other] = &mut servers;
-                timed(|| (move_all(one, other), move_all(other, one))).0
-            };
-            (0..rounds).map(round).sum()
+    for together in [1, CONNECTIONS] {
+        let mut servers = [Server::new(), Server::new()];
+        let _peers: Vec<TcpStream> = (0..together).map(|_| servers[0].peer()).collect();
+        servers[0].until(|server| server.accepted.len() == together);
+        group.throughput(Throughput::Elements(2 * together as u64));
+        group.bench_function(BenchmarkId::new("hand_over", together), |b| {
+            b.iter_custom(|rounds| {
+                let round = |_| {
+                    let [one, other] = &mut servers;
+                    timed(|| (move_all(one, other), move_all(other, one))).0
+                };
+                (0..rounds).map(round).sum()
+            });
         });
-    });
+    }
     group.finish();
 }
 
 fn move_all(from: &mut Server, to: &mut Server) {
+    let count = from.accepted.len();
     for connection in from.accepted.drain(..) {
         from.ring.detach(connection);
     }
-    from.until(|from| from.detached.len() == CONNECTIONS);
+    from.until(|from| from.detached.len() == count);
     for socket in from.detached.drain(..) {
         let connection = to.ring.adopt(socket).expect("there is room");
         to.accepted.push(connection);
