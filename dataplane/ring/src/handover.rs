@@ -87,3 +87,44 @@ impl Ring {
         events.push(Event::Detached { connection, socket });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use io_uring::opcode;
+
+    use super::*;
+    use crate::features::Features;
+    use crate::limits::RingLimits;
+    use crate::token::{self, Kind};
+
+    #[test]
+    fn a_receive_that_the_kernel_did_not_find_because_it_was_at_work_is_asked_again_to_end() {
+        let features = Features::probe().expect("this machine runs rings");
+        let mut ring = Ring::new(RingLimits::default(), features).expect("this machine runs rings");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let stream = TcpStream::connect(address).expect("it listens");
+        let connection = ring.attach(stream).expect("there is room");
+        // As `detach`, but what it cancels is not there: the kernel answers ENOENT, and the receive goes on.
+        let leaving = ring.connections.get_mut(connection.0).expect("it is there");
+        leaving.phase = Phase::Leaving;
+        leaving.holding = true;
+        let nothing = token::pack(Kind::WakeCancel, 0);
+        let entry = opcode::AsyncCancel::new(nothing).build();
+        let entry = entry.user_data(token::pack(Kind::ReceiveCancel, connection.0));
+        // SAFETY: names no descriptor and no memory.
+        unsafe { ring.kernel.push(entry, &mut ring.counters) };
+        let mut events = Vec::new();
+        for _ in 0..100 {
+            ring.poll(&mut events).expect("the kernel takes part");
+            ring.check();
+        }
+        let peer = match &events[..] {
+            [Event::Detached { socket, .. }] => socket.peer(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((peer, ring.counters().cancels), (address, 1));
+    }
+}

@@ -62,17 +62,20 @@ fn play(plan: &Plan, why: &str) -> u64 {
         busy.retain(|peer| peers[*peer].step(&mut random));
     }
     let mut ends = HashMap::new();
-    let (mut left, mut came) = (0, 0);
+    let (mut left, mut came, mut vanished) = (0, 0, 0);
     for (_, thread) in shards {
         let (counters, outcomes) = thread.join().unwrap();
         assert_eq!(
             counters.close_timeouts, 0,
             "a peer was not heard finishing; {why}"
         );
-        (left, came) = (left + counters.detached, came + counters.adopted);
+        left += counters.detached;
+        came += counters.adopted;
+        vanished += counters.accepts_vanished as usize;
         ends.extend(outcomes);
     }
     assert_eq!(left, came, "{why}");
+    assert_eq!(ends.len() + vanished, plan.connections, "{why}");
     for peer in &mut peers {
         let end = ends.get(&peer.name);
         peer.judge(end, why);

@@ -69,6 +69,7 @@ pub(crate) fn shard(
             wakes_other,
             ended,
             address,
+            vanished: 0,
             outcomes: HashMap::new(),
         };
         shard.run()
@@ -101,6 +102,7 @@ struct Shard {
     wakes_other: Waker,
     ended: Arc<AtomicUsize>,
     address: SocketAddr,
+    vanished: u64,
     outcomes: Ends,
 }
 
@@ -117,6 +119,10 @@ impl Shard {
             self.adopt_all();
             let told = self.ring.poll(&mut events).unwrap();
             self.ring.check();
+            // Reset before they could be accepted: they end without having begun.
+            let vanished = self.ring.counters().accepts_vanished;
+            (self.vanished..vanished).for_each(|_| self.count_end());
+            self.vanished = vanished;
             events.drain(..).for_each(|event| self.note(event));
             if told == 0 {
                 self.release_down_to(0);
@@ -198,12 +204,16 @@ impl Shard {
                     cut,
                 };
                 assert!(self.outcomes.insert(life.name, outcome).is_none());
-                if self.ended.fetch_add(1, Ordering::SeqCst) + 1 == self.plan.connections {
-                    self.wakes_other.wake();
-                }
+                self.count_end();
             }
             Event::Sent { .. } | Event::OutOfBuffers => {}
             Event::Synced { .. } | Event::AcceptFailed { .. } => panic!("{event:?}"),
+        }
+    }
+
+    fn count_end(&self) {
+        if self.ended.fetch_add(1, Ordering::SeqCst) + 1 == self.plan.connections {
+            self.wakes_other.wake();
         }
     }
 
