@@ -46,6 +46,7 @@ mod receive;
 mod ring;
 mod send;
 mod slab;
+pub mod sleep;
 mod socket;
 mod sync;
 mod token;

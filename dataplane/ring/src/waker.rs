@@ -10,18 +10,9 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::RingError;
-
-/// Has never waited in the ring: if it sleeps, then by awaiting the first eventfd.
-const AWAITS: u8 = 0;
-/// Waits in the ring, and is at work now.
-const AWAKE: u8 = 1;
-/// Sleeps in the ring, or is about to.
-const ASLEEP: u8 = 2;
-/// Was told to look again and has not done so yet.
-const RUNG: u8 = 3;
+use crate::sleep::{Call, Sleep};
 
 /// Wakes the owner of a ring out of `Ring::wait` or out of awaiting `Ring::eventfd`.
 ///
@@ -36,7 +27,7 @@ pub struct Waker {
 struct Signals {
     completions: File,
     waits: File,
-    owner: AtomicU8,
+    owner: Sleep,
 }
 
 impl Waker {
@@ -44,7 +35,7 @@ impl Waker {
         let signals = Signals {
             completions: eventfd()?,
             waits: eventfd()?,
-            owner: AtomicU8::new(AWAITS),
+            owner: Sleep::default(),
         };
         Ok(Self {
             signals: Arc::new(signals),
@@ -53,28 +44,24 @@ impl Waker {
 
     /// Let the owner look again: what was done before this call it will see before it sleeps. Wakes
     /// before it looks are folded into one. At most one system call, and none while an owner that uses
-    /// `Ring::wait` is at work.
-    pub fn wake(&self) {
-        let owner = &self.signals.owner;
-        // An owner that leaves this state does not sleep before it has looked again.
-        if owner.load(Ordering::SeqCst) == AWAITS {
-            signal(&self.signals.completions);
-        } else if owner.swap(RUNG, Ordering::SeqCst) == ASLEEP {
-            signal(&self.signals.waits);
+    /// `Ring::wait` is at work. Whether there was one: the owner slept, or may have.
+    pub fn wake(&self) -> bool {
+        match self.signals.owner.wake() {
+            Call::Nobody => return false,
+            Call::Completions => signal(&self.signals.completions),
+            Call::Waits => signal(&self.signals.waits),
         }
+        true
     }
 
-    /// The owner wants to sleep in the ring. Whether it may: not before it has looked again, if it was
-    /// told to, nor at the first time, when a wake may have gone to the other eventfd.
+    /// The owner wants to sleep in the ring. Whether it may.
     pub(crate) fn fall_asleep(&self) -> bool {
-        let owner = &self.signals.owner;
-        let slept = owner.compare_exchange(AWAKE, ASLEEP, Ordering::SeqCst, Ordering::SeqCst);
-        slept.is_ok()
+        self.signals.owner.fall_asleep()
     }
 
     /// The owner is about to look at everything.
     pub(crate) fn get_up(&self) {
-        self.signals.owner.swap(AWAKE, Ordering::SeqCst);
+        self.signals.owner.get_up();
     }
 
     pub(crate) fn completions(&self) -> RawFd {
