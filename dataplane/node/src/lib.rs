@@ -26,6 +26,8 @@ pub use recover::RecoverySummary;
 mod accept;
 mod random;
 
+pub mod mesh;
+
 mod durations;
 mod fair;
 mod run;
