@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::diagnosis::{ADMIN_FAILED, Diagnosis, diagnose};
-use crate::start::{Control, snapshot};
+use crate::start::{Control, snapshots};
 use crate::status::Phase;
 use exchange::Exchange;
 
@@ -168,12 +168,12 @@ fn reload(control: &Control) -> Response<Full<Bytes>> {
 }
 
 fn metrics(control: &Control) -> Response<Full<Bytes>> {
-    let snapshot = snapshot(control);
+    let snapshots = snapshots(control).unwrap_or_default();
     let table = match control.table.lock() {
         Ok(table) => Arc::clone(&table),
         Err(poisoned) => Arc::clone(&poisoned.into_inner()),
     };
-    let body = metrics::render(&control.status, &table, snapshot.as_deref());
+    let body = metrics::render(&control.status, &table, &snapshots);
     let mut answer = text(StatusCode::OK, body);
     let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4");
     answer.headers_mut().insert(CONTENT_TYPE, kind);

@@ -49,11 +49,11 @@ pub(crate) fn ring_limits(
 }
 
 /// The shard's limits.
-pub(crate) fn shard_limits(config: &NodeConfig) -> Result<shard::Limits, Diagnosis> {
+pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::Limits, Diagnosis> {
     let defaults = shard::Limits::default();
     let high = usize::try_from(config.shard.unsent_bytes_high).unwrap_or(usize::MAX);
     let limits = shard::Limits {
-        shards: config.shards,
+        shards: u16::try_from(shards).unwrap_or(u16::MAX),
         connections_max: config.ring.connections_max,
         sessions_max: config.shard.sessions_max,
         strangers_max: config.shard.strangers_max,

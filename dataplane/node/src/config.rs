@@ -16,6 +16,7 @@ pub use origin::{Effective, Origin};
 pub use setting::{Kind, SETTINGS, Setting};
 
 use crate::diagnosis::{Diagnosis, SETTINGS_CONFLICT, diagnose};
+use crate::placement::Shards;
 use origin::Values;
 
 /// How one node is set up. Made by [`NodeConfig::parse`] or [`NodeConfig::new`] only, so every value is within its bounds.
@@ -27,8 +28,8 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Where metrics and probes are served.
     pub admin: SocketAddr,
-    /// How many shards. One, for now.
-    pub shards: u16,
+    /// How many shards, or on which processors.
+    pub shards: Shards,
     /// The processor the first shard is pinned to; `None` leaves it to the scheduler.
     pub cpu: Option<usize>,
     /// Connections that may wait to be accepted.
@@ -146,7 +147,7 @@ impl NodeConfig {
             data: PathBuf::from(values.text("data")),
             listen: values.address("listen"),
             admin: values.address("admin"),
-            shards: values.narrow("shards"),
+            shards: Shards::parse(values.text("shards")).expect("its text was checked"),
             cpu: values.optional_count("cpu").map(|cpu| cpu as usize),
             backlog: values.narrow("backlog"),
             ring: RingConfig {

@@ -23,6 +23,15 @@ impl Durations {
         self.max = self.max.max(took);
     }
 
+    /// Count what was counted elsewhere, too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (here, there) in self.counts.iter_mut().zip(other.counts) {
+            *here += there;
+        }
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
+
     /// How many.
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()

@@ -111,6 +111,15 @@ pub(crate) struct FairCounters {
     pub(crate) waits_light: Durations,
 }
 
+impl FairCounters {
+    /// Count what another shard counted, too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.turns_full += other.turns_full;
+        self.waits.add(&other.waits);
+        self.waits_light.add(&other.waits_light);
+    }
+}
+
 impl<T> Default for Fair<T> {
     fn default() -> Self {
         Self {

@@ -24,6 +24,28 @@ pub(crate) struct FileCounters {
     pub(crate) retire_errors: u64,
 }
 
+impl FileCounters {
+    /// Count what another shard's files counted, too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            sync_errors,
+            sync_times,
+            prepares,
+            prepares_full,
+            prepare_time,
+            retired,
+            retire_errors,
+        } = other;
+        self.sync_errors += sync_errors;
+        self.sync_times.add(sync_times);
+        self.prepares += prepares;
+        self.prepares_full += prepares_full;
+        self.prepare_time += *prepare_time;
+        self.retired += retired;
+        self.retire_errors += retire_errors;
+    }
+}
+
 /// Storage work in flight and finished, as the loop sees it.
 pub(crate) struct Files {
     flush: Flush,

@@ -34,6 +34,7 @@ mod run;
 
 mod files;
 mod flush;
+pub mod placement;
 mod prepare;
 
 pub mod log;

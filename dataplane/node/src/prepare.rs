@@ -43,7 +43,11 @@ pub(crate) struct Preparer {
 impl Preparer {
     /// The shard asks for one spare of a log at a time and retires segments that exist, so neither queue grows beyond the files of
     /// the data folder.
-    pub(crate) fn start(mut storage: MappedStorage, waker: Waker) -> Result<Self, Diagnosis> {
+    pub(crate) fn start(
+        shard: usize,
+        mut storage: MappedStorage,
+        waker: Waker,
+    ) -> Result<Self, Diagnosis> {
         let (jobs, asked) = unbounded::<Job>();
         let (tell, done) = unbounded();
         let work = move || {
@@ -54,7 +58,7 @@ impl Preparer {
                 waker.wake();
             }
         };
-        let thread = std::thread::Builder::new().name("prepare-0".into());
+        let thread = std::thread::Builder::new().name(format!("prepare-{shard}"));
         let thread = thread.spawn(work).map_err(|error| no_thread(&error))?;
         Ok(Self {
             jobs,

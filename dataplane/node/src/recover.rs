@@ -98,6 +98,15 @@ fn tell(id: LogId, report: &QueueRecovery, log: &Log) {
 }
 
 impl RecoverySummary {
+    /// What another shard's recovery found, too.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.logs += other.logs;
+        self.scanned_records += other.scanned_records;
+        self.cut_bytes += other.cut_bytes;
+        self.damaged += other.damaged;
+        self.incomplete_queues += other.incomplete_queues;
+    }
+
     fn add(&mut self, id: LogId, report: &Recovery, log: &Log) {
         self.logs += 1;
         self.scanned_records += report.scanned_records;

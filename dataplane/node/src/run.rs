@@ -48,6 +48,8 @@ pub(crate) enum Command {
 
 /// One shard with everything it runs on.
 pub(crate) struct Loop {
+    /// Which shard it is.
+    pub(crate) number: usize,
     pub(crate) ring: Ring,
     pub(crate) listener: ring::ListenerId,
     pub(crate) shard: Shard<MappedSegment>,
@@ -312,7 +314,7 @@ impl Loop {
     }
 
     fn begin_drain(&mut self) -> Duration {
-        self.status.enter(Phase::Draining);
+        self.status.enter(self.number, Phase::Draining);
         self.log.event(Level::Info, "draining", &[]);
         self.ring.stop_listening(self.listener);
         // The shard hears of it at once, not with the next message.

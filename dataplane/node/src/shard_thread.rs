@@ -29,6 +29,9 @@ const EXECUTOR_RING_DEPTH: usize = 64;
 
 /// Everything a shard's thread is given.
 pub(crate) struct Seed {
+    pub(crate) shard: usize,
+    /// The processor it is pinned to.
+    pub(crate) cpu: Option<usize>,
     pub(crate) config: NodeConfig,
     pub(crate) table: Arc<RouteTable>,
     pub(crate) listener: TcpListener,
@@ -38,8 +41,8 @@ pub(crate) struct Seed {
     pub(crate) commands: Receiver<Command>,
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Log>,
-    /// Told once: the way to wake the loop, when it serves.
-    pub(crate) ready: Sender<Waker>,
+    /// Told once: which shard serves, and the way to wake its loop.
+    pub(crate) ready: Sender<(usize, Waker)>,
 }
 
 /// Run a shard from recovery to its end. Called on the shard's own thread.
@@ -47,17 +50,17 @@ pub(crate) fn serve(
     seed: Seed,
     recovered: impl FnOnce(&RecoverySummary) + 'static,
 ) -> Result<(RecoverySummary, shard::Counters), Diagnosis> {
-    seed.status.name_task();
+    seed.status.name_task(seed.shard);
     // Nothing here awaits, on purpose: an executor that is never slept in. Its sleep has no time limit and was once found to miss
     // every wake, its own timer's too, on a machine with a slow disk; the ring's sleep has one.
-    let executor = executor(seed.config.cpu)?;
+    let executor = executor(seed.shard, seed.cpu)?;
     executor.run(async { begin(seed, recovered) })
 }
 
-fn executor(cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis> {
+fn executor(shard: usize, cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let built = LocalExecutorBuilder::new(placement)
-        .name("shard-0")
+        .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_MEMORY)
         .ring_depth(EXECUTOR_RING_DEPTH)
         .make();
@@ -111,15 +114,16 @@ fn begin(
         shard.count_cycles(ring::cycles);
         shard
     };
-    let preparer = Preparer::start(storage, ring.waker())?;
+    let preparer = Preparer::start(seed.shard, storage, ring.waker())?;
     let flush = Flush::new(&seed.config.data);
     let listener = ring
         .listen(seed.listener)
         .map_err(|error| ring_fault(&error))?;
-    seed.status.enter(Phase::Ready);
+    seed.status.enter(seed.shard, Phase::Ready);
     // Whoever started the node may be gone; then nobody is left to stop it but a signal.
-    let _ = seed.ready.send(ring.waker());
+    let _ = seed.ready.send((seed.shard, ring.waker()));
     let shard_loop = Loop {
+        number: seed.shard,
         ring,
         listener,
         shard,

@@ -51,7 +51,7 @@ fn listen(mut signals: Signals, control: &Control) {
                 let _ = control.reload();
             }
             _ => {
-                control.ask(Command::Stop);
+                control.ask(|| Command::Stop);
             }
         }
     }

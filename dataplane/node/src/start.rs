@@ -1,6 +1,7 @@
 //! Starting a node: every fault that can be found before serving is found here and has a name.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,15 +15,16 @@ use crate::admin::{self, Admin};
 use crate::bounds::{ring_fault, ring_limits, shard_limits};
 use crate::config::NodeConfig;
 use crate::diagnosis::{
-    ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, PORT_TAKEN, RELOAD_REFUSED, SHARD_STOPPED,
-    diagnose,
+    ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, OUT_OF_BOUNDS, PORT_TAKEN, RELOAD_REFUSED,
+    SHARD_STOPPED, diagnose,
 };
 use crate::folder::Folder;
 use crate::log::{Level, Log};
+use crate::placement::{Machine, Placement};
 use crate::recover::RecoverySummary;
 use crate::run::Command;
 use crate::shard_thread::{self, Seed, tell_recovery};
-use crate::status::{Phase, Status};
+use crate::status::{Phase, Snapshot, Status};
 
 /// Commands that may wait for the loop.
 const COMMANDS_MAX: usize = 16;
@@ -35,24 +37,30 @@ pub type Reload = Box<dyn Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send>;
 pub struct Summary {
     /// What recovery found at start.
     pub recovery: RecoverySummary,
-    /// What the shard counted.
+    /// What the shards counted.
     pub counters: shard::Counters,
 }
 
-/// The way to the loop, shared by the handle, the admin thread and signals.
+/// The way to the loops, shared by the handle, the admin thread and signals.
 pub(crate) struct Control {
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Log>,
-    pub(crate) commands: Sender<Command>,
+    doors: Vec<Door>,
     pub(crate) table: Mutex<Arc<RouteTable>>,
-    waker: Mutex<Option<Waker>>,
     reload: Mutex<Reload>,
     data: std::path::PathBuf,
 }
 
-impl Control {
+/// The way to one loop.
+struct Door {
+    commands: Sender<Command>,
+    /// There once the shard serves.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Door {
     /// Hand a command to the loop and wake it. Whether there was room.
-    pub(crate) fn ask(&self, command: Command) -> bool {
+    fn ask(&self, command: Command) -> bool {
         let asked = self.commands.try_send(command).is_ok();
         if let Ok(waker) = self.waker.lock()
             && let Some(waker) = &*waker
@@ -60,6 +68,14 @@ impl Control {
             waker.wake();
         }
         asked
+    }
+}
+
+impl Control {
+    /// Hand a command to every loop and wake it. Whether all had room.
+    pub(crate) fn ask(&self, command: impl Fn() -> Command) -> bool {
+        let refused = self.doors.iter().filter(|door| !door.ask(command()));
+        refused.count() == 0
     }
 
     /// Make a new table and hand it to the loop; on failure the old one stays and the configuration counts as stale.
@@ -92,7 +108,7 @@ impl Control {
         };
         let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
         Folder::check_reload(&self.data, &current, &table)?;
-        if !self.ask(Command::Table(Arc::clone(&table))) {
+        if !self.ask(|| Command::Table(Arc::clone(&table))) {
             return Err(busy("a shard that is behind with its commands"));
         }
         *current = Arc::clone(&table);
@@ -105,7 +121,7 @@ pub struct NodeHandle {
     listen: SocketAddr,
     admin: SocketAddr,
     control: Arc<Control>,
-    shard: JoinHandle<Result<Summary, Diagnosis>>,
+    shards: Vec<JoinHandle<Result<Summary, Diagnosis>>>,
     admin_thread: Admin,
 }
 
@@ -131,7 +147,7 @@ impl NodeHandle {
 
     /// Begin a graceful stop: no new connections, commit what is appended, GOAWAY. Returns at once.
     pub fn stop(&self) {
-        self.control.ask(Command::Stop);
+        self.control.ask(|| Command::Stop);
     }
 
     /// Make a new route table and apply it between two turns. Returns its epoch.
@@ -148,7 +164,7 @@ impl NodeHandle {
 
     /// Whether the node still runs.
     pub fn is_running(&self) -> bool {
-        !self.shard.is_finished()
+        !self.shards.iter().all(JoinHandle::is_finished)
     }
 
     /// Wait until the node has stopped.
@@ -156,18 +172,32 @@ impl NodeHandle {
     /// # Errors
     /// The fault that ended it, if it did not end by being told to.
     pub fn join(self) -> Result<Summary, Diagnosis> {
-        let ended = self.shard.join();
-        self.control.status.enter(Phase::Stopped);
+        let mut all = Ok(Summary::default());
+        for (shard, thread) in self.shards.into_iter().enumerate() {
+            let ended = thread.join().unwrap_or_else(|_| Err(broke(shard)));
+            // The first fault counts: the others were told to stop because of it, or fail for the same reason.
+            all = all.and_then(|sum| ended.map(|one| sum.and(&one)));
+        }
         self.admin_thread.end();
-        ended.unwrap_or_else(|_| {
-            Err(diagnose(
-                SHARD_STOPPED,
-                "shard 0",
-                "a failed assertion, see the line above",
-                "a shard that runs until it is told to stop",
-                "start the node again and report that line",
-            ))
-        })
+        all
+    }
+}
+
+fn broke(shard: usize) -> Diagnosis {
+    diagnose(
+        SHARD_STOPPED,
+        format!("shard {shard}"),
+        "a failed assertion, see the line above",
+        "a shard that runs until it is told to stop",
+        "start the node again and report that line",
+    )
+}
+
+impl Summary {
+    fn and(mut self, other: &Self) -> Self {
+        self.recovery.add_all(&other.recovery);
+        self.counters += &other.counters;
+        self
     }
 }
 
@@ -195,88 +225,153 @@ pub fn start_logged(
     log: Arc<Log>,
 ) -> Result<NodeHandle, Diagnosis> {
     let ring_limits = ring_limits(&config, &table)?;
-    let shard_limits = shard_limits(&config)?;
+    let placement = Machine::read(Path::new("/")).place(&config.shards)?;
+    only_one(&placement)?;
+    let shard_limits = shard_limits(&config, placement.shards())?;
     let features = Features::probe().map_err(|error| ring_fault(&error))?;
     tell_features(&log, &features);
     let folder = Folder::open(&config.data)?;
     folder.settle_format(&table)?;
-    let (listener, admin_listener) = listeners(&config)?;
-    let listen = local(&listener)?;
-    let (commands, asked) = bounded(COMMANDS_MAX);
+    let (listeners, admin_listener) = listeners(&config, placement.shards())?;
+    let listen = local(&listeners[0])?;
+    let (doors, asked) = doors(placement.shards());
     let control = Arc::new(Control {
-        status: Arc::new(Status::default()),
+        status: Arc::new(Status::new(placement.shards())),
         log: Arc::clone(&log),
-        commands,
+        doors,
         table: Mutex::new(Arc::clone(&table)),
-        waker: Mutex::new(None),
         reload: Mutex::new(reload),
         data: folder.path().to_owned(),
     });
     let admin = local(&admin_listener)?;
     let admin_thread = admin::serve(admin_listener, Arc::clone(&control))?;
+    log.event(Level::Info, "placed", &[("shards", &placement)]);
     log.event(Level::Info, "recovering", &[("admin", &admin)]);
-    let (ready, is_ready) = bounded(1);
-    let seed = Seed {
-        config,
-        table,
-        listener,
-        ring_limits,
-        shard_limits,
-        features,
-        commands: asked,
-        status: Arc::clone(&control.status),
-        log: Arc::clone(&log),
-        ready,
-    };
-    let shard = spawn(seed, folder)?;
+    let (ready, is_ready) = bounded(placement.shards());
+    let folder = Arc::new(folder);
+    let mut shards = Vec::new();
+    for (shard, (listener, commands)) in listeners.into_iter().zip(asked).enumerate() {
+        let seed = Seed {
+            shard,
+            cpu: placement.cpu(shard).or(config.cpu),
+            config: config.clone(),
+            table: Arc::clone(&table),
+            listener,
+            ring_limits: ring_limits.clone(),
+            shard_limits: shard_limits.clone(),
+            features,
+            commands,
+            status: Arc::clone(&control.status),
+            log: Arc::clone(&log),
+            ready: ready.clone(),
+        };
+        let spawned = spawn(seed, Arc::clone(&folder), Arc::clone(&control));
+        // Those that run already have nobody to serve with.
+        shards.push(spawned.inspect_err(|_| {
+            let _ = control.ask(|| Command::Stop);
+        })?);
+    }
+    drop(ready);
     let handle = NodeHandle {
         listen,
         admin,
         control,
-        shard,
+        shards,
         admin_thread,
     };
     handle.wait_ready(&is_ready)
 }
 
-impl NodeHandle {
-    /// Until the shard serves or has failed.
-    fn wait_ready(self, ready: &Receiver<Waker>) -> Result<Self, Diagnosis> {
-        match ready.recv() {
-            Ok(waker) => {
-                if let Ok(mut place) = self.control.waker.lock() {
-                    *place = Some(waker);
-                }
-                let fields: [(&str, &dyn std::fmt::Display); 2] =
-                    [("listen", &self.listen), ("admin", &self.admin)];
-                self.control.log.event(Level::Info, "ready", &fields);
-                Ok(self)
-            }
-            // The thread ended before it served.
-            Err(_) => self.join().and_then(|_| {
-                Err(diagnose(
-                    SHARD_STOPPED,
-                    "shard 0",
-                    "an end before it served",
-                    "a shard that serves",
-                    "start the node again",
-                ))
-            }),
-        }
+/// Shards do not pass messages on to each other yet.
+fn only_one(placement: &Placement) -> Result<(), Diagnosis> {
+    match placement.shards() {
+        1 => Ok(()),
+        more => Err(diagnose(
+            OUT_OF_BOUNDS,
+            "node.shards",
+            more.to_string(),
+            "1",
+            "set node.shards to 1",
+        )),
     }
 }
 
-fn spawn(seed: Seed, folder: Folder) -> Result<JoinHandle<Result<Summary, Diagnosis>>, Diagnosis> {
-    let (log, began) = (Arc::clone(&seed.log), Instant::now());
+/// The ways to the loops, and where these take what comes.
+fn doors(shards: usize) -> (Vec<Door>, Vec<Receiver<Command>>) {
+    let door = |_| {
+        let (commands, asked) = bounded(COMMANDS_MAX);
+        let waker = Mutex::new(None);
+        (Door { commands, waker }, asked)
+    };
+    (0..shards).map(door).unzip()
+}
+
+impl NodeHandle {
+    /// Until every shard serves or one has failed.
+    fn wait_ready(self, ready: &Receiver<(usize, Waker)>) -> Result<Self, Diagnosis> {
+        for _ in 0..self.shards.len() {
+            let Ok((shard, waker)) = ready.recv() else {
+                // A thread ended before it served, and had the others end.
+                return self.join().and_then(|_| Err(never_served()));
+            };
+            if let Ok(mut place) = self.control.doors[shard].waker.lock() {
+                *place = Some(waker);
+            }
+        }
+        let fields: [(&str, &dyn std::fmt::Display); 2] =
+            [("listen", &self.listen), ("admin", &self.admin)];
+        self.control.log.event(Level::Info, "ready", &fields);
+        Ok(self)
+    }
+}
+
+fn never_served() -> Diagnosis {
+    diagnose(
+        SHARD_STOPPED,
+        "a shard",
+        "an end before it served",
+        "a shard that serves",
+        "start the node again",
+    )
+}
+
+/// Tells the others when a shard ends, for whatever reason: a node serves with all of its shards or not at all.
+struct LastWords {
+    control: Arc<Control>,
+    shard: usize,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        self.control.status.enter(self.shard, Phase::Stopped);
+        if std::thread::panicking() {
+            let cause = "a failed assertion";
+            let fields: [(&str, &dyn std::fmt::Display); 2] =
+                [("shard", &self.shard), ("cause", &cause)];
+            self.control.log.event(Level::Error, "shard_ended", &fields);
+        }
+        self.control.ask(|| Command::Stop);
+    }
+}
+
+fn spawn(
+    seed: Seed,
+    folder: Arc<Folder>,
+    control: Arc<Control>,
+) -> Result<JoinHandle<Result<Summary, Diagnosis>>, Diagnosis> {
+    let (log, began, shard) = (Arc::clone(&seed.log), Instant::now(), seed.shard);
     let told = Arc::clone(&log);
-    let thread = std::thread::Builder::new().name("shard-0".into());
+    let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
     let run = move || {
-        // The folder stays locked for as long as the shard may write.
+        // The folder stays locked for as long as any shard may write.
         let _folder = folder;
+        let _last_words = LastWords { control, shard };
         let (recovery, counters) = shard_thread::serve(seed, move |recovery| {
             tell_recovery(&told, recovery, began.elapsed());
         })?;
-        log.event(Level::Info, "stopped", &[("turns", &counters.turns)]);
+        let fields: [(&str, &dyn std::fmt::Display); 2] =
+            [("shard", &shard), ("turns", &counters.turns)];
+        log.event(Level::Info, "stopped", &fields);
         Ok(Summary { recovery, counters })
     };
     thread.spawn(run).map_err(|error| {
@@ -290,9 +385,9 @@ fn spawn(seed: Seed, folder: Folder) -> Result<JoinHandle<Result<Summary, Diagno
     })
 }
 
-fn listeners(
-    config: &NodeConfig,
-) -> Result<(std::net::TcpListener, std::net::TcpListener), Diagnosis> {
+type Listeners = (Vec<std::net::TcpListener>, std::net::TcpListener);
+
+fn listeners(config: &NodeConfig, shards: usize) -> Result<Listeners, Diagnosis> {
     let listen = Purpose {
         setting: "node.listen",
         taken: PORT_TAKEN,
@@ -301,10 +396,11 @@ fn listeners(
         setting: "node.admin",
         taken: ADMIN_PORT_TAKEN,
     };
-    Ok((
-        tcp::listen(config.listen, config.backlog, true, listen)?,
-        tcp::listen(config.admin, 128, false, admin)?,
-    ))
+    let mut all = vec![tcp::listen(config.listen, config.backlog, true, listen)?];
+    while all.len() < shards {
+        all.push(tcp::listen_beside(&all[0], config.backlog, listen)?);
+    }
+    Ok((all, tcp::listen(config.admin, 128, false, admin)?))
 }
 
 fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, Diagnosis> {
@@ -343,14 +439,19 @@ fn tell_features(log: &Log, features: &Features) {
 /// How long whoever waits for the loop's answer should wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Ask the loop for its numbers.
-pub(crate) fn snapshot(control: &Control) -> Option<Box<crate::status::Snapshot>> {
+/// Ask every loop for its numbers. `None` unless all of them answer.
+pub(crate) fn snapshots(control: &Control) -> Option<Vec<Snapshot>> {
     if !matches!(control.status.phase(), Phase::Ready | Phase::Draining) {
         return None;
     }
-    let (sender, answer) = bounded(1);
-    if !control.ask(Command::Snapshot(sender)) {
-        return None;
-    }
-    answer.recv_timeout(ANSWER_TIMEOUT).ok()
+    let ask = |door: &Door| {
+        let (sender, answer) = bounded(1);
+        door.ask(Command::Snapshot(sender)).then_some(answer)
+    };
+    let asked: Vec<_> = control.doors.iter().map(ask).collect::<Option<_>>()?;
+    let by = Instant::now() + ANSWER_TIMEOUT;
+    let answers = asked.iter().map(|answer| answer.recv_deadline(by).ok());
+    answers
+        .map(|snapshot| snapshot.map(|boxed| *boxed))
+        .collect()
 }

@@ -39,34 +39,61 @@ impl Phase {
     }
 }
 
-/// Shared by the shard's thread, which writes, and the admin thread and handle, which read.
-#[derive(Debug, Default)]
+/// Shared by the shards' threads, which write, and the admin thread and handle, which read.
+#[derive(Debug)]
 pub(crate) struct Status {
-    phase: AtomicU8,
+    shards: Vec<ShardStatus>,
     logs: AtomicUsize,
     logs_recovered: AtomicUsize,
     config_stale: AtomicBool,
-    /// `pid/task/tid` below /proc, once the shard's thread runs.
-    task: Mutex<Option<String>>,
     reloads_refused: AtomicU64,
 }
 
+/// What one shard's thread tells at any time.
+#[derive(Debug, Default)]
+struct ShardStatus {
+    phase: AtomicU8,
+    /// `pid/task/tid` below /proc, once its thread runs.
+    task: Mutex<Option<String>>,
+}
+
 impl Status {
-    pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Recovering,
-            1 => Phase::Ready,
-            2 => Phase::Draining,
-            _ => Phase::Stopped,
+    /// Of so many shards, all of which recover.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| ShardStatus::default()).collect(),
+            logs: AtomicUsize::new(0),
+            logs_recovered: AtomicUsize::new(0),
+            config_stale: AtomicBool::new(false),
+            reloads_refused: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
+    /// Where the node is, all shards together: it serves when all of them do, and drains as soon as one does or is gone.
+    pub(crate) fn phase(&self) -> Phase {
+        let all = |phase: Phase| self.shards.iter().all(|shard| shard.phase() == phase);
+        let any = |phase: Phase| self.shards.iter().any(|shard| shard.phase() == phase);
+        match () {
+            () if all(Phase::Stopped) => Phase::Stopped,
+            () if any(Phase::Stopped) || any(Phase::Draining) => Phase::Draining,
+            () if any(Phase::Recovering) => Phase::Recovering,
+            () => Phase::Ready,
+        }
     }
 
+    pub(crate) fn enter(&self, shard: usize, phase: Phase) {
+        self.shards[shard]
+            .phase
+            .store(phase as u8, Ordering::Release);
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// A shard has so many logs to open.
     pub(crate) fn recovering(&self, logs: usize) {
-        self.logs.store(logs, Ordering::Relaxed);
+        self.logs.fetch_add(logs, Ordering::Relaxed);
     }
 
     pub(crate) fn recovered_one(&self) {
@@ -96,20 +123,31 @@ impl Status {
         self.reloads_refused.load(Ordering::Relaxed)
     }
 
-    /// Called on the shard's thread, so that others can read its processor time.
-    pub(crate) fn name_task(&self) {
+    /// Called on a shard's thread, so that others can read its processor time.
+    pub(crate) fn name_task(&self, shard: usize) {
         let link = std::fs::read_link("/proc/thread-self").ok();
-        if let Ok(mut place) = self.task.lock() {
+        if let Ok(mut place) = self.shards[shard].task.lock() {
             *place = link.map(|link| link.display().to_string());
         }
     }
 
-    /// Processor seconds of the shard's thread.
-    pub(crate) fn shard_cpu_seconds(&self) -> Option<f64> {
-        let task = self.task.lock().ok()?.clone()?;
+    /// Processor seconds of a shard's thread.
+    pub(crate) fn shard_cpu_seconds(&self, shard: usize) -> Option<f64> {
+        let task = self.shards[shard].task.lock().ok()?.clone()?;
         let text = std::fs::read_to_string(format!("/proc/{task}/schedstat")).ok()?;
         let nanos: u64 = text.split_whitespace().next()?.parse().ok()?;
         Some(nanos as f64 / 1e9)
+    }
+}
+
+impl ShardStatus {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Recovering,
+            1 => Phase::Ready,
+            2 => Phase::Draining,
+            _ => Phase::Stopped,
+        }
     }
 }
 
@@ -131,6 +169,36 @@ pub(crate) struct Snapshot {
     pub(crate) idle_waits: u64,
     pub(crate) turns: Durations,
     pub(crate) fair: FairCounters,
+}
+
+impl Snapshot {
+    /// The numbers of all shards together. The table's epoch is the one that all of them have.
+    pub(crate) fn sum(shards: &[Self]) -> Option<Self> {
+        let (first, rest) = shards.split_first()?;
+        let mut sum = first.clone();
+        for other in rest {
+            sum.add(other);
+        }
+        Some(sum)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.counters += &other.counters;
+        self.queues = sum_queues([(0, self.queues), (0, other.queues)].into_iter());
+        self.ring += other.ring;
+        self.files.add(&other.files);
+        self.connections += other.connections;
+        self.strangers += other.strangers;
+        self.sessions += other.sessions;
+        self.assembly_bytes += other.assembly_bytes;
+        self.buffers_free += other.buffers_free;
+        self.epoch = self.epoch.min(other.epoch);
+        self.partitions.extend(other.partitions.iter().cloned());
+        self.turns_cut_short += other.turns_cut_short;
+        self.idle_waits += other.idle_waits;
+        self.turns.add(&other.turns);
+        self.fair.add(&other.fair);
+    }
 }
 
 /// One log, as far as metrics go.

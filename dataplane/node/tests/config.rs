@@ -134,7 +134,18 @@ fn mistakes_are_named_with_their_line_and_remedy() {
             2004,
             "power of two",
         ),
-        ("one too many", "[node]\nshards = 2\n", 2004, "from 1 to 1"),
+        (
+            "none at all",
+            "[node]\nshards = 0\n",
+            2004,
+            "a number from 1 to 256",
+        ),
+        (
+            "a list that is none",
+            "[node]\nshards = \"3-1\"\n",
+            2003,
+            "such as \"0-3,6\"",
+        ),
         ("below zero", "[node]\nbacklog = -1\n", 2004, "saw -1"),
         (
             "too long a wait",

@@ -68,3 +68,75 @@ pub struct Counters {
     /// Wake-ups by a `Waker` noticed in `Ring::wait`.
     pub wakes: u64,
 }
+
+impl std::ops::AddAssign for Counters {
+    /// What two rings counted, together.
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            enters,
+            waits,
+            socket_calls,
+            submissions,
+            completions,
+            completion_overflows,
+            submissions_delayed,
+            accepted,
+            accepts_refused,
+            accepts_vanished,
+            accepts_failed,
+            closed,
+            detached,
+            adopted,
+            received,
+            received_bytes,
+            discarded_bytes,
+            receive_shots,
+            receive_shots_ended,
+            enobufs,
+            receives_held,
+            leases_dropped,
+            sends,
+            sent_buffers,
+            sent_bytes,
+            partial_sends,
+            sends_refused,
+            sends_overflowed,
+            cancels,
+            close_timeouts,
+            syncs,
+            wakes,
+        } = other;
+        self.enters += enters;
+        self.waits += waits;
+        self.socket_calls += socket_calls;
+        self.submissions += submissions;
+        self.completions += completions;
+        self.completion_overflows += completion_overflows;
+        self.submissions_delayed += submissions_delayed;
+        self.accepted += accepted;
+        self.accepts_refused += accepts_refused;
+        self.accepts_vanished += accepts_vanished;
+        self.accepts_failed += accepts_failed;
+        self.closed += closed;
+        self.detached += detached;
+        self.adopted += adopted;
+        self.received += received;
+        self.received_bytes += received_bytes;
+        self.discarded_bytes += discarded_bytes;
+        self.receive_shots += receive_shots;
+        self.receive_shots_ended += receive_shots_ended;
+        self.enobufs += enobufs;
+        self.receives_held += receives_held;
+        self.leases_dropped += leases_dropped;
+        self.sends += sends;
+        self.sent_buffers += sent_buffers;
+        self.sent_bytes += sent_bytes;
+        self.partial_sends += partial_sends;
+        self.sends_refused += sends_refused;
+        self.sends_overflowed += sends_overflowed;
+        self.cancels += cancels;
+        self.close_timeouts += close_timeouts;
+        self.syncs += syncs;
+        self.wakes += wakes;
+    }
+}

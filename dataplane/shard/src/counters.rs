@@ -194,3 +194,49 @@ impl Counters {
         self.reasons.get(&(reason.code())).copied().unwrap_or(0)
     }
 }
+
+/// Counts of two shards, together: every count of a group, and none can be forgotten.
+macro_rules! sums {
+    ($($group:ident { $($count:ident),* $(,)? })*) => {$(
+        impl std::ops::AddAssign<&$group> for $group {
+            fn add_assign(&mut self, other: &Self) {
+                let Self { $($count),* } = other;
+                $(self.$count += $count;)*
+            }
+        }
+    )*};
+}
+
+sums! {
+    AcceptCounters { connections, connections_refused, addresses_crowded, strangers_crowded_out, bytes }
+    ParseCounters { frames, assembled_frames, assembled_bytes, assembly_full, framing_faults, refused }
+    VerifyCounters { session_frames, key_envelopes, ed25519_envelopes, bad_signatures, refused }
+    RouteCounters { frames, refused }
+    AppendCounters { frames, messages, bytes, duplicates, discarded, refused }
+    CommitCounters { syncs, sync_failures, frames, messages, acks, sealed_frames, prepare_failures, retired_segments }
+    FanoutCounters { records, records_read_back, records_lost, stalls }
+    DeliverCounters { fetches, frames, messages, bytes, messages_lost, settles, refused, takeovers, backpressure }
+    SessionCounters { welcomed, resumed, refused, ended, goaways, tables }
+}
+
+impl std::ops::AddAssign<&Self> for Counters {
+    fn add_assign(&mut self, other: &Self) {
+        self.turns += other.turns;
+        self.accept += &other.accept;
+        self.parse += &other.parse;
+        self.verify += &other.verify;
+        self.route += &other.route;
+        self.append += &other.append;
+        self.commit += &other.commit;
+        self.fanout += &other.fanout;
+        self.deliver += &other.deliver;
+        self.session += &other.session;
+        for (code, count) in &other.reasons {
+            *self.reasons.entry(*code).or_default() += count;
+        }
+        #[cfg(feature = "cycles")]
+        {
+            self.cycles += other.cycles;
+        }
+    }
+}

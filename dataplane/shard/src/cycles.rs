@@ -71,6 +71,15 @@ impl StageCycles {
     }
 }
 
+#[cfg(feature = "cycles")]
+impl std::ops::AddAssign for StageCycles {
+    fn add_assign(&mut self, other: Self) {
+        for (here, there) in self.spent.iter_mut().zip(other.spent) {
+            *here += there;
+        }
+    }
+}
+
 /// Attributes what passes between two readings.
 #[cfg(feature = "cycles")]
 #[derive(Debug, Default, Clone, Copy)]

@@ -33,6 +33,19 @@ pub(crate) fn listen(
     open(address, backlog, shared).map_err(|error| refused(address, purpose, &error))
 }
 
+/// Open another listener on the port of one that is shared: the kernel gives each new connection to one of them.
+pub(crate) fn listen_beside(
+    first: &TcpListener,
+    backlog: u32,
+    purpose: Purpose,
+) -> Result<TcpListener, Diagnosis> {
+    let unbound = SocketAddr::from(([0; 4], 0));
+    let address = first
+        .local_addr()
+        .map_err(|error| refused(unbound, purpose, &error))?;
+    try_open(address, backlog, true).map_err(|error| refused(address, purpose, &error))
+}
+
 /// How long a port may stay taken before we say so. The kernel takes a ring apart only after its process is gone, so the
 /// listener of a node that was killed can outlive it for a moment.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(1);

@@ -65,12 +65,12 @@ fn escaped(text: &str) -> String {
         .replace('\n', "\\n")
 }
 
-/// The whole page. Without a snapshot, as while recovering, it holds what is known without the shard.
-pub(super) fn render(status: &Status, table: &RouteTable, snapshot: Option<&Snapshot>) -> String {
+/// The whole page, from the numbers of every shard. Without them, as while recovering, it holds what is known without the shards.
+pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -> String {
     let mut page = Page(String::with_capacity(16 << 10));
     process(&mut page, status);
     control(&mut page, status, table);
-    if let Some(snapshot) = snapshot {
+    if let Some(snapshot) = &Snapshot::sum(shards) {
         ingress(&mut page, snapshot);
         verify(&mut page, snapshot);
         log(&mut page, snapshot);
@@ -87,10 +87,12 @@ fn process(page: &mut Page, status: &Status) {
         let name = "process_cpu_seconds_total";
         page.counter(name, "Processor time of this process.", seconds);
     }
-    if let Some(seconds) = status.shard_cpu_seconds() {
-        let name = "forebay_shard_cpu_seconds_total";
-        page.head(name, "counter", "Processor time of a shard's thread.");
-        page.line(name, &[("shard", "0")], seconds);
+    let name = "forebay_shard_cpu_seconds_total";
+    page.head(name, "counter", "Processor time of a shard's thread.");
+    for shard in 0..status.shards() {
+        if let Some(seconds) = status.shard_cpu_seconds(shard) {
+            page.line(name, &[("shard", &shard.to_string())], seconds);
+        }
     }
     if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";

@@ -15,6 +15,8 @@ pub enum Kind {
     Bytes(u64, u64),
     /// Text such as "30s" or "250ms", within these bounds in milliseconds.
     Duration(u64, u64),
+    /// `auto`, a number of shards, or a list of processors such as "0-3,6".
+    Shards,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -85,9 +87,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "shards",
-        Kind::Count(1, 1),
+        Kind::Shards,
         "1",
-        "How many shards this node runs.",
+        "How many shards this node runs, or on which processors.",
     ),
     Setting {
         key: "cpu",

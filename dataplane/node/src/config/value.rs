@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::setting::{Kind, Setting};
 use crate::diagnosis::{ADDRESS_MALFORMED, Diagnosis, OUT_OF_BOUNDS, WRONG_KIND, diagnose};
+use crate::placement::{SHARDS_MAX, Shards};
 
 /// A value that fits its setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ impl Value {
     /// As it would be written in the file.
     pub(super) fn render(&self) -> String {
         match self {
+            // A number of shards needs no quotes.
+            Self::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.clone(),
             Self::Text(text) => format!("{text:?}"),
             Self::Address(address) => format!("\"{address}\""),
             Self::Count(count) => count.to_string(),
@@ -52,9 +55,10 @@ pub(super) fn from_toml(
         {
             from_text(setting, text, place)
         }
-        (Kind::Count(..) | Kind::Power(..) | Kind::Bytes(..), DeValue::Integer(number)) => {
-            from_text(setting, &number.to_string(), place)
-        }
+        (
+            Kind::Count(..) | Kind::Power(..) | Kind::Bytes(..) | Kind::Shards,
+            DeValue::Integer(number),
+        ) => from_text(setting, &number.to_string(), place),
         _ => Err(wrong_kind(setting, value.type_str(), place)),
     }
 }
@@ -66,6 +70,11 @@ pub(super) fn from_text(setting: &Setting, text: &str, place: &str) -> Result<Va
         Kind::Text => Ok(Value::Text(text.into())),
         Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.into())),
         Kind::Choice(_) => Err(wrong_kind(setting, &format!("{text:?}"), place)),
+        Kind::Shards => match Shards::parse(text) {
+            Some(_) => Ok(Value::Text(text.trim().into())),
+            None if text.trim().parse::<i128>().is_ok() => Err(bounds(setting, text, place)),
+            None => Err(wrong_kind(setting, &format!("{text:?}"), place)),
+        },
         Kind::Address => text
             .parse()
             .map(Value::Address)
@@ -178,6 +187,9 @@ fn needed(kind: Kind) -> String {
     match kind {
         Kind::Text => "text that is not empty".into(),
         Kind::Address => "ip:port".into(),
+        Kind::Shards => {
+            format!("\"auto\", a number from 1 to {SHARDS_MAX}, or processors such as \"0-3,6\"")
+        }
         Kind::Count(min, max) => format!("a whole number from {min} to {max}"),
         Kind::Power(min, max) => format!("a power of two from {min} to {max}"),
         Kind::Bytes(min, max) => format!(

@@ -117,11 +117,7 @@ impl Shard {
                 self.ring
             );
             self.adopt_all();
-            let before = self.ring.counters().accepts_vanished;
             let told = self.ring.poll(&mut events).unwrap();
-            // A peer that resets before it is accepted is no connection at all.
-            let vanished = self.ring.counters().accepts_vanished - before;
-            (0..vanished).for_each(|_| self.count_end());
             self.ring.check();
             // Reset before they could be accepted: they end without having begun.
             let vanished = self.ring.counters().accepts_vanished;
