@@ -94,10 +94,10 @@ fn a_commit_before_a_pause_is_told_from_a_torn_tail_by_its_note_alone() {
         let synced = segments.try_for_each(|segment| storage.sync(segment));
         let committed = log.finish_commit(ticket, synced);
         let committed = committed.expect("the disk works");
-        // Killed: nothing in memory gets another chance.
-        std::mem::forget(log);
+        // Killed: nothing in memory gets another chance until all is over.
+        let mut killed = vec![log];
         if again {
-            std::mem::forget(recover(&mut storage));
+            killed.push(recover(&mut storage).0);
         }
         spoil(&storage, &payload);
         let (log, report) = recover(&mut storage);
@@ -109,5 +109,6 @@ fn a_commit_before_a_pause_is_told_from_a_torn_tail_by_its_note_alone() {
         let offsets = report.damage[0].offsets.clone();
         assert_eq!(offsets.end, committed, "{report:?}");
         assert!(offsets.start > Offset(0) && log.appended() == committed);
+        drop(killed);
     }
 }
