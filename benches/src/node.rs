@@ -177,6 +177,7 @@ impl Node {
             sent: &self.sent,
             closed: &[],
             storage: &mut self.events,
+            mesh: &mut Vec::new(),
             table: None,
             drain: false,
         };

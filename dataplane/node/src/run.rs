@@ -253,6 +253,7 @@ impl Loop {
             sent: &batch.sent,
             closed: &batch.closed,
             storage: &mut batch.storage,
+            mesh: &mut Vec::new(),
             table: batch.table.take(),
             drain,
         };

@@ -44,7 +44,14 @@ pub struct MemoryView {
 }
 
 impl View for MemoryView {
+    /// A mapping of a file that is written over would show other bytes, and one of a file that is gone none: whoever
+    /// looks at either has kept a segment that its owner was told to be let go of.
     fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(
+            self.disk.holds(self.file),
+            "{:?} was given away, and a reader looks at it",
+            self.file
+        );
         &self.bytes[range]
     }
 

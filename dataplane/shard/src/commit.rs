@@ -10,6 +10,7 @@ use crate::acknowledge::acknowledge;
 use crate::append::{answer_relay, refuse};
 use crate::io::{Output, StorageEvent, StorageRequest};
 use crate::log::{Group, Log};
+use crate::mesh::Mesh;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::route::Owned;
@@ -23,7 +24,7 @@ pub(crate) const TOGETHER_BYTES_MAX: u64 = 64 << 10;
 
 /// Neighbouring records of one channel that are as safe as their hub's ack mode asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Committed {
+pub struct Committed {
     partition: PartitionId,
     channel: ChannelId,
     first: Offset,
@@ -331,29 +332,39 @@ pub(crate) fn commit_journals<S: Segment>(
     }
 }
 
-/// Hand out segments that retention no longer keeps; nothing that has yet to be fanned out goes.
+/// Hand out segments that retention no longer keeps; nothing that has yet to be fanned out, on whatever shard, goes, and
+/// nothing that another shard may still look at.
 pub(crate) fn retire<S: Segment>(
     peers: &mut Peers,
     logs: &mut [Log<S>],
     groups: &mut [Group<S>],
+    mesh: &mut Mesh<S>,
     output: &mut Output<S>,
 ) {
     let (now, most) = (peers.now.unix, peers.limits.retire_per_turn);
     let mut retired = 0;
-    for log in logs {
+    for (at, log) in logs.iter_mut().enumerate() {
         let hold = groups
             .iter()
             .map(|group| group.queues.watermark(log.id))
             .min();
-        log.partition.set_hold(hold);
+        log.partition.set_hold(mesh.hold(at, hold));
+        let id = log.partition.log();
         while retired < most
+            && mesh.lets_go(at, most)
             && let Some(segment) = log.partition.expire(now)
         {
             retired += 1;
-            output.storage.push(StorageRequest::Retire {
-                log: log.partition.log(),
-                segment,
-            });
+            let first = log.partition.first();
+            let left = mesh.leave(at, first, segment).into_iter();
+            output
+                .storage
+                .extend(left.map(|segment| StorageRequest::Retire { log: id, segment }));
+        }
+        while let Some(segment) = mesh.left(at) {
+            output
+                .storage
+                .push(StorageRequest::Retire { log: id, segment });
         }
         log.rolled = retired == most;
     }

@@ -105,6 +105,14 @@ impl Consumers {
         }
     }
 
+    /// Look at every consumer again.
+    pub(crate) fn wake_all(&mut self) {
+        let keys: Vec<ListKey> = self.consumers.keys().copied().collect();
+        for key in keys {
+            self.wake(key);
+        }
+    }
+
     /// The consumer's connection has no room: look at it again when something has left.
     pub(crate) fn stall(&mut self, key: ListKey) {
         if let Some(consumer) = self.consumers.get_mut(&key)

@@ -152,6 +152,17 @@ pub struct SessionCounters {
     pub tables: u64,
 }
 
+/// What shards of one node say to each other.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct MeshCounters {
+    /// Messages to other shards.
+    pub sent: u64,
+    /// Messages from other shards.
+    pub received: u64,
+    /// Turns in which something could not be said because the way to its shard was full; it was said later.
+    pub blocked: u64,
+}
+
 /// Everything a shard counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counters {
@@ -175,6 +186,8 @@ pub struct Counters {
     pub deliver: DeliverCounters,
     /// Handshakes and sessions.
     pub session: SessionCounters,
+    /// What was said between shards.
+    pub mesh: MeshCounters,
     /// REJECT, REFUSED and GOAWAY by reason code; bounded by the number of codes.
     pub reasons: BTreeMap<u16, u64>,
     /// Where the time of the turns went.

@@ -12,11 +12,11 @@ use wire::signature::Signer;
 
 use crate::consume::{Consumers, ListKey, source_at, wake_ready};
 use crate::io::ConnectionId;
-use crate::log::{Group, Log};
+use crate::log::Group;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::queue::{Piece, QueueGroup, SkipReason};
-use crate::route::Owned;
+use crate::reading::Logs;
 use crate::session::SessionRef;
 
 /// Records passed over in one attempt to deliver, and what each of them costs of the turn's bytes: giving up
@@ -30,9 +30,8 @@ const CROWDED_BYTES: usize = 16 << 10;
 /// Stage 8: send what waits, one DELIVER frame a consumer in turn. Returns whether there is more to do at once.
 pub(crate) fn deliver<S: Segment>(
     peers: &mut Peers,
-    logs: &[Log<S>],
+    logs: Logs<'_, S>,
     groups: &mut [Group<S>],
-    owned: &Owned,
     consumers: &mut Consumers,
 ) -> bool {
     wake_ready(peers, groups, consumers);
@@ -43,7 +42,7 @@ pub(crate) fn deliver<S: Segment>(
         };
         consumer.ready = false;
         let session = consumer.session;
-        match deliver_to(peers, logs, groups, owned, key, session) {
+        match deliver_to(peers, logs, groups, key, session) {
             Step::Nothing => {}
             Step::Stalled => consumers.stall(key),
             Step::Sent(bytes) => {
@@ -70,9 +69,8 @@ enum Step {
 
 fn deliver_to<S: Segment>(
     peers: &mut Peers,
-    logs: &[Log<S>],
+    logs: Logs<'_, S>,
     groups: &mut [Group<S>],
-    owned: &Owned,
     key: ListKey,
     reference: SessionRef,
 ) -> Step {
@@ -107,15 +105,14 @@ fn deliver_to<S: Segment>(
     else {
         return Step::Nothing;
     };
-    write_frame(peers, logs, group, owned, key, reference, id)
+    write_frame(peers, logs, group, key, reference, id)
 }
 
 /// Write one DELIVER of as many messages as credit, the queue and the frame allow.
 fn write_frame<S: Segment>(
     peers: &mut Peers,
-    logs: &[Log<S>],
+    logs: Logs<'_, S>,
     group: &mut QueueGroup<S>,
-    owned: &Owned,
     key: ListKey,
     reference: SessionRef,
     id: ConnectionId,
@@ -144,8 +141,8 @@ fn write_frame<S: Segment>(
         if credit.messages == 0 || credit.bytes == 0 || left == 0 {
             break;
         }
-        let logs = Logs { logs, owned };
-        match logs.find(
+        match find(
+            logs,
             &piece,
             endpoint,
             credit.messages,
@@ -208,76 +205,66 @@ enum Found<'a> {
     Skip(u32, SkipReason),
 }
 
-/// The logs to read from.
-struct Logs<'a, S: Segment> {
-    logs: &'a [Log<S>],
-    owned: &'a Owned,
-}
-
-impl<'a, S: Segment> Logs<'a, S> {
-    /// The first messages of a piece: those of one record, as many as fit.
-    fn find(
-        &self,
-        piece: &Piece,
-        endpoint: &Endpoint,
-        messages: u64,
-        bytes: u64,
-        room: usize,
-    ) -> Found<'a> {
-        let Some(log) = self.owned.log(piece.partition) else {
-            return Found::Skip(piece.count, SkipReason::Expired);
-        };
-        let log = &self.logs[log as usize];
-        let until = |next: Offset| {
-            let gone = next.0.saturating_sub(piece.offset.0).max(1);
-            u32::try_from(gone).unwrap_or(u32::MAX).min(piece.count)
-        };
-        let record = match log.partition.read_committed(piece.offset) {
-            Ok(record) => record,
-            Err(ReadError::NotYet) => return Found::NoRoom,
-            Err(ReadError::Expired { first }) => {
-                return Found::Skip(until(first), SkipReason::Expired);
-            }
-            Err(ReadError::Damaged { next }) => {
-                return Found::Skip(until(next), SkipReason::Damaged);
-            }
-        };
-        let here = until(record.next());
-        if endpoint.receive_grant(record.channel()).is_none() && !active(Bug::IgnoreGrants) {
-            return Found::Skip(here, SkipReason::Withdrawn);
+/// The first messages of a piece: those of one record, as many as fit.
+fn find<'a, S: Segment>(
+    logs: Logs<'a, S>,
+    piece: &Piece,
+    endpoint: &Endpoint,
+    messages: u64,
+    bytes: u64,
+    room: usize,
+) -> Found<'a> {
+    let Some(log) = logs.get(piece.partition) else {
+        return Found::Skip(piece.count, SkipReason::Expired);
+    };
+    let until = |next: Offset| {
+        let gone = next.0.saturating_sub(piece.offset.0).max(1);
+        u32::try_from(gone).unwrap_or(u32::MAX).min(piece.count)
+    };
+    let record = match log.read(piece.offset) {
+        Ok(record) => record,
+        Err(ReadError::NotYet) => return Found::NoRoom,
+        Err(ReadError::Expired { first }) => {
+            return Found::Skip(until(first), SkipReason::Expired);
         }
-        let signature =
-            SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);
-        let payload = record.payload();
-        let end = payload.len().saturating_sub(signature);
-        let skipped = piece.offset.0 - record.first().0;
-        let Some(rest) = payload
-            .get(MESSAGES_AT..end)
-            .and_then(|all| skip(all, skipped))
-        else {
-            return Found::Skip(here, SkipReason::Damaged);
-        };
-        let (count, length) = take(rest, u64::from(here).min(messages), bytes, room);
-        if count == 0 {
-            let whole = message_bytes(rest).is_some();
-            return if whole {
-                Found::NoRoom
-            } else {
-                Found::Skip(1, SkipReason::Damaged)
-            };
+        Err(ReadError::Damaged { next }) => {
+            return Found::Skip(until(next), SkipReason::Damaged);
         }
-        let header = GroupHeader {
-            number: Sequence(piece.number + 1),
-            sender: record.endpoint(),
-            offset: piece.offset,
-            append_time: record.time(),
-            partition: piece.partition,
-            channel: record.channel(),
-            count,
-            attempt: piece.attempt,
-        };
-        Found::Messages(header, &rest[..length])
+    };
+    let here = until(record.next());
+    if endpoint.receive_grant(record.channel()).is_none() && !active(Bug::IgnoreGrants) {
+        return Found::Skip(here, SkipReason::Withdrawn);
     }
+    let signature = SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);
+    let payload = record.payload();
+    let end = payload.len().saturating_sub(signature);
+    let skipped = piece.offset.0 - record.first().0;
+    let Some(rest) = payload
+        .get(MESSAGES_AT..end)
+        .and_then(|all| skip(all, skipped))
+    else {
+        return Found::Skip(here, SkipReason::Damaged);
+    };
+    let (count, length) = take(rest, u64::from(here).min(messages), bytes, room);
+    if count == 0 {
+        let whole = message_bytes(rest).is_some();
+        return if whole {
+            Found::NoRoom
+        } else {
+            Found::Skip(1, SkipReason::Damaged)
+        };
+    }
+    let header = GroupHeader {
+        number: Sequence(piece.number + 1),
+        sender: record.endpoint(),
+        offset: piece.offset,
+        append_time: record.time(),
+        partition: piece.partition,
+        channel: record.channel(),
+        count,
+        attempt: piece.attempt,
+    };
+    Found::Messages(header, &rest[..length])
 }
 
 /// The bytes behind the first `count` messages.

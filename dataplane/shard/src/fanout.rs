@@ -3,23 +3,22 @@
 
 use partition::{ReadError, RecordKind, Segment};
 use wire::frame::SignatureKind;
-use wire::ids::{ChannelId, Offset};
+use wire::ids::{ChannelId, Offset, PartitionId};
 use wire::route::RouteTable;
 use wire::send::MESSAGES_AT;
 
 use crate::commit::{Committed, TOGETHER_BYTES_MAX};
-use crate::log::{Group, Log};
+use crate::log::Group;
 use crate::peers::Peers;
 use crate::queue::{FanOut, QueueGroup, Span};
-use crate::route::Owned;
+use crate::reading::{LogReader, Logs};
 
 /// Stage 7: bring every queue group up to what is committed, within the bounds of a turn. Returns whether
 /// there is more to do at once.
 pub(crate) fn fanout<S: Segment>(
     peers: &mut Peers,
-    logs: &[Log<S>],
+    logs: Logs<'_, S>,
     groups: &mut [Group<S>],
-    owned: &Owned,
     committed: &[Committed],
     spans: &mut Vec<Span>,
 ) -> bool {
@@ -27,7 +26,7 @@ pub(crate) fn fanout<S: Segment>(
     let mut budget = peers.limits.fanout_records_per_turn;
     for group in groups.iter_mut().map(|group| &mut group.queues) {
         let mut rest = committed;
-        for log in logs {
+        for log in logs.own {
             // The records of a log stand together, in order of the logs.
             let count = rest
                 .iter()
@@ -35,10 +34,14 @@ pub(crate) fn fanout<S: Segment>(
                 .count();
             let (fresh, after) = rest.split_at(count);
             rest = after;
-            more |= catch_up_with(peers, log, group, fresh, spans, &mut budget);
+            let source = (log.id, LogReader::Own(&log.partition));
+            more |= catch_up_with(peers, source, group, fresh, spans, &mut budget);
         }
-        let find = |id| owned.log(id).map(|at| &logs[at as usize].partition);
-        more |= group.catch_up(&peers.table, peers.now.unix, find);
+        for log in logs.followed {
+            let source = (log.partition, LogReader::Followed(&log.follower));
+            more |= catch_up_with(peers, source, group, &log.fresh, spans, &mut budget);
+        }
+        more |= group.catch_up(&peers.table, peers.now.unix, |id| logs.whole(id));
     }
     more
 }
@@ -46,33 +49,48 @@ pub(crate) fn fanout<S: Segment>(
 /// Bring one group up to one log. Returns whether there is more to do at once.
 fn catch_up_with<S: Segment>(
     peers: &mut Peers,
-    log: &Log<S>,
+    (id, log): (PartitionId, LogReader<'_, S>),
     group: &mut QueueGroup<S>,
     fresh: &[Committed],
     spans: &mut Vec<Span>,
     budget: &mut usize,
 ) -> bool {
-    let (from, end) = (group.watermark(log.id), log.partition.committed());
+    let (from, end) = (group.watermark(id), log.committed());
     if from >= end {
         return false;
     }
     spans.clear();
-    if fresh.first().is_some_and(|record| record.first() <= from) {
-        for records in fresh {
-            peers.counters.fanout.records += u64::from(records.records());
-            spans.extend(above(span(records), from));
-        }
-    } else {
-        read_back(peers, log, from, end, spans, budget);
+    take_fresh(peers, fresh, from, end, spans);
+    if spans.is_empty() {
+        read_back(peers, id, log, from, end, spans, budget);
     }
     let table = std::sync::Arc::clone(&peers.table);
     match group.fan_out(spans, &table, peers.now.unix) {
-        FanOut::Taken(taken) if taken > 0 => group.watermark(log.id) < end,
+        FanOut::Taken(taken) if taken > 0 => group.watermark(id) < end,
         FanOut::Taken(_) => *budget == 0,
         FanOut::Paused => {
             peers.counters.fanout.stalls += 1;
             false
         }
+    }
+}
+
+/// Take what just became committed, as far as it goes on from the watermark without a gap.
+fn take_fresh(
+    peers: &mut Peers,
+    fresh: &[Committed],
+    mut from: Offset,
+    end: Offset,
+    spans: &mut Vec<Span>,
+) {
+    for records in fresh {
+        let next = records.first().plus(u64::from(records.count()));
+        if records.first() > from || next > end {
+            return;
+        }
+        peers.counters.fanout.records += u64::from(records.records());
+        spans.extend(above(span(records), from));
+        from = from.max(next);
     }
 }
 
@@ -103,7 +121,8 @@ fn above(mut span: Span, from: Offset) -> Option<Span> {
 /// Read records from the log for a group that is behind: after a restart, or when it could not take more.
 fn read_back<S: Segment>(
     peers: &mut Peers,
-    log: &Log<S>,
+    id: PartitionId,
+    log: LogReader<'_, S>,
     mut from: Offset,
     end: Offset,
     spans: &mut Vec<Span>,
@@ -112,7 +131,7 @@ fn read_back<S: Segment>(
     let counters = &mut peers.counters.fanout;
     while from < end && *budget > 0 {
         *budget -= 1;
-        let next = match log.partition.read_committed(from) {
+        let next = match log.read(from) {
             Ok(record) if record.kind() == RecordKind::Frame => {
                 counters.records_read_back += 1;
                 let signature =
@@ -124,7 +143,7 @@ fn read_back<S: Segment>(
                 let (first, count) = (record.first(), u32::from(record.count()));
                 let channel = record.channel();
                 let span = Span {
-                    partition: log.id,
+                    partition: id,
                     channel,
                     first,
                     count,
@@ -142,7 +161,7 @@ fn read_back<S: Segment>(
             Err(ReadError::NotYet) => return,
             Err(ReadError::Expired { first: next } | ReadError::Damaged { next }) => {
                 counters.records_lost += 1;
-                pass_over(&peers.table, log, from, next.min(end), spans);
+                pass_over(&peers.table, id, from, next.min(end), spans);
                 next
             }
         };
@@ -151,9 +170,9 @@ fn read_back<S: Segment>(
 }
 
 /// Spans that nobody hears move the watermark past what cannot be read.
-fn pass_over<S: Segment>(
+fn pass_over(
     table: &RouteTable,
-    log: &Log<S>,
+    partition: PartitionId,
     from: Offset,
     to: Offset,
     spans: &mut Vec<Span>,
@@ -166,7 +185,7 @@ fn pass_over<S: Segment>(
     while first < to {
         let count = u32::try_from(to.0 - first.0).unwrap_or(u32::MAX);
         spans.push(Span {
-            partition: log.id,
+            partition,
             channel,
             first,
             count,

@@ -1,14 +1,17 @@
 //! What goes into a turn and what comes out of it: bytes and storage results in, bytes and storage
 //! requests out. Nothing here does any I/O; the node, or a simulator, carries it out.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use partition::{CommitTicket, LogId, StorageError};
+use partition::{CommitTicket, LogId, Segment, StorageError};
 use wire::ids::UnixNanos;
 use wire::route::RouteTable;
+
+use crate::mesh::Peer;
 
 /// The time of a turn, read once by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +97,7 @@ pub enum StorageEvent<S> {
 
 /// What a turn works on. Everything in it is consumed by the turn: how much is handed in at once is
 /// the caller's bound on the work of a turn.
-pub struct Input<'a, S> {
+pub struct Input<'a, S: Segment> {
     /// Connections accepted since the last turn.
     pub opened: &'a [Opened],
     /// Bytes received; several pieces of one connection stand in order.
@@ -105,6 +108,8 @@ pub struct Input<'a, S> {
     pub closed: &'a [ConnectionId],
     /// Results of storage requests; drained by the turn.
     pub storage: &'a mut Vec<StorageEvent<S>>,
+    /// What other shards said, and which of them, in the order in which each said it; drained by the turn.
+    pub mesh: &'a mut Vec<(u16, Peer<S::View>)>,
     /// A new route table, taken over before anything else of this turn.
     pub table: Option<Arc<RouteTable>>,
     /// Stop taking work: commit what is appended, say GOAWAY, report `drained`.
@@ -143,7 +148,7 @@ pub enum StorageRequest<S> {
 }
 
 /// What a turn asks the caller to do. The caller empties the vectors and hands the same value in again.
-pub struct Output<S> {
+pub struct Output<S: Segment> {
     /// Bytes to send.
     pub sends: Vec<Outgoing>,
     /// Empty buffers with capacity, topped up by the caller; `sends` takes from here.
@@ -153,6 +158,9 @@ pub struct Output<S> {
     pub closes: Vec<ConnectionId>,
     /// Storage work.
     pub storage: Vec<StorageRequest<S>>,
+    /// What to say to other shards, by their numbers; empty on a node of one. The caller takes from the front as much as
+    /// there is room for on the way and leaves the rest where it is: nothing is added to what is left.
+    pub mesh: Vec<VecDeque<Peer<S::View>>>,
     /// The monotonic time at which the next timer is due; call `turn` then at the latest.
     pub wake_at: Option<Duration>,
     /// A bound of `Limits` cut work short: call `turn` again without waiting.
@@ -161,13 +169,14 @@ pub struct Output<S> {
     pub drained: bool,
 }
 
-impl<S> Default for Output<S> {
+impl<S: Segment> Default for Output<S> {
     fn default() -> Self {
         Self {
             sends: Vec::new(),
             buffers: Vec::new(),
             closes: Vec::new(),
             storage: Vec::new(),
+            mesh: Vec::new(),
             wake_at: None,
             more: false,
             drained: false,
@@ -175,7 +184,7 @@ impl<S> Default for Output<S> {
     }
 }
 
-impl<S> fmt::Debug for Output<S> {
+impl<S: Segment> fmt::Debug for Output<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output")
             .field("sends", &self.sends.len())

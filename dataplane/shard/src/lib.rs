@@ -25,6 +25,7 @@ pub mod planted;
 mod connection;
 mod handshake;
 mod log;
+mod mesh;
 mod nonces;
 mod peers;
 mod places;
@@ -48,16 +49,20 @@ mod acknowledge;
 mod commit;
 
 mod fanout;
+mod reading;
 
 mod consume;
 mod deliver;
 
 pub mod queue;
 
+mod ownership;
+
 mod tables;
 mod turn;
 
 pub use append::AppendError;
+pub use commit::Committed;
 pub use consume::DeliverError;
 pub use counters::Counters;
 pub use cycles::Stage;
@@ -69,7 +74,10 @@ pub use io::{
     StorageRequest,
 };
 pub use limits::{Limits, LimitsError};
+pub use mesh::Peer;
+pub use ownership::Ownership;
 pub use parse::ParseError;
+pub use reading::LogReader;
 pub use route::RouteError;
 pub use turn::Shard;
 pub use verify::VerifyError;

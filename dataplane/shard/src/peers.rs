@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use partition::Segment;
 use wire::ids::{AckMode, ChannelId, Direction, EndpointId, PartitionId, Sequence};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
@@ -94,7 +95,7 @@ impl Peers {
     }
 
     /// Begin a turn: take over its time and the caller's empty buffers.
-    pub(crate) fn begin<S>(&mut self, now: Now, output: &mut Output<S>) {
+    pub(crate) fn begin<S: Segment>(&mut self, now: Now, output: &mut Output<S>) {
         self.now = now;
         std::mem::swap(&mut self.buffers, &mut output.buffers);
     }
@@ -339,7 +340,7 @@ impl Peers {
     }
 
     /// Hand out everything said in this turn, last words last.
-    pub(crate) fn finish<S>(&mut self, output: &mut Output<S>) {
+    pub(crate) fn finish<S: Segment>(&mut self, output: &mut Output<S>) {
         self.sign_all();
         let mut listed = std::mem::take(&mut self.listed);
         for id in listed.drain(..) {
@@ -350,7 +351,7 @@ impl Peers {
         std::mem::swap(&mut self.buffers, &mut output.buffers);
     }
 
-    fn hand_out<S>(&mut self, id: ConnectionId, output: &mut Output<S>) {
+    fn hand_out<S: Segment>(&mut self, id: ConnectionId, output: &mut Output<S>) {
         let now = self.now.monotonic;
         let Some(connection) = self.connections.get(id) else {
             return;

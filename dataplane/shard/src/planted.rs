@@ -30,11 +30,17 @@ pub enum Bug {
     DeliverBeforeJournal,
     /// An envelope that was seen is appended again.
     SkipReplayWindow,
+    /// A segment is given back to be written over while other shards may still look at it.
+    RetireUnderReaders,
+    /// News that find the way to another shard full are not told later.
+    NewsLostWhenFull,
+    /// Retention does not wait for one of the other shards.
+    HoldForgetsPeer,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeSync,
         Self::SkipSignature,
         Self::ForgetWatermark,
@@ -48,6 +54,9 @@ impl Bug {
         Self::SnapshotForgetsParked,
         Self::DeliverBeforeJournal,
         Self::SkipReplayWindow,
+        Self::RetireUnderReaders,
+        Self::NewsLostWhenFull,
+        Self::HoldForgetsPeer,
     ];
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use partition::Segment;
 use wire::ids::UnixNanos;
 use wire::reason::{Notice, Reason};
 
@@ -23,7 +24,7 @@ impl Peers {
     /// Act on every timer that is due: late handshakes, idle peers, ended credentials, stuck receivers,
     /// lingering sessions. A connection stands in the timers once; its true deadline is looked at only when
     /// that entry is due, so that traffic costs nothing here.
-    pub(crate) fn tick<S>(&mut self, output: &mut Output<S>) {
+    pub(crate) fn tick<S: Segment>(&mut self, output: &mut Output<S>) {
         let now = self.now.monotonic;
         while let Some((due, id)) = self.timers.first().copied() {
             if due > now {
@@ -42,7 +43,7 @@ impl Peers {
     }
 
     /// End a connection whose time is over, and say when to look again.
-    fn look_at<S>(&mut self, id: ConnectionId, output: &mut Output<S>) -> Duration {
+    fn look_at<S: Segment>(&mut self, id: ConnectionId, output: &mut Output<S>) -> Duration {
         let now = self.now.monotonic;
         let step = self.limits.slow_receiver_after;
         let Some(connection) = self.connections.get(id) else {

@@ -22,9 +22,12 @@ use crate::handshake::hello;
 use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, Log};
+use crate::mesh::Mesh;
+use crate::ownership::Ownership;
 use crate::parse::{Aside, Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
+use crate::reading::{LogReader, Logs};
 use crate::route::{Owned, Routed, route};
 use crate::tables::{apply, settle_ack_modes};
 use crate::verify::{Command, CommandKind, Envelope, Verdicts, Verified, verify};
@@ -34,6 +37,8 @@ use crate::welcome::{Welcoming, welcome};
 const SWEEPS: usize = 16;
 /// Frames that go through stages 2 to 5 together: as many as the nearest cache holds, with all that is looked up for them.
 const FRAMES_TOGETHER: usize = 64;
+/// When to try again to tell a shard something to which the way was full.
+const MESH_RETRY: Duration = Duration::from_millis(1);
 
 /// One core's logic.
 pub struct Shard<S: Segment> {
@@ -41,6 +46,7 @@ pub struct Shard<S: Segment> {
     logs: Vec<Log<S>>,
     groups: Vec<Group<S>>,
     owned: Owned,
+    mesh: Mesh<S>,
     welcoming: Vec<Welcoming>,
     consumers: Consumers,
     expire_at: Duration,
@@ -67,10 +73,11 @@ struct Scratch {
 }
 
 impl<S: Segment> Shard<S> {
-    /// A shard that owns `partitions` and the queue groups `queues`, all of them recovered.
+    /// A shard that owns `partitions` and the queue groups `queues`, all of them recovered: what [`Ownership`] gives it of
+    /// what `table` has. All shards of a node begin with the same table.
     ///
     /// # Panics
-    /// When the limits do not fit together, or a partition is there twice.
+    /// When the limits do not fit together, a partition is there twice, or one of them is another shard's.
     pub fn new(
         limits: Limits,
         table: Arc<RouteTable>,
@@ -83,7 +90,10 @@ impl<S: Segment> Shard<S> {
             .into_iter()
             .map(|partition| Log::new(partition, &table))
             .collect();
+        let ownership = Ownership::new(&table, limits.shards);
+        let mesh = Mesh::new(&ownership, limits.shard, &logs, !queues.is_empty());
         let mut shard = Self {
+            mesh,
             owned: Owned::new(logs.iter().map(|log| log.id)),
             peers: Peers::new(limits, table, now),
             logs,
@@ -124,6 +134,7 @@ impl<S: Segment> Shard<S> {
             logs,
             groups,
             owned,
+            mesh,
             welcoming,
             consumers,
             expire_at,
@@ -176,13 +187,18 @@ impl<S: Segment> Shard<S> {
         welcome(peers, logs, owned, welcoming);
         carry_out(peers, groups, consumers, &commands);
         clock.end(Stage::Other, &mut peers.counters);
-        output.more |= fanout(peers, logs, groups, owned, &committed, &mut spans);
+        let all = Logs {
+            own: logs,
+            owned,
+            followed: mesh.followed(),
+        };
+        output.more |= fanout(peers, all, groups, &committed, &mut spans);
         let retention = *expire_at <= peers.now.monotonic || logs.iter().any(|log| log.rolled);
         commit_journals(peers, groups, retention, output);
         clock.end(Stage::Fanout, &mut peers.counters);
         // Deliveries wait in their queues; a shard that stops is not to be kept from it by who asks for them.
         if !peers.draining {
-            output.more |= deliver(peers, logs, groups, owned, consumers);
+            output.more |= deliver(peers, all, groups, consumers);
         }
         clock.end(Stage::Deliver, &mut peers.counters);
 
@@ -227,6 +243,7 @@ impl<S: Segment> Shard<S> {
             &self.owned,
             input.storage,
         );
+        self.hear(input);
         for sent in input.sent {
             self.peers.sent(sent.connection, sent.bytes);
             if self.consumers.any_stalled()
@@ -240,14 +257,47 @@ impl<S: Segment> Shard<S> {
         }
     }
 
+    /// What other shards said.
+    fn hear(&mut self, input: &mut Input<'_, S>) {
+        if input.mesh.is_empty() {
+            return;
+        }
+        let heard = {
+            let counters = &mut self.peers.counters.mesh;
+            self.mesh.hear(&mut self.logs, input.mesh, counters)
+        };
+        if heard.whole {
+            for group in &mut self.groups {
+                group.queues.look_again();
+            }
+            self.consumers.wake_all();
+        }
+    }
+
     /// Everything that comes after the stages: retention, drain, what is to be sent, when to come again.
     fn finish(&mut self, mut scratch: Scratch, output: &mut Output<S>) {
-        if self.expire_at <= self.peers.now.monotonic {
+        let in_time = self.expire_at <= self.peers.now.monotonic;
+        if in_time {
             self.expire(output);
         } else if self.logs.iter().any(|log| log.rolled) {
             // A fast log fills more segments in a second than are given away at a time.
-            retire(&mut self.peers, &mut self.logs, &mut self.groups, output);
+            retire(
+                &mut self.peers,
+                &mut self.logs,
+                &mut self.groups,
+                &mut self.mesh,
+                output,
+            );
         }
+        let committed = &scratch.committed;
+        let blocked = self.mesh.say(
+            &self.logs,
+            &self.groups,
+            committed,
+            in_time,
+            (output, &mut self.peers.counters.mesh),
+        );
+        self.mesh.forget_fresh();
         if self.peers.draining {
             self.drain(output);
         }
@@ -264,6 +314,10 @@ impl<S: Segment> Shard<S> {
         self.peers.finish(output);
         output.more |= !self.peers.detached.is_empty();
         output.wake_at = self.wake_at();
+        if blocked {
+            let again = self.peers.now.monotonic + MESH_RETRY;
+            output.wake_at = output.wake_at.map(|at| at.min(again)).or(Some(again));
+        }
         output.drained = self.said_goaway
             && self
                 .peers
@@ -274,16 +328,26 @@ impl<S: Segment> Shard<S> {
 
     fn expire(&mut self, output: &mut Output<S>) {
         self.expire_at = self.peers.now.monotonic + self.peers.limits.expiry_interval;
-        let (logs, owned) = (&self.logs, &self.owned);
+        let logs = Logs {
+            own: &self.logs,
+            owned: &self.owned,
+            followed: self.mesh.followed(),
+        };
         for group in &mut self.groups {
             for _ in 0..SWEEPS {
-                let first = |id| owned.log(id).map(|at| logs[at as usize].partition.first());
+                let first = |id| logs.get(id).map(LogReader::first);
                 group
                     .queues
                     .expire(self.peers.now.unix, &self.peers.table, first);
             }
         }
-        retire(&mut self.peers, &mut self.logs, &mut self.groups, output);
+        retire(
+            &mut self.peers,
+            &mut self.logs,
+            &mut self.groups,
+            &mut self.mesh,
+            output,
+        );
     }
 
     /// Say GOAWAY to everyone once nothing is left to be acked.

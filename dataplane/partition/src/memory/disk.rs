@@ -302,6 +302,11 @@ impl Disk {
         self.state.borrow().files.get(&file).map(DiskFile::contents)
     }
 
+    /// Whether a file is there under this name.
+    pub fn holds(&self, file: SegmentRef) -> bool {
+        self.state.borrow().files.contains_key(&file)
+    }
+
     /// Remove a file behind the program's back.
     pub fn take_away(&self, file: SegmentRef) {
         self.state.borrow_mut().files.remove(&file);

@@ -1,10 +1,11 @@
 //! A parked queue reads on in the log, when it has room, from where it parked.
 
-use partition::{Partition, ReadError, RecordKind, Segment};
+use partition::{ReadError, RecordKind, Segment};
 use wire::ids::{Offset, PartitionId, UnixNanos};
 use wire::route::{Endpoint, RouteTable};
 
 use crate::planted::{Bug, active};
+use crate::reading::LogReader;
 
 use super::bounds::has_room;
 use super::fan_out::Span;
@@ -20,7 +21,7 @@ impl<S: Segment> QueueGroup<S> {
         &mut self,
         table: &RouteTable,
         now: UnixNanos,
-        log: impl Fn(PartitionId) -> Option<&'a Partition<S>>,
+        log: impl Fn(PartitionId) -> Option<LogReader<'a, S>>,
     ) -> bool
     where
         S: 'a,
@@ -80,6 +81,11 @@ impl<S: Segment> QueueGroup<S> {
         budget == 0 && !self.behind.is_empty()
     }
 
+    /// Logs can be read that could not be before: every parked queue looks once.
+    pub fn look_again(&mut self) {
+        self.caught_up_to = None;
+    }
+
     /// With a new table an endpoint may be there again, or have more room: every parked queue looks once.
     fn note_table(&mut self, table: &RouteTable) {
         if self.caught_up_to == Some(table.epoch()) {
@@ -100,7 +106,7 @@ impl<S: Segment> QueueGroup<S> {
         &mut self,
         slot: u32,
         endpoint: &Endpoint,
-        log: &Partition<S>,
+        log: LogReader<'_, S>,
         partition: PartitionId,
         mut from: Offset,
         now: UnixNanos,

@@ -9,6 +9,8 @@ use partition::{LogId, NewRecord, Partition, RecordKind, Storage};
 use wire::ids::{ChannelId, EndpointId, Offset, PartitionId, Sequence, UnixNanos};
 use wire::route::{Endpoint, OnFull, RouteTable};
 
+use crate::reading::LogReader;
+
 use super::test_plan::{CHANNELS, LOCK, PARTITIONS, Place, queue_limits, recover, table};
 use super::{FanOut, QueueGroup, Rewind, Source, Span};
 
@@ -166,7 +168,7 @@ impl World {
         assert!(spans.is_empty() || result == FanOut::Paused || result != FanOut::Taken(0));
         let logs = &self.partitions;
         self.group.catch_up(&self.table, UnixNanos(self.now), |id| {
-            logs.get(usize::from(id.number()))
+            logs.get(usize::from(id.number())).map(LogReader::Own)
         });
     }
 

@@ -171,6 +171,7 @@ impl World {
             sent: &sent,
             closed: &closed,
             storage: &mut events,
+            mesh: &mut Vec::new(),
             table: self.new_table.take(),
             drain: self.draining,
         };

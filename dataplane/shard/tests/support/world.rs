@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use partition::memory::{Disk, MemorySegment, MemoryStorage};
+use partition::memory::{Disk, MemorySegment, MemoryStorage, MemoryView};
 use partition::{LogId, Partition, PartitionLimits, Recovery, Storage};
 use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
 use shard::{
-    ConnectionId, Input, Limits, Now, Opened, Output, Received, Sent, Shard, StorageEvent,
-    StorageRequest,
+    ConnectionId, Input, Limits, Now, Opened, Output, Ownership, Peer, Received, Sent, Shard,
+    StorageEvent, StorageRequest,
 };
 use wire::ids::*;
 use wire::route::*;
@@ -39,6 +39,29 @@ impl Setup {
     }
 }
 
+/// Turn the shards of a node, and carry what they say to each other, `room` messages on each way in a round, until
+/// nothing moves any more.
+pub fn settle_all(shards: &mut [World], room: usize) {
+    for _ in 0..10_000 {
+        let mut moved = false;
+        for from in 0..shards.len() {
+            shards[from].settle();
+            for to in 0..shards[from].output.mesh.len() {
+                let said = &mut shards[from].output.mesh[to];
+                let taken: Vec<_> = said.drain(..room.min(said.len())).collect();
+                moved |= !taken.is_empty();
+                shards[to]
+                    .mesh
+                    .extend(taken.into_iter().map(|message| (from as u16, message)));
+            }
+        }
+        if !moved {
+            return;
+        }
+    }
+    panic!("the shards do not come to rest");
+}
+
 /// A shard, its disk and its clock.
 pub struct World {
     pub disk: Disk,
@@ -62,6 +85,8 @@ pub struct World {
     pub table: Option<Arc<RouteTable>>,
     /// What recovery found, log by log and queue group by queue group.
     pub recovered: (Vec<Recovery>, Vec<QueueRecovery>),
+    /// What other shards said, for the next turn.
+    pub mesh: Vec<(u16, Peer<MemoryView>)>,
     events: Vec<StorageEvent<MemorySegment>>,
     opened: Vec<Opened>,
     received: Vec<(ConnectionId, Vec<u8>)>,
@@ -83,14 +108,21 @@ impl World {
 
     /// A shard that recovers from what is on a disk.
     pub fn on(disk: Disk, setup: Setup) -> Self {
+        Self::shards(disk, setup, 1).pop().unwrap()
+    }
+
+    /// The shards of a node that recovers from what is on a disk: first all partitions, then, as their ends are known, the
+    /// queue groups.
+    pub fn shards(disk: Disk, setup: Setup, count: u16) -> Vec<Self> {
         let mut storage = MemoryStorage::new(&disk);
         let now = Now {
             monotonic: Duration::from_secs(1_000),
             unix: UnixNanos::from_seconds(START),
         };
         let table = Arc::new(RouteTable::build(setup.parts).unwrap());
+        let ownership = Ownership::new(&table, count);
         let mut recovered = (Vec::new(), Vec::new());
-        let mut partitions = Vec::new();
+        let mut partitions: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let mut ends = Vec::new();
         for (id, _) in table.partitions() {
             let log = LogId::partition(id);
@@ -101,22 +133,37 @@ impl World {
                 first: partition.first(),
                 end: partition.appended(),
             });
-            partitions.push(partition);
+            partitions[usize::from(ownership.partition(id).unwrap())].push(partition);
             recovered.0.push(report);
         }
-        let mut queues = Vec::new();
+        let mut queues: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for number in 0..table.queue_groups() {
             let limits = (setup.log_limits, setup.queue_limits);
             let (group, report) =
                 QueueGroup::recover(&mut storage, number, limits.0, limits.1, &ends, now.unix)
                     .unwrap();
-            queues.push(group);
+            queues[usize::from(ownership.queue_group(number))].push(group);
             recovered.1.push(report);
         }
-        let shard = Shard::new(setup.limits, table, partitions, queues, now);
+        let owned = partitions.into_iter().zip(queues).zip(0..);
+        let shards = owned.map(|((partitions, queues), shard)| {
+            let limits = Limits {
+                shards: count,
+                shard,
+                ..setup.limits.clone()
+            };
+            let shard = Shard::new(limits, Arc::clone(&table), partitions, queues, now);
+            Self::around(disk.clone(), shard, now)
+        });
+        let mut shards: Vec<_> = shards.collect();
+        shards[0].recovered = recovered;
+        shards
+    }
+
+    fn around(disk: Disk, shard: Shard<MemorySegment>, now: Now) -> Self {
         Self {
+            storage: MemoryStorage::new(&disk),
             disk,
-            storage,
             shard,
             now,
             hold_syncs: false,
@@ -130,7 +177,8 @@ impl World {
             drain: false,
             output: Output::default(),
             table: None,
-            recovered,
+            recovered: (Vec::new(), Vec::new()),
+            mesh: Vec::new(),
             events: Vec::new(),
             opened: Vec::new(),
             received: Vec::new(),
@@ -230,6 +278,7 @@ impl World {
             sent: &sent,
             closed: &closed,
             storage: &mut self.events,
+            mesh: &mut self.mesh,
             table: self.table.take(),
             drain: self.drain,
         };
@@ -310,6 +359,7 @@ impl World {
         for _ in 0..1_000 {
             self.turn();
             let idle = self.events.is_empty()
+                && self.mesh.is_empty()
                 && self.opened.is_empty()
                 && self.received.is_empty()
                 && self.closed.is_empty()

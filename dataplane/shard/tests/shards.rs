@@ -1,0 +1,216 @@
+//! Shards of one node: each owns some partitions and some queues, and all that they share is said in messages.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use partition::memory::{Crash, Disk};
+use shard::Ownership;
+use support::*;
+use wire::delivery::{Outcome, Source};
+use wire::ids::*;
+use wire::route::RouteTable;
+
+/// A node of which the sender's partition and the receiver's queue lie on different shards.
+struct Apart {
+    setup: fn() -> Setup,
+    shards: Vec<World>,
+    of_log: usize,
+    of_queue: usize,
+}
+
+fn plain() -> Setup {
+    let mut setup = Setup::new(AckMode::Durable);
+    setup.parts.hubs[0].partitions = 4;
+    // With as many groups as partitions everything of an endpoint would lie together.
+    setup.parts.queue_groups = 5;
+    setup.log_limits.segment_bytes = 64 << 10;
+    setup.log_limits.record_bytes_max = 8 << 10;
+    setup.limits.idle_timeout = Duration::from_secs(4_000);
+    setup
+}
+
+/// Five segments are kept.
+fn short() -> Setup {
+    let mut setup = plain();
+    setup.log_limits.retention_bytes = Some(5 * (64 << 10));
+    setup
+}
+
+impl Apart {
+    fn on(disk: Disk, setup: fn() -> Setup, count: u16) -> Self {
+        let table = RouteTable::build(setup().parts).unwrap();
+        let ownership = Ownership::new(&table, count);
+        let home = |name, direction| {
+            let endpoint = table.endpoint_by_name(name).unwrap();
+            usize::from(ownership.home(&table, endpoint, direction))
+        };
+        let mut shards = World::shards(disk, setup(), count);
+        settle_all(&mut shards, usize::MAX);
+        Self {
+            setup,
+            shards,
+            of_log: home(SENDER, Direction::Ingress),
+            of_queue: home(RECEIVER, Direction::Egress),
+        }
+    }
+
+    /// With the first number of shards from 2 on that has the two apart.
+    fn new(setup: fn() -> Setup) -> Self {
+        let nodes = (2..=8).map(|count| Self::on(Disk::new(1), setup, count));
+        let apart = |node: &Self| node.of_log != node.of_queue;
+        nodes.into_iter().find(apart).unwrap()
+    }
+
+    fn sender(&mut self) -> Client {
+        Client::connect(&mut self.shards[self.of_log], SENDER, 1)
+    }
+
+    fn receiver(&mut self) -> Client {
+        let mut receiver = Client::connect(&mut self.shards[self.of_queue], RECEIVER, 2);
+        let fetch = receiver.fetch(Source::Queue, 10_000, 60 << 20);
+        self.shards[self.of_queue].receive(receiver.connection, &fetch);
+        self.settle();
+        receiver
+    }
+
+    fn at_log(&mut self, client: &mut Client, bytes: &[u8]) -> Vec<Said> {
+        client.exchange(&mut self.shards[self.of_log], bytes)
+    }
+
+    fn at_queue(&mut self, client: &mut Client, bytes: &[u8]) -> Vec<Said> {
+        client.exchange(&mut self.shards[self.of_queue], bytes)
+    }
+
+    fn read(&mut self, receiver: &mut Client) -> Vec<Said> {
+        receiver.read(&mut self.shards[self.of_queue])
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.shards.iter_mut().for_each(|shard| shard.pass(time));
+    }
+
+    fn settle(&mut self) {
+        settle_all(&mut self.shards, usize::MAX);
+    }
+}
+
+#[test]
+fn a_message_reaches_a_queue_of_another_shard_without_being_read_again_to_be_queued() {
+    let mut node = Apart::new(plain);
+    let mut receiver = node.receiver();
+    let mut sender = node.sender();
+    for body in [&b"one"[..], b"two", b"three"] {
+        let frame = sender.send(&[body]);
+        assert_eq!(acks(&node.at_log(&mut sender, &frame)).len(), 1);
+        node.settle();
+        assert_eq!(bodies(&node.read(&mut receiver)), [body]);
+    }
+    let shard = &node.shards[node.of_queue].shard;
+    let (counters, groups) = (shard.counters(), shard.queue_groups().count() as u64);
+    assert_eq!(
+        (counters.fanout.records, counters.fanout.records_read_back),
+        (3 * groups, 0)
+    );
+    assert!(counters.mesh.received > 0 && counters.mesh.sent > 0);
+}
+
+#[test]
+fn what_a_full_way_kept_back_is_told_later_in_one_go_and_in_order() {
+    let mut node = Apart::new(plain);
+    let mut receiver = node.receiver();
+    let mut sender = node.sender();
+    let mut said = Vec::new();
+    for number in 0u32..400 {
+        let frame = sender.send(&[&number.to_le_bytes()]);
+        node.at_log(&mut sender, &frame);
+        let from = &mut node.shards[node.of_log];
+        let waiting = from.output.mesh[node.of_queue].len();
+        assert!(waiting <= 8, "{waiting} messages wait for a shard");
+        if number % 50 == 49 {
+            settle_all(&mut node.shards, 1);
+            said.extend(bodies(&node.read(&mut receiver)));
+        }
+    }
+    let want: Vec<Vec<u8>> = (0u32..400).map(|n| n.to_le_bytes().to_vec()).collect();
+    assert!(said == want, "{} messages came", said.len());
+    let counters = node.shards[node.of_log].shard.counters();
+    assert!(counters.mesh.blocked > 0, "{:?}", counters.mesh);
+}
+
+#[test]
+fn another_number_of_shards_goes_on_where_the_last_one_stopped() {
+    let mut disk = Disk::new(1);
+    let mut sent = 0u32;
+    let mut got = 0u32;
+    for count in [3, 1, 8, 2, 5, 16, 1, 4] {
+        let mut node = Apart::on(disk.clone(), plain, count);
+        let mut sender = node.sender();
+        assert_eq!(sender.sequence, u64::from(sent) + 1, "{count} shards");
+        // The first half is heard by nobody yet, as the way between the shards is cut before.
+        for _ in 0..10 {
+            let frame = sender.send(&[&sent.to_le_bytes()]);
+            assert_eq!(acks(&node.at_log(&mut sender, &frame)).len(), 1);
+            sent += 1;
+        }
+        if count % 2 == 0 {
+            node.settle();
+        }
+        disk = disk.crash(Crash::Kept);
+        let mut node = Apart::on(disk.clone(), plain, count % 3 + 1);
+        let mut receiver = node.receiver();
+        node.settle();
+        for body in bodies(&node.read(&mut receiver)) {
+            assert_eq!(body, got.to_le_bytes(), "{count} shards");
+            got += 1;
+        }
+        assert_eq!(got, sent, "{count} shards");
+        let settle = receiver.settle(Source::Queue, Outcome::AcceptUpTo, u64::from(got));
+        assert_eq!(node.at_queue(&mut receiver, &settle), []);
+        disk = disk.crash(Crash::Kept);
+    }
+}
+
+#[test]
+fn retention_waits_for_queues_of_other_shards_and_for_whoever_still_looks_at_a_segment() {
+    let mut node = Apart::new(short);
+    assert!((node.setup)().log_limits.retention_bytes.is_some());
+    let mut sender = node.sender();
+    let body = [7u8; 1_000];
+    let mut fill = |node: &mut Apart| {
+        for _ in 0..100 {
+            let frame = sender.send(&[&body[..]; 4]);
+            node.at_log(&mut sender, &frame);
+            node.pass(Duration::from_millis(500));
+        }
+    };
+    let retired = |node: &Apart| {
+        let counters = node.shards[node.of_log].shard.counters();
+        counters.commit.retired_segments
+    };
+    fill(&mut node);
+    assert_eq!(retired(&node), 0, "the other shard has heard of nothing");
+    node.settle();
+    // The log's owner takes two segments, and the way to the other shard is cut: it goes on reading them.
+    node.pass(Duration::from_secs(2));
+    node.shards[node.of_log].settle();
+    assert_eq!(retired(&node), 2, "of seven segments five are kept");
+    let mut receiver = Client::connect(&mut node.shards[node.of_queue], RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 10_000, 60 << 20);
+    let got = bodies(&node.at_queue(&mut receiver, &fetch)).len();
+    assert_eq!(got, 400);
+    let files = |node: &Apart| node.shards[0].disk.bytes();
+    let before = files(&node);
+    node.settle();
+    fill(&mut node);
+    node.settle();
+    assert_eq!(
+        files(&node),
+        before,
+        "the segments given back are used again"
+    );
+}
