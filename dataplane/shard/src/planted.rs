@@ -39,8 +39,8 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// All of them.
-    pub const ALL: [Self; 16] = [
+    /// Those that a node of one shard can have.
+    pub const ALL: [Self; 13] = [
         Self::AckBeforeSync,
         Self::SkipSignature,
         Self::ForgetWatermark,
@@ -54,6 +54,10 @@ impl Bug {
         Self::SnapshotForgetsParked,
         Self::DeliverBeforeJournal,
         Self::SkipReplayWindow,
+    ];
+
+    /// Those that only a node of several shards can have.
+    pub const OF_SHARDS: [Self; 3] = [
         Self::RetireUnderReaders,
         Self::NewsLostWhenFull,
         Self::HoldForgetsPeer,

@@ -208,9 +208,8 @@ fn retention_waits_for_queues_of_other_shards_and_for_whoever_still_looks_at_a_s
     node.settle();
     fill(&mut node);
     node.settle();
-    assert_eq!(
-        files(&node),
-        before,
+    assert!(
+        files(&node) <= before,
         "the segments given back are used again"
     );
 }
