@@ -131,6 +131,7 @@ impl Node {
             connection,
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)),
             random,
+            handed_over: false,
         };
         let fields = HelloFields {
             auth: Auth::Key(KeyId(1)),

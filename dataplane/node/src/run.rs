@@ -199,6 +199,7 @@ impl Loop {
                     connection: ConnectionId(connection.0),
                     peer,
                     random: self.random.piece()?,
+                    handed_over: false,
                 }),
                 Event::Received { connection, lease } => {
                     batch.leases.push((ConnectionId(connection.0), lease));

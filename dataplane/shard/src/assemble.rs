@@ -21,6 +21,7 @@ pub(crate) fn gather<'a>(
     for piece in received {
         let (id, now) = (piece.connection, peers.now.monotonic);
         let Some(connection) = peers.connections.get_mut(id) else {
+            peers.follow(id, piece.bytes);
             continue;
         };
         if !connection.listens() || connection.deaf {
@@ -136,6 +137,9 @@ fn cut<'a>(
         expect_frame(peers, id, rest)?;
         match split(rest).map_err(ParseError::Framing)? {
             Some((frame, after)) => {
+                if phase(peers, id) == Phase::Hello && peers.hand_over(id, frame.bytes(), after) {
+                    return Ok(());
+                }
                 let first = begin_frame(peers, id);
                 pieces.push(piece(id, first, frame));
                 rest = after;
@@ -213,6 +217,15 @@ fn continue_assembly<'a>(
                 }
                 continue;
             }
+            if connection.phase == Phase::Hello {
+                let hello = connection.assembly.bytes().to_vec();
+                if peers.hand_over(id, &hello, rest) {
+                    return Ok(&[]);
+                }
+            }
+            let Some(connection) = peers.connections.get_mut(id) else {
+                return Ok(&[]);
+            };
             let frame = Aside::Assembled(peers.assembly.finish(&mut connection.assembly));
             peers.counters.parse.assembled_frames += 1;
             let first = begin_frame(peers, id);

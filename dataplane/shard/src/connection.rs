@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) listed: bool,
     /// Who they are has not been proven.
     pub(crate) stranger: bool,
+    /// Came from another shard.
+    pub(crate) handed_over: bool,
     pub(crate) received_at: Duration,
     /// The start of a frame whose rest has not come.
     pub(crate) assembly: Assembly,
@@ -129,7 +131,10 @@ impl Connection {
             id: opened.connection,
             peer: opened.peer.ip(),
             random: Some(Box::new(opened.random)),
-            phase: Phase::Preface,
+            phase: match opened.handed_over {
+                true => Phase::Hello,
+                false => Phase::Preface,
+            },
             frames_in: 0,
             frames_out: 0,
             bad_signatures: 0,
@@ -138,6 +143,7 @@ impl Connection {
             out: Vec::new(),
             listed: false,
             stranger: true,
+            handed_over: opened.handed_over,
             goodbye: None,
             unsent: 0,
             progress_at: now,

@@ -161,6 +161,10 @@ pub struct MeshCounters {
     pub received: u64,
     /// Turns in which something could not be said because the way to its shard was full; it was said later.
     pub blocked: u64,
+    /// Connections given to the shard where their endpoint lives.
+    pub handed_over_out: u64,
+    /// Connections that came from another shard.
+    pub handed_over_in: u64,
 }
 
 /// Everything a shard counts.

@@ -11,6 +11,7 @@ use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
 use wire::token::{Token, TokenError};
 
 use crate::connection::Goodbye;
+use crate::hand_over::stamp;
 use crate::io::ConnectionId;
 use crate::log::Log;
 use crate::peers::Peers;
@@ -135,7 +136,8 @@ fn check_fresh(peers: &mut Peers, hello: &Hello<'_>, endpoint: u32) -> Result<()
 /// Check the proof in HELLO, then the state of the credential behind it.
 fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, HandshakeError> {
     let (id_bytes, server_nonce) = random.split_at(16);
-    let id = SessionId(id_bytes.try_into().expect("16 bytes"));
+    let mut id = SessionId(id_bytes.try_into().expect("16 bytes"));
+    stamp(&mut id, peers.limits.shard, peers.limits.shards);
     let server_nonce: [u8; 32] = server_nonce.try_into().expect("32 bytes");
     let derive = |secret: &[u8], id| {
         SessionKeys::derive(secret, &hello.fields.client_nonce, &server_nonce, id, &[])

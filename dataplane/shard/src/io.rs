@@ -49,6 +49,8 @@ pub struct Opened {
     pub peer: SocketAddr,
     /// Fresh random bytes: 16 for a session id, 32 for the server nonce.
     pub random: [u8; 48],
+    /// It comes from another shard: its preface was answered there, and its HELLO is what comes first.
+    pub handed_over: bool,
 }
 
 /// Bytes of one connection, in order of arrival. They are borrowed for one turn only.
@@ -125,6 +127,20 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
 }
 
+/// A connection that belongs to another shard. The shard that says so has forgotten it. The caller lets leave what was sent to
+/// it, takes it off its ring, adds to `bytes` whatever else it has received of it by then, and brings both to the other
+/// shard, where it is opened as `handed_over` and `bytes` are the first that are received. If it ends on the way, nobody
+/// needs to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// Its name here.
+    pub connection: ConnectionId,
+    /// The shard it belongs to.
+    pub to: u16,
+    /// What was received from its HELLO on.
+    pub bytes: Vec<u8>,
+}
+
 /// Storage work that a turn asks for.
 #[derive(Debug)]
 pub enum StorageRequest<S> {
@@ -156,6 +172,8 @@ pub struct Output<S: Segment> {
     /// Connections to close after what was sent to them has left. One that is named again has not been
     /// reported as closed for `Limits::slow_receiver_after`: break it off.
     pub closes: Vec<ConnectionId>,
+    /// Connections that go to another shard.
+    pub hand_over: Vec<HandOver>,
     /// Storage work.
     pub storage: Vec<StorageRequest<S>>,
     /// What to say to other shards, by their numbers; empty on a node of one. The caller takes from the front as much as
@@ -175,6 +193,7 @@ impl<S: Segment> Default for Output<S> {
             sends: Vec::new(),
             buffers: Vec::new(),
             closes: Vec::new(),
+            hand_over: Vec::new(),
             storage: Vec::new(),
             mesh: Vec::new(),
             wake_at: None,
@@ -189,6 +208,7 @@ impl<S: Segment> fmt::Debug for Output<S> {
         f.debug_struct("Output")
             .field("sends", &self.sends.len())
             .field("closes", &self.closes)
+            .field("hand_over", &self.hand_over.len())
             .field("storage", &self.storage.len())
             .field("wake_at", &self.wake_at)
             .field("more", &self.more)

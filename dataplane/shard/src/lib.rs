@@ -23,6 +23,7 @@ mod limits;
 pub mod planted;
 
 mod connection;
+mod hand_over;
 mod handshake;
 mod log;
 mod mesh;
@@ -70,7 +71,7 @@ pub use cycles::Stage;
 pub use cycles::StageCycles;
 pub use handshake::HandshakeError;
 pub use io::{
-    ConnectionId, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
+    ConnectionId, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
     StorageRequest,
 };
 pub use limits::{Limits, LimitsError};

@@ -14,9 +14,11 @@ use wire::signature::Signer;
 use crate::assembly::AssemblyPool;
 use crate::connection::{Connection, Connections, Goodbye, Phase};
 use crate::counters::Counters;
+use crate::hand_over::Leaving;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
 use crate::limits::Limits;
 use crate::nonces::Nonces;
+use crate::ownership::Ownership;
 use crate::session::{Session, SessionRef, Sessions};
 use crate::sign::Unsigned;
 use crate::strangers::Strangers;
@@ -60,6 +62,9 @@ pub(crate) struct Peers {
     buffers: Vec<Vec<u8>>,
     /// REJECTs that are in their connections' buffers but for their signatures.
     pub(crate) unsigned: Vec<Unsigned>,
+    pub(crate) ownership: Ownership,
+    /// Connections that go to another shard at the end of this turn.
+    pub(crate) leaving: Vec<Leaving>,
 }
 
 impl Peers {
@@ -70,6 +75,8 @@ impl Peers {
             limits.assembly_kept_bytes_max,
         );
         Self {
+            ownership: Ownership::new(&table, limits.shards),
+            leaving: Vec::new(),
             sessions: Sessions::new(limits.sessions_max as usize),
             nonces: Nonces::new(limits.nonces_max),
             limits,
@@ -107,7 +114,10 @@ impl Peers {
             self.closed(before);
         }
         let full = self.connections.count() >= self.limits.connections_max;
-        self.counters.accept.connections += 1;
+        match opened.handed_over {
+            true => self.counters.mesh.handed_over_in += 1,
+            false => self.counters.accept.connections += 1,
+        }
         self.connections.open(opened, self.now.monotonic);
         self.arm(opened.connection);
         if full {
@@ -121,6 +131,7 @@ impl Peers {
     pub(crate) fn closed(&mut self, id: ConnectionId) {
         self.sign_all();
         let Some(connection) = self.connections.get_mut(id) else {
+            self.stay_away(id);
             return;
         };
         self.timers.remove(&(connection.timer, id));
@@ -347,6 +358,7 @@ impl Peers {
             self.hand_out(id, output);
         }
         self.listed = listed;
+        self.leave(output);
         self.delivered = 0;
         std::mem::swap(&mut self.buffers, &mut output.buffers);
     }

@@ -36,6 +36,8 @@ pub enum Bug {
     NewsLostWhenFull,
     /// Retention does not wait for one of the other shards.
     HoldForgetsPeer,
+    /// A connection that is handed over loses what came of its HELLO in an earlier turn.
+    HandOverForgetsStart,
 }
 
 impl Bug {
@@ -57,10 +59,11 @@ impl Bug {
     ];
 
     /// Those that only a node of several shards can have.
-    pub const OF_SHARDS: [Self; 3] = [
+    pub const OF_SHARDS: [Self; 4] = [
         Self::RetireUnderReaders,
         Self::NewsLostWhenFull,
         Self::HoldForgetsPeer,
+        Self::HandOverForgetsStart,
     ];
 }
 

@@ -23,7 +23,6 @@ use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, Log};
 use crate::mesh::Mesh;
-use crate::ownership::Ownership;
 use crate::parse::{Aside, Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
@@ -73,7 +72,7 @@ struct Scratch {
 }
 
 impl<S: Segment> Shard<S> {
-    /// A shard that owns `partitions` and the queue groups `queues`, all of them recovered: what [`Ownership`] gives it of
+    /// A shard that owns `partitions` and the queue groups `queues`, all of them recovered: what [`Ownership`](crate::Ownership) gives it of
     /// what `table` has. All shards of a node begin with the same table.
     ///
     /// # Panics
@@ -90,12 +89,13 @@ impl<S: Segment> Shard<S> {
             .into_iter()
             .map(|partition| Log::new(partition, &table))
             .collect();
-        let ownership = Ownership::new(&table, limits.shards);
-        let mesh = Mesh::new(&ownership, limits.shard, &logs, !queues.is_empty());
+        let shard = limits.shard;
+        let peers = Peers::new(limits, table, now);
+        let mesh = Mesh::new(&peers.ownership, shard, &logs, !queues.is_empty());
         let mut shard = Self {
             mesh,
             owned: Owned::new(logs.iter().map(|log| log.id)),
-            peers: Peers::new(limits, table, now),
+            peers,
             logs,
             groups: queues.into_iter().map(Group::new).collect(),
             welcoming: Vec::new(),

@@ -213,3 +213,102 @@ fn retention_waits_for_queues_of_other_shards_and_for_whoever_still_looks_at_a_s
         "the segments given back are used again"
     );
 }
+
+/// A HELLO of the sender's, said to another shard than its own: in one piece, in two at this place, or byte by byte.
+fn hand_over(node: &mut Apart, cuts: &[usize], behind: &[u8]) -> (Client, Vec<Said>) {
+    let wrong = (node.of_log + 1) % node.shards.len();
+    let at = &mut node.shards[wrong];
+    let mut client = Client::new(at, SENDER, secret(1).text_bytes());
+    let mut bytes = client.hello_bytes(wire::handshake::Auth::Key(KeyId(1)), 0);
+    bytes.extend_from_slice(behind);
+    let mut from = 0;
+    for cut in cuts.iter().copied().chain([bytes.len()]) {
+        at.receive(client.connection, &bytes[from..cut]);
+        from = cut;
+        if cut % 2 == 0 {
+            at.turn();
+        }
+    }
+    at.settle();
+    let greeting = client.read(at);
+    assert!(matches!(greeting[..], [Said::Preface(_)]), "{greeting:?}");
+    assert_eq!((at.shard.connections(), at.shard.strangers()), (0, 0));
+    assert_eq!(at.shard.assembly_bytes(), 0);
+    let [handed] = &mut at.hand_overs[..] else {
+        panic!("{:?}", at.hand_overs)
+    };
+    assert_eq!(usize::from(handed.to), node.of_log);
+    assert_eq!(handed.bytes, bytes[8..], "from HELLO on, untouched");
+    let handed = at.hand_overs.pop().unwrap();
+    let home = &mut node.shards[node.of_log];
+    client.connection = home.adopt(handed, &[]);
+    home.settle();
+    let said = client.read(home);
+    (client, said)
+}
+
+#[test]
+fn a_connection_goes_home_once_with_all_that_came_from_its_hello_on() {
+    let every: Vec<usize> = (1..134).collect();
+    for cuts in [&[][..], &[8], &[3], &[20], &[8, 90], &[101], &every] {
+        let mut node = Apart::new(plain);
+        let (mut sender, said) = hand_over(&mut node, cuts, &[]);
+        assert!(
+            matches!(said[..], [Said::Welcome(..)]),
+            "{cuts:?}: {said:?}"
+        );
+        let frame = sender.send(&[b"one"]);
+        assert_eq!(acks(&node.at_log(&mut sender, &frame)), [1], "{cuts:?}");
+        let home = node.shards[node.of_log].shard.counters();
+        assert_eq!((home.mesh.handed_over_in, home.accept.connections), (1, 0));
+        let wrong = (node.of_log + 1) % node.shards.len();
+        let wrong = node.shards[wrong].shard.counters();
+        assert_eq!((wrong.mesh.handed_over_out, wrong.session.refused), (1, 0));
+    }
+}
+
+#[test]
+fn what_came_behind_a_hello_is_judged_where_the_connection_went() {
+    let mut node = Apart::new(plain);
+    let (_, said) = hand_over(&mut node, &[], b"what no client may say before its WELCOME");
+    assert_eq!(reason(&said), wire::reason::Reason::UnexpectedFrame);
+}
+
+#[test]
+fn a_session_is_resumed_on_the_shard_where_it_lives_whichever_hears_of_it_first() {
+    let mut node = Apart::new(plain);
+    let sender = node.sender();
+    let wrong = (node.of_log + 1) % node.shards.len();
+    let secret = sender.keys.as_ref().unwrap().resume;
+    let mut again = Client::new(&mut node.shards[wrong], SENDER, &secret);
+    again.nonce[31] = 0x41;
+    let hello = again.hello_bytes(wire::handshake::Auth::Resume(sender.session), 0);
+    node.shards[wrong].receive(again.connection, &hello);
+    node.shards[wrong].settle();
+    again.read(&mut node.shards[wrong]);
+    let handed = node.shards[wrong].hand_overs.pop().unwrap();
+    assert_eq!(usize::from(handed.to), node.of_log);
+    let home = &mut node.shards[node.of_log];
+    again.connection = home.adopt(handed, &[]);
+    home.settle();
+    let said = again.read(home);
+    assert!(matches!(said[..], [Said::Welcome(..)]), "{said:?}");
+    assert_eq!(home.shard.counters().session.resumed, 1);
+}
+
+#[test]
+fn a_connection_is_not_handed_on_a_second_time() {
+    let mut node = Apart::new(plain);
+    let wrong = (node.of_log + 1) % node.shards.len();
+    let at = &mut node.shards[wrong];
+    let mut client = Client::new(at, SENDER, secret(1).text_bytes());
+    let hello = client.hello_bytes(wire::handshake::Auth::Key(KeyId(1)), 0);
+    at.receive(client.connection, &hello);
+    at.settle();
+    client.read(at);
+    let handed = at.hand_overs.pop().unwrap();
+    client.connection = at.adopt(handed, &[]);
+    at.settle();
+    assert_eq!(reason(&client.read(at)), wire::reason::Reason::Busy);
+    assert!(at.hand_overs.is_empty());
+}

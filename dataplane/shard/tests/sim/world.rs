@@ -195,6 +195,7 @@ impl World {
                     connection: connection.id,
                     peer,
                     random,
+                    handed_over: false,
                 });
             }
         }

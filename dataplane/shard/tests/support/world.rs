@@ -9,8 +9,8 @@ use partition::memory::{Disk, MemorySegment, MemoryStorage, MemoryView};
 use partition::{LogId, Partition, PartitionLimits, Recovery, Storage};
 use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
 use shard::{
-    ConnectionId, Input, Limits, Now, Opened, Output, Ownership, Peer, Received, Sent, Shard,
-    StorageEvent, StorageRequest,
+    ConnectionId, HandOver, Input, Limits, Now, Opened, Output, Ownership, Peer, Received, Sent,
+    Shard, StorageEvent, StorageRequest,
 };
 use wire::ids::*;
 use wire::route::*;
@@ -80,6 +80,8 @@ pub struct World {
     /// Connections whose peers take nothing, and the bytes that wait for each.
     pub stuck: BTreeMap<ConnectionId, usize>,
     pub closes: Vec<ConnectionId>,
+    /// Connections that are to go to another shard.
+    pub hand_overs: Vec<HandOver>,
     pub drain: bool,
     pub output: Output<MemorySegment>,
     pub table: Option<Arc<RouteTable>>,
@@ -174,6 +176,7 @@ impl World {
             report_sent: true,
             stuck: BTreeMap::new(),
             closes: Vec::new(),
+            hand_overs: Vec::new(),
             drain: false,
             output: Output::default(),
             table: None,
@@ -216,7 +219,18 @@ impl World {
             connection,
             peer,
             random,
+            handed_over: false,
         });
+        connection
+    }
+
+    /// Take in a connection from another shard, with what was received of it since.
+    pub fn adopt(&mut self, mut handed: HandOver, since: &[u8]) -> ConnectionId {
+        let connection = self.open();
+        let opened = self.opened.last_mut().unwrap();
+        opened.handed_over = true;
+        handed.bytes.extend_from_slice(since);
+        self.receive(connection, &handed.bytes);
         connection
     }
 
@@ -308,6 +322,7 @@ impl World {
                 self.closed.push(connection);
             }
         }
+        self.hand_overs.append(&mut self.output.hand_over);
         let requests: Vec<_> = self.output.storage.drain(..).collect();
         for request in requests {
             match request {

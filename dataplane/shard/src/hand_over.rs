@@ -1,0 +1,120 @@
+//! A connection whose endpoint lives on another shard goes there, once, as soon as its HELLO is whole and before anything
+//! in it is judged. There it is like any other, but for its preface, which has been answered here.
+
+use wire::frame::split;
+use wire::handshake::{Auth, Hello};
+use wire::ids::SessionId;
+use wire::reason::{Notice, Reason};
+use wire::token::Token;
+
+use crate::connection::Goodbye;
+use crate::io::{ConnectionId, HandOver, Outgoing, Output};
+use crate::peers::Peers;
+use crate::planted::{Bug, active};
+use partition::Segment;
+
+/// A connection that leaves at the end of the turn, and what is still to be sent to it from here.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    hand_over: HandOver,
+    said: Vec<u8>,
+}
+
+/// A session's id says on which shard it lives, so that who resumes it is sent there.
+pub(crate) fn stamp(id: &mut SessionId, shard: u16, shards: u16) {
+    if shards > 1 {
+        id.0[14..].copy_from_slice(&shard.to_le_bytes());
+    }
+}
+
+fn stamped(id: SessionId) -> u16 {
+    u16::from_le_bytes([id.0[14], id.0[15]])
+}
+
+impl Peers {
+    /// `hello` is whole, and `rest` came behind it: hand the connection over if its endpoint lives elsewhere. Returns
+    /// whether it is gone; one that was handed over before is refused instead.
+    pub(crate) fn hand_over(&mut self, id: ConnectionId, hello: &[u8], rest: &[u8]) -> bool {
+        let Some(to) = self.elsewhere(hello) else {
+            return false;
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        if connection.handed_over {
+            // Two shards have two tables, for a moment.
+            let notice = Notice::new(Reason::Busy, 0, 0).retry_after(self.retry_after_ms());
+            self.goodbye(id, Goodbye::Refused(notice));
+            return false;
+        }
+        let assembled = connection.assembly.begun();
+        let said = std::mem::take(&mut connection.out);
+        let mut bytes = Vec::with_capacity(hello.len() + rest.len());
+        if !(assembled && active(Bug::HandOverForgetsStart)) {
+            bytes.extend_from_slice(hello);
+        }
+        bytes.extend_from_slice(rest);
+        self.closed(id);
+        self.counters.mesh.handed_over_out += 1;
+        let hand_over = HandOver {
+            connection: id,
+            to,
+            bytes,
+        };
+        self.leaving.push(Leaving { hand_over, said });
+        true
+    }
+
+    /// Where the endpoint of a HELLO lives, if that is not here.
+    fn elsewhere(&self, hello: &[u8]) -> Option<u16> {
+        if self.limits.shards == 1 || self.draining {
+            return None;
+        }
+        let (frame, _) = split(hello).ok()??;
+        let fields = Hello::parse(frame).ok()?.fields;
+        let table = &self.table;
+        let endpoint = || table.endpoint_by_name(fields.name);
+        let (endpoint, key) = match fields.auth {
+            Auth::Resume(session) => {
+                let home = stamped(session);
+                let known = home < self.limits.shards && home != self.limits.shard;
+                return known.then_some(home);
+            }
+            Auth::Key(id) => (endpoint()?, endpoint()?.key(id)?),
+            Auth::Token(text) => {
+                let token = Token::parse(text).ok()?;
+                (endpoint()?, endpoint()?.key_by_name(token.key_name())?)
+            }
+        };
+        let home = self.ownership.home(table, endpoint, key.direction);
+        (home != self.limits.shard).then_some(home)
+    }
+
+    /// More bytes of a connection that is not there any more: they go with it, if it leaves in this turn.
+    #[cold]
+    pub(crate) fn follow(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let mut leaving = self.leaving.iter_mut();
+        if let Some(leaving) = leaving.find(|leaving| leaving.hand_over.connection == id) {
+            leaving.hand_over.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// A connection that was to leave has ended.
+    pub(crate) fn stay_away(&mut self, id: ConnectionId) {
+        self.leaving
+            .retain(|leaving| leaving.hand_over.connection != id);
+    }
+
+    /// Let the connections of this turn leave.
+    pub(crate) fn leave<S: Segment>(&mut self, output: &mut Output<S>) {
+        for Leaving { hand_over, said } in self.leaving.drain(..) {
+            if !said.is_empty() {
+                output.sends.push(Outgoing {
+                    connection: hand_over.connection,
+                    bytes: said,
+                });
+            }
+            output.hand_over.push(hand_over);
+        }
+    }
+}
