@@ -316,14 +316,25 @@ fn main() {
         ("rtrb-chunks", rtrb_chunks),
         ("glommio", glommio_channel),
     ];
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|asked| !asked.starts_with("--"))
+        .collect();
+    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
     for batch_items in BATCHES {
         let mut costs = ways.map(|_| Vec::new());
         for _ in 0..ROUNDS {
-            for ((_, way), costs) in ways.iter().zip(&mut costs) {
-                costs.push(way(batch_items));
+            for ((name, way), costs) in ways.iter().zip(&mut costs) {
+                if is_asked(name) {
+                    costs.push(way(batch_items));
+                }
             }
         }
-        for ((name, _), costs) in ways.iter().zip(&costs) {
+        for ((name, _), costs) in ways
+            .iter()
+            .zip(&costs)
+            .filter(|((name, _), _)| is_asked(name))
+        {
             let turns = costs.iter().map(|cost| cost.turns).collect();
             tell(&format!("turns/{name}/{batch_items}"), turns, "ns/item");
             let flow = costs.iter().map(|cost| cost.flow).collect();

@@ -9,7 +9,7 @@
 //! # Nobody sleeps over an item
 //! A turn that sends ends with [`Port::ring_doorbells`]; an owner that was rung looks at its port before it sleeps. So what was
 //! sent is seen. Who is refused has said so in [`Room`] and has looked once more; who takes items looks there afterwards. Both
-//! change that flag, so one of them comes second and sees what the other did.
+//! change that flag, so one of them comes second and sees what the other did. `tests/interleavings.rs` runs through every order.
 
 use std::sync::Arc;
 
@@ -87,6 +87,13 @@ impl Room {
     #[must_use]
     pub fn made(&self) -> bool {
         self.wanted.swap(false, Ordering::AcqRel)
+    }
+
+    /// Stands before what loom does not see, an operation of the queue: a change that changes nothing and orders nothing, so that
+    /// loom tries what the queue's other end does before it and after it.
+    fn step(&self) {
+        #[cfg(feature = "interleavings")]
+        self.wanted.fetch_or(false, Ordering::Relaxed);
     }
 }
 
@@ -244,10 +251,15 @@ impl<T, D: Doorbell> Drop for Port<T, D> {
             let Peer {
                 outgoing,
                 incoming,
+                outgoing_room,
+                incoming_room,
                 doorbell,
                 ..
             } = peer;
-            drop((outgoing, incoming));
+            outgoing_room.step();
+            drop(outgoing);
+            incoming_room.step();
+            drop(incoming);
             doorbell.ring();
         }
     }
@@ -267,13 +279,14 @@ impl<T, D: Doorbell> Peer<T, D> {
     }
 
     fn send(&mut self, item: T) -> Result<(), Refused<T>> {
+        self.outgoing_room.step();
         if self.outgoing.is_abandoned() {
             self.counters.gone += 1;
             return Err(Refused::Gone(item));
         }
-        let sent = self.outgoing.push(item).or_else(|PushError::Full(item)| {
+        let sent = self.push(item).or_else(|PushError::Full(item)| {
             self.outgoing_room.want();
-            self.outgoing.push(item)
+            self.push(item)
         });
         match sent {
             Ok(()) => {
@@ -288,11 +301,18 @@ impl<T, D: Doorbell> Peer<T, D> {
         }
     }
 
+    fn push(&mut self, item: T) -> Result<(), PushError<T>> {
+        self.outgoing_room.step();
+        self.outgoing.push(item)
+    }
+
     fn receive(&mut self, into: &mut Vec<T>, max: usize) {
+        self.incoming_room.step();
         let count = self.incoming.slots().min(max);
         if count == 0 {
             return;
         }
+        self.incoming_room.step();
         let items = self.incoming.read_chunk(count);
         into.extend(items.expect("as many as were counted, or more"));
         self.counters.received += count as u64;
