@@ -2,7 +2,10 @@
 //! 16 and 256. Both threads are pinned, to processors 0 and 1. `turns` is what a mesh costs: one thread sends a batch, then the
 //! other takes it; the cycles of sending and of taking, none of waiting. `flow` is both at work at once, as fast as they can:
 //! the processor time of both threads, with what they wait for each other.
-//! Prints one JSON line each, the median of rounds in which the ways take turns.
+//! `doorbell` is the mesh of the node with real rings: how long a lone item takes from one thread to the other that sleeps in its
+//! ring, or is at work, and what sending and ringing costs the sender.
+//! Prints one JSON line each, the median of rounds in which the ways take turns. Arguments name what is to be run; glommio's channel
+//! is run only if named: with real-time priority its executors may wait for each other for good.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,7 +19,8 @@ use crossbeam_queue::ArrayQueue;
 use futures_lite::future::{block_on, poll_once};
 use glommio::channels::shared_channel;
 use glommio::{LocalExecutorBuilder, Placement};
-use ring::cycles;
+use node::mesh::{Port, mesh};
+use ring::{Features, Ring, RingLimits, Waker, cycles};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 const CAPACITY: usize = 1024;
@@ -27,6 +31,10 @@ const TURNS: u64 = 2_000;
 const FLOWING: u64 = 400_000;
 const SPINS: u32 = 10_000;
 const SPIN_MAX: Duration = Duration::from_secs(60);
+/// Lone items, and reference cycles before each, so that the receiver is asleep again.
+const LONE: u64 = 5_000;
+const PAUSE_CYCLES: u64 = 100_000;
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// As much as a routed frame's description.
 type Item = [u64; 8];
@@ -298,6 +306,92 @@ fn rtrb_chunks(batch_items: usize) -> Cost {
     plain(Chunks(send), Chunks(take), batch_items)
 }
 
+/// The receiver of lone items, each the cycle it was sent at: how many cycles each took.
+fn lone_receiver(
+    mut port: Port<u64, Waker>,
+    mut ring: Ring,
+    sleeps: bool,
+    taken: &Turn,
+) -> Vec<f64> {
+    let (mut items, mut events) = (Vec::with_capacity(16), Vec::new());
+    let mut latencies = Vec::with_capacity(LONE as usize);
+    while latencies.len() < LONE as usize {
+        if port.receive(&mut items, 16) || !items.is_empty() {
+            let now = cycles();
+            latencies.extend(items.drain(..).map(|sent| (now - sent) as f64));
+            taken.0.store(latencies.len() as u64, Ordering::Release);
+        } else if ring.take(&mut events).expect("a ring") == 0 && sleeps {
+            ring.wait(SLEEP_MAX).expect("a ring");
+        }
+    }
+    latencies
+}
+
+/// The sender of lone items: how many cycles each cost it.
+fn lone_sender(mut port: Port<u64, Waker>, taken: &Turn) -> Vec<f64> {
+    let mut costs = Vec::with_capacity(LONE as usize);
+    for number in 0..LONE {
+        taken.until(number);
+        let taken_at = cycles();
+        while cycles() - taken_at < PAUSE_CYCLES {
+            std::hint::spin_loop();
+        }
+        let start = cycles();
+        port.send(1, start).expect("there is room");
+        port.ring_doorbells();
+        costs.push((cycles() - start) as f64);
+    }
+    taken.until(LONE);
+    costs
+}
+
+fn doorbell(sleeps: bool) {
+    let taken = Turn::default();
+    let (wall, counter) = (Instant::now(), cycles());
+    let (give, given) = channel::bounded(1);
+    let (told, waker) = channel::bounded(1);
+    let taken = &taken;
+    let (latencies, costs) = thread::scope(|scope| {
+        let receiving = scope.spawn(move || {
+            pin(1);
+            let ring = small_ring();
+            told.send(ring.waker()).expect("somebody waits");
+            lone_receiver(given.recv().expect("a port"), ring, sleeps, taken)
+        });
+        let sending = scope.spawn(move || {
+            pin(0);
+            let ring = small_ring();
+            let doorbells = [ring.waker(), waker.recv().expect("a waker")];
+            let mut ports = mesh(&doorbells, CAPACITY);
+            give.send(ports.pop().expect("two ports"))
+                .expect("somebody waits");
+            lone_sender(ports.pop().expect("two ports"), taken)
+        });
+        let costs = sending.join().expect("the sender ends");
+        (receiving.join().expect("the receiver ends"), costs)
+    });
+    let cycle_nanos = wall.elapsed().as_nanos() as f64 / (cycles() - counter) as f64;
+    let owner = if sleeps { "asleep" } else { "at-work" };
+    for (what, mut values) in [("latency", latencies), ("sender", costs)] {
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| values[(values.len() as f64 * share) as usize] * cycle_nanos;
+        println!(
+            "{{\"what\":\"mesh/doorbell/{owner}/{what}\",\"p50\":{:.0},\"p99\":{:.0},\"unit\":\"ns\"}}",
+            at(0.5),
+            at(0.99)
+        );
+    }
+}
+
+fn small_ring() -> Ring {
+    let limits = RingLimits {
+        buffers: 4,
+        buffer_bytes: 64,
+        ..RingLimits::default()
+    };
+    Ring::new(limits, Features::probe().expect("io_uring")).expect("a ring")
+}
+
 fn tell(what: &str, mut values: Vec<f64>, unit: &str) {
     values.sort_by(f64::total_cmp);
     let median = values[values.len() / 2];
@@ -320,7 +414,14 @@ fn main() {
         .skip(1)
         .filter(|asked| !asked.starts_with("--"))
         .collect();
-    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
+    let is_asked = |name: &str| match asked.is_empty() {
+        true => name != "glommio",
+        false => asked.iter().any(|asked| asked == name),
+    };
+    if is_asked("doorbell") {
+        doorbell(true);
+        doorbell(false);
+    }
     for batch_items in BATCHES {
         let mut costs = ways.map(|_| Vec::new());
         for _ in 0..ROUNDS {
