@@ -5,12 +5,13 @@
 
 use crate::handshake::Seal;
 use crate::message::Delivery;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use wire::delivery::{Deliver, Fetch, Group, Outcome, Settle, Source};
 use wire::ids::Sequence;
 use wire::message::Message;
 
+/// A gap up to this is remembered number by number, a wider one, as a server leaves behind damage, by its ends.
 const GAP_MAX: u64 = 65_536;
 
 /// What becomes of one delivery.
@@ -47,6 +48,10 @@ pub struct Inbox {
     /// The highest number that ever came.
     highest: u64,
     known: BTreeMap<u64, Fate>,
+    /// First and last of wide gaps above `accepted`: nobody waits for anything in them.
+    passed: BTreeMap<u64, u64>,
+    /// Of those up to `accepted`, the ones to be put among the dead letters when they come again.
+    dead: BTreeSet<u64>,
     held: usize,
     /// Settlements to send, in order.
     settles: Vec<(u64, Outcome)>,
@@ -65,6 +70,8 @@ impl Inbox {
             accepted: 0,
             highest: 0,
             known: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            dead: BTreeSet::new(),
             held: 0,
             settles: Vec::new(),
             fresh: true,
@@ -104,8 +111,12 @@ impl Inbox {
             self.accepted = number.saturating_sub(1);
             self.highest = self.accepted;
         }
-        if number <= self.accepted {
-            self.settles.push((number, Outcome::AcceptOne));
+        if number <= self.accepted || self.is_passed(number) {
+            let outcome = match self.dead.contains(&number) {
+                true => Outcome::DeadLetterOne,
+                false => Outcome::AcceptOne,
+            };
+            self.settles.push((number, outcome));
             return false;
         }
         self.pass_over_gap(number);
@@ -130,16 +141,24 @@ impl Inbox {
     }
 
     /// Deliveries come in order and only settled ones are skipped: a jump beyond the highest number shows what an
-    /// earlier receiver settled. A jump too wide to be remembered is left alone.
+    /// earlier receiver settled, or numbers that were left out.
     fn pass_over_gap(&mut self, number: u64) {
-        if number > self.highest && number - self.highest <= GAP_MAX {
-            for settled in self.highest + 1..number {
+        let gap = self.highest.saturating_add(1)..number;
+        if number.saturating_sub(self.highest) > GAP_MAX {
+            self.passed.insert(gap.start, gap.end - 1);
+        } else {
+            for settled in gap {
                 self.known
                     .insert(settled, Fate::Settled(Outcome::AcceptOne));
             }
         }
         self.highest = self.highest.max(number);
         self.forget();
+    }
+
+    fn is_passed(&self, number: u64) -> bool {
+        let before = self.passed.range(..=number).next_back();
+        before.is_some_and(|(_, last)| number <= *last)
     }
 
     /// Settle one delivery. False when the application does not hold that number.
@@ -178,8 +197,10 @@ impl Inbox {
         let held = || open.iter().filter(|(_, fate)| *fate == Fate::Held);
         if let Some((last, _)) = held().next_back() {
             // A cumulative settlement would also take a released message that has not come again yet.
-            let whole =
-                open.partition_point(|(number, _)| number <= last) as u64 == last - self.accepted;
+            let passed = self.passed.range(..last);
+            let passed: u64 = passed.map(|(first, last)| last - first + 1).sum();
+            let open = open.partition_point(|(number, _)| number <= last) as u64;
+            let whole = open + passed == last - self.accepted;
             match whole {
                 true => self.settles.push((*last, Outcome::AcceptUpTo)),
                 false => self
@@ -204,14 +225,19 @@ impl Inbox {
 
     /// Settled numbers directly behind the accepted ones need not be remembered one by one.
     fn forget(&mut self) {
-        while let Some(entry) = self.known.first_entry() {
-            if *entry.key() != self.accepted + 1
-                || *entry.get() != Fate::Settled(Outcome::AcceptOne)
-            {
-                return;
+        loop {
+            let next = self.accepted.saturating_add(1);
+            if let Some(last) = self.passed.remove(&next) {
+                self.accepted = last;
+                continue;
             }
-            self.accepted += 1;
-            entry.remove();
+            match self.known.get(&next) {
+                Some(Fate::Settled(Outcome::DeadLetterOne)) => drop(self.dead.insert(next)),
+                Some(Fate::Settled(Outcome::AcceptOne)) => {}
+                _ => return,
+            }
+            self.known.remove(&next);
+            self.accepted = next;
         }
     }
 

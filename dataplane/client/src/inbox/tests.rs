@@ -138,6 +138,47 @@ fn a_cumulative_settlement_spares_what_was_released_and_passes_what_others_settl
 }
 
 #[test]
+fn after_numbers_left_out_or_a_dead_letter_nothing_is_remembered_message_by_message() {
+    // A server whose journal a crash cut short goes on 2^40 numbers later.
+    const LEAP: u64 = 1 << 40;
+    let mut inbox = Inbox::new(Source::Queue, 100, 1 << 20);
+    assert_eq!(deliver(&mut inbox, 1..4), [1, 2, 3]);
+    inbox.accept_through(2);
+    assert!(inbox.settle(3, Settlement::DeadLetter));
+    pump(&mut inbox, 0);
+    for number in LEAP..LEAP + 1_000 {
+        assert_eq!(deliver(&mut inbox, number..number + 1), [number]);
+        inbox.accept_through(number);
+        let settled = pump(&mut inbox, 0).1;
+        assert_eq!(settled, [(number, Outcome::AcceptUpTo)]);
+        assert!(inbox.known.len() <= 1, "{} numbers", inbox.known.len());
+    }
+    // What was settled and comes again gets the same answer.
+    inbox.opened();
+    assert_eq!(deliver(&mut inbox, 2..4), []);
+    let again = [(2, Outcome::AcceptOne), (3, Outcome::DeadLetterOne)];
+    assert_eq!(pump(&mut inbox, 0).1, again);
+}
+
+#[test]
+fn what_is_held_below_numbers_left_out_is_settled_along_with_what_comes_behind_them() {
+    const LEAP: u64 = 1 << 40;
+    let mut inbox = Inbox::new(Source::Queue, 100, 1 << 20);
+    deliver(&mut inbox, 1..3);
+    assert!(inbox.settle(1, Settlement::Release));
+    pump(&mut inbox, 0);
+    assert_eq!(deliver(&mut inbox, LEAP..LEAP + 1), [LEAP]);
+    inbox.accept_through(LEAP);
+    let want = [(2, Outcome::AcceptOne), (LEAP, Outcome::AcceptOne)];
+    assert_eq!(pump(&mut inbox, 0).1, want, "1 was released");
+    assert_eq!(deliver(&mut inbox, 1..2), [1]);
+    inbox.accept_through(1);
+    assert_eq!(pump(&mut inbox, 0).1, [(1, Outcome::AcceptUpTo)]);
+    assert!(inbox.known.is_empty() && inbox.passed.is_empty());
+    assert_eq!(inbox.accepted, LEAP);
+}
+
+#[test]
 fn after_a_reconnect_settlements_wait_for_the_redelivery_they_belong_to() {
     let mut inbox = Inbox::new(Source::Queue, 10, 1 << 20);
     assert_eq!(deliver(&mut inbox, 1..6), [1, 2, 3, 4, 5]);
