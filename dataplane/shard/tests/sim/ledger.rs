@@ -47,11 +47,32 @@ pub(crate) struct Ledger {
     /// A power cut has happened: the local hub may have lost its tail.
     pub(crate) local_lost: bool,
     pub(crate) deliveries: u64,
+    /// Retention takes what is old.
+    pub(crate) expiring: bool,
+}
+
+/// What retention left of the logs.
+#[derive(Default)]
+struct Kept {
+    firsts: BTreeMap<PartitionId, u64>,
+    /// The first message of each sender, in the order in which it sent them.
+    lowest: BTreeMap<(PartitionId, EndpointId), MessageId>,
+}
+
+impl Kept {
+    /// Whether a message that is not in its log may have been there once: everything behind it may be there still.
+    fn may_have_taken(&self, id: MessageId, made: &Made) -> bool {
+        let partition = plan::partition_of(made.sender, made.channel);
+        let began = self.firsts.get(&partition).is_some_and(|first| *first > 0);
+        let lowest = self.lowest.get(&(partition, made.sender));
+        began && lowest.is_none_or(|lowest| id < *lowest)
+    }
 }
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(expiring: bool) -> Self {
         Self {
+            expiring,
             inboxes: RECEIVERS.iter().map(|_| Inbox::default()).collect(),
             ..Self::default()
         }
@@ -166,10 +187,10 @@ impl Ledger {
     /// Read every log on a copy of the disk and check it against what was sent.
     pub(crate) fn audit(&self, disk: &Disk, crash: Crash, why: &str) -> Messages<()> {
         let copy = disk.crash(crash);
-        let mut logged = Messages::default();
+        let (mut logged, mut kept) = (Messages::default(), Kept::default());
         for partition in PARTITIONS {
             let mut storage = MemoryStorage::new(&copy);
-            let limits = crate::node::log_limits();
+            let limits = crate::node::log_limits(self.expiring);
             let id = LogId::partition(partition);
             let (log, report) = Partition::recover(&mut storage, id, limits, UnixNanos(0))
                 .expect("a copy has no faults");
@@ -178,13 +199,15 @@ impl Ledger {
                 "{why}: damage in {id}: {:?}",
                 report.damage
             );
-            self.audit_log(&log, partition, &mut logged, why);
+            self.audit_log(&log, partition, &mut logged, &mut kept, why);
         }
         for (id, ()) in self.acked.iter() {
             let local =
                 self.channel(id) == Some(LOCAL) && (self.local_lost || crash == Crash::Lost);
+            let made = self.made.get(id);
+            let expired = made.is_some_and(|made| kept.may_have_taken(id, made));
             assert!(
-                local || logged.contains(id),
+                local || expired || logged.contains(id),
                 "{why}: {id:?} was acked and is not in the log"
             );
         }
@@ -196,9 +219,11 @@ impl Ledger {
         log: &Partition<S>,
         partition: PartitionId,
         logged: &mut Messages<()>,
+        kept: &mut Kept,
         why: &str,
     ) {
         let mut last: BTreeMap<EndpointId, MessageId> = BTreeMap::new();
+        kept.firsts.insert(partition, log.first().0);
         for record in log.records_from(log.first()) {
             let record = record.expect("no damage was reported");
             if record.kind() != RecordKind::Frame {
@@ -224,6 +249,7 @@ impl Ledger {
                     "{why}: {id:?} was refused and appended"
                 );
                 if made.direct {
+                    kept.lowest.entry((partition, made.sender)).or_insert(id);
                     let before = last.insert(made.sender, id);
                     assert!(
                         before < Some(id),

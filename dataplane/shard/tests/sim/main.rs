@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use link::hash;
 use node::Medium;
-use world::Outcome;
+use world::{Outcome, Shards};
 
 /// Seeds of a run without planted bugs, unless `FOREBAY_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 50;
@@ -41,7 +41,10 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 fn run(seed: u64) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| world::run(seed, Medium::Honest))).unwrap_or_else(|cause| {
+    catch_unwind(AssertUnwindSafe(|| {
+        world::run(seed, Medium::Honest, Shards::Any)
+    }))
+    .unwrap_or_else(|cause| {
         eprintln!("seed {seed} fails; replay it with");
         eprintln!(
             "FOREBAY_SIM_SEED={seed} cargo test -p forebay-shard --test sim one_seed -- --nocapture"
@@ -115,7 +118,7 @@ fn run_elsewhere(seed: u64) -> String {
 #[test]
 fn canary_a_disk_that_forgets_what_it_synced_is_found() {
     let fails = |seed: u64| {
-        let cause = catch_unwind(|| world::run(seed, Medium::ForgetsSyncs)).err()?;
+        let cause = catch_unwind(|| world::run(seed, Medium::ForgetsSyncs, Shards::Any)).err()?;
         let told = cause.downcast_ref::<String>().cloned().unwrap_or_default();
         told.contains("was acked and is not in the log")
             .then_some(seed)
@@ -137,13 +140,24 @@ mod planted {
     #[test]
     fn every_planted_bug_is_found() {
         for bug in Bug::ALL {
-            plant(Some(bug));
-            let fails = |seed: &u64| catch_unwind(|| world::run(*seed, Medium::Honest)).is_err();
-            let found = (0..FOUND_WITHIN).find(fails);
-            plant(None);
-            let found =
-                found.unwrap_or_else(|| panic!("{bug:?} is not found in {FOUND_WITHIN} seeds"));
-            eprintln!("planted {bug:?}: found after {} seeds", found + 1);
+            find(bug, Shards::Any, FOUND_WITHIN);
         }
+    }
+
+    #[test]
+    fn every_bug_planted_between_shards_is_found() {
+        for bug in Bug::OF_SHARDS {
+            find(bug, Shards::Several, FOUND_WITHIN / 2);
+        }
+    }
+
+    fn find(bug: Bug, shards: Shards, seeds: u64) {
+        plant(Some(bug));
+        let run = |seed: u64| world::run(seed, Medium::Honest, shards);
+        let fails = |seed: &u64| catch_unwind(|| run(*seed)).is_err();
+        let found = (0..seeds).find(fails);
+        plant(None);
+        let found = found.unwrap_or_else(|| panic!("{bug:?} is not found in {seeds} seeds"));
+        eprintln!("planted {bug:?}: found after {} seeds", found + 1);
     }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use shard::ConnectionId;
 
+/// Longer than any HELLO here.
+const HEARD_MAX: usize = 512;
+
 /// Who is at the client's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Actor {
@@ -71,6 +74,12 @@ pub(crate) struct Note {
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) actor: Actor,
+    /// The shard that has it, once one has.
+    pub(crate) shard: usize,
+    /// It is on its way to its shard, until this time, with what was received.
+    pub(crate) moves: Option<(Duration, Vec<u8>)>,
+    /// What reached a shard first: preface, HELLO and what came with it.
+    pub(crate) heard: Vec<u8>,
     to_server: Pipe,
     to_client: Pipe,
     /// The server has been told that it is open.
@@ -110,6 +119,9 @@ impl Network {
         let connection = Connection {
             id,
             actor,
+            shard: 0,
+            moves: None,
+            heard: Vec::new(),
             to_server: Pipe::default(),
             to_client: Pipe::default(),
             opened: false,
@@ -232,6 +244,9 @@ impl Network {
             return Default::default();
         };
         let bytes = connection.to_server.take(now, random);
+        if connection.heard.len() < HEARD_MAX {
+            connection.heard.extend_from_slice(&bytes);
+        }
         connection.handed += bytes.len() as u64;
         let mut notes = Vec::new();
         while connection
@@ -262,12 +277,13 @@ impl Network {
         (bytes, ended)
     }
 
-    /// Connections that end for the server now. Their slots are free from then on.
-    pub(crate) fn ended(&mut self, now: Duration, closed: &mut Vec<ConnectionId>) {
+    /// Connections of a shard that end for it now. Their slots are free from then on.
+    pub(crate) fn ended(&mut self, shard: usize, now: Duration, closed: &mut Vec<ConnectionId>) {
         let over: Vec<_> = self
             .connections
             .values()
-            .filter(|c| c.opened && !c.server_gone && c.server_ends.is_some_and(|at| at <= now))
+            .filter(|c| c.opened && c.shard == shard && c.moves.is_none())
+            .filter(|c| !c.server_gone && c.server_ends.is_some_and(|at| at <= now))
             .map(|c| c.id)
             .collect();
         for id in over {

@@ -156,6 +156,7 @@ impl Party {
                             | Reason::BadCredential
                             | Reason::ClockSkew
                             | Reason::Draining
+                            | Reason::Busy
                     );
                     assert!(known, "{} was refused: {notice:?}", self.name);
                     let resuming = notice.reason == Reason::SessionUnknown;

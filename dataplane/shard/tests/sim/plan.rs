@@ -10,11 +10,27 @@ use wire::route::{
 };
 use wire::signature::{SecretKey, SigningKey};
 
-pub(crate) const PARTITIONS: [PartitionId; 3] = [
+/// Partitions of the hub that acknowledges durably; no multiple of the groups, so that an endpoint's log and queue lie on
+/// different shards as a rule.
+pub(crate) const DURABLE_PARTITIONS: u16 = 4;
+pub(crate) const GROUPS: u16 = 3;
+pub(crate) const PARTITIONS: [PartitionId; 5] = [
     PartitionId::new(1, 0),
     PartitionId::new(1, 1),
+    PartitionId::new(1, 2),
+    PartitionId::new(1, 3),
     PartitionId::new(2, 0),
 ];
+
+/// Where frames of this sender for this channel go.
+pub(crate) fn partition_of(sender: EndpointId, channel: ChannelId) -> PartitionId {
+    if channel == LOCAL {
+        PartitionId::new(2, 0)
+    } else {
+        let number = sender.0 % u64::from(DURABLE_PARTITIONS);
+        PartitionId::new(1, number as u16)
+    }
+}
 /// Channels; the last lies in the hub that acknowledges locally.
 pub(crate) const CHANNELS: [ChannelId; 4] =
     [ChannelId(1), ChannelId(2), ChannelId(3), ChannelId(4)];
@@ -178,8 +194,11 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
     });
     let parts = TableParts {
         epoch,
-        queue_groups: 2,
-        hubs: vec![hub(1, 2, AckMode::Durable), hub(2, 1, AckMode::Local)],
+        queue_groups: GROUPS,
+        hubs: vec![
+            hub(1, DURABLE_PARTITIONS, AckMode::Durable),
+            hub(2, 1, AckMode::Local),
+        ],
         channels: CHANNELS.iter().map(channel).collect(),
         endpoints,
     };

@@ -28,6 +28,8 @@ pub(crate) struct Receiver {
     last: u64,
     seen: BTreeSet<u64>,
     progress_at: Duration,
+    /// When the present connection was made.
+    begun_at: Duration,
     pinged_at: Duration,
 }
 
@@ -49,6 +51,7 @@ impl Receiver {
             last: 0,
             seen: BTreeSet::new(),
             progress_at: Duration::ZERO,
+            begun_at: Duration::ZERO,
             pinged_at: Duration::ZERO,
         }
     }
@@ -57,6 +60,7 @@ impl Receiver {
         if self.party.connect(cx) {
             self.credit = [0; 2];
             self.fresh = true;
+            self.begun_at = cx.now;
             self.progress_at = cx.now;
         }
         for said in self.party.listen(cx) {
@@ -84,6 +88,10 @@ impl Receiver {
                     wire::link::encode_ping(out, Sequence(7), signer)
                 });
             }
+        }
+        // What retention took of messages that it forgot never comes again; it sees so on a connection of its own.
+        if cx.calm && cx.ledger.expiring && cx.now > self.begun_at + Duration::from_secs(60) {
+            self.party.hang_up(cx);
         }
         let silent = !self.party.open && cx.now > self.progress_at + Duration::from_secs(12);
         if silent || (!cx.calm && cx.random.u16(..250) == 0) {

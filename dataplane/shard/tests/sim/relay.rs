@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wire::ids::{ChannelId, Direction, EndpointId, KeyId, PartitionId, Sequence, UnixNanos};
+use wire::ids::{Direction, EndpointId, KeyId, PartitionId, Sequence, UnixNanos};
 use wire::reason::Reason;
 use wire::send::{SendBuilder, encode_relay};
 use wire::signature::{SecretKey, Signer, SigningKey};
@@ -113,6 +113,7 @@ impl Relay {
             | Reason::StorageFull
             | Reason::PartitionSealed
             | Reason::Draining
+            | Reason::NotOwner
             | Reason::BadSignature => {
                 self.waiting[at].number = None;
                 self.resend_at = cx.now + Duration::from_millis(cx.random.u64(..100));
@@ -139,7 +140,7 @@ impl Relay {
         let frame = Pending::make(cx, id, serials, channel, false);
         let sequence = self
             .sequences
-            .entry((device, partition_of(id, channel)))
+            .entry((device, plan::partition_of(id, channel)))
             .or_insert(0);
         *sequence += 1;
         let mut bytes = Vec::new();
@@ -195,13 +196,5 @@ impl Relay {
                 encode_relay(out, Sequence(number), &inner, signer)
             });
         }
-    }
-}
-
-fn partition_of(id: EndpointId, channel: ChannelId) -> PartitionId {
-    if channel == LOCAL {
-        PartitionId::new(2, 0)
-    } else {
-        PartitionId::new(1, (id.0 % 2) as u16)
     }
 }

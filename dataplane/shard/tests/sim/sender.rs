@@ -1,6 +1,6 @@
 //! A direct sender: windows, go-back-N, re-sending after losses; now and then its bytes are tampered with.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use wire::ack::{Ack, Reject};
@@ -171,7 +171,11 @@ impl Sender {
             return;
         };
         match reject.notice.reason {
-            Reason::Busy | Reason::StorageFull | Reason::PartitionSealed | Reason::Draining => {
+            Reason::Busy
+            | Reason::StorageFull
+            | Reason::PartitionSealed
+            | Reason::Draining
+            | Reason::NotOwner => {
                 stream.sent = stream.sent.min(at);
                 self.resend_at =
                     cx.now + Duration::from_millis(u64::from(reject.notice.retry_after_ms));
@@ -221,7 +225,8 @@ impl Sender {
         if !self.party.open || cx.now < self.resend_at {
             return;
         }
-        let partitions: Vec<_> = self.streams.keys().copied().collect();
+        // What lies on another shard is not taken here.
+        let partitions: BTreeSet<_> = self.channels.values().copied().collect();
         for partition in partitions {
             for _ in 0..cx.random.u8(1..6) {
                 let unacked: usize = self.streams.values().map(|stream| stream.sent).sum();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use partition::memory::{Crash, Disk, Fault, MemorySegment};
-use shard::{ConnectionId, Input, Opened, Output, Received, Sent};
+use partition::memory::{Crash, Disk, Fault};
+use shard::{ConnectionId, HandOver, Input, Opened, Received, Sent};
 use wire::frame::{FrameKind, split};
 use wire::ids::{ChannelId, QUEUE_STREAM};
 use wire::route::RouteTable;
@@ -13,7 +13,7 @@ use wire::route::RouteTable;
 use crate::ledger::Ledger;
 use crate::link::{hash_on, messages_of};
 use crate::network::{Actor, Network};
-use crate::node::{self, Medium, Node};
+use crate::node::{self, Build, Medium, Node};
 use crate::party::Context;
 use crate::plan::{self, RECEIVERS, Rules, SENDERS};
 use crate::receiver::Receiver;
@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
 
 struct World {
     random: Rng,
+    /// The node has several shards, another number of them after each restart.
+    several: bool,
     now: Duration,
     node: Node,
     network: Network,
@@ -44,9 +46,10 @@ struct World {
     receivers: Vec<Receiver>,
     rules: Rules,
     table: Arc<RouteTable>,
-    new_table: Option<Arc<RouteTable>>,
-    output: Output<MemorySegment>,
-    sent: Vec<Sent>,
+    /// The tables that the shards have in force.
+    in_force: Vec<Arc<RouteTable>>,
+    /// Bytes that left, by shard.
+    sent: Vec<Vec<Sent>>,
     restart_at: Option<Duration>,
     room_again_at: Option<Duration>,
     draining: bool,
@@ -56,9 +59,18 @@ struct World {
     loud: bool,
 }
 
+/// Which nodes a run begins with and goes on with after each restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shards {
+    /// One shard in every third run, up to eight in the others.
+    Any,
+    /// From two to eight.
+    Several,
+}
+
 /// Run one seed to its end; panics at the first property that does not hold.
-pub(crate) fn run(seed: u64, medium: Medium) -> Outcome {
-    let mut world = World::new(seed, medium);
+pub(crate) fn run(seed: u64, medium: Medium, shards: Shards) -> Outcome {
+    let mut world = World::new(seed, medium, shards);
     for _ in 0..STEPS {
         world.mischief();
         world.step();
@@ -73,25 +85,33 @@ pub(crate) fn run(seed: u64, medium: Medium) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, medium: Medium) -> Self {
+    fn new(seed: u64, medium: Medium, shards: Shards) -> Self {
         let rules = Rules::CALM;
         let table = Arc::new(plan::table(1, &rules));
         let now = Duration::from_secs(1);
-        let node = Node::start(Disk::new(seed), medium, Arc::clone(&table), node::at(now));
+        let mut random = Rng::with_seed(seed);
+        let several = shards == Shards::Several || random.u8(..3) > 0;
+        let build = Build {
+            medium,
+            shards: if several { random.u16(2..=8) } else { 1 },
+            room: random.usize(1..12),
+            expiring: random.bool(),
+        };
+        let node = Node::start(Disk::new(seed), build, Arc::clone(&table), node::at(now));
         Self {
-            random: Rng::with_seed(seed),
+            random,
+            several,
             now,
             node,
             network: Network::default(),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(build.expiring),
             senders: (0..SENDERS.len()).map(Sender::new).collect(),
             relay: Relay::new(),
             receivers: (0..RECEIVERS.len()).map(Receiver::new).collect(),
             rules,
+            in_force: vec![Arc::clone(&table); build.shards.into()],
             table,
-            new_table: None,
-            output: Output::default(),
-            sent: Vec::new(),
+            sent: vec![Vec::new(); build.shards.into()],
             restart_at: None,
             room_again_at: None,
             draining: false,
@@ -146,9 +166,26 @@ impl World {
         if done.sealed && self.restart_at.is_none() {
             self.restart_at = Some(self.now + Duration::from_millis(self.random.u64(..500)));
         }
-        let mut events = done.events;
-        let opened = self.open();
-        let pieces = self.arrive();
+        let mut shards: Vec<usize> = (0..self.node.shards.len()).collect();
+        self.random.shuffle(&mut shards);
+        let crashes = self.crashes;
+        for shard in shards {
+            // Shards run on processors of their own, each at its pace.
+            if !self.several || self.random.u8(..4) > 0 {
+                self.turn_of(shard);
+            }
+            if self.crashes > crashes {
+                return;
+            }
+        }
+        self.node.check();
+    }
+
+    /// One turn of one shard.
+    fn turn_of(&mut self, shard: usize) {
+        let mut opened = self.open(shard);
+        let mut pieces = self.come_home(shard, &mut opened);
+        pieces.append(&mut self.arrive(shard));
         let received: Vec<_> = pieces
             .iter()
             .map(|(connection, bytes)| Received {
@@ -157,37 +194,77 @@ impl World {
             })
             .collect();
         let mut closed = Vec::new();
-        self.network.ended(self.now, &mut closed);
-        let sent = std::mem::take(&mut self.sent);
-        while self.output.buffers.len() < 4 {
-            self.output.buffers.push(Vec::new());
+        self.network.ended(shard, self.now, &mut closed);
+        let sent = std::mem::take(&mut self.sent[shard]);
+        let mut mesh = self.node.arrived(shard, self.now);
+        let Node {
+            shards,
+            outputs,
+            events,
+            ..
+        } = &mut self.node;
+        let (output, events) = (&mut outputs[shard], &mut events[shard]);
+        while output.buffers.len() < 4 {
+            output.buffers.push(Vec::new());
         }
-        if let Some(table) = &self.new_table {
-            self.table = Arc::clone(table);
-        }
+        let table = Arc::clone(&self.table);
+        let newer = table.epoch() > self.in_force[shard].epoch();
+        self.in_force[shard] = Arc::clone(&table);
         let mut input = Input {
             opened: &opened,
             received: &received,
             sent: &sent,
             closed: &closed,
-            storage: &mut events,
-            mesh: &mut Vec::new(),
-            table: self.new_table.take(),
+            storage: events,
+            mesh: &mut mesh,
+            table: newer.then_some(table),
             drain: self.draining,
         };
-        self.node
-            .shard
-            .turn(node::at(self.now), &mut input, &mut self.output);
+        shards[shard].turn(node::at(self.now), &mut input, output);
         assert!(events.is_empty(), "storage events are consumed by the turn");
-        self.give_out(&closed);
+        assert!(mesh.is_empty(), "what others say is consumed by the turn");
+        self.give_out(shard, &closed);
     }
 
-    fn open(&mut self) -> Vec<Opened> {
+    /// Connections that were handed over reach the shard where they belong.
+    fn come_home(
+        &mut self,
+        shard: usize,
+        opened: &mut Vec<Opened>,
+    ) -> Vec<(ConnectionId, Vec<u8>)> {
+        let mut pieces = Vec::new();
+        let connections = self.network.connections.values();
+        let due = connections.filter(|c| {
+            let there = c.moves.as_ref().is_some_and(|(at, _)| *at <= self.now);
+            c.shard == shard && there && !c.server_gone
+        });
+        for id in due.map(|c| c.id).collect::<Vec<_>>() {
+            let (more, _) = self
+                .network
+                .arrive_at_server(id, self.now, &mut self.random);
+            let connection = self.network.connections.get_mut(&id).expect("just listed");
+            let (_, mut bytes) = connection.moves.take().expect("it was on its way");
+            bytes.extend_from_slice(&more);
+            let mut random = [0; 48];
+            self.random.fill(&mut random);
+            opened.push(Opened {
+                connection: id,
+                peer: ([127, 0, 0, 1], 40_000).into(),
+                random,
+                handed_over: true,
+            });
+            pieces.push((id, bytes));
+        }
+        pieces
+    }
+
+    fn open(&mut self, shard: usize) -> Vec<Opened> {
         let mut opened = Vec::new();
         for connection in self.network.connections.values_mut() {
             let fresh = !connection.opened && !connection.server_gone && connection.client_open;
             if fresh && self.random.u8(..3) > 0 {
                 connection.opened = true;
+                connection.shard = shard;
                 let mut random = [0; 48];
                 self.random.fill(&mut random);
                 let peer = ([127, 0, 0, 1], 40_000).into();
@@ -203,8 +280,10 @@ impl World {
     }
 
     /// Bytes that reach the shard now, in any order of connections.
-    fn arrive(&mut self) -> Vec<(ConnectionId, Vec<u8>)> {
-        let mut ids: Vec<_> = self.network.connections.keys().copied().collect();
+    fn arrive(&mut self, shard: usize) -> Vec<(ConnectionId, Vec<u8>)> {
+        let connections = self.network.connections.values();
+        let here = connections.filter(|c| c.shard == shard && c.moves.is_none());
+        let mut ids: Vec<_> = here.map(|c| c.id).collect();
         self.random.shuffle(&mut ids);
         let mut pieces = Vec::new();
         for id in ids {
@@ -232,8 +311,8 @@ impl World {
         pieces
     }
 
-    fn give_out(&mut self, closed: &[ConnectionId]) {
-        for outgoing in std::mem::take(&mut self.output.sends) {
+    fn give_out(&mut self, shard: usize, closed: &[ConnectionId]) {
+        for outgoing in std::mem::take(&mut self.node.outputs[shard].sends) {
             assert!(
                 !closed.contains(&outgoing.connection),
                 "bytes for a connection that is closed"
@@ -247,29 +326,43 @@ impl World {
                 &mut self.random,
             );
         }
-        for id in std::mem::take(&mut self.output.closes) {
+        for HandOver {
+            connection,
+            to,
+            bytes,
+        } in std::mem::take(&mut self.node.outputs[shard].hand_over)
+        {
+            let late = self.random.u64(..20_000);
+            if let Some(c) = self.network.connections.get_mut(&connection) {
+                assert_eq!(bytes, c.heard[8..], "what is handed over begins with HELLO");
+                c.shard = to.into();
+                c.moves = Some((self.now + Duration::from_micros(late), bytes));
+                c.unsent = 0;
+            }
+        }
+        for id in std::mem::take(&mut self.node.outputs[shard].closes) {
             self.network.server_closes(id, self.now, &mut self.random);
         }
         for connection in self
             .network
             .connections
             .values_mut()
-            .filter(|c| !c.server_gone)
+            .filter(|c| c.shard == shard && !c.server_gone)
         {
             let leaves = connection.unsent > 0 && connection.client_open && self.random.bool();
             if leaves {
                 let bytes = self.random.usize(1..=connection.unsent);
                 connection.unsent -= bytes;
-                self.sent.push(Sent {
+                self.sent[shard].push(Sent {
                     connection: connection.id,
                     bytes,
                 });
             }
         }
         let turn = self.ledger.turn;
-        self.node
-            .request(&mut self.output, turn, self.now, &mut self.random);
-        if self.output.drained && self.draining {
+        self.node.request(shard, turn, self.now, &mut self.random);
+        let drained = self.node.outputs.iter().all(|output| output.drained);
+        if drained && self.draining {
             self.restart(None);
         }
     }
@@ -277,7 +370,8 @@ impl World {
     /// Look at what the shard says to receivers, at the moment it says it.
     fn witness(&mut self, id: ConnectionId, bytes: &[u8]) {
         let connection = self.network.connections.get(&id);
-        let Some(Actor::Receiver(receiver)) = connection.map(|connection| connection.actor) else {
+        let Some((Actor::Receiver(receiver), shard)) = connection.map(|c| (c.actor, c.shard))
+        else {
             return;
         };
         let mut rest = if bytes.starts_with(b"FBAY") {
@@ -289,7 +383,7 @@ impl World {
             rest = after;
             if frame.kind() == FrameKind::Deliver {
                 for message in messages_of(frame) {
-                    let hears = self.hears(receiver, message.channel);
+                    let hears = self.hears(shard, receiver, message.channel);
                     self.ledger.delivered(receiver, &message, hears);
                 }
             } else if frame.kind() == FrameKind::Reject {
@@ -301,9 +395,8 @@ impl World {
         assert!(rest.is_empty(), "the shard gave out half a frame");
     }
 
-    fn hears(&self, receiver: usize, channel: ChannelId) -> bool {
-        let endpoint = self
-            .table
+    fn hears(&self, shard: usize, receiver: usize, channel: ChannelId) -> bool {
+        let endpoint = self.in_force[shard]
             .endpoint_by_name(RECEIVERS[receiver])
             .expect("it is in every plan");
         endpoint.receive_grant(channel).is_some()
@@ -345,8 +438,8 @@ impl World {
     }
 
     fn set_table(&mut self) {
-        let epoch = self.new_table.as_ref().unwrap_or(&self.table).epoch() + 1;
-        self.new_table = Some(Arc::new(plan::table(epoch, &self.rules)));
+        let epoch = self.table.epoch() + 1;
+        self.table = Arc::new(plan::table(epoch, &self.rules));
     }
 
     /// The power goes, and with it some of what was not synced.
@@ -374,15 +467,42 @@ impl World {
             |crash| self.node.disk.crash(crash),
         );
         self.network.server_dies(&mut self.random);
-        self.sent.clear();
-        self.output = Output::default();
-        if let Some(table) = self.new_table.take() {
-            self.table = table;
+        let mut build = self.node.build;
+        if self.several {
+            build.shards = self.random.u16(1..=8);
         }
-        let medium = self.node.medium;
-        self.node = Node::start(disk, medium, Arc::clone(&self.table), node::at(self.now));
+        self.begin(disk, build);
         self.ledger
             .audit(&self.node.disk, Crash::Kept, "after a restart");
+    }
+
+    /// A new process, with as many shards as it is given.
+    fn begin(&mut self, disk: Disk, build: Build) {
+        self.sent = vec![Vec::new(); build.shards.into()];
+        self.in_force = vec![Arc::clone(&self.table); build.shards.into()];
+        let table = Arc::clone(&self.table);
+        self.node = Node::start(disk, build, table, node::at(self.now));
+    }
+
+    /// Several shards bring to everybody what is in their logs. What some of them do not take goes to a single one then.
+    fn rest_apart(&mut self) {
+        for step in 0..REST_STEPS {
+            self.step();
+            if step % 200 == 199 {
+                self.now += Duration::from_secs(2);
+                if self.node.idle() {
+                    let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "apart");
+                    if self.ledger.missing(&logged) == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "apart");
+        self.ledger.check_arrived(&logged);
+        self.several = false;
+        self.node.build.shards = 1;
+        self.restart(None);
     }
 
     /// No more mischief: everything that was sent is settled one way or the other, and arrives.
@@ -402,6 +522,9 @@ impl World {
         };
         // Its lock would not bring back what it forgot before the end of time.
         self.receivers[0].start_over(&mut cx);
+        if self.several {
+            self.rest_apart();
+        }
         for step in 0..REST_STEPS {
             self.step();
             if step % 200 == 199 {
