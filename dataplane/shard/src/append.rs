@@ -6,6 +6,7 @@ use wire::ids::{ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence, UnixNano
 use wire::reason::{Notice, Reason};
 use wire::send::Send;
 
+use crate::away::carry;
 use crate::connection::Goodbye;
 use crate::counters::AppendCounters;
 use crate::io::ConnectionId;
@@ -130,7 +131,10 @@ fn append_run<S: Segment>(
     let first = &routed[0];
     let (id, at, log) = (first.session(), first.stream(), first.log());
     let channel = first.send().channel();
-    let log = &mut logs[log as usize];
+    // The log of an envelope may be another shard's.
+    let Some(log) = logs.get_mut(log as usize) else {
+        return 0;
+    };
     let Some(mut desk) = Desk::find(peers, id) else {
         return 0;
     };
@@ -197,11 +201,13 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
     if session.connection != Some(frame.connection()) {
         return;
     }
-    let log = &mut logs[frame.log() as usize];
     let result = match frame.origin() {
-        Origin::Direct => append_direct(peers, log, frame),
+        Origin::Direct => append_direct(peers, &mut logs[frame.log() as usize], frame),
         Origin::Relayed(number) => match take_relay_number(peers, frame.connection(), number) {
-            Ok(()) => append_envelope(peers, log, frame),
+            Ok(()) => match frame.away() {
+                Some(to) => append_away(peers, to, frame),
+                None => append_envelope(peers, &mut logs[frame.log() as usize], frame),
+            },
             Err(notice) => return reject_relay(peers, frame.connection(), number, notice),
         },
     };
@@ -221,7 +227,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
 }
 
 /// There is no segment to append to: the disk has none to give, or the next one is not ready yet.
-fn no_room(retry_after_ms: u32, disk_full: bool) -> AppendError {
+pub(crate) fn no_room(retry_after_ms: u32, disk_full: bool) -> AppendError {
     if disk_full {
         AppendError::StorageFull { retry_after_ms }
     } else {
@@ -337,6 +343,18 @@ fn append_envelope<S: Segment>(
     }
     let sender = log.sender(send.endpoint());
     desk.write(log, frame, sender)
+}
+
+/// An envelope for a log of another shard: it takes credit here until that shard has answered.
+fn append_away(peers: &mut Peers, to: u16, frame: &Routed<'_>) -> Result<(), AppendError> {
+    let bytes = frame.send().frame().bytes().len();
+    Desk::at(peers, frame.session()).take_credit(bytes)?;
+    carry(peers, to, frame)?;
+    Desk::at(peers, frame.session()).spend_credit(bytes);
+    if let (Origin::Relayed(number), true) = (frame.origin(), active(Bug::AckOnTheWay)) {
+        answer_relay(peers, frame.connection(), number);
+    }
+    Ok(())
 }
 
 /// What the append of one frame works with: its session, found once.
@@ -489,6 +507,7 @@ fn answer(frame: &Routed<'_>) -> Answer {
         connection: frame.connection(),
         session: frame.session(),
         origin: frame.origin(),
+        away: None,
         stream: frame.stream(),
         first: send.sequence(),
         last: send.sequence(),

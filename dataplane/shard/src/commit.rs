@@ -8,6 +8,7 @@ use wire::reason::{Notice, Reason};
 
 use crate::acknowledge::acknowledge;
 use crate::append::{answer_relay, refuse};
+use crate::away::answer_away;
 use crate::io::{Output, StorageEvent, StorageRequest};
 use crate::log::{Group, Log};
 use crate::mesh::Mesh;
@@ -161,6 +162,10 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
     for waiting in log.give_up_waiting() {
         let answer = waiting.answer;
         peers.counters.commit.sealed_frames += u64::from(answer.frames);
+        if let Some(from) = answer.away {
+            answer_away(peers, &answer, from, Some(notice));
+            continue;
+        }
         if let Some(session) = peers.sessions.get_mut(answer.session) {
             session.return_credit(answer.frames, answer.bytes);
         }
@@ -242,6 +247,9 @@ fn settle<S: Segment>(
         peers.counters.commit.frames += u64::from(answer.frames);
         peers.counters.commit.messages += u64::from(appended.count);
         hand_on(log.id, appended, answer.frames, committed);
+    }
+    if let Some(from) = answer.away {
+        return answer_away(peers, answer, from, None);
     }
     let session = peers.sessions.get_mut(answer.session);
     if let Some(session) = session {

@@ -165,6 +165,10 @@ pub struct MeshCounters {
     pub handed_over_out: u64,
     /// Connections that came from another shard.
     pub handed_over_in: u64,
+    /// Envelopes that came here and went to the shard that owns their log.
+    pub envelopes_out: u64,
+    /// Envelopes for logs of this shard that came to another one.
+    pub envelopes_in: u64,
 }
 
 /// Everything a shard counts.

@@ -44,6 +44,7 @@ mod verify;
 mod route;
 
 mod append;
+mod away;
 mod waiting;
 
 mod acknowledge;
@@ -63,6 +64,7 @@ mod tables;
 mod turn;
 
 pub use append::AppendError;
+pub use away::{Answered, Batch};
 pub use commit::Committed;
 pub use consume::DeliverError;
 pub use counters::Counters;

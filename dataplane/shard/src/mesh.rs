@@ -10,11 +10,12 @@ use std::collections::VecDeque;
 use partition::{Feed, Follower, News, Segment, View};
 use wire::ids::{Offset, PartitionId};
 
+use crate::away::{Answered, Batch, append_carried, take_answers};
 use crate::commit::Committed;
-use crate::counters::MeshCounters;
 use crate::io::Output;
 use crate::log::{Group, Log};
 use crate::ownership::Ownership;
+use crate::peers::Peers;
 use crate::planted::{Bug, active};
 
 /// Runs that just became committed, told a shard in a turn. Those left out are read back from the log.
@@ -37,6 +38,10 @@ pub enum Peer<V> {
     },
     /// What just became committed in a log of the sender's, and was told of before: who hears it now needs not read it.
     Fresh(Committed),
+    /// Envelopes for logs of the receiver's that came to the sender.
+    Envelopes(Box<Batch>),
+    /// What became of envelopes that came to the receiver, for logs of the sender's.
+    Answers(Vec<Answered>),
     /// How far the sender's queues are with a log of the receiver's.
     Read {
         /// Which log.
@@ -152,11 +157,11 @@ impl<S: Segment> Mesh<S> {
         &mut self,
         logs: &mut [Log<S>],
         said: &mut Vec<(u16, Peer<S::View>)>,
-        counters: &mut MeshCounters,
+        peers: &mut Peers,
     ) -> Heard {
         let mut heard = Heard::default();
         for (from, message) in said.drain(..) {
-            counters.received += 1;
+            peers.counters.mesh.received += 1;
             match message {
                 Peer::News { partition, news } => {
                     if let Some(log) = self.followed_mut(from, partition) {
@@ -174,6 +179,8 @@ impl<S: Segment> Mesh<S> {
                         log.fresh.push(records);
                     }
                 }
+                Peer::Envelopes(batch) => append_carried(peers, logs, from, &batch),
+                Peer::Answers(answers) => take_answers(peers, &answers),
                 Peer::Read {
                     partition,
                     watermark,
@@ -268,7 +275,7 @@ impl<S: Segment> Mesh<S> {
         groups: &[Group<S>],
         committed: &[Committed],
         in_time: bool,
-        (output, counters): (&mut Output<S>, &mut MeshCounters),
+        (peers, output): (&mut Peers, &mut Output<S>),
     ) -> bool {
         if self.shards == 1 {
             return false;
@@ -315,6 +322,18 @@ impl<S: Segment> Mesh<S> {
                 }
             }
         }
+        for (to, away) in peers.away.iter_mut().enumerate() {
+            let idle = away.batch.is_empty() && away.answers.is_empty();
+            blocked |= !idle && !self.open[to];
+            if self.open[to] && !away.batch.is_empty() {
+                let batch = std::mem::take(&mut away.batch);
+                out[to].push_back(Peer::Envelopes(Box::new(batch)));
+            }
+            if self.open[to] && !away.answers.is_empty() {
+                out[to].push_back(Peer::Answers(std::mem::take(&mut away.answers)));
+            }
+        }
+        let counters = &mut peers.counters.mesh;
         let said = out.iter().zip(&self.open).filter(|(_, open)| **open);
         counters.sent += said.map(|(said, _)| said.len() as u64).sum::<u64>();
         counters.blocked += u64::from(blocked);

@@ -12,6 +12,7 @@ use wire::route::RouteTable;
 use wire::signature::Signer;
 
 use crate::assembly::AssemblyPool;
+use crate::away::Away;
 use crate::connection::{Connection, Connections, Goodbye, Phase};
 use crate::counters::Counters;
 use crate::hand_over::Leaving;
@@ -65,6 +66,10 @@ pub(crate) struct Peers {
     pub(crate) ownership: Ownership,
     /// Connections that go to another shard at the end of this turn.
     pub(crate) leaving: Vec<Leaving>,
+    /// What waits to go to each other shard; nothing on a node of one.
+    pub(crate) away: Vec<Away>,
+    /// Envelopes that went to other shards and have no answer yet.
+    pub(crate) carried: u64,
 }
 
 impl Peers {
@@ -77,6 +82,11 @@ impl Peers {
         Self {
             ownership: Ownership::new(&table, limits.shards),
             leaving: Vec::new(),
+            away: match limits.shards {
+                1 => Vec::new(),
+                shards => (0..shards).map(|_| Away::default()).collect(),
+            },
+            carried: 0,
             sessions: Sessions::new(limits.sessions_max as usize),
             nonces: Nonces::new(limits.nonces_max),
             limits,

@@ -38,6 +38,8 @@ pub enum Bug {
     HoldForgetsPeer,
     /// A connection that is handed over loses what came of its HELLO in an earlier turn.
     HandOverForgetsStart,
+    /// An envelope for another shard is acknowledged as soon as it is on its way.
+    AckOnTheWay,
 }
 
 impl Bug {
@@ -59,11 +61,12 @@ impl Bug {
     ];
 
     /// Those that only a node of several shards can have.
-    pub const OF_SHARDS: [Self; 4] = [
+    pub const OF_SHARDS: [Self; 5] = [
         Self::RetireUnderReaders,
         Self::NewsLostWhenFull,
         Self::HoldForgetsPeer,
         Self::HandOverForgetsStart,
+        Self::AckOnTheWay,
     ];
 }
 

@@ -127,6 +127,11 @@ impl<'a> Routed<'a> {
         self.log
     }
 
+    /// The shard that owns the log, if it is not this one: then the log has no place here.
+    pub(crate) fn away(&self) -> Option<u16> {
+        self.log.checked_sub(AWAY).map(|owner| owner as u16)
+    }
+
     /// The stream of a direct frame, by its place in its session.
     pub(crate) fn stream(&self) -> u32 {
         self.stream
@@ -137,6 +142,9 @@ impl<'a> Routed<'a> {
         self.granted
     }
 }
+
+/// Added to the owner's number it stands for the place of a log of another shard.
+const AWAY: u32 = u32::MAX - u16::MAX as u32;
 
 /// Which logs a shard owns: partition to place, sorted.
 #[derive(Debug, Default)]
@@ -307,7 +315,15 @@ fn find<'a>(
         }
     }
     let address = address(peers).ok_or(RouteError::NotGranted(send.channel()))?;
-    (found.partition, found.log) = look_up(&peers.table, owned, send, address)?;
+    let (partition, log) = look_up(&peers.table, owned, send, address)?;
+    let relayed = frame.origin() != Origin::Direct;
+    let away = || {
+        let owner = peers.ownership.partition(partition);
+        owner.filter(|owner| relayed && *owner != peers.limits.shard)
+    };
+    let log = log.or_else(|| away().map(|owner| AWAY + u32::from(owner)));
+    found.partition = partition;
+    found.log = log.ok_or(RouteError::NotOwner(partition))?;
     take_rate(peers, send)?;
     Ok(found)
 }
@@ -332,7 +348,7 @@ fn look_up(
     owned: &Owned,
     send: &Send<'_>,
     address: IpAddr,
-) -> Result<(PartitionId, u32), RouteError> {
+) -> Result<(PartitionId, Option<u32>), RouteError> {
     let channel: &Channel = table
         .channel(send.channel())
         .ok_or(RouteError::UnknownChannel(send.channel()))?;
@@ -342,10 +358,7 @@ fn look_up(
     let grant = grant.ok_or(RouteError::NotGranted(channel.id))?;
     check_restriction(grant, address, send)?;
     let partition = table.partition_of(send.endpoint(), channel);
-    let log = owned
-        .log(partition)
-        .ok_or(RouteError::NotOwner(partition))?;
-    Ok((partition, log))
+    Ok((partition, owned.log(partition)))
 }
 
 /// Everything a grant asks for but the rate. What cannot be checked fails.

@@ -96,9 +96,11 @@ fn withdraw(peers: &mut Peers, reference: SessionRef) {
     }
 }
 
-/// What an ACK of relay numbers promises follows from the modes of all logs.
+/// What an ACK of relay numbers promises follows from the modes of all logs that envelopes may go to.
 pub(crate) fn settle_ack_modes<S: Segment>(peers: &mut Peers, logs: &[Log<S>]) {
-    let local = logs.iter().any(|log| log.ack == AckMode::Local);
+    let elsewhere =
+        peers.limits.shards > 1 && (peers.table.hubs().iter()).any(|hub| hub.ack == AckMode::Local);
+    let local = elsewhere || logs.iter().any(|log| log.ack == AckMode::Local);
     peers.relay_ack_mode = if local {
         AckMode::Local
     } else {

@@ -262,10 +262,7 @@ impl<S: Segment> Shard<S> {
         if input.mesh.is_empty() {
             return;
         }
-        let heard = {
-            let counters = &mut self.peers.counters.mesh;
-            self.mesh.hear(&mut self.logs, input.mesh, counters)
-        };
+        let heard = self.mesh.hear(&mut self.logs, input.mesh, &mut self.peers);
         if heard.whole {
             for group in &mut self.groups {
                 group.queues.look_again();
@@ -295,7 +292,7 @@ impl<S: Segment> Shard<S> {
             &self.groups,
             committed,
             in_time,
-            (output, &mut self.peers.counters.mesh),
+            (&mut self.peers, output),
         );
         self.mesh.forget_fresh();
         if self.peers.draining {
@@ -353,6 +350,7 @@ impl<S: Segment> Shard<S> {
     /// Say GOAWAY to everyone once nothing is left to be acked.
     fn drain(&mut self, output: &mut Output<S>) {
         let settled = self.logs.iter().all(Log::settled) && self.groups.iter().all(Group::settled);
+        let settled = settled && self.peers.carried == 0;
         if self.said_goaway || !settled || output.more {
             return;
         }

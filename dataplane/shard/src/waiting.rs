@@ -14,6 +14,8 @@ pub(crate) struct Answer {
     pub(crate) connection: ConnectionId,
     pub(crate) session: SessionRef,
     pub(crate) origin: Origin,
+    /// The shard to which the frame came, if not this one. Connection and session are names of its own then.
+    pub(crate) away: Option<u16>,
     /// The stream of direct frames, by its place in the session.
     pub(crate) stream: u32,
     /// The numbers of the first and the last frame in their stream.
@@ -104,6 +106,7 @@ mod tests {
                 connection: ConnectionId(1),
                 session: SessionRef::NONE,
                 origin: Origin::Direct,
+                away: None,
                 stream: 0,
                 first: number_of,
                 last: number_of,

@@ -312,3 +312,90 @@ fn a_connection_is_not_handed_on_a_second_time() {
     assert_eq!(reason(&client.read(at)), wire::reason::Reason::Busy);
     assert!(at.hand_overs.is_empty());
 }
+
+/// A relay and a sensor whose log lies on another shard than the relay's session.
+fn relayed(count: u16) -> Option<(Vec<World>, usize, usize)> {
+    let table = RouteTable::build(plain().parts).unwrap();
+    let ownership = Ownership::new(&table, count);
+    let relay = table.endpoint_by_name(RELAY).unwrap();
+    let home = usize::from(ownership.home(&table, relay, Direction::Ingress));
+    let sensor = table.endpoint_by_name(SENSOR).unwrap();
+    let channel = table.channel(ChannelId::of(CHANNEL)).unwrap();
+    let log = ownership.partition(table.partition_of(sensor.id, channel));
+    let log = usize::from(log.unwrap());
+    (home != log).then(|| {
+        let mut shards = World::shards(Disk::new(1), plain(), count);
+        settle_all(&mut shards, usize::MAX);
+        (shards, home, log)
+    })
+}
+
+#[test]
+fn envelopes_for_a_log_of_another_shard_go_there_in_a_batch_and_are_acked_when_they_are_durable() {
+    let (mut shards, home, log) = (2..=8).find_map(relayed).unwrap();
+    let mut relay = Client::connect(&mut shards[home], RELAY, 3);
+    let key = secret(4);
+    let sign = || wire::signature::Signer::Key {
+        id: KeyId(1),
+        key: key.mac(),
+    };
+    let mut bytes = Vec::new();
+    for number in 1..=50 {
+        let envelope = envelope(number, sign(), &[b"body"]);
+        bytes.extend(relay.relay(number, &envelope));
+    }
+    shards[log].hold_syncs = true;
+    assert_eq!(relay.exchange(&mut shards[home], &bytes), []);
+    assert_eq!(shards[home].output.mesh[log].len(), 1, "one batch");
+    settle_all(&mut shards, usize::MAX);
+    assert_eq!(relay.read(&mut shards[home]), [], "nothing is durable yet");
+    shards[log].hold_syncs = false;
+    shards[log].release_syncs();
+    settle_all(&mut shards, usize::MAX);
+    assert_eq!(acks(&relay.read(&mut shards[home])), [50]);
+    // Once more, and one that its log has never seen.
+    let seen = envelope(7, sign(), &[b"body"]);
+    let new = envelope(51, sign(), &[b"body"]);
+    let mut bytes = relay.relay(51, &seen);
+    bytes.extend(relay.relay(52, &new));
+    relay.exchange(&mut shards[home], &bytes);
+    settle_all(&mut shards, usize::MAX);
+    assert_eq!(acks(&relay.read(&mut shards[home])).last(), Some(&52));
+    let counters = shards[log].shard.counters();
+    assert_eq!(
+        (counters.append.frames, counters.append.duplicates),
+        (51, 1)
+    );
+    let out = shards[home].shard.counters().mesh.envelopes_out;
+    assert_eq!((out, counters.mesh.envelopes_in), (52, 52));
+}
+
+#[test]
+fn what_waits_for_a_full_way_to_a_log_has_a_bound_and_beyond_it_senders_are_told_to_wait() {
+    let (mut shards, home, _) = (2..=8).find_map(relayed).unwrap();
+    let mut relay = Client::connect(&mut shards[home], RELAY, 3);
+    let key = secret(4);
+    let body = [1u8; 6_000];
+    let (mut refused, mut taken) = (0, 0);
+    for number in 1..=400 {
+        let sign = wire::signature::Signer::Key {
+            id: KeyId(1),
+            key: key.mac(),
+        };
+        let envelope = envelope(number, sign, &[&body]);
+        let frame = relay.relay(number, &envelope);
+        match &relay.exchange(&mut shards[home], &frame)[..] {
+            [] => taken += 1,
+            said => {
+                assert_eq!(reason(said), wire::reason::Reason::Busy);
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        (100..200).contains(&taken),
+        "{taken} taken, {refused} refused"
+    );
+    settle_all(&mut shards, usize::MAX);
+    assert_eq!(acks(&relay.read(&mut shards[home])).last(), Some(&400));
+}

@@ -113,7 +113,6 @@ impl Relay {
             | Reason::StorageFull
             | Reason::PartitionSealed
             | Reason::Draining
-            | Reason::NotOwner
             | Reason::BadSignature => {
                 self.waiting[at].number = None;
                 self.resend_at = cx.now + Duration::from_millis(cx.random.u64(..100));

@@ -490,7 +490,7 @@ impl World {
             self.step();
             if step % 200 == 199 {
                 self.now += Duration::from_secs(2);
-                if self.node.idle() {
+                if self.node.idle() && self.relay.at_rest() {
                     let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "apart");
                     if self.ledger.missing(&logged) == 0 {
                         break;
@@ -500,6 +500,7 @@ impl World {
         }
         let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "apart");
         self.ledger.check_arrived(&logged);
+        assert!(self.relay.at_rest(), "the relay never came to rest");
         self.several = false;
         self.node.build.shards = 1;
         self.restart(None);
