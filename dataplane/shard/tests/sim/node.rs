@@ -23,7 +23,7 @@ pub(crate) fn log_limits(expiring: bool) -> PartitionLimits {
     PartitionLimits {
         segment_bytes: 8 * 1024,
         record_bytes_max: 1024,
-        retention_bytes: Some(20 * 1024),
+        retention_bytes: Some(8 * 1024),
         ..PartitionLimits::default()
     }
 }

@@ -37,6 +37,8 @@ struct World {
     random: Rng,
     /// The node has several shards, another number of them after each restart.
     several: bool,
+    /// A shard that makes no turn until then: its processor does something else.
+    stuck: Option<(usize, Duration)>,
     now: Duration,
     node: Node,
     network: Network,
@@ -101,6 +103,7 @@ impl World {
         Self {
             random,
             several,
+            stuck: None,
             now,
             node,
             network: Network::default(),
@@ -171,7 +174,10 @@ impl World {
         let crashes = self.crashes;
         for shard in shards {
             // Shards run on processors of their own, each at its pace.
-            if !self.several || self.random.u8(..4) > 0 {
+            let stuck = self
+                .stuck
+                .is_some_and(|(at, until)| at == shard && until > self.now);
+            if !self.several || (!stuck && self.random.u8(..4) > 0) {
                 self.turn_of(shard);
             }
             if self.crashes > crashes {
@@ -420,6 +426,11 @@ impl World {
                     Some(self.now + Duration::from_millis(self.random.u64(..2_000)));
             }
             32..34 => self.draining = true,
+            47..57 => {
+                let most = self.node.shards.len() as u16;
+                let until = self.now + Duration::from_millis(self.random.u64(..4_000));
+                self.stuck = Some((self.random.u16(..most).into(), until));
+            }
             34..47 => {
                 self.ledger
                     .audit(&self.node.disk, Crash::Lost, "durable now");
