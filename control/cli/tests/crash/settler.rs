@@ -75,7 +75,7 @@ impl Settler {
         heard: &mut Instant,
     ) -> std::io::Result<()> {
         assert!(!peer.channels.is_empty(), "it hears a channel");
-        let mut credit = 0;
+        let (mut credit, mut credit_bytes) = (0, 0);
         let mut settled = self.confirmed;
         self.here = self.confirmed;
         while !self.done(hears, upto) && heard.elapsed() < PATIENCE {
@@ -83,15 +83,19 @@ impl Settler {
                 let fetch = Fetch {
                     source: Source::Queue,
                     messages: FETCH_MESSAGES,
-                    bytes: FETCH_BYTES,
+                    bytes: FETCH_BYTES - credit_bytes,
                 };
                 peer.say(|out, signer| fetch.encode(out, signer))?;
                 credit += FETCH_MESSAGES;
+                credit_bytes = FETCH_BYTES;
             }
             let took = peer.next(Duration::from_millis(20), |frame| self.take(frame, hears))?;
-            let Some(took) = took else { continue };
+            let Some((messages, bytes)) = took else {
+                continue;
+            };
             *heard = Instant::now();
-            credit = credit.saturating_sub(took);
+            credit = credit.saturating_sub(messages);
+            credit_bytes = credit_bytes.saturating_sub(bytes);
             if self.here > settled {
                 settled = self.here;
                 let settle = Settle {
@@ -106,34 +110,36 @@ impl Settler {
         Ok(())
     }
 
-    /// Take one frame; returns how many messages it delivered.
-    fn take(&mut self, frame: Frame<'_>, hears: &[usize]) -> u32 {
+    /// Take one frame; returns how many messages it delivered, and their bytes.
+    fn take(&mut self, frame: Frame<'_>, hears: &[usize]) -> (u32, u64) {
         match frame.kind() {
             FrameKind::Pong => {
                 self.confirmations += 1;
                 self.confirmed = self.confirmed.max(frame.sequence().0);
                 self.open = self.open.split_off(&(self.confirmed + 1));
-                0
+                (0, 0)
             }
             FrameKind::Deliver => {
                 let deliver = Deliver::parse(frame).expect("a well formed DELIVER");
+                let mut bytes = 0;
                 for group in deliver.groups() {
                     for (at, message) in group.messages().enumerate() {
+                        bytes += message.encoded_bytes() as u64;
                         let number = group.header.number.0 + at as u64;
                         let rests = (group.header.partition, group.header.offset.plus(at as u64));
                         self.note(number, rests, message.body, hears);
                     }
                 }
-                deliver.messages()
+                (deliver.messages(), bytes)
             }
             FrameKind::Reject => {
                 let reject = Reject::parse(frame).expect("a well formed REJECT");
                 self.faults.push(format!("{reject:?}"));
-                0
+                (0, 0)
             }
             other => {
                 self.faults.push(format!("{other:?} to a receiver"));
-                0
+                (0, 0)
             }
         }
     }
