@@ -52,6 +52,8 @@ struct Stream {
     base: u64,
     pending: VecDeque<Pending>,
     sent: usize,
+    /// The last number for which this connection was told that others are missing before it.
+    gap_told: Option<Sequence>,
 }
 
 pub(crate) struct Sender {
@@ -135,6 +137,7 @@ impl Sender {
                 base: last + 1,
                 pending: VecDeque::new(),
                 sent: 0,
+                gap_told: None,
             });
             if last + 1 < stream.base {
                 // A log that lost its tail goes on below.
@@ -146,7 +149,7 @@ impl Sender {
             // Otherwise it does not look at `last`, and sends again what was not acknowledged.
         }
         for stream in self.streams.values_mut() {
-            stream.sent = 0;
+            (stream.sent, stream.gap_told) = (0, None);
         }
     }
 
@@ -180,8 +183,16 @@ impl Sender {
                 self.resend_at =
                     cx.now + Duration::from_millis(u64::from(reject.notice.retry_after_ms));
             }
+            // Told twice for one number a client must close: it would go back twice, and of two answers to one number
+            // nobody could say which frame they are for.
+            Reason::OutOfSequence if stream.gap_told == Some(reject.sequence) => {
+                self.party.hang_up(cx);
+            }
             Reason::OutOfSequence => match reject.notice.needed.checked_sub(stream.base) {
-                Some(needed) => stream.sent = stream.sent.min(needed as usize),
+                Some(needed) => {
+                    stream.sent = stream.sent.min(needed as usize);
+                    stream.gap_told = Some(reject.sequence);
+                }
                 None => self.party.hang_up(cx),
             },
             Reason::Replayed => self.party.hang_up(cx),
