@@ -25,20 +25,32 @@ const FILES_PER_LOG: usize = 8;
 /// Descriptors of everything else: rings, eventfds, folders, the admin port and its connections.
 const FILES_OTHER: usize = 128;
 
+/// Connections of one shard, when the node may have `all` of them: its share, and an eighth more, since endpoints are never dealt
+/// out quite evenly.
+fn connections_max(all: u32, shards: usize) -> u32 {
+    match u32::try_from(shards) {
+        Ok(1) | Err(_) => all,
+        Ok(shards) => (u64::from(all) * 9).div_ceil(u64::from(shards) * 8) as u32,
+    }
+}
+
 /// The ring's limits. A close may take as long as a drain. However many connections are open, the logs can open files.
 pub(crate) fn ring_limits(
     config: &NodeConfig,
     table: &RouteTable,
+    shards: usize,
 ) -> Result<RingLimits, Diagnosis> {
     let logs = table.partitions().count() + usize::from(table.queue_groups());
-    let files = FILES_OTHER + FILES_PER_LOG * logs;
+    let connections_max = connections_max(config.ring.connections_max, shards);
+    let others = connections_max as usize * (shards - 1);
+    let files = FILES_OTHER + FILES_PER_LOG * logs + others;
     let limits = RingLimits {
         entries: config.ring.entries,
         buffers: config.ring.buffers,
         buffer_bytes: config.ring.buffer_bytes,
         // One connection leaves most buffers to the others, whatever becomes of it.
         leases_max: (config.ring.buffers / 16).max(1),
-        connections_max: config.ring.connections_max,
+        connections_max,
         files_reserved: u32::try_from(files).unwrap_or(u32::MAX),
         sends_bytes_max: usize::try_from(config.ring.sends_bytes_max).unwrap_or(usize::MAX),
         close_timeout: config.timeouts.drain.min(Duration::from_secs(5)),
@@ -54,7 +66,7 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
     let high = usize::try_from(config.shard.unsent_bytes_high).unwrap_or(usize::MAX);
     let limits = shard::Limits {
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
-        connections_max: config.ring.connections_max,
+        connections_max: connections_max(config.ring.connections_max, shards),
         sessions_max: config.shard.sessions_max,
         strangers_max: config.shard.strangers_max,
         connections_per_address_max: config.shard.connections_per_address_max,
@@ -131,10 +143,21 @@ mod tests {
                 ..TableParts::default()
             };
             let table = RouteTable::build(parts).expect("a table of queues alone");
-            let limits = ring_limits(&config, &table).expect("the defaults fit together");
+            let limits = ring_limits(&config, &table, 1).expect("the defaults fit together");
             let spare = limits.files_needed() - u64::from(limits.connections_max);
             // The journal's open file, the one to sync it by, and two spares.
             assert!(spare >= 64 + 4 * u64::from(groups), "{spare} for {groups}");
+            let four = ring_limits(&config, &table, 4).expect("so do they for each of four shards");
+            assert_eq!(
+                four.connections_max, 4608,
+                "16,384 and an eighth more, by four"
+            );
+            let connections = 4 * u64::from(four.connections_max);
+            assert_eq!(
+                four.files_needed() - connections,
+                spare,
+                "of all shards together"
+            );
         }
     }
 }

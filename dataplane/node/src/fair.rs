@@ -249,8 +249,12 @@ impl<T: Bytes> Fair<T> {
         self.spare.push(place);
     }
 
-    /// All that waits of a connection.
-    fn empty(&mut self, connection: ConnectionId, received: &mut Vec<(ConnectionId, T)>) {
+    /// Add all that waits of a connection to `received`: none of it is kept.
+    pub(crate) fn empty(
+        &mut self,
+        connection: ConnectionId,
+        received: &mut Vec<(ConnectionId, T)>,
+    ) {
         let slot = self.slots.get(connection.slot());
         let Some(place) = slot.map(|slot| slot.flow).filter(|flow| *flow != NONE) else {
             return;

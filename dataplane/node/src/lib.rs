@@ -28,8 +28,10 @@ mod random;
 
 pub mod mesh;
 
+mod between;
 mod durations;
 mod fair;
+mod meeting;
 mod run;
 
 mod files;

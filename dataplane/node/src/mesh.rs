@@ -60,6 +60,18 @@ pub struct PeerCounters {
     pub doorbells_awake: u64,
 }
 
+impl PeerCounters {
+    /// Count what passed elsewhere, too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.full += other.full;
+        self.gone += other.gone;
+        self.doorbells += other.doorbells;
+        self.doorbells_awake += other.doorbells_awake;
+    }
+}
+
 /// Whether a sender waits for room in its queue.
 ///
 /// Both ends write it in one step with reading it. If the sender's [`Room::want`] is first, [`Room::made`] tells the taker to ring;

@@ -2,9 +2,12 @@
 
 use std::fmt::Display;
 
+use std::sync::Arc;
+
 use partition::{LogId, MappedSegment, MappedStorage, Partition, Recovery, StorageError};
+use shard::Ownership;
 use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
-use wire::ids::UnixNanos;
+use wire::ids::{PartitionId, UnixNanos};
 use wire::route::RouteTable;
 
 use crate::bounds::{journal_limits, partition_limits};
@@ -34,20 +37,40 @@ pub struct RecoverySummary {
     pub incomplete_queues: usize,
 }
 
-/// Open every partition and queue group of the table. Blocks; nothing else runs on the shard's thread yet.
+/// Who recovers, and what it is given.
+pub(crate) struct Recoverer<'a> {
+    pub(crate) shard: u16,
+    pub(crate) ownership: &'a Ownership,
+    pub(crate) table: &'a RouteTable,
+    pub(crate) config: &'a NodeConfig,
+    pub(crate) now: UnixNanos,
+    pub(crate) status: &'a Status,
+    pub(crate) log: &'a Log,
+}
+
+/// Open every partition and queue group that the shard owns. Blocks; nothing else runs on its thread yet. `meet` gives the ends of
+/// all logs for those of the shard's own, when all shards have opened theirs: a queue may point into any of them.
 pub(crate) fn recover(
     storage: &mut MappedStorage,
-    table: &RouteTable,
-    config: &NodeConfig,
-    now: UnixNanos,
-    status: &Status,
-    log: &Log,
+    by: &Recoverer<'_>,
+    meet: impl FnOnce(Vec<LogEnd>) -> Result<Arc<[LogEnd]>, Diagnosis>,
 ) -> Result<(Recovered, RecoverySummary), Diagnosis> {
+    let &Recoverer {
+        shard,
+        ownership,
+        table,
+        config,
+        now,
+        status,
+        log,
+    } = by;
     let mut summary = RecoverySummary::default();
     let mut partitions = Vec::new();
     let mut queues = Vec::new();
-    status.recovering(table.partitions().count() + usize::from(table.queue_groups()));
-    for (id, hub) in table.partitions() {
+    let groups = (0..table.queue_groups()).filter(|group| ownership.queue_group(*group) == shard);
+    let mine = |id: &PartitionId| ownership.partition(*id) == Some(shard);
+    status.recovering(ownership.partitions_of(shard).count() + groups.clone().count());
+    for (id, hub) in table.partitions().filter(|(id, _)| mine(id)) {
         let id = LogId::partition(id);
         let (partition, report) =
             Partition::recover(storage, id, partition_limits(hub)?, now).map_err(failed(id))?;
@@ -55,8 +78,8 @@ pub(crate) fn recover(
         partitions.push(partition);
         status.recovered_one();
     }
-    let ends = ends(&partitions);
-    for number in 0..table.queue_groups() {
+    let ends = meet(ends(&partitions))?;
+    for number in groups {
         let (id, limits) = (LogId::queue(number), journal_limits(config)?);
         let (group, report) =
             QueueGroup::recover(storage, number, limits, QueueLimits::default(), &ends, now)

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
-use partition::MappedSegment;
+use partition::{MappedSegment, MappedView};
 use ring::{Event, Lease, Ring};
-use shard::{ConnectionId, Input, Now, Opened, Output, Received, Sent, Shard, StorageEvent};
+use shard::{ConnectionId, Input, Now, Opened, Output, Peer, Received, Sent, Shard, StorageEvent};
 use wire::ids::UnixNanos;
 use wire::route::RouteTable;
 
+use crate::between::{Between, Moved};
 use crate::bounds::ring_fault;
 use crate::diagnosis::Diagnosis;
 use crate::durations::Durations;
@@ -54,6 +55,8 @@ pub(crate) struct Loop {
     pub(crate) listener: ring::ListenerId,
     pub(crate) shard: Shard<MappedSegment>,
     pub(crate) files: Files,
+    /// The way to the other shards, if there are any.
+    pub(crate) between: Option<Between>,
     pub(crate) random: Random,
     pub(crate) commands: Receiver<Command>,
     pub(crate) status: Arc<Status>,
@@ -73,6 +76,12 @@ pub(crate) struct Batch {
     /// What came and waits for a turn with room for it.
     fair: Fair<Lease>,
     received: Vec<Received<'static>>,
+    /// What was received of connections that came from other shards, before they came.
+    brought: Vec<(ConnectionId, Vec<u8>)>,
+    /// Nothing: what other shards say on a node that has none.
+    said: Vec<(u16, Peer<MappedView>)>,
+    /// Connections from other shards for which there was no room.
+    refused_moves: u64,
     sent: Vec<Sent>,
     closed: Vec<ConnectionId>,
     storage: Vec<StorageEvent<MappedSegment>>,
@@ -125,6 +134,7 @@ impl Loop {
             let now = self.clock.now();
             if busy || self.is_due(now.monotonic) {
                 self.turn(now, stop_by.is_some());
+                self.admit()?;
             } else if self.sleep(now.monotonic, stop_by)? {
                 continue;
             }
@@ -163,15 +173,17 @@ impl Loop {
         }
         self.close_finished();
         self.sort()?;
+        let heard = self.between.as_mut().is_some_and(Between::receive);
         self.files.take(&mut self.batch.storage);
         let batch = &self.batch;
-        Ok(!(batch.opened.is_empty()
-            && batch.leases.is_empty()
-            && !batch.fair.is_holding()
-            && batch.sent.is_empty()
-            && batch.closed.is_empty()
-            && batch.storage.is_empty()
-            && batch.table.is_none()))
+        Ok(heard
+            || !(batch.opened.is_empty()
+                && batch.leases.is_empty()
+                && !batch.fair.is_holding()
+                && batch.sent.is_empty()
+                && batch.closed.is_empty()
+                && batch.storage.is_empty()
+                && batch.table.is_none()))
     }
 
     /// Close connections whose peer has been silent for good long enough.
@@ -201,6 +213,16 @@ impl Loop {
                     random: self.random.piece()?,
                     handed_over: false,
                 }),
+                Event::Received { connection, lease }
+                    if let Some(between) = &mut self.between
+                        && between.goes(connection) =>
+                {
+                    let bytes = self.ring.bytes(&lease);
+                    if !between.take_along(connection, bytes) {
+                        self.ring.close(connection);
+                    }
+                    self.ring.release(lease);
+                }
                 Event::Received { connection, lease } => {
                     batch.leases.push((ConnectionId(connection.0), lease));
                 }
@@ -213,8 +235,18 @@ impl Loop {
                         .finishing
                         .push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
                 }
-                Event::Closed { connection, .. } | Event::Detached { connection, .. } => {
-                    batch.closed.push(ConnectionId(connection.0));
+                Event::Closed { connection, .. } => {
+                    // The shard has forgotten one that was to go.
+                    let gone = |between: &mut Between| between.gone(connection);
+                    if self.between.as_mut().and_then(gone).is_none() {
+                        batch.closed.push(ConnectionId(connection.0));
+                    }
+                }
+                Event::Detached { connection, socket } => {
+                    let between = self.between.as_mut();
+                    let between =
+                        between.expect("a connection goes only where there is another shard");
+                    between.detached(connection, socket);
                 }
                 Event::Synced { token, result } => self.files.synced(token, result),
                 Event::OutOfBuffers => {}
@@ -244,6 +276,10 @@ impl Loop {
             .fair
             .choose(now.monotonic, leases, &batch.closed, strangers, choose);
         let mut received = recycle(std::mem::take(&mut batch.received));
+        received.extend(batch.brought.iter().map(|(connection, bytes)| Received {
+            connection: *connection,
+            bytes,
+        }));
         received.extend(batch.leases.iter().map(|(connection, lease)| Received {
             connection: *connection,
             bytes: self.ring.bytes(lease),
@@ -254,7 +290,10 @@ impl Loop {
             sent: &batch.sent,
             closed: &batch.closed,
             storage: &mut batch.storage,
-            mesh: &mut Vec::new(),
+            mesh: match &mut self.between {
+                Some(between) => &mut between.said,
+                None => &mut batch.said,
+            },
             table: batch.table.take(),
             drain,
         };
@@ -297,6 +336,60 @@ impl Loop {
         for request in self.output.storage.drain(..) {
             self.files.begin(&mut self.ring, request);
         }
+        if self.between.is_some() {
+            self.pass_on();
+        }
+    }
+
+    /// What goes to other shards leaves, and connections that have come from them join.
+    fn pass_on(&mut self) {
+        let Self {
+            ring,
+            between,
+            batch,
+            output,
+            ..
+        } = self;
+        let Some(between) = between else { return };
+        for mut leaves in output.hand_over.drain(..) {
+            // What waits for its turn goes with it.
+            batch.fair.empty(leaves.connection, &mut batch.leases);
+            for (_, lease) in batch.leases.drain(..) {
+                leaves.bytes.extend_from_slice(ring.bytes(&lease));
+                ring.release(lease);
+            }
+            ring.detach(ring::ConnectionId(leaves.connection.0));
+            between.leaves(leaves);
+        }
+        between.send(output);
+    }
+
+    /// Take in connections that have come from other shards: they are opened in the next turn, and what was received of them comes
+    /// first. Not while it has still to be told which connections are gone: they may have had the same slots.
+    fn admit(&mut self) -> Result<(), Diagnosis> {
+        let Some(between) = &mut self.between else {
+            return Ok(());
+        };
+        if !self.batch.events.is_empty() {
+            return Ok(());
+        }
+        for Moved { socket, bytes } in between.moved.drain(..) {
+            let peer = socket.peer();
+            // Without room for it the connection is closed, as one more would be that is accepted.
+            let Ok(connection) = self.ring.adopt(socket) else {
+                self.batch.refused_moves += 1;
+                continue;
+            };
+            let connection = ConnectionId(connection.0);
+            self.batch.opened.push(Opened {
+                connection,
+                peer,
+                random: self.random.piece()?,
+                handed_over: true,
+            });
+            self.batch.brought.push((connection, bytes));
+        }
+        Ok(())
     }
 
     /// Sleep until there may be something. Returns whether to look again before anything else.
@@ -308,6 +401,13 @@ impl Loop {
         let timeout = next.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
         if timeout.is_zero() || !self.commands.is_empty() {
             return Ok(false);
+        }
+        // There may be room by now for what there was none.
+        if let Some(between) = &mut self.between
+            && between.send(&mut self.output)
+        {
+            self.output.more = true;
+            return Ok(true);
         }
         self.batch.idle_waits += 1;
         let slept = self.ring.wait(timeout);
@@ -354,6 +454,8 @@ impl Loop {
             idle_waits: self.batch.idle_waits,
             turns: self.batch.took,
             fair: self.batch.fair.counters(),
+            mesh: self.between.as_ref().map(Between::counters),
+            refused_moves: self.batch.refused_moves,
         }
     }
 }
@@ -364,6 +466,7 @@ impl Batch {
         self.opened.clear();
         self.sent.clear();
         self.closed.clear();
+        self.brought.clear();
         for (_, lease) in self.leases.drain(..) {
             ring.release(lease);
         }

@@ -8,18 +8,20 @@ use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use partition::MappedStorage;
 use ring::{Features, Ring, RingLimits, Waker};
-use shard::{Output, Shard};
+use shard::{Output, Ownership, Shard};
 use wire::route::RouteTable;
 
+use crate::between::Between;
 use crate::bounds::ring_fault;
 use crate::config::NodeConfig;
-use crate::diagnosis::{CPU_ABSENT, Diagnosis, EXECUTOR_FAILED, diagnose};
+use crate::diagnosis::{CPU_ABSENT, Diagnosis, EXECUTOR_FAILED, SHARD_STOPPED, diagnose};
 use crate::files::Files;
 use crate::flush::Flush;
 use crate::log::{Level, Log};
+use crate::meeting::{Broken, Meeting};
 use crate::prepare::Preparer;
 use crate::random::Random;
-use crate::recover::{RecoverySummary, recover};
+use crate::recover::{Recoverer, RecoverySummary, recover};
 use crate::run::{Batch, Clock, Command, Loop, unix_now};
 use crate::status::{Phase, Status};
 
@@ -39,6 +41,8 @@ pub(crate) struct Seed {
     pub(crate) shard_limits: shard::Limits,
     pub(crate) features: Features,
     pub(crate) commands: Receiver<Command>,
+    /// Where it meets the other shards.
+    pub(crate) meeting: Arc<Meeting>,
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Log>,
     /// Told once: which shard serves, and the way to wake its loop.
@@ -91,14 +95,24 @@ fn begin(
     let mut ring =
         Ring::new(seed.ring_limits, seed.features).map_err(|error| ring_fault(&error))?;
     let mut storage = MappedStorage::new(&seed.config.data);
-    let (recovered, summary) = recover(
-        &mut storage,
-        &seed.table,
-        &seed.config,
-        unix_now(),
-        &seed.status,
-        &seed.log,
-    )?;
+    let number = seed.shard_limits.shard;
+    let ownership = Ownership::new(&seed.table, seed.shard_limits.shards);
+    let by = Recoverer {
+        shard: number,
+        ownership: &ownership,
+        table: &seed.table,
+        config: &seed.config,
+        now: unix_now(),
+        status: &seed.status,
+        log: &seed.log,
+    };
+    let mut port = None;
+    let (recovered, summary) = recover(&mut storage, &by, |ends| {
+        let met = seed.meeting.meet(seed.shard, ring.waker(), ends);
+        let (ends, way) = met.map_err(|Broken| left_alone(seed.shard))?;
+        port = way;
+        Ok(ends)
+    })?;
     tell(&summary);
     let clock = Clock::new();
     let shard = Shard::new(
@@ -134,11 +148,22 @@ fn begin(
         log: seed.log,
         clock,
         drain: seed.config.timeouts.drain,
+        between: port.map(|port| Between::new(number, port)),
         batch: Batch::default(),
         output: Output::default(),
     };
     let counters = shard_loop.run()?;
     Ok((summary, counters))
+}
+
+fn left_alone(shard: usize) -> Diagnosis {
+    diagnose(
+        SHARD_STOPPED,
+        format!("shard {shard}"),
+        "another shard that ended before it served",
+        "all shards, or none",
+        "see what the other one says",
+    )
 }
 
 /// Say in the log what recovery found.

@@ -15,12 +15,13 @@ use crate::admin::{self, Admin};
 use crate::bounds::{ring_fault, ring_limits, shard_limits};
 use crate::config::NodeConfig;
 use crate::diagnosis::{
-    ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, OUT_OF_BOUNDS, PORT_TAKEN, RELOAD_REFUSED,
-    SHARD_STOPPED, diagnose,
+    ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, PORT_TAKEN, RELOAD_REFUSED, SHARD_STOPPED,
+    diagnose,
 };
 use crate::folder::Folder;
 use crate::log::{Level, Log};
-use crate::placement::{Machine, Placement};
+use crate::meeting::Meeting;
+use crate::placement::Machine;
 use crate::recover::RecoverySummary;
 use crate::run::Command;
 use crate::shard_thread::{self, Seed, tell_recovery};
@@ -172,14 +173,18 @@ impl NodeHandle {
     /// # Errors
     /// The fault that ended it, if it did not end by being told to.
     pub fn join(self) -> Result<Summary, Diagnosis> {
-        let mut all = Ok(Summary::default());
-        for (shard, thread) in self.shards.into_iter().enumerate() {
-            let ended = thread.join().unwrap_or_else(|_| Err(broke(shard)));
-            // The first fault counts: the others were told to stop because of it, or fail for the same reason.
-            all = all.and_then(|sum| ended.map(|one| sum.and(&one)));
-        }
+        let ended = self.shards.into_iter().enumerate();
+        let ended =
+            ended.map(|(shard, thread)| thread.join().unwrap_or_else(|_| Err(broke(shard))));
+        let (well, faults): (Vec<_>, Vec<_>) = ended.partition(Result::is_ok);
         self.admin_thread.end();
-        all
+        // One that stopped because another did is not the cause.
+        let mut faults: Vec<Diagnosis> = faults.into_iter().filter_map(Result::err).collect();
+        faults.sort_by_key(|fault| fault.code == SHARD_STOPPED);
+        match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(well.iter().flatten().fold(Summary::default(), Summary::and)),
+        }
     }
 }
 
@@ -224,9 +229,8 @@ pub fn start_logged(
     reload: Reload,
     log: Arc<Log>,
 ) -> Result<NodeHandle, Diagnosis> {
-    let ring_limits = ring_limits(&config, &table)?;
     let placement = Machine::read(Path::new("/")).place(&config.shards)?;
-    only_one(&placement)?;
+    let ring_limits = ring_limits(&config, &table, placement.shards())?;
     let shard_limits = shard_limits(&config, placement.shards())?;
     let features = Features::probe().map_err(|error| ring_fault(&error))?;
     tell_features(&log, &features);
@@ -249,6 +253,7 @@ pub fn start_logged(
     log.event(Level::Info, "recovering", &[("admin", &admin)]);
     let (ready, is_ready) = bounded(placement.shards());
     let folder = Arc::new(folder);
+    let meeting = Arc::new(Meeting::new(placement.shards()));
     let mut shards = Vec::new();
     for (shard, (listener, commands)) in listeners.into_iter().zip(asked).enumerate() {
         let seed = Seed {
@@ -258,7 +263,11 @@ pub fn start_logged(
             table: Arc::clone(&table),
             listener,
             ring_limits: ring_limits.clone(),
-            shard_limits: shard_limits.clone(),
+            shard_limits: shard::Limits {
+                shard: u16::try_from(shard).unwrap_or(u16::MAX),
+                ..shard_limits.clone()
+            },
+            meeting: Arc::clone(&meeting),
             features,
             commands,
             status: Arc::clone(&control.status),
@@ -280,20 +289,6 @@ pub fn start_logged(
         admin_thread,
     };
     handle.wait_ready(&is_ready)
-}
-
-/// Shards do not pass messages on to each other yet.
-fn only_one(placement: &Placement) -> Result<(), Diagnosis> {
-    match placement.shards() {
-        1 => Ok(()),
-        more => Err(diagnose(
-            OUT_OF_BOUNDS,
-            "node.shards",
-            more.to_string(),
-            "1",
-            "set node.shards to 1",
-        )),
-    }
 }
 
 /// The ways to the loops, and where these take what comes.
@@ -338,12 +333,14 @@ fn never_served() -> Diagnosis {
 /// Tells the others when a shard ends, for whatever reason: a node serves with all of its shards or not at all.
 struct LastWords {
     control: Arc<Control>,
+    meeting: Arc<Meeting>,
     shard: usize,
 }
 
 impl Drop for LastWords {
     fn drop(&mut self) {
         self.control.status.enter(self.shard, Phase::Stopped);
+        self.meeting.leave();
         if std::thread::panicking() {
             let cause = "a failed assertion";
             let fields: [(&str, &dyn std::fmt::Display); 2] =
@@ -360,12 +357,17 @@ fn spawn(
     control: Arc<Control>,
 ) -> Result<JoinHandle<Result<Summary, Diagnosis>>, Diagnosis> {
     let (log, began, shard) = (Arc::clone(&seed.log), Instant::now(), seed.shard);
+    let meeting = Arc::clone(&seed.meeting);
     let told = Arc::clone(&log);
     let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
     let run = move || {
         // The folder stays locked for as long as any shard may write.
         let _folder = folder;
-        let _last_words = LastWords { control, shard };
+        let _last_words = LastWords {
+            control,
+            meeting,
+            shard,
+        };
         let (recovery, counters) = shard_thread::serve(seed, move |recovery| {
             tell_recovery(&told, recovery, began.elapsed());
         })?;

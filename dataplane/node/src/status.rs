@@ -12,6 +12,7 @@ use wire::route::RouteTable;
 use crate::durations::Durations;
 use crate::fair::FairCounters;
 use crate::files::FileCounters;
+use crate::mesh::PeerCounters;
 
 /// Where a node is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +170,9 @@ pub(crate) struct Snapshot {
     pub(crate) idle_waits: u64,
     pub(crate) turns: Durations,
     pub(crate) fair: FairCounters,
+    /// What passed between this shard and others, if there are any.
+    pub(crate) mesh: Option<PeerCounters>,
+    pub(crate) refused_moves: u64,
 }
 
 impl Snapshot {
@@ -198,6 +202,10 @@ impl Snapshot {
         self.idle_waits += other.idle_waits;
         self.turns.add(&other.turns);
         self.fair.add(&other.fair);
+        if let (Some(here), Some(there)) = (&mut self.mesh, &other.mesh) {
+            here.add(there);
+        }
+        self.refused_moves += other.refused_moves;
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -
         log(&mut page, snapshot);
         queues(&mut page, snapshot);
         shard(&mut page, snapshot);
+        self::shards(&mut page, snapshot, shards);
         #[cfg(feature = "cycles")]
         cycles(&mut page, snapshot);
     }
@@ -486,6 +487,81 @@ fn shard(page: &mut Page, snapshot: &Snapshot) {
         "Sends taken in part.",
         ring.partial_sends,
     );
+}
+
+/// What passed between shards, and what each of them does; on a node of one there is nothing to tell apart.
+fn shards(page: &mut Page, sum: &Snapshot, shards: &[Snapshot]) {
+    let Some(mesh) = &sum.mesh else { return };
+    let rows = [
+        ("sent", mesh.sent),
+        ("received", mesh.received),
+        ("refused_full", mesh.full),
+    ];
+    let help = "What shards said to each other, connections that moved included.";
+    page.counters("forebay_mesh_items_total", help, "event", &rows);
+    let name = "forebay_mesh_doorbells_total";
+    let asleep = mesh.doorbells - mesh.doorbells_awake;
+    let rows = [("asleep", asleep), ("awake", mesh.doorbells_awake)];
+    page.counters(
+        name,
+        "Times a shard was told, by whether it slept.",
+        "peer",
+        &rows,
+    );
+    let name = "forebay_connections_moved_total";
+    let help = "Connections that went to the shard of their endpoint.";
+    page.counter(name, help, sum.counters.mesh.handed_over_out);
+    let name = "forebay_connections_moved_refused_total";
+    page.counter(
+        name,
+        "Of these, closed for want of room.",
+        sum.refused_moves,
+    );
+    type Row = fn(&Snapshot) -> u64;
+    let rows: [(&str, &str, &str, Row); 6] = [
+        (
+            "forebay_shard_connections",
+            "gauge",
+            "Connections of a shard.",
+            |one| one.connections.into(),
+        ),
+        (
+            "forebay_shard_partitions",
+            "gauge",
+            "Logs of a shard, journals included.",
+            |one| one.partitions.len() as u64,
+        ),
+        (
+            "forebay_shard_received_bytes_total",
+            "counter",
+            "Bytes a shard received.",
+            |one| one.counters.accept.bytes,
+        ),
+        (
+            "forebay_shard_messages_total",
+            "counter",
+            "Messages a shard committed.",
+            |one| one.counters.commit.messages,
+        ),
+        (
+            "forebay_shard_delivered_total",
+            "counter",
+            "Messages a shard delivered.",
+            |one| one.counters.deliver.messages,
+        ),
+        (
+            "forebay_shard_buffers_free",
+            "gauge",
+            "Receive buffers of a shard that are free.",
+            |one| one.buffers_free as u64,
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        page.head(name, kind, help);
+        for (number, one) in shards.iter().enumerate() {
+            page.line(name, &[("shard", &number.to_string())], value(one));
+        }
+    }
 }
 
 /// Divide by `forebay_append_messages_total` for what a message costs in each stage.
