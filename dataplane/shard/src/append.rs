@@ -203,6 +203,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
     }
     let result = match frame.origin() {
         Origin::Direct => append_direct(peers, &mut logs[frame.log() as usize], frame),
+        Origin::Carried(..) => unreachable!("what came to another shard was routed there"),
         Origin::Relayed(number) => match take_relay_number(peers, frame.connection(), number) {
             Ok(()) => match frame.away() {
                 Some(to) => append_away(peers, to, frame),
@@ -215,7 +216,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
     peers.counters.append.refused += 1;
     let (partition, sequence) = match frame.origin() {
         Origin::Direct => (frame.partition(), frame.send().sequence()),
-        Origin::Relayed(number) => (RELAY_STREAM, number),
+        Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
     };
     refuse(
         peers,
@@ -507,7 +508,6 @@ fn answer(frame: &Routed<'_>) -> Answer {
         connection: frame.connection(),
         session: frame.session(),
         origin: frame.origin(),
-        away: None,
         stream: frame.stream(),
         first: send.sequence(),
         last: send.sequence(),

@@ -65,7 +65,9 @@ impl Batch {
 pub(crate) fn carry(peers: &mut Peers, to: u16, frame: &Routed<'_>) -> Result<(), AppendError> {
     let (send, number) = match frame.origin() {
         Origin::Relayed(number) => (frame.send(), number),
-        Origin::Direct => unreachable!("only envelopes are routed to other shards"),
+        Origin::Direct | Origin::Carried(..) => {
+            unreachable!("only envelopes are routed to other shards")
+        }
     };
     let bytes = send.frame().bytes();
     let retry_after_ms = peers.retry_after_ms();
@@ -105,8 +107,7 @@ pub(crate) fn append_carried<S: Segment>(
         let answer = Answer {
             connection: carried.connection,
             session: carried.session,
-            origin: Origin::Relayed(carried.number),
-            away: Some(from),
+            origin: Origin::Carried(from, carried.number),
             stream: 0,
             first: carried.number,
             last: carried.number,

@@ -162,7 +162,7 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
     for waiting in log.give_up_waiting() {
         let answer = waiting.answer;
         peers.counters.commit.sealed_frames += u64::from(answer.frames);
-        if let Some(from) = answer.away {
+        if let Origin::Carried(from, _) = answer.origin {
             answer_away(peers, &answer, from, Some(notice));
             continue;
         }
@@ -176,7 +176,7 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
                 // Those behind it go back with it, as everything does that follows a refused frame.
                 peers.counters.append.discarded += u64::from(answer.frames - 1);
             }
-            Origin::Direct => {}
+            Origin::Direct | Origin::Carried(..) => {}
             Origin::Relayed(number) => {
                 refuse(peers, answer.connection, RELAY_STREAM, number, notice)
             }
@@ -248,7 +248,7 @@ fn settle<S: Segment>(
         peers.counters.commit.messages += u64::from(appended.count);
         hand_on(log.id, appended, answer.frames, committed);
     }
-    if let Some(from) = answer.away {
+    if let Origin::Carried(from, _) = answer.origin {
         return answer_away(peers, answer, from, None);
     }
     let session = peers.sessions.get_mut(answer.session);

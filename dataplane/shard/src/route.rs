@@ -251,7 +251,7 @@ fn route_one<'a>(
             let (connection, send) = (frame.connection(), frame.send());
             let (partition, sequence) = match frame.origin() {
                 Origin::Direct => (stream_of(peers, connection, send), send.sequence()),
-                Origin::Relayed(number) => (RELAY_STREAM, number),
+                Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
             };
             let (order, notice) = (frame.order(), error.notice());
             refusals.push(Refusal {

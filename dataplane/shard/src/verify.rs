@@ -105,6 +105,8 @@ pub(crate) enum Origin {
     Direct,
     /// Another endpoint, through this session, under this relay number.
     Relayed(Sequence),
+    /// The same through a session of the shard with this number; here only its log is.
+    Carried(u16, Sequence),
 }
 
 /// A SEND whose signature is good.

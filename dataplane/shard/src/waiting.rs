@@ -11,11 +11,10 @@ use crate::verify::Origin;
 /// Who is told when frames are committed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer {
+    /// Of an envelope that came to another shard these are names there.
     pub(crate) connection: ConnectionId,
     pub(crate) session: SessionRef,
     pub(crate) origin: Origin,
-    /// The shard to which the frame came, if not this one. Connection and session are names of its own then.
-    pub(crate) away: Option<u16>,
     /// The stream of direct frames, by its place in the session.
     pub(crate) stream: u32,
     /// The numbers of the first and the last frame in their stream.
@@ -106,7 +105,6 @@ mod tests {
                 connection: ConnectionId(1),
                 session: SessionRef::NONE,
                 origin: Origin::Direct,
-                away: None,
                 stream: 0,
                 first: number_of,
                 last: number_of,
