@@ -3,6 +3,10 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on shall say where"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "who runs a test says how much of it"
+)]
 
 mod support;
 
@@ -142,37 +146,54 @@ fn what_a_full_way_kept_back_is_told_later_in_one_go_and_in_order() {
     assert!(counters.mesh.blocked > 0, "{:?}", counters.mesh);
 }
 
+/// Pairs of numbers of shards, one behind the other, unless `FOREBAY_SHARD_PAIRS` says otherwise.
+const PAIRS: u64 = 50;
+
 #[test]
-fn another_number_of_shards_goes_on_where_the_last_one_stopped() {
+fn any_number_of_shards_goes_on_where_any_other_stopped() {
+    let pairs = std::env::var("FOREBAY_SHARD_PAIRS").ok();
+    let pairs = pairs.map_or(PAIRS, |pairs| pairs.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(7);
     let mut disk = Disk::new(1);
-    let mut sent = 0u32;
-    let mut got = 0u32;
-    for count in [3, 1, 8, 2, 5, 16, 1, 4] {
+    // Everything below `settled` is settled, everything below `sent` is acked.
+    let (mut settled, mut sent) = (0u32, 0u32);
+    for pair in 0..=pairs {
+        let count = random.u16(1..=16);
         let mut node = Apart::on(disk.clone(), plain, count);
         let mut sender = node.sender();
         assert_eq!(sender.sequence, u64::from(sent) + 1, "{count} shards");
-        // The first half is heard by nobody yet, as the way between the shards is cut before.
-        for _ in 0..10 {
+        let heard = random.bool();
+        let mut receiver = heard.then(|| node.receiver());
+        for _ in 0..random.u32(1..20) {
             let frame = sender.send(&[&sent.to_le_bytes()]);
             assert_eq!(acks(&node.at_log(&mut sender, &frame)).len(), 1);
             sent += 1;
         }
-        if count % 2 == 0 {
-            node.settle();
+        if heard || random.bool() {
+            settle_all(&mut node.shards, random.usize(1..4));
         }
-        disk = disk.crash(Crash::Kept);
-        let mut node = Apart::on(disk.clone(), plain, count % 3 + 1);
-        let mut receiver = node.receiver();
-        node.settle();
-        for body in bodies(&node.read(&mut receiver)) {
-            assert_eq!(body, got.to_le_bytes(), "{count} shards");
-            got += 1;
+        if let Some(receiver) = &mut receiver {
+            let said = node.read(receiver);
+            let messages = said.iter().flat_map(|said| match said {
+                Said::Deliver(_, messages) => &messages[..],
+                _ => &[],
+            });
+            let messages: Vec<_> = messages.collect();
+            let got = messages.iter().map(|message| &message.body[..]);
+            let want = (settled..sent).map(u32::to_le_bytes);
+            assert!(got.eq(want), "pair {pair}: {said:?}");
+            let accepted = random.usize(..messages.len());
+            let number = messages[accepted].number;
+            let settle = receiver.settle(Source::Queue, Outcome::AcceptUpTo, number);
+            assert_eq!(node.at_queue(receiver, &settle), []);
+            settled += accepted as u32 + 1;
         }
-        assert_eq!(got, sent, "{count} shards");
-        let settle = receiver.settle(Source::Queue, Outcome::AcceptUpTo, u64::from(got));
-        assert_eq!(node.at_queue(&mut receiver, &settle), []);
-        disk = disk.crash(Crash::Kept);
+        disk = disk.crash(match random.bool() {
+            true => Crash::Kept,
+            false => Crash::Lost,
+        });
     }
+    eprintln!("{pairs} pairs of 1 to 16 shards: {sent} acked, {settled} settled, 0 lost, 0 twice");
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub(crate) struct Connection {
     pub(crate) opened: bool,
     /// The server has been told that it is over, or has died.
     pub(crate) server_gone: bool,
+    /// The server has closed it: what the client says from then on nobody hears.
+    server_closed: bool,
     /// The client still has it.
     pub(crate) client_open: bool,
     /// The server gets to know the end at this time.
@@ -126,6 +128,7 @@ impl Network {
             to_client: Pipe::default(),
             opened: false,
             server_gone: false,
+            server_closed: false,
             client_open: true,
             server_ends: None,
             client_ends: false,
@@ -150,7 +153,9 @@ impl Network {
             return 0;
         };
         connection.put += bytes.len() as u64;
-        connection.to_server.put(bytes, now, random);
+        if !connection.server_closed {
+            connection.to_server.put(bytes, now, random);
+        }
         connection.put
     }
 
@@ -203,6 +208,7 @@ impl Network {
             connection.to_client = Pipe::default();
         }
         connection.client_ends = true;
+        connection.server_closed = true;
         connection.to_server = Pipe::default();
         let soon = now + Duration::from_micros(random.u64(..20_000));
         connection.server_ends = Some(
