@@ -129,9 +129,12 @@ fn append_run<S: Segment>(
     until: u32,
 ) -> usize {
     let first = &routed[0];
+    // An envelope is of no stream of its session's, and its log may be another shard's.
+    if first.origin() != Origin::Direct {
+        return 0;
+    }
     let (id, at, log) = (first.session(), first.stream(), first.log());
     let channel = first.send().channel();
-    // The log of an envelope may be another shard's.
     let Some(log) = logs.get_mut(log as usize) else {
         return 0;
     };

@@ -254,6 +254,33 @@ fn an_envelope_that_is_relayed_twice_is_appended_once_and_answered_twice() {
 }
 
 #[test]
+fn an_envelope_for_another_log_than_the_relays_own_stream_is_appended_there() {
+    for partitions in 1..=8 {
+        let mut setup = Setup::new(AckMode::Durable);
+        setup.parts.hubs[0].partitions = partitions;
+        let mut world = World::new(setup);
+        let mut relay = Client::connect(&mut world, RELAY, 3);
+        let key = secret(4);
+        for number in 1..=3 {
+            let sign = Signer::Key {
+                id: KeyId(1),
+                key: key.mac(),
+            };
+            let inner = envelope(number, sign, &[b"reading"]);
+            let frames = [
+                relay.relay(number, &inner),
+                relay.send_number(number, &[b"own"]),
+            ];
+            let said = acks(&relay.exchange(&mut world, &frames.concat()));
+            assert_eq!(said, [number; 2], "{partitions} partitions");
+        }
+        let logs = world.shard.partitions();
+        let appended: u64 = logs.map(|log| log.appended().0).sum();
+        assert_eq!(appended, 6, "{partitions} partitions");
+    }
+}
+
+#[test]
 fn relay_numbers_are_acked_only_as_far_as_all_of_them_are_answered() {
     let mut world = World::with_ack(AckMode::Durable);
     let mut relay = Client::connect(&mut world, RELAY, 3);
