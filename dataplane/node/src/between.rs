@@ -2,7 +2,7 @@
 //! shard their endpoint lives on, each with its socket and what was received of it.
 //!
 //! Nothing piles up: what a shard wants to say waits in its own output until there is room, and a connection that moves waits as
-//! one connection, with a bound on what comes after its HELLO until the kernel has let go of it.
+//! one connection, with a bound on what comes after its HELLO until the kernel has let go of it and one on how many wait.
 
 use std::collections::VecDeque;
 
@@ -19,6 +19,8 @@ const TAKEN_MAX: usize = 4096;
 /// Bytes behind a HELLO while its connection moves. A client that has not been welcomed has nothing more to say; one that says so
 /// much is closed.
 const BEHIND_BYTES_MAX: usize = 1 << 20;
+/// Connections that wait for room on their way; one more is closed. No ring counts them, and each keeps a descriptor.
+const DELAYED_MAX: usize = ROOM;
 
 /// One thing on its way.
 pub(crate) struct Item {
@@ -29,6 +31,8 @@ pub(crate) struct Item {
 enum What {
     Said(Peer<MappedView>),
     Moves(Moved),
+    /// The sender has nothing left to do before it ends.
+    Drained,
 }
 
 /// A connection on its way to its home.
@@ -51,13 +55,23 @@ pub(crate) struct Between {
     leaving: Vec<HandOver>,
     /// Connections that found no room on their way.
     delayed: VecDeque<(u16, Moved)>,
+    /// Connections closed because too many waited for room.
+    crowded_out: u64,
     /// Something that the shard says found no room.
     waits: bool,
+    /// This shard has drained.
+    drained: bool,
+    /// Which shards know that.
+    told: Vec<bool>,
+    /// Which shards have drained; this one counts as one of them.
+    others_drained: Vec<bool>,
 }
 
 impl Between {
     /// Of this shard, by its port.
     pub(crate) fn new(shard: u16, port: Port<Item, Waker>) -> Self {
+        let own = |peer| peer == usize::from(shard);
+        let marks: Vec<bool> = (0..port.shards()).map(own).collect();
         Self {
             port,
             shard,
@@ -66,7 +80,11 @@ impl Between {
             moved: Vec::new(),
             leaving: Vec::new(),
             delayed: VecDeque::new(),
+            crowded_out: 0,
             waits: false,
+            drained: false,
+            told: marks.clone(),
+            others_drained: marks,
         }
     }
 
@@ -74,13 +92,18 @@ impl Between {
     pub(crate) fn receive(&mut self) -> bool {
         // What is left comes with the next call: a loop that was busy does not sleep before it.
         let _ = self.port.receive(&mut self.arrived, TAKEN_MAX);
+        let mut drained = false;
         for Item { from, what } in self.arrived.drain(..) {
             match what {
                 What::Said(message) => self.said.push((from, message)),
                 What::Moves(moved) => self.moved.push(moved),
+                What::Drained => {
+                    self.others_drained[usize::from(from)] = true;
+                    drained = true;
+                }
             }
         }
-        !(self.said.is_empty() && self.moved.is_empty())
+        drained || !(self.said.is_empty() && self.moved.is_empty())
     }
 
     /// Send what there is room for, and ring. Called after each turn, and before each sleep. Whether something left that had waited
@@ -101,8 +124,33 @@ impl Between {
                 }
             }
         }
+        if self.drained {
+            self.tell_drained();
+        }
         self.port.ring_doorbells();
         waited && !self.waits
+    }
+
+    /// This shard has drained: the others are told. Whether all of them have, too, or are gone. Until then one of them may need
+    /// this one: what it carried here is still to be appended and answered.
+    pub(crate) fn drained(&mut self) -> bool {
+        if !std::mem::replace(&mut self.drained, true) {
+            self.tell_drained();
+            self.port.ring_doorbells();
+        }
+        let mut others = self.others_drained.iter().enumerate();
+        others.all(|(peer, drained)| *drained || self.port.is_gone(peer))
+    }
+
+    /// Tell those that have not been told.
+    fn tell_drained(&mut self) {
+        for (peer, told) in self.told.iter_mut().enumerate() {
+            let item = || Item {
+                from: self.shard,
+                what: What::Drained,
+            };
+            *told = *told || !matches!(self.port.send(peer, item()), Err(Refused::Full(_)));
+        }
     }
 
     /// Say something to a shard. To one that has ended nothing needs to be said: this one will end, too.
@@ -128,7 +176,10 @@ impl Between {
         if let Err(Refused::Full(item)) = self.port.send(to.into(), item)
             && let What::Moves(moved) = item.what
         {
-            self.delayed.push_back((to, moved));
+            match self.delayed.len() < DELAYED_MAX {
+                true => self.delayed.push_back((to, moved)),
+                false => self.crowded_out += 1,
+            }
         }
     }
 
@@ -164,6 +215,11 @@ impl Between {
         let mut leaving = self.leaving.iter();
         let at = leaving.position(|leaves| leaves.connection.0 == connection.0)?;
         Some(self.leaving.swap_remove(at))
+    }
+
+    /// Connections closed because too many waited for room on their way.
+    pub(crate) fn crowded_out(&self) -> u64 {
+        self.crowded_out
     }
 
     /// What passed between this shard and all others.

@@ -138,7 +138,7 @@ impl Loop {
             } else if self.sleep(now.monotonic, stop_by)? {
                 continue;
             }
-            if stop_by.is_some_and(|by| self.output.drained || now.monotonic >= by) {
+            if stop_by.is_some_and(|by| now.monotonic >= by || self.has_drained()) {
                 return self.end();
             }
         }
@@ -415,6 +415,12 @@ impl Loop {
         Ok(true)
     }
 
+    /// Whether this shard has drained, and none of the others needs it any more to do so.
+    fn has_drained(&mut self) -> bool {
+        let others = |between: &mut Between| between.drained();
+        self.output.drained && self.between.as_mut().is_none_or(others)
+    }
+
     fn begin_drain(&mut self) -> Duration {
         self.status.enter(self.number, Phase::Draining);
         self.log.event(Level::Info, "draining", &[]);
@@ -438,6 +444,7 @@ impl Loop {
     }
 
     fn snapshot(&self) -> Snapshot {
+        let crowded_out = self.between.as_ref().map_or(0, Between::crowded_out);
         Snapshot {
             counters: self.shard.counters().clone(),
             queues: sum_queues(self.shard.queue_counters()),
@@ -455,7 +462,7 @@ impl Loop {
             turns: self.batch.took,
             fair: self.batch.fair.counters(),
             mesh: self.between.as_ref().map(Between::counters),
-            refused_moves: self.batch.refused_moves,
+            refused_moves: self.batch.refused_moves + crowded_out,
         }
     }
 }

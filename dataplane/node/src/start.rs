@@ -27,8 +27,11 @@ use crate::run::Command;
 use crate::shard_thread::{self, Seed, tell_recovery};
 use crate::status::{Phase, Snapshot, Status};
 
-/// Commands that may wait for the loop.
+/// Commands that may wait for the loop. Questions for numbers leave room for tables, and these leave room for a stop: it is never
+/// lost, however far behind a loop is.
 const COMMANDS_MAX: usize = 16;
+const TABLES_MAX: usize = 12;
+const SNAPSHOTS_MAX: usize = 8;
 
 /// How a new route table is made when someone asks for a reload.
 pub type Reload = Box<dyn Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send>;
@@ -60,8 +63,21 @@ struct Door {
 }
 
 impl Door {
+    /// Whether the loop is not so far behind that there is no room for another table.
+    fn has_room(&self) -> bool {
+        self.commands.len() < TABLES_MAX
+    }
+
     /// Hand a command to the loop and wake it. Whether there was room.
     fn ask(&self, command: Command) -> bool {
+        let room = match command {
+            Command::Snapshot(_) => SNAPSHOTS_MAX,
+            Command::Table(_) => TABLES_MAX,
+            Command::Stop => COMMANDS_MAX,
+        };
+        if self.commands.len() >= room {
+            return false;
+        }
         let asked = self.commands.try_send(command).is_ok();
         if let Ok(waker) = self.waker.lock()
             && let Some(waker) = &*waker
@@ -109,7 +125,9 @@ impl Control {
         };
         let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
         Folder::check_reload(&self.data, &current, &table)?;
-        if !self.ask(|| Command::Table(Arc::clone(&table))) {
+        // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
+        let room = self.doors.iter().all(Door::has_room);
+        if !room || !self.ask(|| Command::Table(Arc::clone(&table))) {
             return Err(busy("a shard that is behind with its commands"));
         }
         *current = Arc::clone(&table);
@@ -173,19 +191,31 @@ impl NodeHandle {
     /// # Errors
     /// The fault that ended it, if it did not end by being told to.
     pub fn join(self) -> Result<Summary, Diagnosis> {
-        let ended = self.shards.into_iter().enumerate();
-        let ended =
-            ended.map(|(shard, thread)| thread.join().unwrap_or_else(|_| Err(broke(shard))));
-        let (well, faults): (Vec<_>, Vec<_>) = ended.partition(Result::is_ok);
+        let summary = join_all(self.shards);
         self.admin_thread.end();
+        summary
+    }
+}
+
+/// Wait until all shards have ended.
+fn join_all(shards: Vec<JoinHandle<Result<Summary, Diagnosis>>>) -> Result<Summary, Diagnosis> {
+    let (mut sum, mut fault) = (Summary::default(), None);
+    for (shard, thread) in shards.into_iter().enumerate() {
+        let (rank, found) = match thread.join() {
+            Ok(Ok(summary)) => {
+                sum = sum.and(&summary);
+                continue;
+            }
+            Ok(Err(fault)) if fault.code == SHARD_STOPPED => (2, fault),
+            Ok(Err(fault)) => (0, fault),
+            Err(_) => (1, broke(shard)),
+        };
         // One that stopped because another did is not the cause.
-        let mut faults: Vec<Diagnosis> = faults.into_iter().filter_map(Result::err).collect();
-        faults.sort_by_key(|fault| fault.code == SHARD_STOPPED);
-        match faults.into_iter().next() {
-            Some(fault) => Err(fault),
-            None => Ok(well.iter().flatten().fold(Summary::default(), Summary::and)),
+        if fault.as_ref().is_none_or(|(least, _)| rank < *least) {
+            fault = Some((rank, found));
         }
     }
+    fault.map_or(Ok(sum), |(_, fault)| Err(fault))
 }
 
 fn broke(shard: usize) -> Diagnosis {
@@ -274,11 +304,15 @@ pub fn start_logged(
             log: Arc::clone(&log),
             ready: ready.clone(),
         };
-        let spawned = spawn(seed, Arc::clone(&folder), Arc::clone(&control));
-        // Those that run already have nobody to serve with.
-        shards.push(spawned.inspect_err(|_| {
-            let _ = control.ask(|| Command::Stop);
-        })?);
+        match spawn(seed, Arc::clone(&folder), Arc::clone(&control)) {
+            Ok(thread) => shards.push(thread),
+            Err(fault) => {
+                // Those that run already wait for one that never comes. Each says that it was left alone, which is not the cause.
+                meeting.leave();
+                let _ = join_all(shards);
+                return Err(fault);
+            }
+        }
     }
     drop(ready);
     let handle = NodeHandle {
@@ -310,6 +344,8 @@ impl NodeHandle {
                 return self.join().and_then(|_| Err(never_served()));
             };
             if let Ok(mut place) = self.control.doors[shard].waker.lock() {
+                // Who asked something before found nobody to wake.
+                waker.wake();
                 *place = Some(waker);
             }
         }
@@ -456,4 +492,32 @@ pub(crate) fn snapshots(control: &Control) -> Option<Vec<Snapshot>> {
     answers
         .map(|snapshot| snapshot.map(|boxed| *boxed))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_is_behind_with_questions_and_tables_still_takes_a_stop() {
+        let (doors, asked) = doors(1);
+        let parts = wire::route::TableParts {
+            queue_groups: 1,
+            ..Default::default()
+        };
+        let table = Arc::new(RouteTable::build(parts).expect("a plan of queues alone"));
+        let snapshot = || Command::Snapshot(bounded(1).0);
+        let fill =
+            |command: &dyn Fn() -> Command| (0..20).filter(|_| doors[0].ask(command())).count();
+        assert_eq!(fill(&snapshot), SNAPSHOTS_MAX);
+        assert!(doors[0].has_room(), "for a table");
+        let tables = fill(&|| Command::Table(Arc::clone(&table)));
+        assert_eq!(tables, TABLES_MAX - SNAPSHOTS_MAX);
+        assert!(!doors[0].has_room(), "for another table");
+        assert!(doors[0].ask(Command::Stop));
+        let stops = asked[0]
+            .try_iter()
+            .filter(|asked| matches!(asked, Command::Stop));
+        assert_eq!(stops.count(), 1);
+    }
 }

@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -115,4 +116,72 @@ fn a_connection_moves_once_to_the_shard_of_its_endpoint_and_takes_what_it_said_a
     let mesh = &summary.counters.mesh;
     assert_eq!(mesh.handed_over_out, mesh.handed_over_in);
     assert_eq!(summary.counters.session.welcomed, 40);
+}
+
+#[test]
+fn a_node_that_stops_under_load_answers_what_shards_carried_for_each_other_and_says_goaway() {
+    const ENVELOPES: u64 = 6_000;
+    for round in 0..8 {
+        let data = tempfile::tempdir().unwrap();
+        let mut parts = parts(AckMode::Local, SENDERS);
+        parts.hubs[0].partitions = 6;
+        parts.endpoints[0].relay = true;
+        let node = start_with(data.path(), 3, table(parts));
+        let mut relay = Client::connect(node.listen_addr(), &sender(0));
+        for number in 0..ENVELOPES {
+            let (from, sequence) = (number as usize % SENDERS, number / SENDERS as u64 + 1);
+            relay.put_relay(number + 1, &sender(from), sequence, &[7; 200]);
+        }
+        let (bytes, mut stream) = (relay.take_out(), relay.stream.try_clone().unwrap());
+        // What the node does not take when it ends is not written.
+        let writer = std::thread::spawn(move || stream.write_all(&bytes).is_ok());
+        let mut said = vec![relay.read()];
+        // A shard that has nothing left to do waits for those that carry something to it.
+        node.stop();
+        while said.last() != Some(&Said::End) {
+            said.push(relay.read());
+        }
+        let goaway = Said::Other(wire::frame::FrameKind::Goaway);
+        assert!(said.contains(&goaway), "round {round}: {:?}", said.len());
+        node.join().unwrap();
+        writer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_fault_of_one_shard_at_start_is_told_ends_them_all_and_the_next_start_has_everything() {
+    let data = tempfile::tempdir().unwrap();
+    let node = start_with(data.path(), 3, plan(AckMode::Durable));
+    for number in 0..SENDERS {
+        let mut client = Client::connect(node.listen_addr(), &sender(number));
+        client.send(&[&body(number, 0)]);
+        client.wait_acked(1);
+    }
+    node.stop();
+    node.join().unwrap();
+    let folders = std::fs::read_dir(data.path()).unwrap().flatten();
+    let mut folders: Vec<_> = folders
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    // A partition is opened before shards meet, a journal after; whichever shard's it is.
+    for folder in [&folders[0], &folders[1], folders.last().unwrap()] {
+        let aside = data.path().join("aside");
+        std::fs::rename(folder, &aside).unwrap();
+        std::fs::write(folder, b"not a folder").unwrap();
+        let mut config = config(data.path());
+        config.shards = Shards::Count(3);
+        let fault = try_start(config, plan(AckMode::Durable)).unwrap_err();
+        assert_eq!(fault.code, 3114, "{}: {fault}", folder.display());
+        std::fs::remove_file(folder).unwrap();
+        std::fs::rename(&aside, folder).unwrap();
+    }
+    let node = start_with(data.path(), 4, plan(AckMode::Durable));
+    let mut receiver = Client::connect(node.listen_addr(), RECEIVER);
+    receiver.fetch(100);
+    let (_, bodies) = receiver.take(SENDERS);
+    check(&bodies, 0..1, "after the faults");
+    node.stop();
+    node.join().unwrap();
 }

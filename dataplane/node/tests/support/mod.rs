@@ -27,8 +27,8 @@ use wire::handshake::{Auth, HelloFields, Welcome, encode_hello};
 use wire::ids::*;
 use wire::preface::Preface;
 use wire::route::*;
-use wire::send::SendBuilder;
-use wire::signature::{SecretKey, SessionKeys, Signer, verify_session};
+use wire::send::{SendBuilder, encode_relay};
+use wire::signature::{MacKey, SecretKey, SessionKeys, Signer, verify_session};
 
 pub const CHANNEL: &str = "acme/prod/telemetry";
 pub const RECEIVER: &str = "acme/prod/billing";
@@ -250,6 +250,21 @@ impl Client {
     /// Everything that was put, to be written later.
     pub fn take_out(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
+    }
+
+    /// Add a RELAY of a sender's SEND, which the sender signed with its own key, to what will be written.
+    pub fn put_relay(&mut self, number: u64, sender: &str, sequence: u64, body: &[u8]) {
+        let mut inner = Vec::new();
+        let (endpoint, channel) = (EndpointId::of(sender), ChannelId::of(CHANNEL));
+        let mut send = SendBuilder::begin(&mut inner, endpoint, channel, Sequence(sequence));
+        send.message(UnixNanos(0), &[], body).unwrap();
+        let key = MacKey::new(secret().text_bytes());
+        let signer = Signer::Key {
+            id: KeyId(1),
+            key: &key,
+        };
+        send.finish(signer).unwrap();
+        self.sign(|out, signer| encode_relay(out, Sequence(number), &inner, signer));
     }
 
     /// Write everything that was put.
