@@ -69,7 +69,6 @@ fn setup() -> Setup {
         endpoint(sender, vec![ingress], vec![grant(CHANNEL)], vec![]),
         endpoint(receiver, vec![primary], vec![], vec![grant(CHANNEL)]),
     ];
-    (setup.limits.shards, setup.limits.shard) = (2, 1);
     setup.limits.credit_frames = 64;
     setup.limits.credit_bytes = 8 << 20;
     setup.limits.idle_timeout = Duration::from_secs(60);

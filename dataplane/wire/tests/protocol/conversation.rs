@@ -2,7 +2,9 @@
 
 use wire::ack::{Ack, Reject};
 use wire::delivery::{Deliver, DeliverBuilder, Fetch, Outcome, Settle, Source};
-use wire::handshake::{Auth, Hello, HelloFields, Welcome, encode_hello, encode_welcome};
+use wire::handshake::{
+    Auth, Hello, HelloFields, Welcome, WelcomeFields, encode_hello, encode_welcome,
+};
 use wire::link::{encode_bye, encode_ping, encode_pong, parse_bye, parse_ping, parse_pong};
 use wire::preface::Preface;
 use wire::send::{Send, SendBuilder};
@@ -115,6 +117,15 @@ fn reject() -> Reject {
     }
 }
 
+/// What a node of one shard offers.
+fn terms(connection: &Connection, name: &str, direction: Direction) -> WelcomeFields {
+    WelcomeFields {
+        shards: 1,
+        home_shard: 0,
+        ..connection.welcome(name, direction)
+    }
+}
+
 fn first(connection: &Connection) -> Vec<Block> {
     let mut line = Line::new(1, connection);
     let fields = HelloFields {
@@ -124,7 +135,7 @@ fn first(connection: &Connection) -> Vec<Block> {
         unix_seconds: NOW,
     };
     line.open(fields, "auth 1, signed with the key's text");
-    let welcome = connection.welcome(SENDER, Direction::Ingress);
+    let welcome = terms(connection, SENDER, Direction::Ingress);
     line.server("WELCOME", "one channel to send to", |out, signer| {
         encode_welcome(out, &welcome, [ingress_entry()].into_iter(), signer);
     });
@@ -170,7 +181,7 @@ fn second(connection: &Connection) -> Vec<Block> {
         fields,
         "auth 2, a token without sig, signed with the sig left out",
     );
-    let welcome = connection.welcome(RECEIVER, Direction::Egress);
+    let welcome = terms(connection, RECEIVER, Direction::Egress);
     line.server("WELCOME", "one channel to hear", |out, signer| {
         encode_welcome(out, &welcome, [egress_entry()].into_iter(), signer);
     });
@@ -329,7 +340,7 @@ fn the_client_takes_the_first_connection_as_it_stands() {
     assert_eq!(kinds(&frames), [K::Welcome, K::Ack, K::Reject, K::Pong]);
     let ours = Connection::ingress();
     let welcome = Welcome::parse(frames[0]).expect("a good WELCOME");
-    assert_eq!(welcome.fields, ours.welcome(SENDER, Direction::Ingress));
+    assert_eq!(welcome.fields, terms(&ours, SENDER, Direction::Ingress));
     assert_eq!(welcome.entries().collect::<Vec<_>>(), [ingress_entry()]);
     let terms = welcome.fields;
     let keys = SessionKeys::derive(
