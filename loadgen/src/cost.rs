@@ -66,6 +66,11 @@ impl Steady {
         (Self::new(near, times), Self::new(far, times))
     }
 
+    /// One that reads nothing.
+    pub(crate) fn blind(times: Times) -> Self {
+        Self::new(ServerCpu::Unknown, times)
+    }
+
     fn new(server: ServerCpu, times: Times) -> Self {
         Self {
             server,

@@ -77,6 +77,12 @@ pub const CODES: &[(u16, &str, &str, &str)] = &[
         "Messages were lost, duplicated, misordered, altered, or came from nowhere. Exit code 1.",
         "Keep the data folder and look at the evidence lines of the report.",
     ),
+    (
+        5213,
+        "load_activity",
+        "The activity of the senders is neither uniform nor a Zipf distribution with its exponent.",
+        "Write uniform, or zipf:1.1: the exponent is above 0 and at most 10.",
+    ),
 ];
 
 /// A fault of the plan itself.
@@ -156,6 +162,16 @@ pub fn connection_lost(endpoint: &str, seen: impl Display) -> Diagnosis {
         format!("connection of {endpoint}"),
         seen.to_string(),
         "an open connection until the run is over".to_owned(),
+    )
+}
+
+/// An activity that cannot be understood.
+pub fn activity(text: &str) -> Diagnosis {
+    make(
+        5213,
+        "activity of the senders".to_owned(),
+        format!("\"{text}\""),
+        "uniform, or zipf: and an exponent above 0 and at most 10".to_owned(),
     )
 }
 

@@ -31,22 +31,38 @@ pub(crate) fn dial(
     key_id: u32,
     key: &str,
 ) -> Result<Dialled, Diagnosis> {
-    let credentials = Credentials::key(endpoint, key_id, key).map_err(|error| error.diagnosis())?;
-    open(addr, &credentials).map_err(|error| error.diagnosis())
+    dial_within(addr, (endpoint, key_id, key), TIMEOUT)
 }
 
-fn open(addr: SocketAddr, credentials: &Credentials) -> Result<Dialled, ClientError> {
+/// The same, with at most so long a wait for each step.
+///
+/// # Errors
+/// As `dial`.
+pub(crate) fn dial_within(
+    addr: SocketAddr,
+    (endpoint, key_id, key): (&str, u32, &str),
+    timeout: Duration,
+) -> Result<Dialled, Diagnosis> {
+    let credentials = Credentials::key(endpoint, key_id, key).map_err(|error| error.diagnosis())?;
+    open(addr, &credentials, timeout).map_err(|error| error.diagnosis())
+}
+
+fn open(
+    addr: SocketAddr,
+    credentials: &Credentials,
+    timeout: Duration,
+) -> Result<Dialled, ClientError> {
     let failed = |error: std::io::Error| ClientError::Connect {
         addr: addr.to_string(),
         error: error.to_string(),
     };
     let lost = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => ClientError::NoAnswer(format!("nothing for {TIMEOUT:?}")),
+        std::io::ErrorKind::WouldBlock => ClientError::NoAnswer(format!("nothing for {timeout:?}")),
         _ => ClientError::Lost(error.to_string()),
     };
-    let mut stream = TcpStream::connect_timeout(&addr, TIMEOUT).map_err(failed)?;
+    let mut stream = TcpStream::connect_timeout(&addr, timeout).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+    stream.set_read_timeout(Some(timeout)).map_err(failed)?;
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(|error| ClientError::Lost(error.to_string()))?;
     let seconds = SystemTime::now()

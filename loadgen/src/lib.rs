@@ -7,6 +7,7 @@
 //! [`run`] is all a caller needs. The protocol's logic lives in `client`, bytes travel over `ring`; nothing here knows
 //! the inside of a server.
 
+pub mod activity;
 pub mod cost;
 pub mod diagnosis;
 mod dial;
@@ -18,13 +19,15 @@ pub mod payload;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod rows;
 pub mod schedule;
 pub mod stamp;
 pub mod verify;
 
+pub use activity::Activity;
 pub use engine::run;
 pub use payload::{BodySizes, PayloadSource};
-pub use plan::{LoadOptions, LoadPlan, ReceiverCredential, SenderCredential, ServerCpu};
+pub use plan::{LoadOptions, LoadPlan, Others, ReceiverCredential, SenderCredential, ServerCpu};
 pub use progress::{Progress, Quiet, Snapshot, for_terminal};
 pub use report::{Report, Verdict};
 pub use schedule::Arrival;

@@ -1,5 +1,6 @@
 //! What a run shall do: who sends, who receives, how much, how long, and where the server's costs can be read.
 
+use crate::activity::Activity;
 use crate::diagnosis;
 use crate::payload::{BodySizes, PayloadSource};
 use crate::schedule::Arrival;
@@ -77,10 +78,30 @@ pub struct LoadPlan {
     pub receivers: Vec<ReceiverCredential>,
     /// Rate, length, payload and the like.
     pub options: LoadOptions,
+    /// Who else is there.
+    pub others: Others,
     /// Where the server's processor time can be read.
     pub server_cpu: ServerCpu,
     /// The server's data folder, to report bytes on disk.
     pub data: Option<PathBuf>,
+}
+
+/// Peers that are there besides the senders and receivers of a run, each kind with a thread and a row of the report of
+/// its own. Without any, a run is as it would be without this type.
+#[derive(Debug, Clone, Default)]
+pub struct Others {
+    /// Senders that send as fast as they may and go on beyond their credit and beyond BUSY, one connection each. When
+    /// the server ends one, it comes back.
+    pub flooders: Vec<SenderCredential>,
+    /// Receivers that take no more than `slow_per_s` messages each. They are checked like others, but what they have
+    /// not read at the end is not lost.
+    pub slow_receivers: Vec<ReceiverCredential>,
+    /// Messages per second that each of them takes; 0 asks for everything and never reads a byte.
+    pub slow_per_s: f64,
+    /// Who opens and leaves sessions, in turns; their queues are not touched.
+    pub storm: Vec<ReceiverCredential>,
+    /// Sessions that are due to be opened per second; 0 for no storm.
+    pub storm_per_s: f64,
 }
 
 /// The settings of a run that do not name anybody.
@@ -100,6 +121,8 @@ pub struct LoadOptions {
     pub drain: Duration,
     /// Constant gaps or Poisson arrivals.
     pub arrival: Arrival,
+    /// How the rate is divided among the senders.
+    pub activity: Activity,
     /// Messages per frame, 1 to 4096. A frame is due when its last message is.
     pub batch: u16,
     /// Lengths of synthetic bodies.
@@ -126,6 +149,7 @@ impl Default for LoadOptions {
             warm_up: Duration::from_secs(1),
             drain: Duration::from_secs(30),
             arrival: Arrival::Constant,
+            activity: Activity::Uniform,
             batch: 1,
             message_bytes: BodySizes::Fixed(128),
             payload: PayloadSource::Synthetic,
@@ -185,6 +209,30 @@ impl LoadPlan {
                 "at most one per sending endpoint: a sender's sequence lives in one session",
             ),
             (
+                "activity",
+                options.activity.to_string(),
+                options.activity == Activity::Uniform || options.rate > 0.0,
+                "uniform with rate 0: who sends as fast as it may has no share",
+            ),
+            (
+                "slow_per_s",
+                self.others.slow_per_s.to_string(),
+                self.others.slow_per_s.is_finite() && self.others.slow_per_s >= 0.0,
+                "0 or more messages per second",
+            ),
+            (
+                "storm_per_s",
+                self.others.storm_per_s.to_string(),
+                (0.0..=1e6).contains(&self.others.storm_per_s),
+                "0 to 1000000 sessions per second",
+            ),
+            (
+                "storm",
+                format!("{} endpoints", self.others.storm.len()),
+                self.others.storm_per_s == 0.0 || !self.others.storm.is_empty(),
+                "an endpoint with an egress key to open sessions with",
+            ),
+            (
                 "lateness_share_max",
                 options.lateness_share_max.to_string(),
                 share_good,
@@ -200,20 +248,13 @@ impl LoadPlan {
     }
 
     fn check_names(&self) -> Result<(), Diagnosis> {
-        let mut names: Vec<&str> = self
-            .senders
-            .iter()
-            .map(|sender| sender.endpoint.as_str())
-            .collect();
-        names.sort_unstable();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(diagnosis::plan(
-                "senders",
-                format!("{} twice", pair[0]),
-                "each endpoint once",
-            )),
-            None => Ok(()),
-        }
+        let senders = self.senders.iter().chain(&self.others.flooders);
+        once("senders", senders.map(|sender| sender.endpoint.as_str()))?;
+        let receivers = self.receivers.iter().chain(&self.others.slow_receivers);
+        once(
+            "receivers",
+            receivers.map(|receiver| receiver.endpoint.as_str()),
+        )
     }
 
     /// Connections that will be opened for sending.
@@ -222,6 +263,20 @@ impl LoadPlan {
             0 => self.senders.len(),
             some => some as usize,
         }
+    }
+}
+
+/// Nobody twice.
+fn once<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Diagnosis> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(diagnosis::plan(
+            what,
+            format!("{} twice", pair[0]),
+            "each endpoint once",
+        )),
+        None => Ok(()),
     }
 }
 
@@ -255,6 +310,7 @@ pub(crate) mod tests {
             senders: (0..senders).map(sender).collect(),
             receivers: Vec::new(),
             options: LoadOptions::default(),
+            others: Others::default(),
             server_cpu: ServerCpu::Unknown,
             data: None,
         }
@@ -263,7 +319,7 @@ pub(crate) mod tests {
     #[test]
     fn a_plan_is_refused_with_the_option_the_value_seen_and_the_value_needed() {
         type Break = fn(&mut LoadPlan);
-        let cases: [(&str, &str, Break); 9] = [
+        let cases: [(&str, &str, Break); 14] = [
             ("senders", "saw 0", |plan| plan.senders.clear()),
             ("senders", "a/e/sender-0 twice", |plan| {
                 plan.senders[1] = plan.senders[0].clone()
@@ -279,6 +335,20 @@ pub(crate) mod tests {
             ("batch", "saw 0", |plan| plan.options.batch = 0),
             ("batch", "saw 4097", |plan| plan.options.batch = 4097),
             ("connections", "saw 3", |plan| plan.options.connections = 3),
+            ("senders", "a/e/sender-1 twice", |plan| {
+                plan.others.flooders = plan.senders.split_off(1);
+                plan.senders.push(plan.others.flooders[0].clone());
+            }),
+            ("slow_per_s", "saw -1", |plan| plan.others.slow_per_s = -1.0),
+            ("storm_per_s", "saw NaN", |plan| {
+                plan.others.storm_per_s = f64::NAN
+            }),
+            ("storm", "saw 0 endpoints", |plan| {
+                plan.others.storm_per_s = 5.0
+            }),
+            ("activity", "saw zipf:1.1", |plan| {
+                (plan.options.activity, plan.options.rate) = (Activity::Zipf(1.1), 0.0)
+            }),
         ];
         assert!(plan(2).check().is_ok());
         for (what, seen, spoil) in cases {

@@ -4,6 +4,7 @@ use crate::diagnosis;
 use crate::engine::measured::Measured;
 use crate::histogram::{Latencies, Summary};
 use crate::plan::LoadPlan;
+use crate::rows::{SenderRow, SlowRow, StormRow};
 use crate::schedule::Arrival;
 use crate::verify::Verification;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,12 @@ pub struct Report {
     pub disk_bytes: Option<u64>,
     /// How much of them came during the run.
     pub disk_bytes_grown: Option<i64>,
+    /// Senders, and flooders if there were any, with books of their own.
+    pub classes: Vec<SenderRow>,
+    /// Slow receivers, if there were any.
+    pub slow_receivers: Option<SlowRow>,
+    /// The storm of connections, if there was one.
+    pub storm: Option<StormRow>,
     /// The first faults that verification found.
     pub evidence: Vec<String>,
     /// Connections that ended during the run.
@@ -236,6 +243,9 @@ impl Report {
                 .disk
                 .zip(costs.disk_before)
                 .map(|(after, before)| after as i64 - before as i64),
+            classes: Vec::new(),
+            slow_receivers: None,
+            storm: None,
             evidence: books.evidence.clone(),
             faults,
         };
@@ -319,7 +329,7 @@ fn bodies(plan: &LoadPlan) -> String {
     }
 }
 
-fn rejects(measured: &Measured) -> Vec<RejectCount> {
+pub(crate) fn rejects(measured: &Measured) -> Vec<RejectCount> {
     let each = measured.reasons.iter().map(|(notice, frames)| RejectCount {
         code: notice.reason.code(),
         name: notice.reason.name().to_owned(),
@@ -381,6 +391,7 @@ impl fmt::Display for Report {
             }
         }
         self.write_costs(out)?;
+        self.write_rows(out)?;
         self.evidence
             .iter()
             .try_for_each(|line| writeln!(out, "evidence      {line}"))?;
@@ -415,6 +426,22 @@ impl Report {
             }
         }
         out.write_char('\n')
+    }
+
+    /// Rows only where there is more than one kind of peer.
+    fn write_rows(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.classes.len() > 1 {
+            self.classes
+                .iter()
+                .try_for_each(|class| write!(out, "{class}"))?;
+        }
+        if let Some(slow) = &self.slow_receivers {
+            write!(out, "{slow}")?;
+        }
+        match &self.storm {
+            Some(storm) => write!(out, "{storm}"),
+            None => Ok(()),
+        }
     }
 
     fn write_costs(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

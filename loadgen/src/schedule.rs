@@ -6,6 +6,9 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Multiples of this spread most evenly over 0 to 1.
+const GOLDEN: f64 = 0.618_033_988_749_894_8;
+
 /// How the gaps between messages are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,10 +49,45 @@ impl Schedule {
             "rate {per_second}, senders {senders}"
         );
         let gap = 1e9 * f64::from(senders) / per_second;
+        let phase = f64::from(number) / f64::from(senders);
+        Self::begin((arrival, gap, phase), length, number, seed)
+    }
+
+    /// Sender `number` of a fleet whose members have unequal shares of the total, this one `share` of it (above 0).
+    ///
+    /// Constant gaps begin at a fraction of the sender's own gap that no two neighbours have in common, so that the
+    /// fleet does not begin with one blow.
+    pub fn of_share(
+        arrival: Arrival,
+        per_second: f64,
+        share: f64,
+        length: Duration,
+        number: u32,
+        seed: u64,
+    ) -> Self {
+        assert!(
+            per_second > 0.0 && share > 0.0,
+            "rate {per_second}, share {share}"
+        );
+        let phase = (f64::from(number) * GOLDEN).fract();
+        Self::begin(
+            (arrival, 1e9 / (per_second * share), phase),
+            length,
+            number,
+            seed,
+        )
+    }
+
+    fn begin(
+        (arrival, gap, phase): (Arrival, f64, f64),
+        length: Duration,
+        number: u32,
+        seed: u64,
+    ) -> Self {
         let mut random =
             fastrand::Rng::with_seed(seed ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let next = match arrival {
-            Arrival::Constant => gap * f64::from(number) / f64::from(senders),
+            Arrival::Constant => gap * phase,
             Arrival::Poisson => exponential(&mut random, gap),
         };
         let end = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);

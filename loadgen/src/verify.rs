@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wire::ids::{ChannelId, EndpointId, UnixNanos};
 
 const EVIDENCE_MAX: usize = 10;
+const NEVER_CAME: &str = " never came";
 /// A number further than this beyond the highest seen is not believed.
 const GAP_MAX: u64 = 1 << 24;
 
@@ -216,6 +217,12 @@ impl Observer {
         true
     }
 
+    /// Messages read so far, of whatever run and attempt.
+    pub fn read(&self) -> u64 {
+        let found = &self.findings;
+        found.delivered + found.redelivered + found.duplicated + found.stray + found.leftover
+    }
+
     /// Messages of this run read so far, each counted once.
     pub fn delivered(&self) -> u64 {
         self.findings.delivered
@@ -257,6 +264,19 @@ impl Verification {
         self.unanswered + self.undelivered
     }
 
+    /// Charge what slow receivers read wrong; what they have not read is late, not lost.
+    pub fn add_slow(&mut self, slow: &Self) {
+        let delivered = self.findings.delivered;
+        self.findings.add(&slow.findings);
+        self.findings.delivered = delivered;
+        let faults = slow
+            .evidence
+            .iter()
+            .filter(|line| !line.ends_with(NEVER_CAME));
+        self.evidence.extend(faults.cloned());
+        self.evidence.truncate(EVIDENCE_MAX);
+    }
+
     /// True when every message is accounted for: nothing lost, duplicated, misordered, altered or stray.
     pub fn clean(&self) -> bool {
         self.unanswered == 0 && self.clean_but_for_answers()
@@ -270,18 +290,24 @@ impl Verification {
     }
 }
 
-/// Compare the senders' outcomes with what the observers read; `hears` lists each observer's channels.
-pub fn reconcile(outcomes: &[Outcome], observers: Vec<(Observer, Vec<ChannelId>)>) -> Verification {
-    let mut result = Verification {
-        read_back: !observers.is_empty(),
-        ..Verification::default()
-    };
+/// What became of all messages of these senders, before anything is read back.
+pub fn totals<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Verification {
+    let mut result = Verification::default();
     for outcome in outcomes {
         result.sent += outcome.sent;
         result.acked += outcome.acked();
         result.rejected += outcome.rejected.len() as u64;
         result.unanswered += outcome.sent - outcome.answered;
     }
+    result
+}
+
+/// Compare the senders' outcomes with what the observers read; `hears` lists each observer's channels.
+pub fn reconcile(outcomes: &[Outcome], observers: Vec<(Observer, Vec<ChannelId>)>) -> Verification {
+    let mut result = Verification {
+        read_back: !observers.is_empty(),
+        ..totals(outcomes.iter())
+    };
     for (mut observer, hears) in observers {
         for (sender, outcome) in outcomes.iter().enumerate() {
             if hears.contains(&observer.sources[sender].channel) {
@@ -318,7 +344,7 @@ fn owed(observer: &mut Observer, sender: usize, outcome: &Outcome) -> u64 {
             }
         } else if !seen {
             missing += 1;
-            observer.prove(|| format!("acked message {number} of sender {sender} never came"));
+            observer.prove(|| format!("acked message {number} of sender {sender}{NEVER_CAME}"));
         }
     }
     missing

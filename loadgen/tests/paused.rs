@@ -288,3 +288,73 @@ fn a_sender_that_is_refused_for_now_waits_as_it_was_told_and_then_tries_with_one
     let sent = step(&mut server, 4 * SECOND, ack);
     assert_eq!(sent, CREDIT_FRAMES as usize, "all that the ACK allows");
 }
+
+#[test]
+fn a_flooding_lane_keeps_neither_to_its_credit_nor_to_the_time_it_was_told_until_it_is_calmed() {
+    let (opened, mut server) = handshake();
+    let mut sending = sending(opened, 10, true);
+    sending.lanes[0].flood();
+    let beyond = 2 * CREDIT_FRAMES as usize;
+    let mut step = |server: &mut Server, now: u64, calm: bool, answer: Option<Vec<u8>>| {
+        if calm {
+            sending.lanes[0].calm();
+        }
+        if let Some(answer) = answer {
+            sending.receive(0, now, &answer);
+        }
+        for _ in 0..2 {
+            sending.prepare(now, &mut Wire(server));
+            sending.release(now, &mut Wire(server));
+            sending.submitted(now);
+        }
+        assert_eq!(sending.lanes[0].fault, None);
+        server.waiting.len()
+    };
+    assert_eq!(step(&mut server, 0, false, None), beyond);
+    let refusal = server.refuse(60_000);
+    assert_eq!(
+        step(&mut server, 1, false, Some(refusal)),
+        beyond,
+        "at once"
+    );
+    let ack = server.ack();
+    step(&mut server, 2, true, ack);
+    let refusal = server.refuse(50);
+    let at = SECOND;
+    assert_eq!(
+        step(&mut server, at, true, Some(refusal)),
+        0,
+        "calmed, it waits"
+    );
+}
+
+#[test]
+fn a_session_opened_again_books_what_the_log_has_and_sends_the_rest_once_more() {
+    let (opened, mut server) = handshake();
+    let mut sending = sending(opened, 10, true);
+    sending.lanes[0].flood();
+    for now in 0..2 {
+        sending.prepare(now, &mut Wire(&mut server));
+        sending.release(now, &mut Wire(&mut server));
+        sending.submitted(now);
+    }
+    let sent = 2 * u64::from(CREDIT_FRAMES);
+    assert_eq!(sending.totals.sent, sent);
+    sending.lanes[0].end("cut".to_owned());
+    let (opened, mut next) = handshake();
+    next.last = 7;
+    sending.reopen(0, opened, Sequence(7), 3);
+    assert_eq!((sending.totals.acked, sending.totals.sent), (7, sent));
+    sending.release(4, &mut Wire(&mut next));
+    assert_eq!(
+        next.waiting.len() as u64,
+        sent - 7,
+        "those the log does not have"
+    );
+    let ack = next
+        .ack()
+        .expect("numbers and signatures fit the new session");
+    sending.receive(0, 5, &ack);
+    assert_eq!((sending.totals.acked, sending.totals.sent), (sent, sent));
+    assert_eq!(sending.lanes[0].fault, None);
+}

@@ -2,7 +2,7 @@
 
 use client::fake::{CHANNEL, Fake, Fault, KEY};
 use loadgen::{
-    BodySizes, LoadOptions, LoadPlan, PayloadSource, Quiet, ReceiverCredential, Report,
+    BodySizes, LoadOptions, LoadPlan, Others, PayloadSource, Quiet, ReceiverCredential, Report,
     SenderCredential, ServerCpu, Verdict,
 };
 use std::time::Duration;
@@ -26,6 +26,7 @@ fn plan(fake: &Fake, senders: usize, options: LoadOptions) -> LoadPlan {
         receivers: vec![reader],
         options,
         server_cpu: ServerCpu::Unknown,
+        others: Others::default(),
         data: None,
     }
 }

@@ -1,5 +1,5 @@
 //! The codes of the command line itself: 2201 to 2299 use and configuration, 4501 to 4599 the log tool,
-//! 4901 to 4999 quickstart.
+//! 4901 to 4949 quickstart, 4951 to 4999 measurements with nodes of their own.
 
 /// Arguments that cannot be understood.
 pub(crate) const USAGE: u16 = 2201;
@@ -19,6 +19,8 @@ pub(crate) const OUTPUT: u16 = 2207;
 pub(crate) const SECTION: u16 = 2208;
 /// A key of the plan is not fit for what is asked.
 pub(crate) const KEY_UNFIT: u16 = 2209;
+/// A `--sweep` cannot be read.
+pub(crate) const SWEEP: u16 = 2210;
 
 /// A folder without logs.
 pub(crate) const NO_LOGS: u16 = 4501;
@@ -35,6 +37,19 @@ pub(crate) const FOREIGN_FOLDER: u16 = 4901;
 pub(crate) const CANNOT_WRITE: u16 = 4902;
 /// Quickstart did not read back everything it sent.
 pub(crate) const NOT_READ_BACK: u16 = 4903;
+
+/// No folder for a measurement.
+pub(crate) const BENCH_FOLDER: u16 = 4951;
+/// The node of a measurement does not start.
+pub(crate) const BENCH_NODE: u16 = 4952;
+/// The load of a measurement was not accounted for.
+pub(crate) const BENCH_LOAD: u16 = 4953;
+/// Other processes keep the machine busy.
+pub(crate) const BENCH_BUSY: u16 = 4954;
+/// The disk has no room for a measurement.
+pub(crate) const BENCH_ROOM: u16 = 4955;
+/// The measurement does not fit into the time allowed.
+pub(crate) const BENCH_TIME: u16 = 4956;
 
 /// Every code of the command line: number, name, meaning, remedy.
 pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
@@ -93,6 +108,12 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "name an active key of the direction needed",
     ),
     (
+        SWEEP,
+        "sweep",
+        "A `--sweep` names no dimension that can be swept, or a value that the dimension cannot have.",
+        "write --sweep shards=1,2,4 or --sweep batch=1,16,256; shards, batch, connections, window, rate, size, flooders and storm can be swept",
+    ),
+    (
         NO_LOGS,
         "log_none",
         "The folder holds no logs: it is not a data folder, or no message was ever stored.",
@@ -133,6 +154,42 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "quickstart_not_read_back",
         "Not every message that was sent was acked and read back exactly once, in order and unchanged.",
         "run `forebay log verify` on the folder, and report what it says together with the JSON report",
+    ),
+    (
+        BENCH_FOLDER,
+        "bench_folder",
+        "A measurement with a node of its own makes a temporary folder beside the data folder, so that it measures the same disk, and cannot.",
+        "let the user write beside the data folder, or name another configuration with --config",
+    ),
+    (
+        BENCH_NODE,
+        "bench_node",
+        "The node of a measurement did not start, or ended at once.",
+        "mend what its last line says; `forebay run` with the same configuration says more",
+    ),
+    (
+        BENCH_LOAD,
+        "bench_load",
+        "The load of a measurement was not accounted for: messages lost or connections ended.",
+        "run it again; if it stays so, run `forebay load` against a node and read its reasons",
+    ),
+    (
+        BENCH_BUSY,
+        "bench_busy",
+        "Other processes use so much of the processors that a measurement would say more about them.",
+        "wait, stop them, or measure all the same with --even-if-busy",
+    ),
+    (
+        BENCH_ROOM,
+        "bench_room",
+        "The load steps write segments beside the data folder and remove them; the disk has no room for them.",
+        "free space, or measure fewer shards with --shards-max",
+    ),
+    (
+        BENCH_TIME,
+        "bench_time",
+        "The counts of shards cannot be measured, each at least twice, in the time allowed.",
+        "allow more with --within, or measure fewer shards with --shards-max",
     ),
 ];
 

@@ -1,25 +1,26 @@
 //! `forebay load`: the load generator, told whom and how much.
 
+mod sweep;
+mod who;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use control::quantity::parse_age;
-use loadgen::{
-    Arrival, LoadOptions, LoadPlan, PayloadSource, ReceiverCredential, SenderCredential, ServerCpu,
-};
+use loadgen::{Arrival, LoadOptions, LoadPlan, PayloadSource, Report, ServerCpu};
 use wire::diagnosis::Diagnosis;
-use wire::ids::Direction;
-use wire::route::{Endpoint, RouteTable};
 
 use crate::diagnosis::ARGUMENT;
 use crate::fault::Fault;
-use crate::project::{Project, endpoint, key, not_in_plan, read_plan};
+use crate::project::{Project, read_plan};
 use crate::say::say;
+use sweep::Sweep;
+use who::who;
 
 /// Arguments of `load`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(crate) struct Args {
     /// Configuration of the node, for its address, plan, admin port and data folder
     #[arg(long, value_name = "FILE", default_value = "forebay.toml")]
@@ -57,6 +58,25 @@ pub(crate) struct Args {
     /// When messages are due
     #[arg(long, value_enum, default_value_t = Schedule::Constant)]
     schedule: Schedule,
+    /// How the rate is divided among the senders: uniform, or zipf:1.1 with the first sender the most active
+    #[arg(long, value_name = "ACTIVITY", default_value = "uniform")]
+    activity: String,
+    /// So many of the senders, the last ones, send as fast as they may, beyond their credit and beyond BUSY
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    flooders: usize,
+    /// So many of the receivers, the last ones, take no more than --slow-rate
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    slow_receivers: usize,
+    /// Messages per second that each slow receiver takes; 0 for one that never reads
+    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    slow_rate: f64,
+    /// Sessions opened and left per second, with the keys of the receivers, beside the load
+    #[arg(long, value_name = "N/s")]
+    storm: Option<String>,
+    /// Run once for each value, as in shards=1,2,4 or batch=1,16,256; repeat for every combination of several. With
+    /// shards each run has a node of its own, in a temporary folder beside the data folder
+    #[arg(long, value_name = "WHAT=VALUES")]
+    sweep: Vec<String>,
     /// Messages per frame
     #[arg(long, default_value_t = 1)]
     batch: u16,
@@ -109,10 +129,10 @@ enum Payload {
 
 /// Run the load and print its report.
 pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
-    let plan = plan(args)?;
-    let mut progress = loadgen::for_terminal();
-    let report = loadgen::run(plan, progress.as_mut())?;
-    progress.finish();
+    if !args.sweep.is_empty() {
+        return Sweep::parse(args)?.run(args);
+    }
+    let report = measure(plan(args)?)?;
     if args.json {
         say!("{}", report.to_json());
     } else {
@@ -122,6 +142,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         eprintln!("forebay: {reason}");
     }
     Ok(report.exit_code())
+}
+
+/// One run.
+fn measure(plan: LoadPlan) -> Result<Report, Fault> {
+    let mut progress = loadgen::for_terminal();
+    let report = loadgen::run(plan, progress.as_mut());
+    progress.finish();
+    Ok(report?)
 }
 
 fn plan(args: &Args) -> Result<LoadPlan, Fault> {
@@ -140,12 +168,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Fault> {
         (None, Some(project)) => project.node.listen,
         (None, None) => unreachable!("clap requires --addr with --plan"),
     };
-    let senders = senders(args, &table)?;
-    let receivers = if args.no_read_back {
-        Vec::new()
-    } else {
-        receivers(args, &table, &senders)?
-    };
+    let who = who(args, &table)?;
     let server_cpu = match &project {
         _ if let Some(pid) = args.server_pid => ServerCpu::Process(pid),
         Some(project) if project.node.admin.port() != 0 => ServerCpu::Metrics(project.node.admin),
@@ -154,12 +177,30 @@ fn plan(args: &Args) -> Result<LoadPlan, Fault> {
     let data = project.map(|project| project.node.data);
     Ok(LoadPlan {
         addr,
-        senders,
-        receivers,
+        senders: who.senders,
+        receivers: who.receivers,
+        others: who.others,
         options: options(args)?,
         server_cpu,
         data,
     })
+}
+
+/// The number in `500/s` or `500`; none is 0.
+fn per_second(text: Option<&str>) -> Result<f64, Diagnosis> {
+    let Some(text) = text else { return Ok(0.0) };
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    let good = number.parse().ok();
+    good.filter(|number: &f64| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| {
+            Diagnosis::new(
+                ARGUMENT,
+                "--storm cannot be read",
+                format!("`{text}`"),
+                "sessions per second, such as 500/s",
+                "use --storm 100/s",
+            )
+        })
 }
 
 fn address(text: &str) -> Result<SocketAddr, Diagnosis> {
@@ -197,6 +238,7 @@ fn options(args: &Args) -> Result<LoadOptions, Diagnosis> {
             Schedule::Constant => Arrival::Constant,
             Schedule::Poisson => Arrival::Poisson,
         },
+        activity: args.activity.parse()?,
         batch: args.batch,
         message_bytes: args.size.parse()?,
         payload: match (args.payload, &args.file) {
@@ -210,110 +252,4 @@ fn options(args: &Args) -> Result<LoadOptions, Diagnosis> {
         seed: args.seed,
         lateness_share_max: args.lateness,
     })
-}
-
-fn senders(args: &Args, table: &RouteTable) -> Result<Vec<SenderCredential>, Diagnosis> {
-    let chosen: Vec<&Endpoint> = if args.sender.is_empty() {
-        table
-            .endpoints()
-            .iter()
-            .filter(|endpoint| endpoint.enabled && !endpoint.send.is_empty())
-            .collect()
-    } else {
-        args.sender
-            .iter()
-            .map(|name| endpoint(table, name))
-            .collect::<Result<_, _>>()?
-    };
-    chosen
-        .into_iter()
-        .map(|endpoint| sender(args, table, endpoint))
-        .collect()
-}
-
-fn sender(
-    args: &Args,
-    table: &RouteTable,
-    endpoint: &Endpoint,
-) -> Result<SenderCredential, Diagnosis> {
-    let (key, text) = key(endpoint, None, Direction::Ingress)?;
-    let names = table.channels().iter().map(|channel| &*channel.name);
-    let channel = match &args.channel {
-        Some(name) => {
-            let suffix = format!("/{name}");
-            let found = names
-                .clone()
-                .find(|channel| channel == name || channel.ends_with(&suffix));
-            found
-                .ok_or_else(|| not_in_plan("channel", name, names))?
-                .to_owned()
-        }
-        None => {
-            let first = endpoint
-                .send
-                .first()
-                .and_then(|grant| table.channel(grant.channel));
-            first
-                .map(|channel| channel.name.to_string())
-                .ok_or_else(|| {
-                    let what = format!("{} may not send anywhere", endpoint.name);
-                    Diagnosis::new(
-                        crate::diagnosis::KEY_UNFIT,
-                        what,
-                        "0 grants to send",
-                        "1 or more",
-                        "grant it a channel in the plan",
-                    )
-                })?
-        }
-    };
-    Ok(SenderCredential {
-        endpoint: endpoint.name.to_string(),
-        key_id: key.id.0,
-        key: text.to_owned(),
-        channel,
-    })
-}
-
-/// The receivers named, or every enabled endpoint that hears a channel sent to.
-fn receivers(
-    args: &Args,
-    table: &RouteTable,
-    senders: &[SenderCredential],
-) -> Result<Vec<ReceiverCredential>, Diagnosis> {
-    let chosen: Vec<&Endpoint> = if args.receiver.is_empty() {
-        let hears = |endpoint: &&Endpoint| {
-            endpoint
-                .receive
-                .iter()
-                .filter_map(|grant| table.channel(grant.channel))
-                .any(|channel| {
-                    senders
-                        .iter()
-                        .any(|sender| *sender.channel == *channel.name)
-                })
-        };
-        table
-            .endpoints()
-            .iter()
-            .filter(|endpoint| endpoint.enabled)
-            .filter(hears)
-            .collect()
-    } else {
-        args.receiver
-            .iter()
-            .map(|name| endpoint(table, name))
-            .collect::<Result<_, _>>()?
-    };
-    chosen
-        .into_iter()
-        .map(|endpoint| {
-            let (key, text) = key(endpoint, None, Direction::Egress)?;
-            Ok(ReceiverCredential {
-                endpoint: endpoint.name.to_string(),
-                key_id: key.id.0,
-                key: text.to_owned(),
-            })
-        })
-        .collect()
 }

@@ -16,6 +16,7 @@ mod quickstart;
 mod run;
 mod say;
 mod token;
+mod workbench;
 
 use std::process::ExitCode;
 

@@ -55,12 +55,17 @@ pub struct Lane {
     pub missed: u32,
     /// Nothing is sent before: the server asked for that when it refused a frame for now.
     paused_until: u64,
+    /// Frames and bytes that it has on the wire at most, whatever the server says; `None` for one that keeps to it.
+    flood: Option<(usize, usize)>,
     window: usize,
     credit_frames: usize,
     credit_bytes: usize,
     wire_bytes: usize,
     ready_bytes: usize,
 }
+
+/// A flooding lane has so many times its first credit on the wire.
+const FLOOD_CREDITS: usize = 2;
 
 impl Lane {
     /// A lane over an open session; `stream` and `last` as WELCOME gave them for its channel. At most `window` frames
@@ -81,6 +86,7 @@ impl Lane {
             open_since: 0,
             missed: 0,
             paused_until: 0,
+            flood: None,
             window,
             credit_frames: window.min(opened.terms.credit_frames as usize),
             credit_bytes: opened.terms.credit_bytes as usize,
@@ -99,15 +105,36 @@ impl Lane {
         self.last + 1 + (self.wire.len() + self.ready.len()) as u64
     }
 
+    /// From now on it keeps neither to its credit nor to the time that a REJECT gives.
+    pub fn flood(&mut self) {
+        self.flood = Some((
+            self.credit_frames * FLOOD_CREDITS,
+            self.credit_bytes * FLOOD_CREDITS,
+        ));
+    }
+
+    /// From now on it keeps to both.
+    pub fn calm(&mut self) {
+        self.flood = None;
+    }
+
+    /// Frames and bytes that may be unanswered.
+    fn allowed(&self) -> (usize, usize) {
+        self.flood
+            .unwrap_or((self.credit_frames, self.credit_bytes))
+    }
+
     /// Whether the server takes a further frame of so many bytes now.
     pub fn has_credit(&self, frame_bytes: usize) -> bool {
-        self.wire.len() < self.credit_frames && self.wire_bytes + frame_bytes <= self.credit_bytes
+        let (frames, bytes) = self.allowed();
+        self.wire.len() < frames && self.wire_bytes + frame_bytes <= bytes
     }
 
     /// Whether the credit has room for what is signed already and one frame more.
     pub fn wants_more(&self, frame_bytes: usize) -> bool {
-        self.wire.len() + self.ready.len() < self.credit_frames
-            && self.wire_bytes + self.ready_bytes + frame_bytes <= self.credit_bytes
+        let (frames, bytes) = self.allowed();
+        self.wire.len() + self.ready.len() < frames
+            && self.wire_bytes + self.ready_bytes + frame_bytes <= bytes
     }
 
     /// Set the credit that an ACK repeats.
@@ -119,6 +146,9 @@ impl Lane {
     /// The server refused a frame for now. As a client does, this lane waits as long as it was told and then tries with
     /// one frame alone; the next ACK tells of more credit.
     pub fn pause(&mut self, until: u64) {
+        if self.flood.is_some() {
+            return;
+        }
         self.paused_until = until;
         self.credit_frames = 1;
     }
@@ -176,6 +206,15 @@ impl Lane {
             self.ready.push_front(item);
         }
         refused
+    }
+
+    /// Go on over a session that was opened anew, where the log ends with what is booked: everything on the wire goes
+    /// back to be signed again.
+    pub fn reopen(&mut self, opened: Opened) {
+        (self.seal, self.inflow, self.fault) = (opened.seal, Inflow::default(), None);
+        (self.missed, self.paused_until) = (0, 0);
+        self.set_credit(opened.terms.credit_frames, opened.terms.credit_bytes);
+        self.go_back(0, false);
     }
 
     /// Mark one relayed frame as rejected; the others go on.

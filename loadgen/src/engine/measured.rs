@@ -24,9 +24,11 @@ pub struct Measured {
     pub ack: Latencies,
     /// From due (or from when credit was there) to handed to the kernel.
     pub lateness: Latencies,
+    /// Frames put on the wire, those sent again counted again.
+    pub frames: u64,
     /// Measured messages put on the wire.
     pub sent: u64,
-    /// Measured messages acked before `Times::end`, for saturation mode.
+    /// Measured messages acked before `Times::end`.
     pub acked_in_time: u64,
     /// When the last measured message was put on the wire.
     pub last_sent: u64,

@@ -15,6 +15,7 @@ use wire::send::encode_relay;
 use wire::signature::Signer;
 
 mod answers;
+mod reopening;
 
 /// How far ahead frames are signed, in nanoseconds.
 pub const HORIZON: u64 = 20_000_000;
@@ -44,6 +45,8 @@ pub struct Sending {
     pub measured: Measured,
     /// Messages put on the wire, acked and rejected so far.
     pub totals: Totals,
+    /// What stamps call the first of `flows`; the others follow.
+    pub first_sender: u32,
     bodies: Bodies,
     run: Run,
     times: Times,
@@ -83,6 +86,7 @@ impl Sending {
             lanes,
             measured: Measured::default(),
             totals: Totals::default(),
+            first_sender: 0,
             bodies,
             run,
             times,
@@ -210,6 +214,7 @@ impl Sending {
 
     fn encode(&mut self, item: &mut Item, lane: usize, sequence: u64) {
         let (first, count) = (item.first, item.count);
+        let sender = self.first_sender + item.flow;
         let out = &mut item.bytes;
         out.clear();
         let flow = &mut self.flows[item.flow as usize];
@@ -222,7 +227,7 @@ impl Sending {
             put_send(
                 &mut self.scratch,
                 self.run,
-                item.flow,
+                sender,
                 flow,
                 &self.bodies,
                 (first, count, own),
@@ -234,7 +239,7 @@ impl Sending {
             put_send(
                 out,
                 self.run,
-                item.flow,
+                sender,
                 flow,
                 &self.bodies,
                 (first, count, sequence),
@@ -275,6 +280,7 @@ impl Sending {
             let (flow, first, count, due) = (item.flow as usize, item.first, item.count, item.due);
             self.signed_bytes -= item.frame_bytes;
             port.send(lane, bytes);
+            self.measured.frames += 1;
             let beyond = first + u64::from(count);
             let outcome = &mut self.flows[flow].outcome;
             if beyond > outcome.sent {

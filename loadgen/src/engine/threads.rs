@@ -1,5 +1,7 @@
-//! The two threads of a run, each with a ring of its own.
+//! The threads that send and that read back, each with a ring of its own.
 
+use super::connections::{BYE_TIME, Connections, WAIT_MAX};
+use super::flooding::Again;
 use super::flow::Flow;
 use super::receiving::Tap;
 use super::sending::{Port, Sending};
@@ -8,7 +10,6 @@ use crate::cost::{self, Steady};
 use crate::diagnosis;
 use crate::progress::Live;
 use crate::verify::Source;
-use ring::{ConnectionId, Event, Features, Ring, RingLimits};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -17,9 +18,7 @@ use wire::diagnosis::Diagnosis;
 use wire::link::encode_bye;
 use wire::reason::{Notice, Reason};
 
-const WAIT_MAX: Duration = Duration::from_millis(20);
 const QUIET: u64 = 100_000_000;
-const BYE_TIME: u64 = 500_000_000;
 const SEND_BUFFERS: (u16, u32) = (256, 16 << 10);
 const RECEIVE_BUFFERS: (u16, u32) = (128, 64 << 10);
 
@@ -28,100 +27,8 @@ pub(crate) struct Sent {
     pub(crate) sending: Sending,
     pub(crate) cpu: Duration,
     pub(crate) steady: Steady,
-}
-
-/// A ring with the connections of one thread; their indexes are the caller's.
-struct Connections {
-    ring: Ring,
-    ids: Vec<ConnectionId>,
-    index_of_slot: Vec<Option<usize>>,
-    events: Vec<Event>,
-}
-
-impl Connections {
-    fn new(
-        sockets: Sockets,
-        (buffers, buffer_bytes): (u16, u32),
-    ) -> Result<(Self, Vec<Vec<u8>>), Diagnosis> {
-        let failed = |error| diagnosis::ring(&error);
-        let connections = u32::try_from(sockets.streams.len())
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let limits = RingLimits {
-            buffers,
-            buffer_bytes,
-            connections_max: connections,
-            sends_bytes_max: 256 << 20,
-            close_timeout: Duration::from_nanos(BYE_TIME),
-            ..RingLimits::default()
-        };
-        let mut ring = Ring::new(limits, Features::probe().map_err(failed)?).map_err(failed)?;
-        let mut ids = Vec::new();
-        let mut index_of_slot = vec![None; connections as usize];
-        for (index, stream) in sockets.streams.into_iter().enumerate() {
-            let id = ring.attach(stream).map_err(failed)?;
-            index_of_slot[id.slot()] = Some(index);
-            ids.push(id);
-        }
-        Ok((
-            Self {
-                ring,
-                ids,
-                index_of_slot,
-                events: Vec::new(),
-            },
-            sockets.rests,
-        ))
-    }
-
-    /// Take what has come: bytes by connection, and which connections ended. True when there was something.
-    fn poll(
-        &mut self,
-        mut take: impl FnMut(usize, Result<&[u8], String>),
-    ) -> Result<bool, Diagnosis> {
-        self.ring
-            .poll(&mut self.events)
-            .map_err(|error| diagnosis::ring(&error))?;
-        let any = !self.events.is_empty();
-        for event in self.events.drain(..) {
-            match event {
-                Event::Received { connection, lease } => {
-                    if let Some(index) = self.index_of_slot[connection.slot()] {
-                        take(index, Ok(self.ring.bytes(&lease)));
-                    }
-                    self.ring.release(lease);
-                }
-                Event::Finished { connection } => {
-                    if let Some(index) = self.index_of_slot[connection.slot()] {
-                        take(index, Err("the server ended the connection".to_owned()));
-                    }
-                }
-                Event::Closed { connection, cause } => {
-                    if let Some(index) = self.index_of_slot[connection.slot()].take() {
-                        take(index, Err(format!("the connection ended: {cause:?}")));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(any)
-    }
-
-    fn wait(&mut self, most: Duration) -> Result<(), Diagnosis> {
-        self.ring
-            .wait(most.min(WAIT_MAX))
-            .map_err(|error| diagnosis::ring(&error))
-    }
-}
-
-impl Port for Connections {
-    fn buffer(&mut self) -> Vec<u8> {
-        self.ring.take_buffer()
-    }
-
-    fn send(&mut self, lane: usize, bytes: Vec<u8>) {
-        self.ring.send(self.ids[lane], bytes);
-    }
+    /// How flooders came back; `None` for senders that do not.
+    pub(crate) again: Option<Again>,
 }
 
 /// Send everything and wait for the answers. It is this thread that knows at which moment how much was acked: one that
@@ -132,8 +39,10 @@ pub(crate) fn send_thread(
     clock: Clock,
     live: &Live,
     mut steady: Steady,
+    mut again: Option<Again>,
 ) -> Result<Sent, Diagnosis> {
-    let (mut port, rests) = Connections::new(sockets, SEND_BUFFERS)?;
+    let spare = again.as_ref().map_or(0, Again::spare);
+    let (mut port, rests) = Connections::new(sockets, spare, SEND_BUFFERS)?;
     for (lane, rest) in rests.into_iter().enumerate() {
         sending.receive(lane, 0, &rest);
     }
@@ -160,7 +69,11 @@ pub(crate) fn send_thread(
         let prepared = sending.prepare(now, &mut port);
         publish(live, &sending);
         steady.look(now, sending.totals.acked);
-        if sending.finished(now) {
+        let goes_on = match &mut again {
+            Some(again) => again.come_back(&mut sending, &mut port, now)?,
+            None => false,
+        };
+        if !goes_on && sending.finished(now) {
             break;
         }
         if !came && !released && !prepared {
@@ -175,6 +88,7 @@ pub(crate) fn send_thread(
         sending,
         cpu,
         steady,
+        again,
     })
 }
 
@@ -228,9 +142,8 @@ struct Rest {
 
 impl Finish {
     /// Sending is over: these many messages of each source were acked; wait for them until `deadline`.
-    pub(crate) fn sending_is_over(&self, flows: &[Flow], deadline: u64) {
+    pub(crate) fn sending_is_over<'a>(&self, flows: impl Iterator<Item = &'a Flow>, deadline: u64) {
         let acked = flows
-            .iter()
             .map(|flow| (flow.source, flow.outcome.acked()))
             .collect();
         *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Rest { acked, deadline });
@@ -265,7 +178,7 @@ pub(crate) fn receive_thread(
     if taps.is_empty() {
         return Ok((taps, Duration::ZERO));
     }
-    let (mut port, rests) = Connections::new(sockets, RECEIVE_BUFFERS)?;
+    let (mut port, rests) = Connections::new(sockets, 0, RECEIVE_BUFFERS)?;
     for (tap, rest) in taps.iter_mut().zip(rests) {
         tap.receive(&rest, 0, clock.unix(0));
     }

@@ -2,7 +2,7 @@
 
 use control::render::{INGRESS_KEY_ID, NewEndpoint, NewPlan, render};
 use loadgen::progress::Quiet;
-use loadgen::{BodySizes, LoadOptions, LoadPlan, SenderCredential, ServerCpu, Verdict};
+use loadgen::{BodySizes, LoadOptions, LoadPlan, Others, SenderCredential, ServerCpu, Verdict};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -110,6 +110,7 @@ fn what_the_baseline_acks_is_all_that_was_sent_and_all_that_its_log_holds() {
                     ..LoadOptions::default()
                 },
                 server_cpu: ServerCpu::Process(server.process.id()),
+                others: Others::default(),
                 data: None,
             },
             &mut Quiet,
@@ -146,6 +147,7 @@ fn a_log_whose_bytes_changed_is_not_counted() {
             ..LoadOptions::default()
         },
         server_cpu: ServerCpu::Unknown,
+        others: Others::default(),
         data: None,
     };
     loadgen::run(plan, &mut Quiet).expect("the run goes through");

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadgen::{
-    BodySizes, LoadOptions, LoadPlan, PayloadSource, ReceiverCredential, Report, SenderCredential,
-    ServerCpu,
+    BodySizes, LoadOptions, LoadPlan, Others, PayloadSource, ReceiverCredential, Report,
+    SenderCredential, ServerCpu,
 };
 use node::log::Log;
 use wire::diagnosis::Diagnosis;
@@ -191,6 +191,7 @@ impl Target<'_> {
             receivers: vec![receiver],
             options,
             server_cpu: ServerCpu::Threads(SHARD_THREADS.to_owned()),
+            others: Others::default(),
             data: Some(self.logs.clone()),
         };
         let mut progress = loadgen::for_terminal();

@@ -103,6 +103,62 @@ fn check(mistake: &Mistake) {
     assert!(!text.contains("panicked"), "{why}: {text}");
 }
 
+#[test]
+fn wrong_sweeps_and_wrong_company_are_refused_before_anything_is_run() {
+    let folder = Folder::new();
+    let config = folder.config();
+    let rows: [(&str, &[&str], u16, &'static [&'static str]); 11] = [
+        ("no values", &["--sweep", "shards"], 2210, &["`shards`"]),
+        (
+            "unknown dimension",
+            &["--sweep", "shard=1,2"],
+            2210,
+            &["`shard=1,2`", "did you mean `shards`?"],
+        ),
+        ("no such value", &["--sweep", "batch=1,x"], 2210, &["`x`"]),
+        ("no shards", &["--sweep", "shards=0,1"], 2210, &["`0`"]),
+        (
+            "an empty value",
+            &["--sweep", "batch=1,,2"],
+            2210,
+            &["batch=1,,2"],
+        ),
+        (
+            "one dimension twice",
+            &["--sweep", "batch=1", "--sweep", "batch=2"],
+            2210,
+            &["batch=2", "once"],
+        ),
+        (
+            "too many combinations",
+            &[
+                "--sweep",
+                "batch=1,2,3,4,5,6,7,8,9",
+                "--sweep",
+                "window=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30",
+            ],
+            2210,
+            &["270 combinations", "256"],
+        ),
+        (
+            "shards of a node that runs",
+            &["--sweep", "shards=1,2", "--addr", "127.0.0.1:1"],
+            2205,
+            &["--addr", "--config alone"],
+        ),
+        ("activity", &["--activity", "zipf:0"], 5213, &["zipf:0"]),
+        ("storm", &["--storm", "many"], 2205, &["`many`", "500/s"]),
+        ("nobody left", &["--flooders", "7"], 5201, &["7 of"]),
+    ];
+    check_all(&rows.map(|(why, arguments, code, names)| Mistake {
+        why,
+        output: answer(&[&["load", "--config", &config], arguments].concat()),
+        code,
+        exit: None,
+        names,
+    }));
+}
+
 /// Run a table; all of it, so that one run shows every row that is wrong.
 fn check_all(mistakes: &[Mistake]) {
     let wrong: Vec<String> = mistakes

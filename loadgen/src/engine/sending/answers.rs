@@ -70,7 +70,7 @@ impl Sending {
         }
     }
 
-    fn book_acked(&mut self, item: &Item, now: u64) {
+    pub(super) fn book_acked(&mut self, item: &Item, now: u64) {
         let flow = &mut self.flows[item.flow as usize];
         flow.outcome.answered += u64::from(item.count);
         self.totals.acked += u64::from(item.count);
@@ -158,7 +158,7 @@ impl Sending {
     }
 
     /// Number and sign everything that is ready once more: the refused frame has left a gap.
-    fn sign_again(&mut self, lane: usize) {
+    pub(super) fn sign_again(&mut self, lane: usize) {
         let mut items = std::mem::take(&mut self.lanes[lane].ready);
         let first = self.lanes[lane].next_sequence();
         for (sequence, item) in (first..).zip(&mut items) {

@@ -1,0 +1,264 @@
+//! `forebay load` against real nodes: fleets, bad neighbours and sweeps, with exact books.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use control::keys::new_secret;
+use control::render::{NewEndpoint, NewPlan, render};
+use serde_json::Value;
+
+/// A folder with a configuration and a plan of eight senders and three receivers.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let channel = || vec!["readings".to_owned()];
+        let secret = || Some(new_secret().text().to_owned());
+        let sender = |number| NewEndpoint {
+            name: format!("pump-{number}"),
+            ingress: secret(),
+            send: channel(),
+            ..NewEndpoint::default()
+        };
+        let receiver = |number| NewEndpoint {
+            name: format!("office-{number}"),
+            egress: secret(),
+            receive: channel(),
+            ..NewEndpoint::default()
+        };
+        let plan = render(&NewPlan {
+            environment: "acme/prod".to_owned(),
+            partitions: 2,
+            ack: "local".to_owned(),
+            channels: channel(),
+            endpoints: (0..8).map(sender).chain((0..3).map(receiver)).collect(),
+        });
+        let small = "ack = \"local\"\nsegment_bytes = \"2MiB\"\nretention_bytes = \"16MiB\"";
+        let plan = plan.replacen("ack = \"local\"", small, 1);
+        std::fs::write(folder.path().join("plan.toml"), plan).expect("writable");
+        let config = "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+                      [plan]\nfile = \"plan.toml\"\n";
+        std::fs::write(folder.path().join("forebay.toml"), config).expect("writable");
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn load(&self, more: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command.args(["load", "--lateness", "1e9", "--warm-up", "0s"]);
+        command.args(more);
+        command
+            .output()
+            .expect("the binary was built for this test")
+    }
+}
+
+/// A node that ends with its test.
+struct Running {
+    process: Child,
+    addr: String,
+}
+
+impl Running {
+    fn start(config: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary was built for this test");
+        let out = process.stdout.take().expect("it is a pipe");
+        let first = BufReader::new(out).lines().next().expect("a line");
+        let first = first.expect("text");
+        let addr = first.strip_prefix("listening on ").expect("an address");
+        Self {
+            process,
+            addr: addr.to_owned(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let ended = self.process.kill().and_then(|()| self.process.wait());
+        ended.expect("it was running");
+    }
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn number(row: &Value, field: &str) -> u64 {
+    row[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{field} of {row}"))
+}
+
+#[test]
+fn a_fleet_with_flooders_slow_receivers_and_a_storm_has_exact_books_for_each_of_them() {
+    let place = Place::new();
+    let node = Running::start(&place.path("forebay.toml"));
+    let plan = place.path("plan.toml");
+    let output = place.load(&[
+        "--plan",
+        plan.to_str().expect("a plain name"),
+        "--addr",
+        &node.addr,
+        "--rate",
+        "1000",
+        "--duration",
+        "1s",
+        "--schedule",
+        "poisson",
+        "--activity",
+        "zipf:1.1",
+        "--flooders",
+        "2",
+        "--slow-receivers",
+        "2",
+        "--slow-rate",
+        "100",
+        "--storm",
+        "50/s",
+        "--json",
+    ]);
+    let report = json(&output);
+    for (class, senders) in report["classes"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .zip([6, 2])
+    {
+        let (acked, rejected) = (number(class, "acked"), number(class, "rejected"));
+        let sum = acked + rejected + number(class, "lost");
+        assert_eq!(number(class, "sent"), sum, "{report}");
+        assert_eq!(number(class, "senders"), senders, "{report}");
+        assert!(acked > 0, "{report}");
+    }
+    let (good, flood) = (&report["classes"][0], &report["classes"][1]);
+    assert_eq!(number(good, "lost"), 0, "{report}");
+    assert!(
+        number(flood, "busy") > 0,
+        "beyond its credit a flooder is told: {report}"
+    );
+    assert_eq!(
+        (number(flood, "lost"), number(&report, "lost")),
+        (0, 0),
+        "{report}"
+    );
+    for fault in ["duplicated", "misordered", "altered", "stray"] {
+        assert_eq!(number(&report, fault), 0, "{fault}: {report}");
+    }
+    let all = number(good, "acked") + number(flood, "acked");
+    assert_eq!(
+        number(&report, "delivered"),
+        all,
+        "one receiver keeps up: {report}"
+    );
+    let slow = &report["slow_receivers"];
+    assert!(
+        number(slow, "behind") > 0 && number(slow, "read") > 0,
+        "{report}"
+    );
+    let storm = &report["storm"];
+    assert_eq!(number(storm, "due"), 50, "{report}");
+    assert_eq!(
+        number(storm, "opened") + number(storm, "refused"),
+        50,
+        "{report}"
+    );
+}
+
+#[test]
+fn a_sweep_of_shards_and_batches_has_a_node_of_its_own_for_each_point_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let config = place.path("forebay.toml");
+    let output = place.load(&[
+        "--config",
+        config.to_str().expect("a plain name"),
+        "--rate",
+        "500",
+        "--duration",
+        "200ms",
+        "--sweep",
+        "shards=1,2",
+        "--sweep",
+        "batch=1,16",
+        "--json",
+    ]);
+    // A busy machine may make a point void; the books are exact all the same.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
+    let points = json(&output);
+    let points = points.as_array().expect("a list");
+    let named: Vec<(u64, u64)> = points
+        .iter()
+        .map(|point| {
+            (
+                number(&point["point"], "shards"),
+                number(&point["point"], "batch"),
+            )
+        })
+        .collect();
+    assert_eq!(named, [(1, 1), (1, 16), (2, 1), (2, 16)]);
+    for point in points {
+        let report = &point["report"];
+        assert_eq!(number(report, "sent"), number(report, "acked"), "{point}");
+        assert_eq!(number(report, "lost"), 0, "{point}");
+        assert!(report["server_cpu_seconds"].as_f64() > Some(0.0), "{point}");
+    }
+    let left: Vec<_> = std::fs::read_dir(place.folder.path())
+        .expect("readable")
+        .map(|entry| entry.expect("readable").file_name())
+        .collect();
+    assert_eq!(
+        left.len(),
+        2,
+        "configuration and plan, no data folder: {left:?}"
+    );
+}
+
+#[test]
+fn a_void_point_stays_in_the_table_and_is_marked() {
+    let place = Place::new();
+    let node = Running::start(&place.path("forebay.toml"));
+    let plan = place.path("plan.toml");
+    let output = place.load(&[
+        "--plan",
+        plan.to_str().expect("a plain name"),
+        "--addr",
+        &node.addr,
+        "--no-read-back",
+        "--duration",
+        "200ms",
+        "--drain",
+        "2s",
+        "--sweep",
+        "rate=500,1e8",
+    ]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let table = String::from_utf8_lossy(&output.stdout);
+    let row = |mark: &str| {
+        table
+            .lines()
+            .find(|line| line.contains(mark))
+            .map(str::to_owned)
+    };
+    assert!(
+        row("good").is_some_and(|row| row.contains("500")),
+        "{table}"
+    );
+    assert!(
+        row("VOID").is_some_and(|row| row.contains("1e8")),
+        "{table}"
+    );
+    assert!(table.contains("rate=1e8: FB-5210"), "{table}");
+}
