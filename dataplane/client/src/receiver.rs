@@ -6,7 +6,7 @@ use crate::inbox::{Inbox, Settlement};
 use crate::link::{Connection, Dialer, Link};
 use crate::message::Delivery;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -52,6 +52,7 @@ enum Command {
 pub struct Receiver {
     deliveries: mpsc::Receiver<Result<Delivery, ClientError>>,
     commands: mpsc::Sender<Command>,
+    ended: Arc<OnceLock<ClientError>>,
 }
 
 impl Receiver {
@@ -63,12 +64,14 @@ impl Receiver {
         } = connection;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (give, deliveries) = mpsc::channel(READY_MAX);
+        let ended = Arc::new(OnceLock::new());
         let mut driver = Driver {
             inbox: Inbox::new(options.source, options.messages_max, options.bytes_max),
             dialer,
             link,
             commands: inbox,
             give,
+            ended: Arc::clone(&ended),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             names: Vec::new(),
@@ -79,6 +82,7 @@ impl Receiver {
         Self {
             deliveries,
             commands,
+            ended,
         }
     }
 
@@ -93,7 +97,7 @@ impl Receiver {
     /// Done with this delivery and every earlier one.
     ///
     /// # Errors
-    /// `FB-5110` when the session is over.
+    /// The fault that ended the session, or `FB-5110` when it is over without one.
     pub async fn accept_through(&self, delivery: &Delivery) -> Result<(), ClientError> {
         self.command(Command::AcceptThrough(delivery.number)).await
     }
@@ -101,7 +105,7 @@ impl Receiver {
     /// Settle this delivery alone: accept it, release it to be delivered again, or put it among the dead letters.
     ///
     /// # Errors
-    /// `FB-5110` when the session is over.
+    /// The fault that ended the session, or `FB-5110` when it is over without one.
     pub async fn settle(
         &self,
         delivery: &Delivery,
@@ -114,19 +118,22 @@ impl Receiver {
     /// Send the settlements that wait, then say BYE. What is unsettled will be delivered to the next receiver.
     ///
     /// # Errors
-    /// `FB-5110` when the session is over already.
+    /// The fault that ended the session, or `FB-5110` when it is over already.
     pub async fn close(self) -> Result<(), ClientError> {
         let (done, closed) = oneshot::channel();
         self.command(Command::Close(done)).await?;
-        drop(self.deliveries);
-        closed.await.map_err(|_| ClientError::Closed)
+        let Self {
+            deliveries, ended, ..
+        } = self;
+        drop(deliveries);
+        closed
+            .await
+            .map_err(|_| ended.get().cloned().unwrap_or(ClientError::Closed))
     }
 
     async fn command(&self, command: Command) -> Result<(), ClientError> {
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| ClientError::Closed)
+        let taken = self.commands.send(command).await;
+        taken.map_err(|_| self.ended.get().cloned().unwrap_or(ClientError::Closed))
     }
 }
 
@@ -136,6 +143,7 @@ struct Driver {
     link: Link,
     commands: mpsc::Receiver<Command>,
     give: mpsc::Sender<Result<Delivery, ClientError>>,
+    ended: Arc<OnceLock<ClientError>>,
     waiting: VecDeque<Result<Delivery, ClientError>>,
     waiting_bytes: usize,
     names: Vec<(ChannelId, Arc<str>)>,
@@ -282,6 +290,8 @@ impl Driver {
     }
 
     async fn fail(mut self, error: ClientError) {
+        // Before anybody can find the session closed.
+        self.ended.get_or_init(|| error.clone());
         self.waiting.push_back(Err(error));
         let deadline = Instant::now() + self.dialer.options.close_timeout;
         for next in self.waiting.drain(..) {

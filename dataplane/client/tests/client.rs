@@ -85,17 +85,21 @@ async fn a_message_that_comes_when_as_many_as_may_be_are_unanswered_waits_and_is
     }
 }
 
-/// A sender whose server may be gone for good soon.
-async fn impatient(fake: &Fake) -> Sender {
-    let credentials = Credentials::key("a/e/sender", 1, KEY).expect("a well formed key");
+/// A client whose server may be gone for good soon.
+async fn hasty(fake: &Fake, endpoint: &str) -> Connection {
+    let credentials = Credentials::key(endpoint, 1, KEY).expect("a well formed key");
     let options = Options {
         reconnect_for: Duration::from_millis(30),
         in_flight_frames_max: 1,
         ..Options::default()
     };
     let connection = client::connect_with(fake.addr.to_string(), credentials, options).await;
-    let sender = connection.and_then(Connection::sender);
-    sender.expect("the fake accepts this key")
+    connection.expect("the fake accepts this key")
+}
+
+async fn impatient(fake: &Fake) -> Sender {
+    let connection = hasty(fake, "a/e/sender").await;
+    connection.sender().expect("an ingress key")
 }
 
 #[tokio::test]
@@ -135,6 +139,33 @@ async fn who_waits_to_send_is_told_the_fault_that_ended_the_session_not_that_it_
         assert!(matches!(again, Err(ClientError::Lost(_))), "{again:?}");
         assert!(matches!(sender.close().await, Err(ClientError::Lost(_))));
     }
+}
+
+#[tokio::test]
+async fn who_settles_is_told_the_fault_that_ended_the_session_not_that_it_was_closed() {
+    let fake = Fake::start(&[Fault::Leave(1), Fault::CutDelivery(1)]);
+    let connection = hasty(&fake, "a/e/reader").await;
+    let mut receiver = connection
+        .receiver(FetchOptions::default())
+        .expect("egress");
+    let sender = impatient(&fake).await;
+    for ticket in send(&sender, 0..1).await {
+        ticket.await.expect("acked");
+    }
+    let delivery = receiver.next().await.expect("open").expect("one comes");
+    // The second message ends the sender's connection and the listener; the receiver's own was cut before.
+    let _second = sender.send(CHANNEL, Message::new("1")).await;
+    let told = loop {
+        match receiver.accept_through(&delivery).await {
+            Ok(()) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(told, ClientError::Lost(_)), "{told:?}");
+    let last = receiver.next().await;
+    assert!(matches!(last, Some(Err(ClientError::Lost(_)))), "{last:?}");
+    let closed = receiver.close().await;
+    assert!(matches!(closed, Err(ClientError::Lost(_))), "{closed:?}");
 }
 
 #[tokio::test]
