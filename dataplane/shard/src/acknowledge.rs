@@ -59,7 +59,9 @@ fn due_ack<S: Segment>(
     let ack = Ack {
         partition: stream.partition,
         sequence: stream.acked,
-        ack_mode: logs[stream.log as usize].ack,
+        ack_mode: logs
+            .get(stream.log as usize)
+            .map_or(stream.ack_mode, |log| log.ack),
         offset: stream.acked_offset,
         credit_frames: peers.limits.credit_frames,
         credit_bytes: peers.limits.credit_bytes,

@@ -6,6 +6,7 @@ use wire::ids::{ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence, UnixNano
 use wire::reason::{Notice, Reason};
 use wire::send::Send;
 
+use crate::across::{append_across, refusal_across};
 use crate::away::carry;
 use crate::connection::Goodbye;
 use crate::counters::AppendCounters;
@@ -16,7 +17,7 @@ use crate::parse::Refusal;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::route::Routed;
-use crate::session::{Session, SessionRef, Stream};
+use crate::session::{Session, SessionRef};
 use crate::verify::Origin;
 use crate::waiting::{Answer, Appended, Waiting};
 
@@ -205,8 +206,13 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
         return;
     }
     let result = match frame.origin() {
-        Origin::Direct => append_direct(peers, &mut logs[frame.log() as usize], frame),
-        Origin::Carried(..) => unreachable!("what came to another shard was routed there"),
+        Origin::Direct => match frame.away() {
+            Some(to) => return append_across(peers, to, frame),
+            None => append_direct(peers, &mut logs[frame.log() as usize], frame),
+        },
+        Origin::Carried(..) | Origin::Guest(_) => {
+            unreachable!("what came to another shard was routed there")
+        }
         Origin::Relayed(number) => match take_relay_number(peers, frame.connection(), number) {
             Ok(()) => match frame.away() {
                 Some(to) => append_away(peers, to, frame),
@@ -218,7 +224,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
     let Err(error) = result else { return };
     peers.counters.append.refused += 1;
     let (partition, sequence) = match frame.origin() {
-        Origin::Direct => (frame.partition(), frame.send().sequence()),
+        Origin::Direct | Origin::Guest(_) => (frame.partition(), frame.send().sequence()),
         Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
     };
     refuse(
@@ -274,7 +280,8 @@ fn append_direct<S: Segment>(
     let next = if active(Bug::SkipDuplicateCheck) && seen <= stream.claimed_last {
         Next::Append
     } else {
-        place(stream, log, frame, needed)?
+        let marks = (stream.received, stream.claimed_last);
+        place(marks, log, frame.send(), frame.granted(), needed)?
     };
     let (at, sender) = (frame.stream() as usize, stream.sender);
     match next {
@@ -294,20 +301,22 @@ fn append_direct<S: Segment>(
 }
 
 /// What a direct frame's number asks for.
-enum Next {
+pub(crate) enum Next {
     Append,
     Again,
 }
 
 /// Whether a direct frame is the next one of its stream, or one that was sent before. Envelopes of the same endpoint may
 /// have left numbers out: those are not in the log, and are taken; where that cannot be told, nothing is acked.
-fn place<S: Segment>(
-    stream: &Stream,
+/// `received` and `claimed_last` are as in `Stream`.
+pub(crate) fn place<S: Segment>(
+    (received, claimed_last): (Sequence, Sequence),
     log: &Log<S>,
-    frame: &Routed<'_>,
+    send: &Send<'_>,
+    granted: bool,
     needed: Sequence,
 ) -> Result<Next, AppendError> {
-    let seen = frame.send().sequence();
+    let seen = send.sequence();
     let replayed = AppendError::Replayed { seen, needed };
     if seen == needed {
         return Ok(Next::Append);
@@ -315,10 +324,10 @@ fn place<S: Segment>(
     if seen > needed {
         return Err(AppendError::OutOfSequence { seen, needed });
     }
-    match log.partition.sender(frame.send().endpoint()).holds(seen) {
-        Some(true) if seen > stream.received && seen <= stream.claimed_last => Ok(Next::Again),
-        Some(false) if frame.granted() => Ok(Next::Append),
-        Some(false) => Err(AppendError::NotGranted(frame.send().channel())),
+    match log.partition.sender(send.endpoint()).holds(seen) {
+        Some(true) if seen > received && seen <= claimed_last => Ok(Next::Again),
+        Some(false) if granted => Ok(Next::Append),
+        Some(false) => Err(AppendError::NotGranted(send.channel())),
         Some(true) | None => Err(replayed),
     }
 }
@@ -552,6 +561,9 @@ fn answer_refusal<S: Segment>(peers: &mut Peers, logs: &[Log<S>], refusal: &Refu
         && let Err(notice) = take_relay_number(peers, id, sequence)
     {
         return reject_relay(peers, id, sequence, notice);
+    }
+    if refusal_across(peers, refusal) {
+        return;
     }
     let sealed = logs
         .iter()

@@ -1,51 +1,127 @@
-//! Envelopes for logs of other shards: they are judged where they came in, go to the owner of the log in batches, and are
-//! answered from there as those of its own are. Credit is taken where they came in until the answer is there, so what is
-//! under way has a bound; so has what waits for a way that is full.
+//! What goes to the owners of logs of other shards, and what they say of it: envelopes and frames that were judged where they
+//! came in, in batches, and answers to them. Each takes credit where it came in until its answer is there, so what is under
+//! way has a bound; so has what waits for a way that is full.
 
-use partition::{AppendError as LogError, NewRecord, Place, RecordKind, Segment};
 use wire::frame::split;
-use wire::ids::{Offset, PartitionId, RELAY_STREAM, Sequence};
+use wire::ids::{AckMode, EndpointId, Offset, PartitionId, RELAY_STREAM, Sequence};
 use wire::reason::Notice;
 use wire::send::Send;
 
-use crate::append::{AppendError, answer_relay, no_room, refuse};
+use crate::across::take_answer;
+use crate::append::{AppendError, answer_relay, refuse};
 use crate::io::ConnectionId;
-use crate::log::Log;
 use crate::peers::Peers;
-use crate::planted::{Bug, active};
 use crate::route::Routed;
 use crate::session::SessionRef;
 use crate::verify::Origin;
-use crate::waiting::{Answer, Appended, Waiting};
 
-/// Bytes of envelopes that wait for the way to one shard; more are refused for now.
+/// Bytes that wait for the way to one shard; what would be more is refused for now.
 const WAITING_BYTES_MAX: usize = 1 << 20;
+/// Bytes that were loaded for one shard and have no answer yet: likewise.
+const UNDER_WAY_BYTES_MAX: usize = 32 << 20;
+/// What each thing that waits is reckoned to take besides its frame.
+const ITEM_BYTES: usize = 128;
+/// What waits for the way to one shard besides frames: claims, and refusals that only the owner of the log can tell.
+const ITEMS_MAX: usize = 16_384;
 
-/// Envelopes for one shard, all of them verified and routed by the shard that they came to.
+/// What goes to one shard at once, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    bytes: Vec<u8>,
-    envelopes: Vec<Carried>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) items: Vec<Carried>,
 }
 
-/// One envelope, whose bytes stand in its batch, and who is told about it. The names are those of the shard it came to.
+/// One thing in a batch, and who is told about it. The names are those of the shard that it came to.
 #[derive(Debug, Clone, Copy)]
-struct Carried {
-    partition: PartitionId,
-    connection: ConnectionId,
-    session: SessionRef,
-    number: Sequence,
-    bytes: u32,
+pub(crate) struct Carried {
+    pub(crate) partition: PartitionId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) session: SessionRef,
+    /// The stream, by its place in the session.
+    pub(crate) stream: u32,
+    /// Of its frame, which stands in the batch.
+    pub(crate) bytes: u32,
+    pub(crate) cargo: Cargo,
 }
 
-/// What became of an envelope.
+/// What is asked of the owner of a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cargo {
+    /// Append an envelope, under this relay number.
+    Envelope(Sequence),
+    /// Let this session alone append direct frames of the endpoint, and say where its stream stands.
+    Claim(EndpointId),
+    /// Append a frame of the session's, if its number says so.
+    Direct {
+        /// Whether it may be appended, as `Routed` has it.
+        granted: bool,
+        mark: Mark,
+    },
+    /// A frame of the session's was refused: say how that is told, and let its stream go back.
+    Refused {
+        endpoint: EndpointId,
+        number: Sequence,
+        notice: Notice,
+        mark: Mark,
+    },
+}
+
+/// Where a frame stands among those of its stream: told back when it is refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) round: u32,
+    /// What went in this round, the frame included.
+    pub(crate) gone: Taken,
+}
+
+/// What frames take of a session's credit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) frames: u32,
+    pub(crate) bytes: u64,
+}
+
+/// What the owner of a log says.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered {
-    connection: ConnectionId,
-    session: SessionRef,
-    number: Sequence,
-    bytes: u64,
-    refused: Option<Notice>,
+    pub(crate) connection: ConnectionId,
+    pub(crate) session: SessionRef,
+    pub(crate) stream: u32,
+    /// How many of the things that were carried this answers.
+    pub(crate) items: u32,
+    pub(crate) taken: Taken,
+    pub(crate) said: Said,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Said {
+    /// Of an envelope: why it was refused, if it was.
+    Relayed(Sequence, Option<Notice>),
+    /// The stream is the session's from now on: its highest number, and the highest that is committed.
+    Claimed {
+        last: Sequence,
+        committed: Sequence,
+        sealed: bool,
+    },
+    /// Frames up to a number are as safe as the mode says.
+    Acked {
+        last: Sequence,
+        offset: Offset,
+        ack_mode: AckMode,
+    },
+    /// A number was refused; whether it is a gap to which its stream goes back. Without a mark it had been appended.
+    Rejected {
+        number: Sequence,
+        notice: Notice,
+        gap: bool,
+        mark: Option<Mark>,
+    },
+    /// A frame of this round came behind one that was refused.
+    Discarded(u32),
+    /// A frame of this round came when the stream was another session's.
+    Superseded(u32),
+    /// The connection cannot go on.
+    Closed(Notice),
 }
 
 /// What waits to go to one other shard.
@@ -53,180 +129,118 @@ pub struct Answered {
 pub(crate) struct Away {
     pub(crate) batch: Batch,
     pub(crate) answers: Vec<Answered>,
+    /// Of the batch: counts those before it.
+    pub(crate) number: u32,
+    /// Bytes that have no answer yet.
+    under_way: usize,
 }
 
-impl Batch {
+impl Away {
+    /// Put something into the batch.
+    pub(crate) fn load(
+        &mut self,
+        partition: PartitionId,
+        (connection, session, stream): (ConnectionId, SessionRef, u32),
+        cargo: Cargo,
+        bytes: &[u8],
+    ) {
+        self.under_way += bytes.len();
+        self.batch.bytes.extend_from_slice(bytes);
+        self.batch.items.push(Carried {
+            partition,
+            connection,
+            session,
+            stream,
+            bytes: bytes.len() as u32,
+            cargo,
+        });
+    }
+
+    /// Take the batch, if there is anything in it.
+    pub(crate) fn unload(&mut self) -> Option<Batch> {
+        if self.batch.items.is_empty() {
+            return None;
+        }
+        self.number = self.number.wrapping_add(1);
+        Some(std::mem::take(&mut self.batch))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.envelopes.is_empty()
+        self.batch.items.is_empty() && self.answers.is_empty()
+    }
+
+    /// Why a frame of so many bytes has no room, if it has none: what is there, and what may be. A session of which `own`
+    /// bytes wait already may have as much as it leaves to all others.
+    pub(crate) fn crowded(&self, own: usize, bytes: usize) -> Option<(u64, u64)> {
+        let waits = self.batch.bytes.len() + self.batch.items.len() * ITEM_BYTES;
+        let left = WAITING_BYTES_MAX.saturating_sub(waits);
+        let under_way = self.under_way + bytes;
+        let crowded = bytes > left || (own > 0 && own + bytes > left);
+        if crowded {
+            Some(((waits + bytes) as u64, WAITING_BYTES_MAX as u64))
+        } else if under_way > UNDER_WAY_BYTES_MAX {
+            Some((under_way as u64, UNDER_WAY_BYTES_MAX as u64))
+        } else {
+            None
+        }
+    }
+
+    /// Whether so much waits that its owner is long in coming.
+    pub(crate) fn slow(&self) -> bool {
+        self.batch.bytes.len() >= WAITING_BYTES_MAX / 4 || self.batch.items.len() >= ITEMS_MAX / 4
+    }
+
+    /// Whether nothing at all has room any more.
+    pub(crate) fn full(&self) -> bool {
+        self.batch.items.len() >= ITEMS_MAX
     }
 }
 
 /// Take an envelope along to the shard that owns its log. Its relay number and its credit have been looked at.
 pub(crate) fn carry(peers: &mut Peers, to: u16, frame: &Routed<'_>) -> Result<(), AppendError> {
-    let (send, number) = match frame.origin() {
-        Origin::Relayed(number) => (frame.send(), number),
-        Origin::Direct | Origin::Carried(..) => {
-            unreachable!("only envelopes are routed to other shards")
-        }
+    let Origin::Relayed(number) = frame.origin() else {
+        unreachable!("the caller has an envelope")
     };
-    let bytes = send.frame().bytes();
+    let bytes = frame.send().frame().bytes();
     let retry_after_ms = peers.retry_after_ms();
-    let batch = &mut peers.away[usize::from(to)].batch;
-    if batch.bytes.len() + bytes.len() > WAITING_BYTES_MAX {
+    let away = &mut peers.away[usize::from(to)];
+    if let Some((seen, needed)) = away.crowded(0, bytes.len()) {
         return Err(AppendError::Busy {
-            seen: batch.bytes.len() as u64,
-            needed: WAITING_BYTES_MAX as u64,
+            seen,
+            needed,
             retry_after_ms,
         });
     }
-    batch.bytes.extend_from_slice(bytes);
-    batch.envelopes.push(Carried {
-        partition: frame.partition(),
-        connection: frame.connection(),
-        session: frame.session(),
-        number,
-        bytes: bytes.len() as u32,
-    });
+    let whose = (frame.connection(), frame.session(), 0);
+    away.load(frame.partition(), whose, Cargo::Envelope(number), bytes);
     peers.carried += 1;
     peers.counters.mesh.envelopes_out += 1;
     Ok(())
 }
 
-/// Append the envelopes that came to another shard, each as one of this shard's own.
-pub(crate) fn append_carried<S: Segment>(
-    peers: &mut Peers,
-    logs: &mut [Log<S>],
-    from: u16,
-    batch: &Batch,
-) {
-    let mut rest = &batch.bytes[..];
-    for carried in &batch.envelopes {
-        let (bytes, after) = rest.split_at(carried.bytes as usize);
-        rest = after;
-        peers.counters.mesh.envelopes_in += 1;
-        let answer = Answer {
-            connection: carried.connection,
-            session: carried.session,
-            origin: Origin::Carried(from, carried.number),
-            stream: 0,
-            first: carried.number,
-            last: carried.number,
-            frames: 1,
-            bytes: bytes.len() as u64,
-        };
-        let frame = split(bytes).ok().flatten().map(|(frame, _)| frame);
-        let send = frame.and_then(|frame| Send::parse(frame).ok());
-        let send = send.expect("the shard that it came to has parsed it");
-        let log = logs.iter_mut().find(|log| log.id == carried.partition);
-        let log = log.expect("shards of a node agree on who owns what");
-        if let Err(error) = append_one(peers, log, &send, answer) {
-            peers.counters.append.refused += 1;
-            answer_away(peers, &answer, from, Some(error.notice()));
-        }
-    }
+/// The frame of something that was carried.
+pub(crate) fn frame_of(bytes: &[u8]) -> Send<'_> {
+    let frame = split(bytes).ok().flatten().map(|(frame, _)| frame);
+    let send = frame.and_then(|frame| Send::parse(frame).ok());
+    send.expect("the shard that it came to has parsed it")
 }
 
-/// The replay window of an envelope's own endpoint, and the append.
-fn append_one<S: Segment>(
-    peers: &mut Peers,
-    log: &mut Log<S>,
-    send: &Send<'_>,
-    answer: Answer,
-) -> Result<(), AppendError> {
-    if log.sealed() {
-        return Err(AppendError::Sealed);
-    }
-    let state = log.partition.sender(send.endpoint());
-    let place = state.place(send.sequence());
-    if place == Place::Below {
-        return Err(AppendError::Replayed {
-            seen: send.sequence(),
-            needed: state.last.next(),
-        });
-    }
-    if place == Place::Seen && !active(Bug::SkipReplayWindow) {
-        peers.counters.append.duplicates += 1;
-        log.wait(Waiting {
-            end: log.partition.appended(),
-            appended: None,
-            answer,
-        });
-        return Ok(());
-    }
-    let new = NewRecord {
-        kind: RecordKind::Frame,
-        signature_kind: send.signature_kind() as u8,
-        count: send.count(),
-        endpoint: send.endpoint(),
-        channel: send.channel(),
-        sequence: send.sequence(),
-        time: peers.now.unix,
-    };
-    let bytes = send.frame().bytes();
-    let end = match log.partition.append(&new, &[bytes]) {
-        Ok(appended) => appended.end.next,
-        Err(error) => return Err(refusal(peers, log, error)),
-    };
-    let sender = log.sender(send.endpoint());
-    let last = &mut log.senders[sender as usize].last;
-    *last = send.sequence().max(*last);
-    let count = u32::from(send.count());
-    let counters = &mut peers.counters.append;
-    counters.frames += 1;
-    counters.messages += u64::from(count);
-    counters.bytes += bytes.len() as u64;
-    let appended = Appended {
-        first: Offset(end.0 - u64::from(count)),
-        count,
-        channel: send.channel(),
-        message_bytes: send.messages_bytes().len() as u64,
-        sender,
-    };
-    log.wait(Waiting {
-        end,
-        appended: Some(appended),
-        answer,
-    });
-    Ok(())
-}
-
-#[cold]
-fn refusal<S: Segment>(peers: &Peers, log: &Log<S>, error: LogError) -> AppendError {
-    match error {
-        LogError::Full => {
-            let disk_full = log.partition.spare_failure().is_some();
-            no_room(peers.retry_after_ms(), disk_full)
-        }
-        LogError::Sealed => AppendError::Sealed,
-        LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
-            seen: bytes as u64,
-            needed: u64::from(bytes_max),
-        },
-    }
-}
-
-/// Tell the shard to which an envelope came what became of it.
-pub(crate) fn answer_away(peers: &mut Peers, answer: &Answer, from: u16, refused: Option<Notice>) {
-    peers.away[usize::from(from)].answers.push(Answered {
-        connection: answer.connection,
-        session: answer.session,
-        number: answer.first,
-        bytes: answer.bytes,
-        refused,
-    });
-}
-
-/// Pass on what became of envelopes that came to this shard.
-pub(crate) fn take_answers(peers: &mut Peers, answers: &[Answered]) {
+/// Pass on what became of what this shard's sessions sent to logs of the shard `from`.
+pub(crate) fn take_answers(peers: &mut Peers, from: u16, answers: &[Answered]) {
     for answered in answers {
-        peers.carried -= 1;
+        peers.carried -= u64::from(answered.items);
+        let away = &mut peers.away[usize::from(from)];
+        away.under_way -= answered.taken.bytes as usize;
+        let Said::Relayed(number, refused) = answered.said else {
+            take_answer(peers, answered);
+            continue;
+        };
         if let Some(session) = peers.sessions.get_mut(answered.session) {
-            session.return_credit(1, answered.bytes);
+            session.return_credit(1, answered.taken.bytes);
         }
-        let (connection, number) = (answered.connection, answered.number);
-        match answered.refused {
-            None => answer_relay(peers, connection, number),
-            Some(notice) => refuse(peers, connection, RELAY_STREAM, number, notice),
+        match refused {
+            None => answer_relay(peers, answered.connection, number),
+            Some(notice) => refuse(peers, answered.connection, RELAY_STREAM, number, notice),
         }
     }
 }

@@ -8,7 +8,7 @@ use wire::reason::{Notice, Reason};
 
 use crate::acknowledge::acknowledge;
 use crate::append::{answer_relay, refuse};
-use crate::away::answer_away;
+use crate::guest;
 use crate::io::{Output, StorageEvent, StorageRequest};
 use crate::log::{Group, Log};
 use crate::mesh::Mesh;
@@ -162,8 +162,8 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
     for waiting in log.give_up_waiting() {
         let answer = waiting.answer;
         peers.counters.commit.sealed_frames += u64::from(answer.frames);
-        if let Origin::Carried(from, _) = answer.origin {
-            answer_away(peers, &answer, from, Some(notice));
+        if let Origin::Carried(from, _) | Origin::Guest(from) = answer.origin {
+            guest::give_up(peers, log, &answer, from, notice);
             continue;
         }
         if let Some(session) = peers.sessions.get_mut(answer.session) {
@@ -176,7 +176,7 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
                 // Those behind it go back with it, as everything does that follows a refused frame.
                 peers.counters.append.discarded += u64::from(answer.frames - 1);
             }
-            Origin::Direct | Origin::Carried(..) => {}
+            Origin::Direct | Origin::Carried(..) | Origin::Guest(_) => {}
             Origin::Relayed(number) => {
                 refuse(peers, answer.connection, RELAY_STREAM, number, notice)
             }
@@ -248,8 +248,8 @@ fn settle<S: Segment>(
         peers.counters.commit.messages += u64::from(appended.count);
         hand_on(log.id, appended, answer.frames, committed);
     }
-    if let Origin::Carried(from, _) = answer.origin {
-        return answer_away(peers, answer, from, None);
+    if let Origin::Carried(from, _) | Origin::Guest(from) = answer.origin {
+        return guest::settle(peers, log, waiting, from);
     }
     let session = peers.sessions.get_mut(answer.session);
     if let Some(session) = session {
@@ -300,13 +300,7 @@ fn hand_on(partition: PartitionId, new: &Appended, records: u32, committed: &mut
 /// Note what the next ACK of a stream says. Whether it is the first to move the stream since the last ACK.
 fn note_ack(stream: &mut Stream, waiting: &Waiting) -> bool {
     stream.acked = stream.acked.max(waiting.answer.last);
-    // Where a frame rests that was sent again is not known any more.
-    let last = Offset(waiting.end.0.saturating_sub(1));
-    stream.acked_offset = if waiting.appended.is_some() {
-        last
-    } else {
-        Offset(0)
-    };
+    stream.acked_offset = waiting.last_offset();
     !std::mem::replace(&mut stream.dirty, true)
 }
 

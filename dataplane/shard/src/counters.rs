@@ -169,6 +169,10 @@ pub struct MeshCounters {
     pub envelopes_out: u64,
     /// Envelopes for logs of this shard that came to another one.
     pub envelopes_in: u64,
+    /// Direct frames that came here and went to the shard that owns their log. Of a session whose logs are all at home: none.
+    pub frames_out: u64,
+    /// Direct frames for logs of this shard that came to another one.
+    pub frames_in: u64,
 }
 
 /// Everything a shard counts.
@@ -238,6 +242,7 @@ sums! {
     FanoutCounters { records, records_read_back, records_lost, stalls }
     DeliverCounters { fetches, frames, messages, bytes, messages_lost, settles, refused, takeovers, backpressure }
     SessionCounters { welcomed, resumed, refused, ended, goaways, tables }
+    MeshCounters { sent, received, blocked, handed_over_out, handed_over_in, envelopes_out, envelopes_in, frames_out, frames_in }
 }
 
 impl std::ops::AddAssign<&Self> for Counters {
@@ -252,6 +257,7 @@ impl std::ops::AddAssign<&Self> for Counters {
         self.fanout += &other.fanout;
         self.deliver += &other.deliver;
         self.session += &other.session;
+        self.mesh += &other.mesh;
         for (code, count) in &other.reasons {
             *self.reasons.entry(*code).or_default() += count;
         }

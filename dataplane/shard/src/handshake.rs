@@ -4,18 +4,20 @@
 
 use partition::Segment;
 use wire::handshake::{Auth, Hello};
-use wire::ids::{Direction, Offset, PartitionId, Sequence, SessionId, UnixNanos};
+use wire::ids::{AckMode, Direction, Offset, PartitionId, Sequence, SessionId, UnixNanos};
 use wire::reason::{Notice, Reason};
 use wire::route::{Endpoint, Grant, Key, KeyMaterial, RouteTable};
 use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
 use wire::token::{Token, TokenError};
 
+use crate::across::claim_away;
 use crate::connection::Goodbye;
 use crate::hand_over::stamp;
 use crate::io::ConnectionId;
 use crate::log::Log;
+use crate::ownership::Ownership;
 use crate::peers::Peers;
-use crate::route::Owned;
+use crate::route::{Owned, away};
 use crate::session::{ChannelRoute, NEVER, Session, SessionRef, Stream};
 use crate::welcome::Welcoming;
 
@@ -90,6 +92,9 @@ fn open<S: Segment>(
     check_fresh(peers, hello, proven.endpoint)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_address(endpoint, proven.direction, peer)?;
+    if proven.direction == Direction::Ingress {
+        peers.check_ways(endpoint).map_err(HandshakeError)?;
+    }
     let resumed = proven.resumed.is_some();
     let reference = match proven.resumed {
         Some(reference) => resume(peers, reference, id, proven),
@@ -352,8 +357,7 @@ fn resume(
         .get_mut(reference)
         .expect("prove_resumption has found it");
     session.keys = proven.keys;
-    session.streams.clear();
-    session.routes.clear();
+    session.forget_streams();
     session.credit = None;
     reference
 }
@@ -380,12 +384,19 @@ pub(crate) fn claim<S: Segment>(
     let endpoint = table.endpoint_at(session.endpoint_index);
     session.routes.reserve_exact(endpoint.send.len());
     for (at, grant) in endpoint.send.iter().enumerate() {
-        let Some((partition, log)) = place(&table, owned, endpoint, grant) else {
+        let Some((partition, log)) = place(&table, owned, &peers.ownership, endpoint, grant) else {
             continue;
         };
-        let stream = match session.stream_of(partition) {
-            Some(stream) => stream,
-            None => {
+        let stream = match (session.stream_of(partition), away(log)) {
+            (Some(stream), _) => stream,
+            (None, Some(to)) => {
+                // Who is not connected claims its streams when it is.
+                if session.connection.is_none() {
+                    continue;
+                }
+                claim_away(&mut peers.away[usize::from(to)], session, log, partition)
+            }
+            (None, None) => {
                 // Sessions are many and idle for long: no room that nothing will use.
                 session.streams.reserve_exact(1);
                 session
@@ -405,7 +416,9 @@ pub(crate) fn claim<S: Segment>(
     }
     if take_over {
         for stream in &session.streams {
-            let log = &logs[stream.log as usize];
+            let Some(log) = logs.get(stream.log as usize) else {
+                continue;
+            };
             let committed = log.senders[stream.sender as usize].committed;
             let uncertain = committed < stream.claimed_last || log.owes_sync();
             if uncertain && !log.sealed() {
@@ -416,15 +429,17 @@ pub(crate) fn claim<S: Segment>(
     waits
 }
 
+/// Where an endpoint's frames for a channel go: the partition, and the place of its log.
 pub(crate) fn place(
     table: &RouteTable,
     owned: &Owned,
+    ownership: &Ownership,
     endpoint: &Endpoint,
     grant: &Grant,
 ) -> Option<(PartitionId, u32)> {
     let channel = table.channel(grant.channel)?;
     let partition = table.partition_of(endpoint.id, channel);
-    Some((partition, owned.log(partition)?))
+    Some((partition, owned.place(ownership, partition)?))
 }
 
 fn new_stream<S: Segment>(
@@ -445,5 +460,7 @@ fn new_stream<S: Segment>(
         acked: Sequence(0),
         acked_offset: Offset(0),
         dirty: false,
+        ack_mode: AckMode::Durable,
+        across: None,
     }
 }

@@ -43,8 +43,10 @@ mod verify;
 
 mod route;
 
+mod across;
 mod append;
 mod away;
+mod guest;
 mod waiting;
 
 mod acknowledge;

@@ -9,6 +9,7 @@ use partition::{LogId, LogState, Partition, Segment};
 use wire::ids::{AckMode, EndpointId, Offset, PartitionId, Sequence};
 use wire::route::RouteTable;
 
+use crate::guest::Guest;
 use crate::planted::{Bug, active};
 use crate::queue::QueueGroup;
 use crate::session::SessionRef;
@@ -41,7 +42,7 @@ pub(crate) struct Sender {
     pub(crate) last: Sequence,
     /// The highest sequence that is committed.
     pub(crate) committed: Sequence,
-    /// The session that appends direct frames of this sender: the one that was welcomed last.
+    /// The session of this shard that appends direct frames of this sender: the one that was welcomed last.
     pub(crate) owner: Option<SessionRef>,
 }
 
@@ -58,6 +59,8 @@ pub(crate) struct Log<S: Segment> {
     durable_from: Offset,
     pub(crate) senders: Vec<Sender>,
     slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
+    /// Sessions of other shards that append direct frames, by their sender's place. `Sender::owner` is `None` then.
+    pub(crate) guests: HashMap<u32, Guest, BuildHasherDefault<IdHasher>>,
     /// What was recovered was made durable then.
     durable_from_start: bool,
     /// When a spare may be asked for again, after one could not be made.
@@ -83,6 +86,7 @@ impl<S: Segment> Log<S> {
             durable_from: Offset(0),
             senders: Vec::new(),
             slots: HashMap::default(),
+            guests: HashMap::default(),
             prepare_at: Duration::ZERO,
             rolled: false,
         }

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 use partition::{Feed, Follower, News, Segment, View};
 use wire::ids::{Offset, PartitionId};
 
-use crate::away::{Answered, Batch, append_carried, take_answers};
+use crate::away::{Answered, Batch, take_answers};
 use crate::commit::Committed;
+use crate::guest::take_batch;
 use crate::io::Output;
 use crate::log::{Group, Log};
 use crate::ownership::Ownership;
@@ -38,9 +39,9 @@ pub enum Peer<V> {
     },
     /// What just became committed in a log of the sender's, and was told of before: who hears it now needs not read it.
     Fresh(Committed),
-    /// Envelopes for logs of the receiver's that came to the sender.
-    Envelopes(Box<Batch>),
-    /// What became of envelopes that came to the receiver, for logs of the sender's.
+    /// Frames for logs of the receiver's that came to the sender.
+    Carried(Box<Batch>),
+    /// What became of frames that came to the receiver, for logs of the sender's.
     Answers(Vec<Answered>),
     /// How far the sender's queues are with a log of the receiver's.
     Read {
@@ -179,8 +180,8 @@ impl<S: Segment> Mesh<S> {
                         log.fresh.push(records);
                     }
                 }
-                Peer::Envelopes(batch) => append_carried(peers, logs, from, &batch),
-                Peer::Answers(answers) => take_answers(peers, &answers),
+                Peer::Carried(batch) => take_batch(peers, logs, from, &batch),
+                Peer::Answers(answers) => take_answers(peers, from, &answers),
                 Peer::Read {
                     partition,
                     watermark,
@@ -323,13 +324,14 @@ impl<S: Segment> Mesh<S> {
             }
         }
         for (to, away) in peers.away.iter_mut().enumerate() {
-            let idle = away.batch.is_empty() && away.answers.is_empty();
-            blocked |= !idle && !self.open[to];
-            if self.open[to] && !away.batch.is_empty() {
-                let batch = std::mem::take(&mut away.batch);
-                out[to].push_back(Peer::Envelopes(Box::new(batch)));
+            blocked |= !away.is_empty() && !self.open[to];
+            if !self.open[to] {
+                continue;
             }
-            if self.open[to] && !away.answers.is_empty() {
+            if let Some(batch) = away.unload() {
+                out[to].push_back(Peer::Carried(Box::new(batch)));
+            }
+            if !away.answers.is_empty() {
                 out[to].push_back(Peer::Answers(std::mem::take(&mut away.answers)));
             }
         }

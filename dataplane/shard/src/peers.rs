@@ -15,6 +15,7 @@ use crate::assembly::AssemblyPool;
 use crate::away::Away;
 use crate::connection::{Connection, Connections, Goodbye, Phase};
 use crate::counters::Counters;
+use crate::guest::Claim;
 use crate::hand_over::Leaving;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
 use crate::limits::Limits;
@@ -68,8 +69,10 @@ pub(crate) struct Peers {
     pub(crate) leaving: Vec<Leaving>,
     /// What waits to go to each other shard; nothing on a node of one.
     pub(crate) away: Vec<Away>,
-    /// Envelopes that went to other shards and have no answer yet.
+    /// What went to logs of other shards and has no answer yet.
     pub(crate) carried: u64,
+    /// Sessions of other shards that wait to know where their streams stand.
+    pub(crate) claims: Vec<Claim>,
 }
 
 impl Peers {
@@ -87,6 +90,7 @@ impl Peers {
                 shards => (0..shards).map(|_| Away::default()).collect(),
             },
             carried: 0,
+            claims: Vec::new(),
             sessions: Sessions::new(limits.sessions_max as usize),
             nonces: Nonces::new(limits.nonces_max),
             limits,

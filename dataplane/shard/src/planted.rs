@@ -40,6 +40,12 @@ pub enum Bug {
     HandOverForgetsStart,
     /// An envelope for another shard is acknowledged as soon as it is on its way.
     AckOnTheWay,
+    /// A frame of another shard's session is acknowledged when it is appended, whatever its hub promises.
+    AckOnArrival,
+    /// A frame of another shard's session that is sent again after a reconnect is appended again.
+    CrossesTwice,
+    /// The owner of a log names numbers that are not committed yet to a session of another shard.
+    WelcomeBeforeCommit,
 }
 
 impl Bug {
@@ -61,12 +67,15 @@ impl Bug {
     ];
 
     /// Those that only a node of several shards can have.
-    pub const OF_SHARDS: [Self; 5] = [
+    pub const OF_SHARDS: [Self; 8] = [
         Self::RetireUnderReaders,
         Self::NewsLostWhenFull,
         Self::HoldForgetsPeer,
         Self::HandOverForgetsStart,
         Self::AckOnTheWay,
+        Self::AckOnArrival,
+        Self::CrossesTwice,
+        Self::WelcomeBeforeCommit,
     ];
 }
 

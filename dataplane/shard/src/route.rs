@@ -9,6 +9,7 @@ use wire::route::{Channel, Grant, RouteTable};
 use wire::send::Send;
 
 use crate::io::ConnectionId;
+use crate::ownership::Ownership;
 use crate::parse::Refusal;
 use crate::peers::Peers;
 use crate::session::{ChannelRoute, Session, SessionRef};
@@ -122,14 +123,14 @@ impl<'a> Routed<'a> {
         self.partition
     }
 
-    /// The log, by its place in the shard.
+    /// The log, by its place in the shard; see [`away`].
     pub(crate) fn log(&self) -> u32 {
         self.log
     }
 
     /// The shard that owns the log, if it is not this one: then the log has no place here.
     pub(crate) fn away(&self) -> Option<u16> {
-        self.log.checked_sub(AWAY).map(|owner| owner as u16)
+        away(self.log)
     }
 
     /// The stream of a direct frame, by its place in its session.
@@ -145,6 +146,11 @@ impl<'a> Routed<'a> {
 
 /// Added to the owner's number it stands for the place of a log of another shard.
 const AWAY: u32 = u32::MAX - u16::MAX as u32;
+
+/// The shard that owns a log, by the log's place, if it is not this one.
+pub(crate) fn away(log: u32) -> Option<u16> {
+    log.checked_sub(AWAY).map(|owner| owner as u16)
+}
 
 /// Which logs a shard owns: partition to place, sorted.
 #[derive(Debug, Default)]
@@ -173,6 +179,15 @@ impl Owned {
             .binary_search_by_key(&partition, |(partition, _)| *partition)
             .ok()?;
         Some(self.0[at].1)
+    }
+
+    /// The place of a log of this shard or, for one of another shard, what [`away`] reads. Nothing if nobody owns it.
+    pub(crate) fn place(&self, ownership: &Ownership, partition: PartitionId) -> Option<u32> {
+        let elsewhere = || match ownership.shards() {
+            1 => None,
+            _ => Some(AWAY + u32::from(ownership.partition(partition)?)),
+        };
+        self.log(partition).or_else(elsewhere)
     }
 }
 
@@ -250,7 +265,9 @@ fn route_one<'a>(
             peers.counters.route.refused += 1;
             let (connection, send) = (frame.connection(), frame.send());
             let (partition, sequence) = match frame.origin() {
-                Origin::Direct => (stream_of(peers, connection, send), send.sequence()),
+                Origin::Direct | Origin::Guest(_) => {
+                    (stream_of(peers, connection, send), send.sequence())
+                }
                 Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
             };
             let (order, notice) = (frame.order(), error.notice());

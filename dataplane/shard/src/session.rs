@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wire::ids::{
-    ChannelId, Direction, EndpointId, KeyId, Offset, PartitionId, Sequence, SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, KeyId, Offset, PartitionId, Sequence, SessionId,
+    UnixNanos,
 };
 use wire::signature::SessionKeys;
 
+use crate::across::Across;
 use crate::io::ConnectionId;
 use crate::places::Places;
+use crate::route::away;
 
 /// A session's place in the table: `generation << 32 | slot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,12 +33,12 @@ impl SessionRef {
 }
 
 /// The frames of a sender to one partition, as one session sends them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Stream {
-    /// The log, by its place in the shard.
+    /// The log, by its place in the shard; or the shard that owns it ([`away`]).
     pub(crate) log: u32,
     pub(crate) partition: PartitionId,
-    /// The sender's place in the log's table of senders.
+    /// The sender's place in the log's table of senders, if the log is this shard's.
     pub(crate) sender: u32,
     /// The last sequence appended when this connection took the stream over. What comes at or below
     /// it is sent again; nobody else can append to the stream after that.
@@ -48,6 +51,17 @@ pub(crate) struct Stream {
     pub(crate) acked: Sequence,
     pub(crate) acked_offset: Offset,
     pub(crate) dirty: bool,
+    /// What the next ACK promises, of a log of another shard.
+    pub(crate) ack_mode: AckMode,
+    /// What else is known of a stream whose log is another shard's.
+    pub(crate) across: Option<Box<Across>>,
+}
+
+impl Stream {
+    /// The shard that owns its log, if it is another one than its session's.
+    pub(crate) fn away(&self) -> Option<u16> {
+        away(self.log)
+    }
 }
 
 /// A channel that a session may send to.
@@ -138,6 +152,20 @@ impl Session {
             .binary_search_by_key(&channel, |route| route.channel)
             .ok()?;
         Some(&self.routes[at])
+    }
+
+    /// Begin anew on another connection: its streams are claimed again.
+    pub(crate) fn forget_streams(&mut self) {
+        for stream in self.streams.drain(..) {
+            // They are answered one by one, as if their stream had never gone back.
+            let doomed = stream
+                .across
+                .map(|across| across.doomed)
+                .unwrap_or_default();
+            self.unacked_frames += doomed.frames;
+            self.unacked_bytes += doomed.bytes;
+        }
+        self.routes.clear();
     }
 
     /// Give back the credit of frames that were answered.

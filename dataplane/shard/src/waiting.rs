@@ -48,14 +48,22 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// The offset of the last message. Where a frame rests that was sent again is not known any more.
+    pub(crate) fn last_offset(&self) -> Offset {
+        match self.appended {
+            Some(_) => Offset(self.end.0.saturating_sub(1)),
+            None => Offset(0),
+        }
+    }
+
     /// Let `next` wait as a part of this, if it follows at once in its log and in its stream.
     pub(crate) fn absorb(&mut self, next: &Self) -> bool {
         let (Some(appended), Some(more)) = (&self.appended, &next.appended) else {
             return false;
         };
         let (answer, other) = (&self.answer, &next.answer);
-        let goes_on = answer.origin == Origin::Direct
-            && other.origin == Origin::Direct
+        let goes_on = matches!(answer.origin, Origin::Direct | Origin::Guest(_))
+            && answer.origin == other.origin
             && answer.connection == other.connection
             && answer.session == other.session
             && answer.stream == other.stream

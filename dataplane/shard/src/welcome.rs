@@ -1,4 +1,5 @@
-//! WELCOME: the terms of a session, sent as soon as its next numbers are certain.
+//! WELCOME: the terms of a session, sent as soon as its next numbers are certain: in logs of this shard, and in those of
+//! others, which their owners tell. A WELCOME that waits for too long is a handshake that took too long.
 
 use partition::Segment;
 use wire::handshake::{WelcomeEntry, WelcomeFields, encode_welcome};
@@ -7,9 +8,11 @@ use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
 use wire::route::{Endpoint, Grant, RouteTable};
 
 use crate::connection::Phase;
+use crate::guest::answer_claims;
 use crate::handshake::place;
 use crate::io::ConnectionId;
 use crate::log::Log;
+use crate::ownership::Ownership;
 use crate::peers::{Peers, millis};
 use crate::route::Owned;
 use crate::session::{Session, SessionRef};
@@ -32,6 +35,7 @@ pub(crate) fn welcome<S: Segment>(
     owned: &Owned,
     welcoming: &mut Vec<Welcoming>,
 ) {
+    answer_claims(peers, logs);
     welcoming.retain(|waiting| {
         let there = peers
             .connections
@@ -42,10 +46,18 @@ pub(crate) fn welcome<S: Segment>(
             peers.orphan(waiting.connection, waiting.session);
             return false;
         }
-        let ready = waiting.waits.iter().all(|(log, upto)| {
-            let log = &logs[*log as usize];
-            log.sealed() || log.ackable() >= *upto
+        let across = current.is_some_and(|session| {
+            let mut across = session
+                .streams
+                .iter()
+                .filter_map(|stream| stream.across.as_ref());
+            across.all(|across| across.committed.is_some())
         });
+        let ready = across
+            && waiting.waits.iter().all(|(log, upto)| {
+                let log = &logs[*log as usize];
+                log.sealed() || log.ackable() >= *upto
+            });
         if ready {
             say_welcome(peers, logs, owned, waiting);
         }
@@ -67,7 +79,8 @@ fn say_welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, wa
         &endpoint.receive
     };
     for grant in grants {
-        entries.extend(entry(&table, logs, owned, session, endpoint, grant));
+        let owners = (owned, &peers.ownership);
+        entries.extend(entry(&table, logs, owners, session, endpoint, grant));
     }
     if let Some(connection) = peers.connections.get_mut(waiting.connection) {
         connection.phase = Phase::Open(waiting.session);
@@ -114,7 +127,7 @@ fn fields(
 fn entry<'t, S: Segment>(
     table: &'t RouteTable,
     logs: &[Log<S>],
-    owned: &Owned,
+    (owned, ownership): (&Owned, &Ownership),
     session: &Session,
     endpoint: &Endpoint,
     grant: &Grant,
@@ -132,9 +145,13 @@ fn entry<'t, S: Segment>(
             name,
         });
     }
-    let (partition, log) = place(table, owned, endpoint, grant)?;
+    let (partition, log) = place(table, owned, ownership, endpoint, grant)?;
     let stream = &session.streams[session.stream_of(partition)?];
-    let last_sequence = logs[log as usize].senders[stream.sender as usize].committed;
+    let last_sequence = match &stream.across {
+        None => logs[log as usize].senders[stream.sender as usize].committed,
+        // Its owner has said so: before that there is no WELCOME.
+        Some(across) => across.committed?,
+    };
     Some(WelcomeEntry {
         channel: id,
         partition,

@@ -517,6 +517,14 @@ fn shards(page: &mut Page, sum: &Snapshot, shards: &[Snapshot]) {
         "Of these, closed for want of room.",
         sum.refused_moves,
     );
+    let hops = &sum.counters.mesh;
+    let rows = [
+        ("direct", hops.frames_out),
+        ("envelope", hops.envelopes_out),
+    ];
+    let name = "forebay_mesh_frames_total";
+    let help = "Frames that came to another shard than their log's; of a sender whose logs are all at home, none.";
+    page.counters(name, help, "frame", &rows);
     type Row = fn(&Snapshot) -> u64;
     let rows: [(&str, &str, &str, Row); 6] = [
         (

@@ -156,7 +156,7 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
 /// What the server said, as far as these tests look.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
-    Welcome(Vec<Sequence>),
+    Welcome(Vec<(ChannelId, Sequence)>),
     Ack(Ack),
     Reject(Reject),
     /// First number, bodies.
@@ -176,6 +176,8 @@ pub struct Client {
     frames_in: u64,
     /// The number of the next SEND.
     pub sequence: u64,
+    /// What WELCOME said of each channel.
+    entries: Vec<(ChannelId, Sequence)>,
     out: Vec<u8>,
     inbox: Vec<u8>,
     used: usize,
@@ -204,6 +206,7 @@ impl Client {
             frames_out: 0,
             frames_in: 0,
             sequence: 1,
+            entries: Vec::new(),
             out: Vec::new(),
             inbox: Vec::new(),
             used: 0,
@@ -219,11 +222,19 @@ impl Client {
         client.stream.write_all(&bytes).unwrap();
         client.fill(8);
         client.used = 8;
-        let Said::Welcome(last) = client.read() else {
+        let Said::Welcome(entries) = client.read() else {
             panic!("{name} is not welcome")
         };
-        client.sequence = last.first().map_or(1, |last| last.0 + 1);
+        client.entries = entries;
+        client.sequence = client.last(CHANNEL) + 1;
         client
+    }
+
+    /// The highest number of a channel's stream that WELCOME named; 0 for none.
+    pub fn last(&self, channel: &str) -> u64 {
+        let mut entries = self.entries.iter();
+        let entry = entries.find(|(id, _)| *id == ChannelId::of(channel));
+        entry.map_or(0, |(_, last)| last.0)
     }
 
     fn sign(&mut self, encode: impl FnOnce(&mut Vec<u8>, Signer<'_>)) {
@@ -243,6 +254,16 @@ impl Client {
             for body in bodies {
                 send.message(UnixNanos(0), &[], body).unwrap();
             }
+            send.finish(signer).unwrap();
+        });
+    }
+
+    /// The same to any channel, under any number.
+    pub fn put_send_to(&mut self, channel: &str, number: u64, body: &[u8]) {
+        let (endpoint, channel) = (self.endpoint, ChannelId::of(channel));
+        self.sign(|out, signer| {
+            let mut send = SendBuilder::begin(out, endpoint, channel, Sequence(number));
+            send.message(UnixNanos(0), &[], body).unwrap();
             send.finish(signer).unwrap();
         });
     }
@@ -355,8 +376,9 @@ impl Client {
             let (nonce, id) = (&fields.server_nonce, fields.session_id);
             let keys = SessionKeys::derive(secret.text_bytes(), &self.nonce, nonce, id, &[]);
             assert!(verify_session(&keys.server, 0, &frame), "WELCOME is signed");
-            let last = welcome.entries().map(|entry| entry.last_sequence).collect();
-            return (Said::Welcome(last), Some(keys));
+            let entries = welcome.entries();
+            let entries = entries.map(|entry| (entry.channel, entry.last_sequence));
+            return (Said::Welcome(entries.collect()), Some(keys));
         }
         let keys = self.keys.as_ref().unwrap();
         let good = verify_session(&keys.server, self.frames_in, &frame);

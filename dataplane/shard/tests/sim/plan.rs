@@ -14,29 +14,39 @@ use wire::signature::{SecretKey, SigningKey};
 /// different shards as a rule.
 pub(crate) const DURABLE_PARTITIONS: u16 = 4;
 pub(crate) const GROUPS: u16 = 3;
-pub(crate) const PARTITIONS: [PartitionId; 5] = [
+pub(crate) const PARTITIONS: [PartitionId; 6] = [
     PartitionId::new(1, 0),
     PartitionId::new(1, 1),
     PartitionId::new(1, 2),
     PartitionId::new(1, 3),
     PartitionId::new(2, 0),
+    PartitionId::new(3, 0),
 ];
 
 /// Where frames of this sender for this channel go.
 pub(crate) fn partition_of(sender: EndpointId, channel: ChannelId) -> PartitionId {
-    if channel == LOCAL {
-        PartitionId::new(2, 0)
-    } else {
-        let number = sender.0 % u64::from(DURABLE_PARTITIONS);
-        PartitionId::new(1, number as u16)
+    match channel {
+        LOCAL => PartitionId::new(2, 0),
+        FAR => PartitionId::new(3, 0),
+        _ => {
+            let number = sender.0 % u64::from(DURABLE_PARTITIONS);
+            PartitionId::new(1, number as u16)
+        }
     }
 }
-/// Channels; the last lies in the hub that acknowledges locally.
-pub(crate) const CHANNELS: [ChannelId; 4] =
-    [ChannelId(1), ChannelId(2), ChannelId(3), ChannelId(4)];
+/// Channels; the last two lie in hubs of their own, one of which acknowledges locally. On several shards senders have at
+/// least one of the three hubs elsewhere as a rule.
+pub(crate) const CHANNELS: [ChannelId; 5] = [
+    ChannelId(1),
+    ChannelId(2),
+    ChannelId(3),
+    ChannelId(4),
+    ChannelId(5),
+];
 /// A channel that senders have no grant for.
 pub(crate) const FORBIDDEN: ChannelId = CHANNELS[2];
 pub(crate) const LOCAL: ChannelId = CHANNELS[3];
+pub(crate) const FAR: ChannelId = CHANNELS[4];
 /// Longest body that the restricted grant on the second channel lets through.
 pub(crate) const BODY_BYTES_MAX: u32 = 60;
 
@@ -124,12 +134,13 @@ fn endpoint(name: &str) -> Endpoint {
 
 fn sender(name: &str, rules: &Rules) -> Endpoint {
     let mut endpoint = endpoint(name);
-    endpoint.send = grants(&[CHANNELS[0], CHANNELS[1], LOCAL]);
+    endpoint.send = grants(&[CHANNELS[0], CHANNELS[1], LOCAL, FAR]);
     if name == SENDERS[0] {
         endpoint.send[1].restriction.body_bytes_max = Some(BODY_BYTES_MAX);
     }
     if name == SENDERS[1] && !rules.valve_sends {
-        endpoint.send.remove(0);
+        // What it may send to first is elsewhere then, and so are its next sessions.
+        endpoint.send.drain(..2);
     }
     if name == SENDERS[2] {
         endpoint.keys[0].revoked = rules.gauge_revoked;
@@ -180,7 +191,11 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
     let channel = |&id: &ChannelId| ChannelParts {
         id,
         name: format!("acme/sim/channel-{}", id.0).into(),
-        hub: u16::from(id == LOCAL),
+        hub: match id {
+            LOCAL => 1,
+            FAR => 2,
+            _ => 0,
+        },
     };
     let mut endpoints: Vec<_> = SENDERS
         .iter()
@@ -198,6 +213,7 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
         hubs: vec![
             hub(1, DURABLE_PARTITIONS, AckMode::Durable),
             hub(2, 1, AckMode::Local),
+            hub(3, 1, AckMode::Durable),
         ],
         channels: CHANNELS.iter().map(channel).collect(),
         endpoints,

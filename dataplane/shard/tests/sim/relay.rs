@@ -12,7 +12,7 @@ use crate::ids::MessageId;
 use crate::link::Heard;
 use crate::network::Actor;
 use crate::party::{Context, Party};
-use crate::plan::{self, CHANNELS, DEVICES, LOCAL, RELAY};
+use crate::plan::{self, CHANNELS, DEVICES, FAR, LOCAL, RELAY};
 use crate::sender::Pending;
 
 struct Envelope {
@@ -132,8 +132,8 @@ impl Relay {
         let device = usize::from(cx.random.u8(..6) == 0);
         let channel = *cx
             .random
-            .choice(&[CHANNELS[0], CHANNELS[1], LOCAL])
-            .expect("there are three");
+            .choice(&[CHANNELS[0], CHANNELS[1], LOCAL, FAR])
+            .expect("there are four");
         let id = EndpointId::of(DEVICES[device]);
         let serials = (device as u64 + 100, &mut self.serials[device]);
         let frame = Pending::make(cx, id, serials, channel, false);

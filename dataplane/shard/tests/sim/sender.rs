@@ -12,7 +12,7 @@ use crate::ids::MessageId;
 use crate::link::Heard;
 use crate::network::Actor;
 use crate::party::{Context, Party};
-use crate::plan::{CHANNELS, FORBIDDEN, SENDERS};
+use crate::plan::{CHANNELS, FAR, FORBIDDEN, LOCAL, SENDERS};
 
 /// A frame that is not acknowledged yet.
 pub(crate) struct Pending {
@@ -131,6 +131,13 @@ impl Sender {
         self.credit = credit;
         self.channels.clear();
         self.progress_at = cx.now;
+        for wanted in [LOCAL, FAR] {
+            let mut listed = last.iter().map(|(channel, ..)| *channel);
+            assert!(
+                listed.any(|channel| channel == wanted),
+                "{last:?} lacks {wanted:?}"
+            );
+        }
         for &(channel, partition, last) in last {
             self.channels.insert(channel, partition);
             let stream = self.streams.entry(partition).or_insert(Stream {
@@ -174,11 +181,7 @@ impl Sender {
             return;
         };
         match reject.notice.reason {
-            Reason::Busy
-            | Reason::StorageFull
-            | Reason::PartitionSealed
-            | Reason::Draining
-            | Reason::NotOwner => {
+            Reason::Busy | Reason::StorageFull | Reason::PartitionSealed | Reason::Draining => {
                 stream.sent = stream.sent.min(at);
                 self.resend_at =
                     cx.now + Duration::from_millis(u64::from(reject.notice.retry_after_ms));
@@ -236,7 +239,6 @@ impl Sender {
         if !self.party.open || cx.now < self.resend_at {
             return;
         }
-        // What lies on another shard is not taken here.
         let partitions: BTreeSet<_> = self.channels.values().copied().collect();
         for partition in partitions {
             for _ in 0..cx.random.u8(1..6) {

@@ -495,13 +495,14 @@ impl World {
         self.node = Node::start(disk, build, table, node::at(self.now));
     }
 
-    /// Several shards bring to everybody what is in their logs. What some of them do not take goes to a single one then.
+    /// Several shards take all that is sent and bring it to everybody; a single one goes on from there.
     fn rest_apart(&mut self) {
         for step in 0..REST_STEPS {
             self.step();
             if step % 200 == 199 {
                 self.now += Duration::from_secs(2);
-                if self.node.idle() && self.relay.at_rest() {
+                let senders = self.senders.iter().all(Sender::at_rest) && self.relay.at_rest();
+                if senders && self.node.idle() {
                     let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "apart");
                     if self.ledger.missing(&logged) == 0 {
                         break;
@@ -511,6 +512,10 @@ impl World {
         }
         let logged = self.ledger.audit(&self.node.disk, Crash::Kept, "apart");
         self.ledger.check_arrived(&logged);
+        assert!(
+            self.senders.iter().all(Sender::at_rest),
+            "a sender of several shards never came to rest"
+        );
         assert!(self.relay.at_rest(), "the relay never came to rest");
         self.several = false;
         self.node.build.shards = 1;

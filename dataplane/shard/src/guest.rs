@@ -1,0 +1,512 @@
+//! What sessions of other shards send to logs of this one. They are judged as this shard's own are: by their number, in the
+//! order in which they came to their shard, and answered there.
+
+use partition::{AppendError as LogError, NewRecord, Place, RecordKind, Segment};
+use wire::ids::{EndpointId, Offset, Sequence};
+use wire::reason::{Notice, Reason};
+use wire::send::Send;
+
+use crate::append::{AppendError, Next, no_room, place};
+use crate::away::{Answered, Batch, Cargo, Carried, Mark, Said, Taken, frame_of};
+use crate::io::ConnectionId;
+use crate::log::Log;
+use crate::peers::Peers;
+use crate::planted::{Bug, active};
+use crate::session::SessionRef;
+use crate::verify::Origin;
+use crate::waiting::{Answer, Appended, Waiting};
+
+/// A session of another shard that appends the direct frames of an endpoint: the one that claimed them last, unless a
+/// session of this shard has claimed them since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guest {
+    from: u16,
+    connection: ConnectionId,
+    session: SessionRef,
+    /// As in `Stream`, which these three are for sessions of this shard.
+    claimed_last: Sequence,
+    received: Sequence,
+    blocked: Option<Sequence>,
+}
+
+/// A claim whose answer waits until what its endpoint has in the log is committed.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    from: u16,
+    carried: Carried,
+    log: u32,
+    sender: u32,
+    last: Sequence,
+    upto: Offset,
+}
+
+/// Where a frame comes from, and where it stands among those of its stream.
+#[derive(Clone, Copy)]
+struct Sent<'b> {
+    from: u16,
+    carried: &'b Carried,
+    mark: Mark,
+}
+
+/// Do what another shard carried here, in its order.
+pub(crate) fn take_batch<S: Segment>(
+    peers: &mut Peers,
+    logs: &mut [Log<S>],
+    from: u16,
+    batch: &Batch,
+) {
+    let (mut rest, mut at) = (&batch.bytes[..], 0);
+    for carried in &batch.items {
+        let (bytes, after) = rest.split_at(carried.bytes as usize);
+        rest = after;
+        if logs.get(at).is_none_or(|log| log.id != carried.partition) {
+            let found = logs.iter().position(|log| log.id == carried.partition);
+            at = found.expect("shards of a node agree on who owns what");
+        }
+        let log = &mut logs[at];
+        match carried.cargo {
+            Cargo::Envelope(number) => {
+                peers.counters.mesh.envelopes_in += 1;
+                let said = append_envelope(peers, log, &frame_of(bytes), from, carried, number);
+                if let Err(error) = said {
+                    peers.counters.append.refused += 1;
+                    let said = Said::Relayed(number, Some(error.notice()));
+                    answer(peers, from, carried, (1, taken(carried)), said);
+                }
+            }
+            Cargo::Claim(endpoint) => claim(peers, log, at as u32, from, carried, endpoint),
+            Cargo::Direct { granted, mark } => {
+                peers.counters.mesh.frames_in += 1;
+                let sent = Sent {
+                    from,
+                    carried,
+                    mark,
+                };
+                append_direct(peers, log, sent, &frame_of(bytes), granted);
+            }
+            Cargo::Refused {
+                endpoint,
+                number,
+                notice,
+                mark,
+            } => {
+                let sent = Sent {
+                    from,
+                    carried,
+                    mark,
+                };
+                answer_refusal(peers, log, sent, endpoint, number, notice);
+            }
+        }
+    }
+}
+
+fn taken(carried: &Carried) -> Taken {
+    Taken {
+        frames: u32::from(carried.bytes > 0),
+        bytes: u64::from(carried.bytes),
+    }
+}
+
+/// Say what became of something that was carried here.
+fn answer(
+    peers: &mut Peers,
+    from: u16,
+    carried: &Carried,
+    (items, taken): (u32, Taken),
+    said: Said,
+) {
+    peers.away[usize::from(from)].answers.push(Answered {
+        connection: carried.connection,
+        session: carried.session,
+        stream: carried.stream,
+        items,
+        taken,
+        said,
+    });
+}
+
+/// The endpoint's direct frames are a session's of another shard from now on.
+fn claim<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    at: u32,
+    from: u16,
+    carried: &Carried,
+    endpoint: EndpointId,
+) {
+    let sender = log.sender(endpoint);
+    let last = log.partition.sender(endpoint).last;
+    let guest = Guest {
+        from,
+        connection: carried.connection,
+        session: carried.session,
+        claimed_last: last,
+        received: Sequence(0),
+        blocked: None,
+    };
+    log.senders[sender as usize].owner = None;
+    log.guests.insert(sender, guest);
+    let (committed, upto) = (
+        log.senders[sender as usize].committed,
+        log.partition.appended(),
+    );
+    let uncertain = committed < last || log.owes_sync();
+    peers.claims.push(Claim {
+        from,
+        carried: *carried,
+        log: at,
+        sender,
+        last,
+        upto: if uncertain { upto } else { Offset(0) },
+    });
+}
+
+/// Answer the claims whose logs have come far enough.
+pub(crate) fn answer_claims<S: Segment>(peers: &mut Peers, logs: &[Log<S>]) {
+    let mut claims = std::mem::take(&mut peers.claims);
+    claims.retain(|claim| {
+        let log = &logs[claim.log as usize];
+        let early = active(Bug::WelcomeBeforeCommit);
+        let ready = log.sealed() || log.ackable() >= claim.upto || early;
+        if ready {
+            let committed = log.senders[claim.sender as usize].committed;
+            let said = Said::Claimed {
+                last: claim.last,
+                committed: if early { claim.last } else { committed },
+                sealed: log.sealed(),
+            };
+            answer(
+                peers,
+                claim.from,
+                &claim.carried,
+                (0, Taken::default()),
+                said,
+            );
+        }
+        !ready
+    });
+    peers.claims = claims;
+}
+
+impl<S: Segment> Log<S> {
+    /// The session that a frame comes from, if the endpoint's direct frames are its.
+    fn guest(&mut self, sender: u32, from: u16, carried: &Carried) -> Option<&mut Guest> {
+        let own = self.senders[sender as usize].owner.is_some();
+        let guest = self.guests.get_mut(&sender).filter(|_| !own)?;
+        let whose = (guest.from, guest.session, guest.connection);
+        let its = whose == (from, carried.session, carried.connection);
+        its.then_some(guest)
+    }
+}
+
+/// A direct frame, as `append` has it for sessions of this shard.
+fn append_direct<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    sent: Sent<'_>,
+    send: &Send<'_>,
+    granted: bool,
+) {
+    let (seen, sender) = (send.sequence(), log.sender(send.endpoint()));
+    let Some(guest) = log.guest(sender, sent.from, sent.carried) else {
+        return superseded(peers, sent);
+    };
+    if guest.blocked.is_some_and(|blocked| seen > blocked) {
+        return discard(peers, sent);
+    }
+    guest.blocked = None;
+    let (received, claimed_last) = (guest.received, guest.claimed_last);
+    if log.sealed() {
+        return refuse(
+            peers,
+            log,
+            sent,
+            (sender, seen),
+            AppendError::Sealed.notice(),
+        );
+    }
+    let needed = log.senders[sender as usize].last.next();
+    let next = match granted || seen < needed {
+        true if active(Bug::CrossesTwice) && seen <= claimed_last => Ok(Next::Append),
+        true => place((received, claimed_last), log, send, granted, needed),
+        false => Err(AppendError::NotGranted(send.channel())),
+    };
+    let done = match next {
+        Ok(Next::Append) => write(peers, log, send).map(|(end, appended)| (end, Some(appended))),
+        Ok(Next::Again) => {
+            peers.counters.append.duplicates += 1;
+            Ok((log.partition.appended(), None))
+        }
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok((end, appended)) => {
+            if let Some(guest) = log.guests.get_mut(&sender) {
+                guest.received = seen.max(guest.received);
+            }
+            let answer = answer_of(sent.carried, Origin::Guest(sent.from), seen);
+            let mut waiting = Waiting {
+                end,
+                appended,
+                answer,
+            };
+            if active(Bug::AckOnArrival) {
+                settle(peers, log, &waiting, sent.from);
+                (waiting.answer.frames, waiting.answer.bytes) = (0, 0);
+            }
+            log.wait(waiting);
+        }
+        Err(error) => refuse(peers, log, sent, (sender, seen), error.notice()),
+    }
+}
+
+/// A refusal of a frame that its shard cannot tell, because the number may have been taken before.
+fn answer_refusal<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    sent: Sent<'_>,
+    endpoint: EndpointId,
+    seen: Sequence,
+    notice: Notice,
+) {
+    let sender = log.sender(endpoint);
+    let Some(guest) = log.guest(sender, sent.from, sent.carried) else {
+        return superseded(peers, sent);
+    };
+    let (received, claimed_last) = (guest.received, guest.claimed_last);
+    let state = log.partition.sender(endpoint);
+    let again = seen > received && seen <= claimed_last && state.holds(seen) == Some(true);
+    let notice = if log.sealed() {
+        AppendError::Sealed.notice()
+    } else if seen > Sequence(0) && seen <= received {
+        let needed = state.last.next();
+        AppendError::Replayed { seen, needed }.notice()
+    } else if notice.reason == Reason::Busy && again {
+        // It is in the log: to reject it would say that it is not.
+        return answer(
+            peers,
+            sent.from,
+            sent.carried,
+            (1, Taken::default()),
+            Said::Closed(notice),
+        );
+    } else {
+        notice
+    };
+    refuse(peers, log, sent, (sender, seen), notice);
+}
+
+/// Refuse a number, and let its stream go back to it if it leaves a gap.
+fn refuse<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    sent: Sent<'_>,
+    (sender, number): (u32, Sequence),
+    notice: Notice,
+) {
+    let Some(guest) = log.guests.get_mut(&sender) else {
+        return superseded(peers, sent);
+    };
+    if guest.blocked.is_some_and(|blocked| number > blocked) {
+        return discard(peers, sent);
+    }
+    let gap = number > guest.received && notice.reason != Reason::Replayed;
+    if gap {
+        guest.blocked = Some(number);
+    }
+    peers.counters.append.refused += u64::from(sent.carried.bytes > 0);
+    let said = Said::Rejected {
+        number,
+        notice,
+        gap,
+        mark: Some(sent.mark),
+    };
+    answer(
+        peers,
+        sent.from,
+        sent.carried,
+        (1, taken(sent.carried)),
+        said,
+    );
+}
+
+fn discard(peers: &mut Peers, sent: Sent<'_>) {
+    let said = Said::Discarded(sent.mark.round);
+    answer(
+        peers,
+        sent.from,
+        sent.carried,
+        (1, taken(sent.carried)),
+        said,
+    );
+}
+
+/// A newer session has the stream: the one that sent this is told, by its shard.
+fn superseded(peers: &mut Peers, sent: Sent<'_>) {
+    peers.counters.append.discarded += 1;
+    let said = Said::Superseded(sent.mark.round);
+    answer(
+        peers,
+        sent.from,
+        sent.carried,
+        (1, taken(sent.carried)),
+        said,
+    );
+}
+
+/// The replay window of an envelope's own endpoint, and the append.
+fn append_envelope<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    send: &Send<'_>,
+    from: u16,
+    carried: &Carried,
+    number: Sequence,
+) -> Result<(), AppendError> {
+    if log.sealed() {
+        return Err(AppendError::Sealed);
+    }
+    let state = log.partition.sender(send.endpoint());
+    let place = state.place(send.sequence());
+    if place == Place::Below {
+        return Err(AppendError::Replayed {
+            seen: send.sequence(),
+            needed: state.last.next(),
+        });
+    }
+    let (end, appended) = if place == Place::Seen && !active(Bug::SkipReplayWindow) {
+        peers.counters.append.duplicates += 1;
+        (log.partition.appended(), None)
+    } else {
+        let (end, appended) = write(peers, log, send)?;
+        (end, Some(appended))
+    };
+    let answer = answer_of(carried, Origin::Carried(from, number), number);
+    log.wait(Waiting {
+        end,
+        appended,
+        answer,
+    });
+    Ok(())
+}
+
+fn answer_of(carried: &Carried, origin: Origin, number: Sequence) -> Answer {
+    Answer {
+        connection: carried.connection,
+        session: carried.session,
+        origin,
+        stream: carried.stream,
+        first: number,
+        last: number,
+        frames: 1,
+        bytes: u64::from(carried.bytes),
+    }
+}
+
+/// Copy a frame into its log. Its credit was taken by its own shard.
+fn write<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    send: &Send<'_>,
+) -> Result<(Offset, Appended), AppendError> {
+    let new = NewRecord {
+        kind: RecordKind::Frame,
+        signature_kind: send.signature_kind() as u8,
+        count: send.count(),
+        endpoint: send.endpoint(),
+        channel: send.channel(),
+        sequence: send.sequence(),
+        time: peers.now.unix,
+    };
+    let bytes = send.frame().bytes();
+    let end = match log.partition.append(&new, &[bytes]) {
+        Ok(appended) => appended.end.next,
+        Err(error) => return Err(refusal(peers, log, error)),
+    };
+    let sender = log.sender(send.endpoint());
+    let last = &mut log.senders[sender as usize].last;
+    *last = send.sequence().max(*last);
+    let count = u32::from(send.count());
+    let counters = &mut peers.counters.append;
+    counters.frames += 1;
+    counters.messages += u64::from(count);
+    counters.bytes += bytes.len() as u64;
+    let appended = Appended {
+        first: Offset(end.0 - u64::from(count)),
+        count,
+        channel: send.channel(),
+        message_bytes: send.messages_bytes().len() as u64,
+        sender,
+    };
+    Ok((end, appended))
+}
+
+#[cold]
+fn refusal<S: Segment>(peers: &Peers, log: &Log<S>, error: LogError) -> AppendError {
+    match error {
+        LogError::Full => {
+            let disk_full = log.partition.spare_failure().is_some();
+            no_room(peers.retry_after_ms(), disk_full)
+        }
+        LogError::Sealed => AppendError::Sealed,
+        LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
+            seen: bytes as u64,
+            needed: u64::from(bytes_max),
+        },
+    }
+}
+
+/// Tell the shard where frames came from that they are committed.
+pub(crate) fn settle<S: Segment>(peers: &mut Peers, log: &Log<S>, waiting: &Waiting, from: u16) {
+    let answer = &waiting.answer;
+    let said = match answer.origin {
+        Origin::Carried(_, number) => Said::Relayed(number, None),
+        _ => Said::Acked {
+            last: answer.last,
+            offset: waiting.last_offset(),
+            ack_mode: log.ack,
+        },
+    };
+    tell(peers, answer, from, said);
+}
+
+/// Frames that were appended will never be durable: tell it the shard where they came from.
+pub(crate) fn give_up<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    answer: &Answer,
+    from: u16,
+    notice: Notice,
+) {
+    if let Origin::Carried(_, number) = answer.origin {
+        return tell(peers, answer, from, Said::Relayed(number, Some(notice)));
+    }
+    let whose = (from, answer.session, answer.connection);
+    let guests = log.guests.values_mut();
+    for guest in guests.filter(|guest| (guest.from, guest.session, guest.connection) == whose) {
+        let first = answer.first;
+        guest.blocked = Some(guest.blocked.map_or(first, |before| before.min(first)));
+    }
+    let said = Said::Rejected {
+        number: answer.first,
+        notice,
+        gap: true,
+        mark: None,
+    };
+    tell(peers, answer, from, said);
+}
+
+fn tell(peers: &mut Peers, answer: &Answer, from: u16, said: Said) {
+    peers.away[usize::from(from)].answers.push(Answered {
+        connection: answer.connection,
+        session: answer.session,
+        stream: answer.stream,
+        items: answer.frames,
+        taken: Taken {
+            frames: answer.frames,
+            bytes: answer.bytes,
+        },
+        said,
+    });
+}

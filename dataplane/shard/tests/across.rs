@@ -1,0 +1,577 @@
+//! Frames of a session whose log another shard owns: they are judged and answered as on a node of one shard.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "who runs a test says how much of it"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use partition::memory::{Crash, Disk};
+use shard::Ownership;
+use support::*;
+use wire::ack::Ack;
+use wire::frame::split;
+use wire::handshake::Auth;
+use wire::ids::*;
+use wire::reason::Reason;
+use wire::route::*;
+use wire::send::Send;
+
+/// In a hub of its own.
+const FAR: &str = "acme/prod/far";
+/// In the same hub, without a grant.
+const SHUT: &str = "acme/prod/shut";
+
+fn two_hubs(ack: AckMode) -> Setup {
+    let mut setup = Setup::new(ack);
+    let mut hub = setup.parts.hubs[0].clone();
+    (hub.id, hub.name) = (2, "acme/prod/far".into());
+    setup.parts.hubs.push(hub);
+    for name in [FAR, SHUT] {
+        setup.parts.channels.push(ChannelParts {
+            id: ChannelId::of(name),
+            name: name.into(),
+            hub: 1,
+        });
+    }
+    for name in [SENDER, RELAY, SENSOR] {
+        endpoint_in(&mut setup.parts, name).send.push(grant(FAR));
+    }
+    setup.log_limits.segment_bytes = 64 << 10;
+    setup.log_limits.record_bytes_max = 8 << 10;
+    setup.limits.idle_timeout = Duration::from_secs(4_000);
+    setup
+}
+
+/// A node on which the sender is at home with one of its two channels, and the other one's log is another shard's; or, of
+/// one shard, at home with both.
+struct Node {
+    shards: Vec<World>,
+    home: usize,
+    owner: usize,
+    /// The channel whose log is at home, and the other one.
+    near: &'static str,
+    far: &'static str,
+    partition: PartitionId,
+}
+
+impl Node {
+    fn on(disk: Disk, setup: Setup, count: u16) -> Self {
+        let table = RouteTable::build(setup.parts.clone()).unwrap();
+        let ownership = Ownership::new(&table, count);
+        let sender = table.endpoint_by_name(SENDER).unwrap();
+        let home = ownership.home(&table, sender, Direction::Ingress);
+        let partition = |name| {
+            let channel = table.channel(ChannelId::of(name)).unwrap();
+            table.partition_of(sender.id, channel)
+        };
+        // The first of its grants decides where it is at home.
+        let first = sender.send[0].channel == ChannelId::of(CHANNEL);
+        let (near, far) = if first {
+            (CHANNEL, FAR)
+        } else {
+            (FAR, CHANNEL)
+        };
+        let owner = ownership.partition(partition(far)).unwrap();
+        let partition = partition(far);
+        let mut shards = World::shards(disk, setup, count);
+        settle_all(&mut shards, usize::MAX);
+        Self {
+            shards,
+            home: home.into(),
+            owner: owner.into(),
+            near,
+            far,
+            partition,
+        }
+    }
+
+    fn new(count: u16) -> Self {
+        Self::on(Disk::new(1), two_hubs(AckMode::Durable), count)
+    }
+
+    /// Say HELLO; the WELCOME comes when everybody has been asked.
+    fn greet(&mut self, client: &mut Client, auth: Auth<'_>) -> Vec<Said> {
+        let bytes = client.hello_bytes(auth, 0);
+        self.exchange(client, &bytes)
+    }
+
+    fn connect(&mut self) -> Client {
+        let mut client = Client::new(&mut self.shards[self.home], SENDER, secret(1).text_bytes());
+        let said = self.greet(&mut client, Auth::Key(KeyId(1)));
+        assert!(matches!(said[..], [_, Said::Welcome(..)]), "{said:?}");
+        client
+    }
+
+    fn resume(&mut self, client: &Client) -> (Client, Vec<Said>) {
+        let secret = client.keys.as_ref().unwrap().resume;
+        let mut next = Client::new(&mut self.shards[self.home], SENDER, &secret);
+        let said = self.greet(&mut next, Auth::Resume(client.session));
+        (next, said)
+    }
+
+    fn exchange(&mut self, client: &mut Client, bytes: &[u8]) -> Vec<Said> {
+        self.shards[self.home].receive(client.connection, bytes);
+        settle_all(&mut self.shards, usize::MAX);
+        client.read(&mut self.shards[self.home])
+    }
+
+    fn send(&self, client: &mut Client, number: u64, body: &[u8]) -> Vec<u8> {
+        client.send_as(EndpointId::of(SENDER), self.far, number, &[body])
+    }
+
+    /// Let bytes come in without passing on what the shards say to each other.
+    fn at_home(&mut self, client: &mut Client, bytes: &[u8]) -> Vec<Said> {
+        client.exchange(&mut self.shards[self.home], bytes)
+    }
+
+    /// Numbers and bodies in the log that is another shard's.
+    fn log(&self) -> Vec<(u64, Vec<u8>)> {
+        let logs = self.shards[self.owner].shard.partitions();
+        let mut logs = logs.filter(|log| log.log() == partition::LogId::partition(self.partition));
+        let log = logs.next().unwrap();
+        let records = log.records_from(log.first()).map(|record| record.unwrap());
+        let frames = records.filter(|record| record.kind() == partition::RecordKind::Frame);
+        frames
+            .map(|record| {
+                let (frame, _) = split(record.payload()).unwrap().unwrap();
+                let send = Send::parse(frame).unwrap();
+                let bodies = send.messages().flat_map(|message| message.body.to_vec());
+                (send.sequence().0, bodies.collect())
+            })
+            .collect()
+    }
+
+    fn mesh(&self, shard: usize) -> (u64, u64) {
+        let mesh = &self.shards[shard].shard.counters().mesh;
+        (mesh.frames_out, mesh.frames_in)
+    }
+}
+
+#[test]
+fn an_endpoint_sends_to_hubs_of_different_shards_and_hops_only_for_logs_that_are_elsewhere() {
+    for (ack, count) in [
+        (AckMode::Durable, 2),
+        (AckMode::Local, 2),
+        (AckMode::Durable, 7),
+    ] {
+        let mut node = Node::on(Disk::new(1), two_hubs(ack), count);
+        assert_ne!(node.home, node.owner);
+        let mut client = Client::new(&mut node.shards[node.home], SENDER, secret(1).text_bytes());
+        let said = node.greet(&mut client, Auth::Key(KeyId(1)));
+        let Said::Welcome(_, entries) = &said[1] else {
+            panic!("{said:?}")
+        };
+        let mut names: Vec<_> = entries.iter().map(|(channel, ..)| *channel).collect();
+        names.sort_unstable();
+        let mut want = [CHANNEL, FAR].map(ChannelId::of);
+        want.sort_unstable();
+        assert_eq!(names, want);
+        let near = node.near;
+        for number in 1..=20 {
+            let frame = client.send_as(EndpointId::of(SENDER), near, number, &[b"near"]);
+            assert_eq!(acks(&node.at_home(&mut client, &frame)), [number]);
+        }
+        assert_eq!(
+            (node.mesh(node.home), node.mesh(node.owner)),
+            ((0, 0), (0, 0))
+        );
+        for number in 1..=20 {
+            let frame = node.send(&mut client, number, b"far");
+            let said = node.exchange(&mut client, &frame);
+            let [Said::Ack(told)] = said[..] else {
+                panic!("{said:?}")
+            };
+            let want = Ack {
+                partition: node.partition,
+                sequence: Sequence(number),
+                ack_mode: ack,
+                offset: Offset(number - 1),
+                ..told
+            };
+            assert_eq!(told, want);
+        }
+        assert_eq!(
+            (node.mesh(node.home), node.mesh(node.owner)),
+            ((20, 0), (0, 20))
+        );
+        assert_eq!(node.log().len(), 20);
+    }
+}
+
+#[test]
+fn nothing_is_acked_before_it_is_durable_where_it_is() {
+    let mut node = Node::new(2);
+    let mut client = node.connect();
+    let owner = node.owner;
+    node.shards[owner].hold_syncs = true;
+    let mut bytes = Vec::new();
+    for number in 1..=5 {
+        bytes.extend(node.send(&mut client, number, b"body"));
+    }
+    assert_eq!(node.exchange(&mut client, &bytes), []);
+    node.shards[owner].hold_syncs = false;
+    node.shards[owner].release_syncs();
+    assert_eq!(acks(&node.exchange(&mut client, &[])), [5]);
+}
+
+#[test]
+fn a_welcome_waits_for_what_is_under_way_and_for_its_commit_and_then_nothing_comes_twice() {
+    for resumes in [false, true] {
+        let mut node = Node::new(3);
+        let mut client = node.connect();
+        let (home, owner) = (node.home, node.owner);
+        let mut bytes = Vec::new();
+        for number in 1..=4 {
+            bytes.extend(node.send(&mut client, number, &[number as u8]));
+        }
+        assert_eq!(node.at_home(&mut client, &bytes), [], "they are under way");
+        node.shards[home].cut(client.connection);
+        let mut next = match resumes {
+            true => {
+                let resume = client.keys.as_ref().unwrap().resume;
+                Client::new(&mut node.shards[home], SENDER, &resume)
+            }
+            false => Client::new(&mut node.shards[home], SENDER, secret(1).text_bytes()),
+        };
+        let auth = match resumes {
+            true => Auth::Resume(client.session),
+            false => Auth::Key(KeyId(1)),
+        };
+        let hello = next.hello_bytes(auth, 0);
+        let said = node.at_home(&mut next, &hello);
+        assert!(matches!(said[..], [Said::Preface(_)]), "{said:?}");
+        node.shards[owner].hold_syncs = true;
+        assert_eq!(node.exchange(&mut next, &[]), [], "nothing is certain yet");
+        node.shards[owner].hold_syncs = false;
+        node.shards[owner].release_syncs();
+        let said = node.exchange(&mut next, &[]);
+        let [Said::Welcome(_, entries)] = &said[..] else {
+            panic!("{said:?}")
+        };
+        let far = entries.iter().find(|entry| entry.1 == node.partition);
+        assert_eq!(far.unwrap().2, Sequence(4), "resumes: {resumes}");
+        // One that did not look at it sends all of them again, and one more.
+        let mut bytes = Vec::new();
+        for number in 1..=5 {
+            bytes.extend(node.send(&mut next, number, &[number as u8]));
+        }
+        let said = node.exchange(&mut next, &bytes);
+        assert_eq!((acks(&said).last(), rejects(&said)), (Some(&5), vec![]));
+        let want: Vec<_> = (1..=5).map(|number| (number, vec![number as u8])).collect();
+        assert_eq!(node.log(), want);
+    }
+}
+
+#[test]
+fn a_welcome_that_no_owner_answers_for_is_a_handshake_that_took_too_long() {
+    let mut node = Node::new(2);
+    let home = node.home;
+    let mut client = Client::new(&mut node.shards[home], SENDER, secret(1).text_bytes());
+    let hello = client.hello_bytes(Auth::Key(KeyId(1)), 0);
+    let said = node.at_home(&mut client, &hello);
+    assert!(matches!(said[..], [Said::Preface(_)]), "{said:?}");
+    node.shards[home].pass(Duration::from_secs(11));
+    let said = node.at_home(&mut client, &[]);
+    assert_eq!(reason(&said), Reason::HandshakeTimeout);
+    settle_all(&mut node.shards, usize::MAX);
+    node.connect();
+}
+
+#[test]
+fn the_newest_session_has_the_stream_and_an_earlier_one_is_told_at_its_next_frame() {
+    let mut node = Node::new(2);
+    let mut old = node.connect();
+    let frame = node.send(&mut old, 1, b"one");
+    assert_eq!(acks(&node.exchange(&mut old, &frame)), [1]);
+    let mut new = node.connect();
+    let frame = node.send(&mut old, 2, b"of the old one");
+    assert_eq!(
+        reason(&node.exchange(&mut old, &frame)),
+        Reason::SessionUnknown
+    );
+    let frame = node.send(&mut new, 2, b"of the new one");
+    assert_eq!(acks(&node.exchange(&mut new, &frame)), [2]);
+    assert_eq!(node.log()[1].1, b"of the new one");
+}
+
+#[test]
+fn a_full_way_is_told_to_those_who_want_to_go_there_and_one_leaves_room_for_others() {
+    let mut setup = two_hubs(AckMode::Durable);
+    setup.log_limits.segment_bytes = 2 << 20;
+    let mut node = Node::on(Disk::new(1), setup, 2);
+    let mut client = node.connect();
+    let body = [7u8; 4_000];
+    let mut taken = 0;
+    let refused = loop {
+        let frame = node.send(&mut client, taken + 1, &body);
+        match &node.at_home(&mut client, &frame)[..] {
+            [] => taken += 1,
+            said => break reason(said),
+        }
+        assert!(taken < 1_000, "nothing bounds what waits");
+    };
+    assert_eq!(refused, Reason::Busy);
+    assert!((100..140).contains(&taken), "{taken} frames wait");
+    // What is at home is not touched by it, and neither is what another session has for the same way.
+    let near = client.send_as(EndpointId::of(SENDER), node.near, 1, &[b"near"]);
+    assert_eq!(acks(&node.at_home(&mut client, &near)), [1]);
+    let home = node.home;
+    let mut relay = Client::new(&mut node.shards[home], RELAY, secret(3).text_bytes());
+    let hello = relay.hello_bytes(Auth::Key(KeyId(1)), 0);
+    node.shards[home].receive(relay.connection, &hello);
+    settle_all(&mut node.shards, usize::MAX);
+    relay.read(&mut node.shards[home]);
+    assert_eq!(acks(&node.exchange(&mut client, &[])).last(), Some(&taken));
+    let again = node.send(&mut client, taken + 1, &body);
+    assert_eq!(acks(&node.exchange(&mut client, &again)), [taken + 1]);
+}
+
+#[test]
+fn envelopes_and_direct_frames_of_one_endpoint_share_a_stream_that_is_elsewhere() {
+    let answers = |count: u16| {
+        let mut node = Node::new(count);
+        let mut client = node.connect();
+        let mut relay = Client::new(&mut node.shards[node.home], RELAY, secret(3).text_bytes());
+        node.greet(&mut relay, Auth::Key(KeyId(1)));
+        let key = secret(1);
+        let far = ChannelId::of(node.far);
+        let envelope = |number: u64, body: &[u8]| {
+            let mut bytes = Vec::new();
+            let sender = EndpointId::of(SENDER);
+            let mut send =
+                wire::send::SendBuilder::begin(&mut bytes, sender, far, Sequence(number));
+            send.message(UnixNanos(0), &[], body).unwrap();
+            let id = KeyId(1);
+            let signer = wire::signature::Signer::Key { id, key: key.mac() };
+            send.finish(signer).unwrap();
+            bytes
+        };
+        let mut told = Vec::new();
+        let mut number = 0;
+        for (by_relay, sequence) in [
+            (false, 1),
+            (true, 2),
+            (true, 5),
+            (false, 3),
+            (false, 5),
+            (false, 4),
+            (true, 4),
+            (false, 6),
+            (true, 1),
+            (false, 8),
+            (false, 7),
+        ] {
+            let body = [sequence as u8, u8::from(by_relay)];
+            let said = if by_relay {
+                number += 1;
+                let frame = relay.relay(number, &envelope(sequence, &body));
+                node.exchange(&mut relay, &frame)
+            } else {
+                let frame = node.send(&mut client, sequence, &body);
+                node.exchange(&mut client, &frame)
+            };
+            told.push(gist(&said));
+        }
+        (told, node.log())
+    };
+    let alone = answers(1);
+    assert_eq!(alone.1.len(), 7);
+    assert_eq!(answers(2), alone);
+    assert_eq!(answers(5), alone);
+}
+
+/// What an answer says, whatever it is signed with: refusals in order, and how far was acked at last.
+fn gist(said: &[Said]) -> (Vec<String>, Option<Ack>) {
+    let refusals = said.iter().filter_map(|said| match said {
+        Said::Reject(reject) => Some(format!("{reject:?}")),
+        Said::Goaway(notice) => Some(format!("{notice:?}")),
+        Said::Welcome(_, entries) => Some(format!("{entries:?}")),
+        _ => None,
+    });
+    let mut acks = said.iter().filter_map(|said| match said {
+        Said::Ack(ack) => Some(*ack),
+        _ => None,
+    });
+    (refusals.collect(), acks.next_back())
+}
+
+/// One frame of a script.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// With this number, this long.
+    Send(u64, usize),
+    /// To a channel without a grant.
+    Shut(u64),
+    /// Changed on the way.
+    Tampered(u64),
+}
+
+/// What happens between two looks at the answers.
+#[derive(Debug, Clone)]
+enum Piece {
+    Frames(Vec<Step>),
+    Resume,
+    Connect,
+    /// The client before this one sends once more.
+    Late(u64),
+}
+
+/// Carry out a piece; what was said.
+fn carry_out(node: &mut Node, clients: &mut Vec<Client>, piece: &Piece) -> Vec<Said> {
+    let mut client = clients.pop().unwrap();
+    let (mut client, said) = match piece {
+        Piece::Resume => {
+            let (next, said) = node.resume(&client);
+            clients.push(client);
+            (next, said)
+        }
+        Piece::Connect => {
+            let mut next = Client::new(&mut node.shards[node.home], SENDER, secret(1).text_bytes());
+            let said = node.greet(&mut next, Auth::Key(KeyId(1)));
+            clients.push(client);
+            (next, said)
+        }
+        Piece::Late(number) => {
+            let mut said = Vec::new();
+            if let Some(mut before) = clients.pop() {
+                let frame = node.send(&mut before, *number, b"late");
+                said = node.exchange(&mut before, &frame);
+            }
+            (client, said)
+        }
+        Piece::Frames(steps) => {
+            let mut bytes = Vec::new();
+            for step in steps {
+                bytes.extend(match *step {
+                    Step::Send(number, long) => {
+                        node.send(&mut client, number, &vec![number as u8; long])
+                    }
+                    Step::Shut(number) => {
+                        client.send_as(EndpointId::of(SENDER), SHUT, number, &[b"x"])
+                    }
+                    Step::Tampered(number) => {
+                        let mut frame = node.send(&mut client, number, b"tampered");
+                        let at = frame.len() - 33;
+                        frame[at] ^= 1;
+                        frame
+                    }
+                });
+            }
+            let said = node.exchange(&mut client, &bytes);
+            (client, said)
+        }
+    };
+    let gone = said.iter().any(|said| matches!(said, Said::Goaway(_)));
+    if gone && !matches!(piece, Piece::Late(_)) {
+        clients.clear();
+        client = node.connect();
+    }
+    clients.push(client);
+    said
+}
+
+/// A piece that a client might send, or a careless or hostile one, as far as it knows the stream.
+fn piece(random: &mut fastrand::Rng, last: u64, shut: bool) -> Piece {
+    match random.u8(..20) {
+        0 => return Piece::Resume,
+        1 => return Piece::Connect,
+        2 => return Piece::Late(last + 1),
+        _ => {}
+    }
+    let mut next = last + 1;
+    let steps = (0..random.u8(1..8)).map(|_| {
+        let number = match random.u8(..12) {
+            0 => next.saturating_sub(random.u64(1..4)),
+            1 => next + random.u64(1..3),
+            _ => next,
+        };
+        next = number + 1;
+        match random.u8(..16) {
+            0 if shut => Step::Shut(number),
+            1 => Step::Tampered(number),
+            // No record is that long: only the log's owner knows.
+            2 => Step::Send(number, 9_000),
+            _ => Step::Send(number, random.usize(1..50)),
+        }
+    });
+    Piece::Frames(steps.collect())
+}
+
+/// Scripts that are compared, unless `FOREBAY_ACROSS_SCRIPTS` says otherwise.
+const SCRIPTS: u64 = 60;
+
+#[test]
+fn several_shards_say_what_one_shard_says_whatever_a_client_sends() {
+    let scripts = std::env::var("FOREBAY_ACROSS_SCRIPTS").ok();
+    let scripts = scripts.map_or(SCRIPTS, |scripts| scripts.parse().unwrap());
+    let (mut frames, mut refusals) = (0, 0);
+    for seed in 0..scripts {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let setup = || {
+            let mut setup = two_hubs(AckMode::Durable);
+            setup.limits.credit_frames = 12;
+            setup.limits.bad_signatures_max = 4;
+            setup
+        };
+        let mut alone = Node::on(Disk::new(1), setup(), 1);
+        let mut several = Node::on(Disk::new(1), setup(), random.u16(2..=8));
+        assert_ne!(several.home, several.owner);
+        let mut clients = [vec![alone.connect()], vec![several.connect()]];
+        for at in 0..40 {
+            let last = alone.log().last().map_or(0, |(number, _)| *number);
+            let piece = piece(&mut random, last, alone.far == FAR);
+            let mut want = gist(&carry_out(&mut alone, &mut clients[0], &piece));
+            let mut got = gist(&carry_out(&mut several, &mut clients[1], &piece));
+            if want
+                .0
+                .iter()
+                .any(|told| told.contains("TooManyBadSignatures"))
+            {
+                // What the owner of the log would say of what came before finds no connection any more.
+                (want.1, got.1) = (None, None);
+                want.0.drain(..want.0.len() - 1);
+                got.0.drain(..got.0.len().saturating_sub(1));
+            }
+            assert_eq!(got, want, "seed {seed}, piece {at}: {piece:?}");
+            refusals += want.0.len();
+        }
+        assert_eq!(several.log(), alone.log(), "seed {seed}");
+        frames += alone.log().len();
+        // Nothing is under way any more, so a window is whole again.
+        let [first, second] = &mut clients;
+        for (node, clients) in [(&mut alone, first), (&mut several, second)] {
+            let last = node.log().last().map_or(0, |(number, _)| *number);
+            let steps = (1..=12).map(|more| Step::Send(last + more, 5));
+            let said = carry_out(node, clients, &Piece::Frames(steps.collect()));
+            assert_eq!(rejects(&said), [], "seed {seed}");
+        }
+    }
+    eprintln!("{scripts} scripts: {frames} frames in the logs, {refusals} refusals, all the same");
+    assert!(frames as u64 > scripts * 20, "{frames} frames are few");
+}
+
+#[test]
+fn what_was_acked_is_there_after_a_crash_and_the_next_node_goes_on_behind_it() {
+    let mut node = Node::new(4);
+    let mut client = node.connect();
+    for number in 1..=9 {
+        let frame = node.send(&mut client, number, &[number as u8]);
+        assert_eq!(acks(&node.exchange(&mut client, &frame)), [number]);
+    }
+    let disk = node.shards[0].disk.crash(Crash::Lost);
+    let mut node = Node::on(disk, two_hubs(AckMode::Durable), 7);
+    let mut client = Client::new(&mut node.shards[node.home], SENDER, secret(1).text_bytes());
+    let said = node.greet(&mut client, Auth::Key(KeyId(1)));
+    let Said::Welcome(_, entries) = &said[1] else {
+        panic!("{said:?}")
+    };
+    let far = entries.iter().find(|entry| entry.1 == node.partition);
+    assert_eq!(far.unwrap().2, Sequence(9));
+}
