@@ -14,6 +14,7 @@ pub mod diagnosis;
 mod bounds;
 mod folder;
 
+mod ending;
 mod start;
 pub use start::{NodeHandle, Reload, Summary, start, start_logged};
 mod signals;
@@ -32,6 +33,8 @@ mod between;
 mod durations;
 mod fair;
 mod meeting;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod run;
 
 mod files;

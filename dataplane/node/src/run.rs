@@ -299,6 +299,8 @@ impl Loop {
         };
         let applied = input.table.is_some();
         self.shard.turn(now, &mut input, &mut self.output);
+        #[cfg(feature = "planted-bugs")]
+        crate::planted::in_turn(self.number);
         batch.received = recycle(received);
         batch.clear(&mut self.ring);
         self.carry_out();

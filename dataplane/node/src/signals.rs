@@ -6,7 +6,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::diagnosis::{Diagnosis, SIGNALS_FAILED, diagnose};
-use crate::run::Command;
 use crate::start::{Control, NodeHandle};
 
 /// Stops listening for signals when dropped.
@@ -50,9 +49,7 @@ fn listen(mut signals: Signals, control: &Control) {
                 // A refusal was told in the log and shows as forebay_config_stale.
                 let _ = control.reload();
             }
-            _ => {
-                control.ask(|| Command::Stop);
-            }
+            _ => control.stop(),
         }
     }
 }

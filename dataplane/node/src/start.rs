@@ -18,6 +18,7 @@ use crate::diagnosis::{
     ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, PORT_TAKEN, RELOAD_REFUSED, SHARD_STOPPED,
     diagnose,
 };
+use crate::ending::{Ending, join_all};
 use crate::folder::Folder;
 use crate::log::{Level, Log};
 use crate::meeting::Meeting;
@@ -50,6 +51,7 @@ pub(crate) struct Control {
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Log>,
     doors: Vec<Door>,
+    ending: Ending,
     pub(crate) table: Mutex<Arc<RouteTable>>,
     reload: Mutex<Reload>,
     data: std::path::PathBuf,
@@ -90,9 +92,15 @@ impl Door {
 
 impl Control {
     /// Hand a command to every loop and wake it. Whether all had room.
-    pub(crate) fn ask(&self, command: impl Fn() -> Command) -> bool {
+    fn ask(&self, command: impl Fn() -> Command) -> bool {
         let refused = self.doors.iter().filter(|door| !door.ask(command()));
         refused.count() == 0
+    }
+
+    /// Tell every loop to stop.
+    pub(crate) fn stop(&self) {
+        self.ending.ask();
+        self.ask(|| Command::Stop);
     }
 
     /// Make a new table and hand it to the loop; on failure the old one stays and the configuration counts as stale.
@@ -166,7 +174,7 @@ impl NodeHandle {
 
     /// Begin a graceful stop: no new connections, commit what is appended, GOAWAY. Returns at once.
     pub fn stop(&self) {
-        self.control.ask(|| Command::Stop);
+        self.control.stop();
     }
 
     /// Make a new route table and apply it between two turns. Returns its epoch.
@@ -189,47 +197,18 @@ impl NodeHandle {
     /// Wait until the node has stopped.
     ///
     /// # Errors
-    /// The fault that ended it, if it did not end by being told to.
+    /// The fault that ended it, if it did not end by being told to. A shard that stands still is a fault as well, some time after
+    /// the stop; its thread is left behind, so the process should end.
     pub fn join(self) -> Result<Summary, Diagnosis> {
-        let summary = join_all(self.shards);
+        let stuck = self.control.ending.wait();
+        let summary = join_all(self.shards, &stuck);
         self.admin_thread.end();
         summary
     }
 }
 
-/// Wait until all shards have ended.
-fn join_all(shards: Vec<JoinHandle<Result<Summary, Diagnosis>>>) -> Result<Summary, Diagnosis> {
-    let (mut sum, mut fault) = (Summary::default(), None);
-    for (shard, thread) in shards.into_iter().enumerate() {
-        let (rank, found) = match thread.join() {
-            Ok(Ok(summary)) => {
-                sum = sum.and(&summary);
-                continue;
-            }
-            Ok(Err(fault)) if fault.code == SHARD_STOPPED => (2, fault),
-            Ok(Err(fault)) => (0, fault),
-            Err(_) => (1, broke(shard)),
-        };
-        // One that stopped because another did is not the cause.
-        if fault.as_ref().is_none_or(|(least, _)| rank < *least) {
-            fault = Some((rank, found));
-        }
-    }
-    fault.map_or(Ok(sum), |(_, fault)| Err(fault))
-}
-
-fn broke(shard: usize) -> Diagnosis {
-    diagnose(
-        SHARD_STOPPED,
-        format!("shard {shard}"),
-        "a failed assertion, see the line above",
-        "a shard that runs until it is told to stop",
-        "start the node again and report that line",
-    )
-}
-
 impl Summary {
-    fn and(mut self, other: &Self) -> Self {
+    pub(crate) fn and(mut self, other: &Self) -> Self {
         self.recovery.add_all(&other.recovery);
         self.counters += &other.counters;
         self
@@ -273,6 +252,7 @@ pub fn start_logged(
         status: Arc::new(Status::new(placement.shards())),
         log: Arc::clone(&log),
         doors,
+        ending: Ending::new(placement.shards(), config.timeouts.drain),
         table: Mutex::new(Arc::clone(&table)),
         reload: Mutex::new(reload),
         data: folder.path().to_owned(),
@@ -309,7 +289,7 @@ pub fn start_logged(
             Err(fault) => {
                 // Those that run already wait for one that never comes. Each says that it was left alone, which is not the cause.
                 meeting.leave();
-                let _ = join_all(shards);
+                let _ = join_all(shards, &[]);
                 return Err(fault);
             }
         }
@@ -383,7 +363,8 @@ impl Drop for LastWords {
                 [("shard", &self.shard), ("cause", &cause)];
             self.control.log.event(Level::Error, "shard_ended", &fields);
         }
-        self.control.ask(|| Command::Stop);
+        self.control.ending.end(self.shard);
+        self.control.stop();
     }
 }
 
