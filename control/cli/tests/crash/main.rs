@@ -1,6 +1,7 @@
 //! Acknowledged messages survive `kill -9`: the real process is killed at random moments under load, while it starts and
 //! while it recovers from the kill before, and every byte that was acknowledged is read back through the receiving
-//! endpoints. Settlements that the node has confirmed survive, too.
+//! endpoints. Settlements that the node has confirmed survive, too. Once with as many shards as the machine asks for, or
+//! `FOREBAY_NODE_SHARDS` says, and once with another number of them, 1 to 8, at each start.
 //!
 //! `FOREBAY_CRASH_CYCLES` sets the kills per acknowledgement mode, `FOREBAY_CRASH_SEED` replays what is chosen at random.
 
@@ -97,8 +98,13 @@ fn verify(node: &Supervisor) {
     assert!(said.status.success(), "log verify: {text}{faults}");
 }
 
-/// One acknowledgement mode; the kills it took.
-fn cycles(ack: &str, kills_max: u64, random: &mut fastrand::Rng) -> u64 {
+/// One acknowledgement mode, with the numbers of shards that `shards` draws; the kills it took.
+fn cycles(
+    ack: &str,
+    kills_max: u64,
+    random: &mut fastrand::Rng,
+    shards: Option<fastrand::Rng>,
+) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -106,7 +112,7 @@ fn cycles(ack: &str, kills_max: u64, random: &mut fastrand::Rng) -> u64 {
         .expect("threads can be made");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let world = world(ack);
-    let mut node = Supervisor::new(folder.path(), &world.plan);
+    let mut node = Supervisor::new(folder.path(), &world.plan, shards);
     node.spawn();
     let address = node.ready();
     let (progress, upto) = (Arc::new(Progress::default()), Arc::new(Upto::default()));
@@ -159,6 +165,9 @@ fn cycles(ack: &str, kills_max: u64, random: &mut fastrand::Rng) -> u64 {
         settler.confirmations,
         settler.again,
     );
+    if node.starts.iter().any(|starts| *starts > 0) {
+        println!("{ack}: starts with 1 to 8 shards: {:?}", node.starts);
+    }
     kills.all()
 }
 
@@ -166,18 +175,28 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-#[test]
-fn acknowledged_messages_survive_kill_9_in_both_modes() {
+/// Both modes; `changing` draws another number of shards at each start.
+fn both_modes(changing: bool) {
     let kills = setting("FOREBAY_CRASH_CYCLES", 4);
     let seed = setting("FOREBAY_CRASH_SEED", fastrand::u64(..));
     println!("FOREBAY_CRASH_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let modes = ["durable", "local"];
-    let all: u64 = modes
-        .map(|ack| cycles(ack, kills, &mut random))
-        .iter()
-        .sum();
+    let mut all = 0;
+    for ack in ["durable", "local"] {
+        let shards = changing.then(|| random.fork());
+        all += cycles(ack, kills, &mut random, shards);
+    }
     println!(
         "crash: {all} kills, 0 acknowledged messages lost, altered, reordered or cross-delivered"
     );
+}
+
+#[test]
+fn acknowledged_messages_survive_kill_9_in_both_modes() {
+    both_modes(false);
+}
+
+#[test]
+fn acknowledged_messages_survive_kill_9_with_another_number_of_shards_at_each_start() {
+    both_modes(true);
 }

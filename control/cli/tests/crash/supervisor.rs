@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a segment of the queues' journals: the least that the node takes, so that they change often.
 const JOURNAL_SEGMENT_BYTES: u32 = 2 << 20;
+/// Most shards that are drawn: more than the partitions, so that some shards have none.
+const SHARDS_MAX: u16 = 8;
 
 /// Log lines are shown when `FOREBAY_CRASH_LOG` is set.
 fn log() -> Stdio {
@@ -32,19 +34,25 @@ pub(crate) struct Supervisor {
     config: PathBuf,
     address: Option<String>,
     running: Option<Running>,
+    /// Draws another number of shards for each start; otherwise the configuration says how many there are.
+    shards: Option<fastrand::Rng>,
+    /// How often a start had so many shards, from 1.
+    pub(crate) starts: [u64; SHARDS_MAX as usize],
     /// How long the last start took that was not cut short.
     pub(crate) start_time: Duration,
 }
 
 impl Supervisor {
     /// Write the configuration into `folder`; nothing runs yet.
-    pub(crate) fn new(folder: &Path, plan: &str) -> Self {
+    pub(crate) fn new(folder: &Path, plan: &str, shards: Option<fastrand::Rng>) -> Self {
         let config = folder.join("forebay.toml");
         std::fs::write(folder.join("plan.toml"), plan).expect("the folder is writable");
         let supervisor = Self {
             config,
             address: None,
             running: None,
+            shards,
+            starts: [0; SHARDS_MAX as usize],
             start_time: Duration::from_millis(100),
         };
         supervisor.configure("127.0.0.1:0");
@@ -67,7 +75,13 @@ impl Supervisor {
 
     /// Start the process and return at once, before it is ready.
     pub(crate) fn spawn(&mut self) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        if let Some(random) = &mut self.shards {
+            let shards = random.u16(1..=SHARDS_MAX);
+            self.starts[usize::from(shards) - 1] += 1;
+            command.env("FOREBAY_NODE_SHARDS", shards.to_string());
+        }
+        let mut child = command
             .args(["run", "--config"])
             .arg(&self.config)
             .stdout(Stdio::piped())

@@ -48,12 +48,16 @@ fn credentials(name: &str, id: u32, secret: &str) -> Credentials {
         .expect("a fresh key is well formed")
 }
 
-/// A plan of two partitions with small segments.
+/// Partitions of the hub and queue groups: enough for every one of three shards to have some of both.
+const PARTITIONS: u16 = 5;
+const QUEUE_GROUPS: u16 = 3;
+
+/// A plan of several partitions with small segments.
 pub(crate) fn world(ack: &str) -> World {
     let full = |name: &&str| format!("{ENVIRONMENT}/{name}");
     let mut plan = NewPlan {
         environment: ENVIRONMENT.to_owned(),
-        partitions: 2,
+        partitions: PARTITIONS,
         ack: ack.to_owned(),
         channels: vec!["one".to_owned(), "two".to_owned()],
         endpoints: Vec::new(),
@@ -79,14 +83,17 @@ pub(crate) fn world(ack: &str) -> World {
             ..NewEndpoint::default()
         });
     }
-    let hub = "partitions = 2\n";
+    let hub = format!("partitions = {PARTITIONS}\n");
     let plan = render(&plan);
-    assert!(plan.contains(hub), "{plan}");
+    assert!(plan.contains(&hub), "{plan}");
     let small = format!("{hub}segment_bytes = {SEGMENT_BYTES}\n");
     World {
         senders,
         receivers,
-        plan: format!("queue_groups = 2\n{}", plan.replacen(hub, &small, 1)),
+        plan: format!(
+            "queue_groups = {QUEUE_GROUPS}\n{}",
+            plan.replacen(&hub, &small, 1)
+        ),
     }
 }
 
