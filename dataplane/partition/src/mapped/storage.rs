@@ -8,13 +8,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 
 use super::files::{Calls, FileName, fault, file_name, is_full, read_file};
 use super::window::Window;
 use super::{MappedSegment, allocate, map_writable};
 use crate::log::{LogId, SegmentId, SegmentRef};
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment, spare_header};
+use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, spare_header};
 use crate::storage::{ASIDE_BYTES_MAX, SegmentFile, Storage, StorageError};
 use crate::vouch::VOUCH_BYTES;
 
@@ -229,6 +229,11 @@ impl Storage for MappedStorage {
         let allocated = self.calls.next().and_then(|()| allocate(&opened));
         allocated.map_err(|error| full_or(log, bytes, "allocate", &path, &error))?;
         let map = map_writable(&opened).map_err(|error| fault("map", &path, &error))?;
+        let header = SegmentHeader::parse(&file.header, log, file.bytes);
+        if matches!(header, SegmentHeader::Spare { .. }) {
+            // Its first bytes are looked at and no others; the kernel would read megabytes ahead of them. Only a hint.
+            let _ = map.advise(Advice::Random);
+        }
         let window = Window::named(path.clone());
         Ok(MappedSegment {
             id: file.id,
