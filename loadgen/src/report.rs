@@ -122,6 +122,9 @@ pub struct Report {
     pub rejects: Vec<RejectCount>,
     /// From due to acked, ms.
     pub ack_ms: Option<Summary>,
+    /// From put on the wire to acked, ms, a frame at a time: what an admitted one waited, however long it was held back before. Told of runs that
+    /// are void as well.
+    pub wire_ms: Option<Summary>,
     /// From due to read back, ms.
     pub delivery_ms: Option<Summary>,
     /// The generator's own lateness, ms: from due, or from when credit was there, to handed to the kernel.
@@ -224,6 +227,7 @@ impl Report {
             leftover: books.findings.leftover,
             rejects: rejects(measured),
             ack_ms: latencies(&measured.ack),
+            wire_ms: measured.wire.summary(),
             delivery_ms: latencies(delivery),
             lateness_ms: latencies(&measured.lateness),
             server_cpu_seconds: costs.server.map(|cpu| cpu.as_secs_f64()),
@@ -379,6 +383,7 @@ impl fmt::Display for Report {
         self.write_read_back(out)?;
         for (name, figures) in [
             ("ack", self.ack_ms),
+            ("wire to ack", self.wire_ms),
             ("delivery", self.delivery_ms),
             ("own lateness", self.lateness_ms),
         ] {

@@ -18,6 +18,8 @@ pub struct Item {
     pub count: u16,
     /// When its last message is due.
     pub due: u64,
+    /// When it was put on the wire, the last time.
+    pub put: u64,
     /// The signed frame; empty once it is on the wire.
     pub bytes: Vec<u8>,
     /// Length of the signed frame.
@@ -168,6 +170,7 @@ impl Lane {
         }
         let mut item = self.ready.pop_front().expect("looked at just now");
         let bytes = std::mem::take(&mut item.bytes);
+        item.put = now;
         self.owed -= 1;
         self.spoke = now;
         self.ready_bytes -= item.frame_bytes;

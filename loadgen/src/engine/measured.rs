@@ -22,6 +22,8 @@ pub struct Times {
 pub struct Measured {
     /// From due to acked.
     pub ack: Latencies,
+    /// From put on the wire to acked, of frames that were admitted.
+    pub wire: Latencies,
     /// From due (or from when credit was there) to handed to the kernel.
     pub lateness: Latencies,
     /// Frames put on the wire, those sent again counted again.

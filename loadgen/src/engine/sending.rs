@@ -203,6 +203,7 @@ impl Sending {
             first,
             count,
             due,
+            put: 0,
             bytes: port.buffer(),
             frame_bytes: 0,
             rejected: false,

@@ -74,6 +74,9 @@ impl Sending {
         let flow = &mut self.flows[item.flow as usize];
         flow.outcome.answered += u64::from(item.count);
         self.totals.acked += u64::from(item.count);
+        if item.due >= self.times.warm_up {
+            self.measured.wire.record(now.saturating_sub(item.put));
+        }
         for planned in flow.planned.drain(..usize::from(item.count)) {
             if planned.due >= self.times.warm_up {
                 self.measured.ack.record(now.saturating_sub(planned.due));
