@@ -16,6 +16,7 @@ mod quickstart;
 mod run;
 mod say;
 mod token;
+mod tune;
 mod workbench;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Args),
     /// Put a node under load at a fixed rate and account for every message
     Load(Box<load::Args>),
+    /// Measure this machine with nodes of its own and advise how many shards to run; changes nothing
+    Tune(tune::Args),
     /// Look into a data folder offline; never changes a byte
     Log(log::Args),
     /// Check or show the configuration
@@ -79,6 +82,7 @@ fn run(command: Command) -> Result<u8, Fault> {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Keys(args) => keys::run(&args),

@@ -159,6 +159,46 @@ fn wrong_sweeps_and_wrong_company_are_refused_before_anything_is_run() {
     }));
 }
 
+#[test]
+fn a_tune_that_cannot_be_done_is_refused_before_anything_is_measured() {
+    let folder = Folder::new();
+    let config = folder.config();
+    let rows: [(&str, &[&str], u16, &'static [&'static str]); 5] = [
+        (
+            "a time that is none",
+            &["--within", "soon"],
+            2205,
+            &["`soon`", "2m"],
+        ),
+        (
+            "too little time",
+            &["--within", "5s", "--shards-max", "2"],
+            4956,
+            &["--within 5s", "at least 22s"],
+        ),
+        ("no shards", &["--shards-max", "0"], 2201, &["`0`"]),
+        (
+            "a page that cannot be written",
+            &["--html", "/nowhere/tune.html"],
+            4902,
+            &["/nowhere/tune.html", "--html"],
+        ),
+        (
+            "no such option",
+            &["--hmtl", "x"],
+            2201,
+            &["`--hmtl`", "--html"],
+        ),
+    ];
+    check_all(&rows.map(|(why, arguments, code, names)| Mistake {
+        why,
+        output: answer(&[&["tune", "--config", &config], arguments].concat()),
+        code,
+        exit: None,
+        names,
+    }));
+}
+
 /// Run a table; all of it, so that one run shows every row that is wrong.
 fn check_all(mistakes: &[Mistake]) {
     let wrong: Vec<String> = mistakes
