@@ -10,6 +10,7 @@ use crate::across::{append_across, refusal_across};
 use crate::away::carry;
 use crate::connection::Goodbye;
 use crate::counters::AppendCounters;
+use crate::hottest::Heat;
 use crate::io::ConnectionId;
 use crate::limits::Limits;
 use crate::log::Log;
@@ -374,6 +375,7 @@ fn append_away(peers: &mut Peers, to: u16, frame: &Routed<'_>) -> Result<(), App
 struct Desk<'p> {
     session: &'p mut Session,
     counters: &'p mut AppendCounters,
+    heat: &'p mut Heat,
     limits: &'p Limits,
     time: UnixNanos,
 }
@@ -387,6 +389,7 @@ impl<'p> Desk<'p> {
         Some(Self {
             session: peers.sessions.get_mut(id)?,
             counters: &mut peers.counters.append,
+            heat: &mut peers.heat,
             limits: &peers.limits,
             time: peers.now.unix,
         })
@@ -437,6 +440,8 @@ impl<'p> Desk<'p> {
         self.counters.frames += 1;
         self.counters.messages += u64::from(send.count());
         self.counters.bytes += bytes.len() as u64;
+        self.heat
+            .note(send.endpoint(), send.channel(), send.count(), bytes.len());
         Ok(appended.end.next)
     }
 

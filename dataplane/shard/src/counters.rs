@@ -247,23 +247,40 @@ sums! {
 
 impl std::ops::AddAssign<&Self> for Counters {
     fn add_assign(&mut self, other: &Self) {
-        self.turns += other.turns;
-        self.accept += &other.accept;
-        self.parse += &other.parse;
-        self.verify += &other.verify;
-        self.route += &other.route;
-        self.append += &other.append;
-        self.commit += &other.commit;
-        self.fanout += &other.fanout;
-        self.deliver += &other.deliver;
-        self.session += &other.session;
-        self.mesh += &other.mesh;
-        for (code, count) in &other.reasons {
+        // Named one by one, so that none can be forgotten.
+        let Self {
+            turns,
+            accept,
+            parse,
+            verify,
+            route,
+            append,
+            commit,
+            fanout,
+            deliver,
+            session,
+            mesh,
+            reasons,
+            #[cfg(feature = "cycles")]
+            cycles,
+        } = other;
+        self.turns += turns;
+        self.accept += accept;
+        self.parse += parse;
+        self.verify += verify;
+        self.route += route;
+        self.append += append;
+        self.commit += commit;
+        self.fanout += fanout;
+        self.deliver += deliver;
+        self.session += session;
+        self.mesh += mesh;
+        for (code, count) in reasons {
             *self.reasons.entry(*code).or_default() += count;
         }
         #[cfg(feature = "cycles")]
         {
-            self.cycles += other.cycles;
+            self.cycles += *cycles;
         }
     }
 }

@@ -432,6 +432,9 @@ fn write<S: Segment>(
     counters.frames += 1;
     counters.messages += u64::from(count);
     counters.bytes += bytes.len() as u64;
+    let (endpoint, channel) = (send.endpoint(), send.channel());
+    let heat = &mut peers.heat;
+    heat.note(endpoint, channel, send.count(), bytes.len());
     let appended = Appended {
         first: Offset(end.0 - u64::from(count)),
         count,

@@ -18,6 +18,7 @@ macro_rules! recycled {
 
 pub mod counters;
 mod cycles;
+mod hottest;
 mod io;
 mod limits;
 pub mod planted;
@@ -74,6 +75,7 @@ pub use cycles::Stage;
 #[cfg(feature = "cycles")]
 pub use cycles::StageCycles;
 pub use handshake::HandshakeError;
+pub use hottest::{HALF_LIFE, Hot, Hottest, PLACES, Ranking};
 pub use io::{
     ConnectionId, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
     StorageRequest,

@@ -17,6 +17,7 @@ use crate::connection::{Connection, Connections, Goodbye, Phase};
 use crate::counters::Counters;
 use crate::guest::Claim;
 use crate::hand_over::Leaving;
+use crate::hottest::Heat;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
 use crate::limits::Limits;
 use crate::nonces::Nonces;
@@ -48,6 +49,8 @@ pub(crate) struct Peers {
     pub(crate) assembly: AssemblyPool,
     pub(crate) nonces: Nonces,
     pub(crate) counters: Counters,
+    /// Whose frames were appended in the last seconds.
+    pub(crate) heat: Heat,
     /// When each (endpoint, channel) with a rate has used up what it had, in nanoseconds since start.
     pub(crate) rates: BTreeMap<(EndpointId, ChannelId), u64>,
     /// Streams and connections whose next ACK is due at the end of the commit stage.
@@ -102,6 +105,7 @@ impl Peers {
             strangers: Strangers::default(),
             assembly,
             counters: Counters::default(),
+            heat: Heat::new(now.monotonic),
             rates: BTreeMap::new(),
             dirty: Vec::new(),
             dirty_relays: Vec::new(),
@@ -118,6 +122,7 @@ impl Peers {
     /// Begin a turn: take over its time and the caller's empty buffers.
     pub(crate) fn begin<S: Segment>(&mut self, now: Now, output: &mut Output<S>) {
         self.now = now;
+        self.heat.turn(now.monotonic);
         std::mem::swap(&mut self.buffers, &mut output.buffers);
     }
 

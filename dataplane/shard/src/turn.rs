@@ -19,6 +19,7 @@ use crate::cycles::{Stage, StageClock};
 use crate::deliver::deliver;
 use crate::fanout::fanout;
 use crate::handshake::hello;
+use crate::hottest::Hottest;
 use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, Log};
@@ -401,6 +402,12 @@ impl<S: Segment> Shard<S> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.peers.counters
+    }
+
+    /// Who had most in the last seconds before `now`, which is at least the time of the last turn.
+    #[must_use]
+    pub fn hottest(&self, now: Duration) -> Hottest {
+        self.peers.heat.hottest(now)
     }
 
     /// What was counted since the start by each queue group.
