@@ -3,6 +3,7 @@
 //! | path       | answer                                                                               |
 //! |------------|--------------------------------------------------------------------------------------|
 //! | `/metrics` | Prometheus text                                                                      |
+//! | `/shards`  | JSON: the numbers of each shard, and who sends most                                  |
 //! | `/live`    | 200 for as long as the process runs, also while it recovers                          |
 //! | `/ready`   | 200 when it serves, else 503 with the reason                                         |
 //! | `/reload`  | POST: read the plan again; 200 with the epoch, 409 with the fault                    |
@@ -11,6 +12,8 @@
 
 mod exchange;
 mod metrics;
+mod shards;
+pub mod view;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,10 +28,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use wire::route::RouteTable;
 
 use crate::diagnosis::{ADMIN_FAILED, Diagnosis, diagnose};
 use crate::start::{Control, snapshots};
-use crate::status::Phase;
+use crate::status::{Phase, Snapshot};
 use exchange::Exchange;
 
 /// How long one connection may take, requests and answers together.
@@ -121,11 +125,11 @@ async fn connection(stream: TcpStream, control: Arc<Control>) {
 fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes>> {
     let allowed = match request.uri().path() {
         "/reload" => Method::POST,
-        "/metrics" | "/live" | "/ready" => Method::GET,
+        "/metrics" | "/shards" | "/live" | "/ready" => Method::GET,
         _ => {
             return text(
                 StatusCode::NOT_FOUND,
-                "there are /metrics, /live, /ready and POST /reload\n",
+                "there are /metrics, /shards, /live, /ready and POST /reload\n",
             );
         }
     };
@@ -141,6 +145,7 @@ fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes
         "/live" => text(StatusCode::OK, "live\n"),
         "/ready" => ready(control),
         "/reload" => reload(control),
+        "/shards" => shards(control),
         _ => metrics(control),
     }
 }
@@ -168,16 +173,32 @@ fn reload(control: &Control) -> Response<Full<Bytes>> {
 }
 
 fn metrics(control: &Control) -> Response<Full<Bytes>> {
-    let snapshots = snapshots(control).unwrap_or_default();
-    let table = match control.table.lock() {
-        Ok(table) => Arc::clone(&table),
-        Err(poisoned) => Arc::clone(&poisoned.into_inner()),
-    };
-    let body = metrics::render(&control.status, &table, &snapshots);
+    // The sums of some shards alone would look as if counters had gone back.
+    let snapshots: Option<Vec<Snapshot>> = snapshots(control).into_iter().collect();
+    let table = table(control);
+    let body = metrics::render(&control.status, &table, &snapshots.unwrap_or_default());
     let mut answer = text(StatusCode::OK, body);
     let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer
+}
+
+fn shards(control: &Control) -> Response<Full<Bytes>> {
+    let shards = snapshots(control);
+    let resident = metrics::resident_bytes();
+    let view = view::NodeView::new(&control.status, &table(control), resident, &shards);
+    let body = serde_json::to_vec(&view).expect("numbers and texts can be written");
+    let mut answer = text(StatusCode::OK, body);
+    let kind = hyper::header::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+fn table(control: &Control) -> Arc<RouteTable> {
+    match control.table.lock() {
+        Ok(table) => Arc::clone(&table),
+        Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+    }
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

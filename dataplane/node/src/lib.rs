@@ -30,6 +30,7 @@ mod random;
 pub mod mesh;
 
 mod between;
+mod distribution;
 mod durations;
 mod fair;
 mod meeting;
@@ -46,6 +47,7 @@ pub mod log;
 mod status;
 pub use status::Phase;
 mod admin;
+pub use admin::view;
 
 /// A read-only view of a data folder, for tools.
 pub use partition::inspect;

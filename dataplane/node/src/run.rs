@@ -17,12 +17,12 @@ use wire::route::RouteTable;
 use crate::between::{Between, Moved};
 use crate::bounds::ring_fault;
 use crate::diagnosis::Diagnosis;
-use crate::durations::Durations;
+use crate::distribution::Distribution;
 use crate::fair::Fair;
 use crate::files::Files;
 use crate::log::{Level, Log};
 use crate::random::Random;
-use crate::status::{PartitionNumbers, Phase, Snapshot, Status, sum_queues};
+use crate::status::{PartitionNumbers, Phase, Snapshot, Status, TurnTimes, sum_queues, thread_cpu};
 
 /// Send buffers handed to the shard beyond those of open connections.
 const BUFFERS_MIN: usize = 64;
@@ -93,7 +93,10 @@ pub(crate) struct Batch {
     idle_waits: u64,
     turns: u64,
     /// How long turns took, what they asked for included.
-    took: Durations,
+    took: TurnTimes,
+    /// Frames that turns found, and messages they appended, none left out.
+    frames: Distribution<1>,
+    messages: Distribution<1>,
 }
 
 /// Time since the node began, and of the day.
@@ -298,14 +301,18 @@ impl Loop {
             drain,
         };
         let applied = input.table.is_some();
+        let before = work_of(&self.shard);
         self.shard.turn(now, &mut input, &mut self.output);
         #[cfg(feature = "planted-bugs")]
         crate::planted::in_turn(self.number);
+        let after = work_of(&self.shard);
         batch.received = recycle(received);
         batch.clear(&mut self.ring);
+        batch.note_work(before, after);
         self.carry_out();
         let took = self.clock.now().monotonic.saturating_sub(now.monotonic);
-        self.batch.took.note(took);
+        let nanos = u64::try_from(took.as_nanos());
+        self.batch.took.note(nanos.unwrap_or(u64::MAX));
         self.batch.fair.took(took);
         if applied {
             let epoch = self.shard.epoch();
@@ -447,7 +454,10 @@ impl Loop {
 
     fn snapshot(&self) -> Snapshot {
         let crowded_out = self.between.as_ref().map_or(0, Between::crowded_out);
+        let at = self.clock.now().monotonic;
         Snapshot {
+            at,
+            cpu: thread_cpu(),
             counters: self.shard.counters().clone(),
             queues: sum_queues(self.shard.queue_counters()),
             ring: self.ring.counters(),
@@ -456,12 +466,18 @@ impl Loop {
             strangers: self.shard.strangers(),
             sessions: self.shard.sessions(),
             assembly_bytes: self.shard.assembly_bytes(),
+            unsent_bytes: self.shard.unsent_bytes(),
             buffers_free: self.ring.buffers_free(),
+            buffers: self.ring.limits().buffers as usize,
+            buffer_bytes: self.ring.limits().buffer_bytes as usize,
             epoch: self.shard.epoch(),
             partitions: PartitionNumbers::of(&self.shard),
             turns_cut_short: self.batch.cut_short,
             idle_waits: self.batch.idle_waits,
             turns: self.batch.took,
+            batch_frames: self.batch.frames,
+            batch_messages: self.batch.messages,
+            hottest: self.shard.hottest(at),
             fair: self.batch.fair.counters(),
             mesh: self.between.as_ref().map(Between::counters),
             refused_moves: self.batch.refused_moves + crowded_out,
@@ -469,7 +485,24 @@ impl Loop {
     }
 }
 
+/// Frames found and messages appended so far.
+fn work_of(shard: &Shard<MappedSegment>) -> [u64; 2] {
+    let counters = shard.counters();
+    [counters.parse.frames, counters.append.messages]
+}
+
 impl Batch {
+    /// Count what one turn did.
+    fn note_work(&mut self, before: [u64; 2], after: [u64; 2]) {
+        let [frames, messages] = [0, 1].map(|kind| after[kind] - before[kind]);
+        if frames > 0 {
+            self.frames.note(frames);
+        }
+        if messages > 0 {
+            self.messages.note(messages);
+        }
+    }
+
     /// Everything was worked on: lent buffers go back to the ring.
     fn clear(&mut self, ring: &mut Ring) {
         self.opened.clear();

@@ -54,7 +54,7 @@ pub(crate) fn serve(
     seed: Seed,
     recovered: impl FnOnce(&RecoverySummary) + 'static,
 ) -> Result<(RecoverySummary, shard::Counters), Diagnosis> {
-    seed.status.name_task(seed.shard);
+    seed.status.name_task(seed.shard, seed.cpu);
     // Nothing here awaits, on purpose: an executor that is never slept in. Its sleep has no time limit and was once found to miss
     // every wake, its own timer's too, on a machine with a slow disk; the ring's sleep has one.
     let executor = executor(seed.shard, seed.cpu)?;

@@ -458,18 +458,19 @@ fn tell_features(log: &Log, features: &Features) {
 /// How long whoever waits for the loop's answer should wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Ask every loop for its numbers. `None` unless all of them answer.
-pub(crate) fn snapshots(control: &Control) -> Option<Vec<Snapshot>> {
+/// Ask every loop for its numbers: those of each that answers. None of none before all serve.
+pub(crate) fn snapshots(control: &Control) -> Vec<Option<Snapshot>> {
     if !matches!(control.status.phase(), Phase::Ready | Phase::Draining) {
-        return None;
+        return Vec::new();
     }
     let ask = |door: &Door| {
         let (sender, answer) = bounded(1);
         door.ask(Command::Snapshot(sender)).then_some(answer)
     };
-    let asked: Vec<_> = control.doors.iter().map(ask).collect::<Option<_>>()?;
+    let asked: Vec<_> = control.doors.iter().map(ask).collect();
     let by = Instant::now() + ANSWER_TIMEOUT;
-    let answers = asked.iter().map(|answer| answer.recv_deadline(by).ok());
+    let wait = |answer: &Receiver<Box<Snapshot>>| answer.recv_deadline(by).ok();
+    let answers = asked.iter().map(|answer| answer.as_ref().and_then(wait));
     answers
         .map(|snapshot| snapshot.map(|boxed| *boxed))
         .collect()

@@ -1,15 +1,17 @@
 //! What the shard's thread tells the others about itself: its phase at any time, its numbers when asked.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
-use partition::{LogState, MappedSegment};
-use shard::Shard;
+use partition::{LogId, LogState, MappedSegment};
+use rustix::time::{ClockId, clock_gettime};
 use shard::queue::QueueCounters;
+use shard::{Hottest, Shard};
 use wire::ids::AckMode;
 use wire::route::RouteTable;
 
-use crate::durations::Durations;
+use crate::distribution::Distribution;
 use crate::fair::FairCounters;
 use crate::files::FileCounters;
 use crate::mesh::PeerCounters;
@@ -54,6 +56,8 @@ pub(crate) struct Status {
 #[derive(Debug, Default)]
 struct ShardStatus {
     phase: AtomicU8,
+    /// The processor it is pinned to, if it is.
+    cpu: OnceLock<usize>,
     /// `pid/task/tid` below /proc, once its thread runs.
     task: Mutex<Option<String>>,
 }
@@ -124,12 +128,21 @@ impl Status {
         self.reloads_refused.load(Ordering::Relaxed)
     }
 
-    /// Called on a shard's thread, so that others can read its processor time.
-    pub(crate) fn name_task(&self, shard: usize) {
+    /// Called on a shard's thread, so that others can read its processor time; and where it is pinned.
+    pub(crate) fn name_task(&self, shard: usize, cpu: Option<usize>) {
+        if let Some(cpu) = cpu {
+            // A shard has one thread, which says so once.
+            let _ = self.shards[shard].cpu.set(cpu);
+        }
         let link = std::fs::read_link("/proc/thread-self").ok();
         if let Ok(mut place) = self.shards[shard].task.lock() {
             *place = link.map(|link| link.display().to_string());
         }
+    }
+
+    /// The processor a shard is pinned to, if it is.
+    pub(crate) fn cpu(&self, shard: usize) -> Option<usize> {
+        self.shards[shard].cpu.get().copied()
     }
 
     /// Processor seconds of a shard's thread.
@@ -152,9 +165,22 @@ impl ShardStatus {
     }
 }
 
+/// Processor time of the calling thread.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// What turns took, in nanoseconds; told to a quarter of a microsecond.
+pub(crate) type TurnTimes = Distribution<250>;
+
 /// The numbers of a shard between two turns.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
+    /// Since the shard began to serve.
+    pub(crate) at: Duration,
+    /// Processor time of its thread by then.
+    pub(crate) cpu: Duration,
     pub(crate) counters: shard::Counters,
     pub(crate) queues: QueueCounters,
     pub(crate) ring: ring::Counters,
@@ -163,12 +189,19 @@ pub(crate) struct Snapshot {
     pub(crate) strangers: u32,
     pub(crate) sessions: usize,
     pub(crate) assembly_bytes: usize,
+    pub(crate) unsent_bytes: usize,
     pub(crate) buffers_free: usize,
+    pub(crate) buffers: usize,
+    pub(crate) buffer_bytes: usize,
     pub(crate) epoch: u64,
     pub(crate) partitions: Vec<PartitionNumbers>,
     pub(crate) turns_cut_short: u64,
     pub(crate) idle_waits: u64,
-    pub(crate) turns: Durations,
+    pub(crate) turns: TurnTimes,
+    /// Frames found, and messages appended, in turns that did so.
+    pub(crate) batch_frames: Distribution<1>,
+    pub(crate) batch_messages: Distribution<1>,
+    pub(crate) hottest: Hottest,
     pub(crate) fair: FairCounters,
     /// What passed between this shard and others, if there are any.
     pub(crate) mesh: Option<PeerCounters>,
@@ -186,7 +219,30 @@ impl Snapshot {
         Some(sum)
     }
 
+    /// Memory that grows with load, in bytes, by kind.
+    pub(crate) fn memory(&self) -> [(&'static str, u64); 3] {
+        let lent = self.buffers.saturating_sub(self.buffers_free) * self.buffer_bytes;
+        [
+            ("receive_buffers", lent as u64),
+            ("assembly", self.assembly_bytes as u64),
+            ("unsent", self.unsent_bytes as u64),
+        ]
+    }
+
+    /// What all of it together may be, if that is bounded.
+    pub(crate) fn memory_budget_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Partitions among its logs.
+    pub(crate) fn partitions_owned(&self) -> usize {
+        let own = self.partitions.iter();
+        own.filter(|log| !log.journal).count()
+    }
+
     fn add(&mut self, other: &Self) {
+        self.at = self.at.max(other.at);
+        self.cpu += other.cpu;
         self.counters += &other.counters;
         self.queues = sum_queues([(0, self.queues), (0, other.queues)].into_iter());
         self.ring += other.ring;
@@ -195,12 +251,16 @@ impl Snapshot {
         self.strangers += other.strangers;
         self.sessions += other.sessions;
         self.assembly_bytes += other.assembly_bytes;
+        self.unsent_bytes += other.unsent_bytes;
         self.buffers_free += other.buffers_free;
+        self.buffers += other.buffers;
         self.epoch = self.epoch.min(other.epoch);
         self.partitions.extend(other.partitions.iter().cloned());
         self.turns_cut_short += other.turns_cut_short;
         self.idle_waits += other.idle_waits;
         self.turns.add(&other.turns);
+        self.batch_frames.add(&other.batch_frames);
+        self.batch_messages.add(&other.batch_messages);
         self.fair.add(&other.fair);
         if let (Some(here), Some(there)) = (&mut self.mesh, &other.mesh) {
             here.add(there);
@@ -213,6 +273,8 @@ impl Snapshot {
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionNumbers {
     pub(crate) log: String,
+    /// Of a queue group.
+    pub(crate) journal: bool,
     pub(crate) state: LogState,
     /// Wants a spare segment and could not get one.
     pub(crate) starved: bool,
@@ -228,6 +290,7 @@ impl PartitionNumbers {
         let logs = shard.partitions().chain(journals);
         logs.map(|log| Self {
             log: log.log().to_string(),
+            journal: matches!(log.log(), LogId::Queue(_)),
             state: log.state(),
             starved: log.spare_failure().is_some(),
             bytes: log.bytes(),

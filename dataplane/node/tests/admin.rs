@@ -23,6 +23,8 @@ fn paths_and_methods_are_answered_as_promised() {
         ("GET", "/live", 200, "live"),
         ("GET", "/ready", 200, "ready"),
         ("GET", "/metrics", 200, "forebay_ready 1"),
+        ("GET", "/shards", 200, "\"phase\":\"ready\""),
+        ("POST", "/shards", 405, "use GET"),
         ("GET", "/", 404, "/metrics"),
         ("POST", "/metrics", 405, "use GET"),
         ("DELETE", "/live", 405, "use GET"),
@@ -70,6 +72,119 @@ fn metrics_count_what_happened_in_well_formed_lines() {
     }
     check_format(&page);
     assert!(!page.contains("pump"), "no endpoint is named");
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn what_shards_tell_one_by_one_adds_up_to_what_the_node_tells() {
+    const SENDERS: usize = 9;
+    const FRAMES: u64 = 20;
+    let data = tempfile::tempdir().unwrap();
+    let mut parts = parts(AckMode::Durable, SENDERS);
+    parts.hubs[0].partitions = 6;
+    let mut config = config(data.path());
+    config.shards = node::placement::Shards::Count(3);
+    let node = try_start(config, table(parts)).unwrap();
+    for number in 0..SENDERS {
+        let mut client = Client::connect(node.listen_addr(), &sender(number));
+        for _ in 0..FRAMES {
+            client.send(&[b"one", b"two"]);
+        }
+        client.wait_acked(FRAMES);
+    }
+    let (_, page) = http(node.admin_addr(), "GET", "/metrics");
+    check_format(&page);
+    let value = |series: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(series));
+        let line = line.unwrap_or_else(|| panic!("{series} in\n{page}"));
+        line.trim().parse().unwrap()
+    };
+    let each = |name: &str, more: &str| -> f64 {
+        let of = |shard| value(&format!("{name}{{shard=\"{shard}\"{more}}} "));
+        (0..3).map(of).sum()
+    };
+    let messages = (SENDERS as u64 * FRAMES * 2) as f64;
+    assert_eq!(each("forebay_shard_messages_total", ""), messages);
+    assert_eq!(each("forebay_shard_batch_messages_sum", ""), messages);
+    for (shards, more, node) in [
+        (
+            "forebay_shard_appended_messages_total",
+            "",
+            "forebay_append_messages_total ",
+        ),
+        (
+            "forebay_shard_messages_total",
+            "",
+            "forebay_commit_messages_total ",
+        ),
+        (
+            "forebay_shard_received_bytes_total",
+            "",
+            "forebay_received_bytes_total ",
+        ),
+        (
+            "forebay_shard_received_frames_total",
+            "",
+            "forebay_received_frames_total ",
+        ),
+        (
+            "forebay_shard_sent_bytes_total",
+            "",
+            "forebay_sent_bytes_total ",
+        ),
+        (
+            "forebay_shard_turn_seconds_count",
+            "",
+            "forebay_shard_turns_total ",
+        ),
+        (
+            "forebay_shard_connections",
+            "",
+            "forebay_connections{protocol=\"tcp\"} ",
+        ),
+        ("forebay_shard_buffers_free", "", "forebay_buffers_free "),
+        (
+            "forebay_shard_mesh_items_total",
+            ",event=\"sent\"",
+            "forebay_mesh_items_total{event=\"sent\"} ",
+        ),
+        (
+            "forebay_shard_mesh_doorbells_total",
+            ",peer=\"awake\"",
+            "forebay_mesh_doorbells_total{peer=\"awake\"} ",
+        ),
+        (
+            "forebay_shard_connections_moved_total",
+            ",direction=\"out\"",
+            "forebay_connections_moved_total ",
+        ),
+    ] {
+        assert_eq!(each(shards, more), value(node), "{shards}\n{page}");
+    }
+    let (_, body) = http(node.admin_addr(), "GET", "/shards");
+    let view: node::view::NodeView = serde_json::from_str(&body).unwrap();
+    let shards: Vec<_> = view.shards.into_iter().flatten().collect();
+    assert_eq!(shards.len(), 3);
+    for one in &shards {
+        let busy = one.cpu_seconds > 0.0 && one.turns.sum > 0;
+        assert!(busy && one.seconds > 0.0, "{one:?}");
+        assert_eq!(one.partitions, 2, "six partitions, dealt out");
+        // It is exact: few frames are all counted, and no turn comes between what is counted and who is.
+        let hot = &one.hottest.endpoints_by_messages;
+        assert_eq!(one.hottest.one_in, 1);
+        assert!(
+            hot.rows
+                .iter()
+                .all(|row| row.name.starts_with("acme/prod/pump-")),
+            "{hot:?}"
+        );
+    }
+    let committed: u64 = shards
+        .iter()
+        .map(|one| one.received.messages_committed)
+        .sum();
+    assert_eq!(committed as f64, messages);
     node.stop();
     node.join().unwrap();
 }

@@ -114,6 +114,8 @@ fn a_connection_moves_once_to_the_shard_of_its_endpoint_and_takes_what_it_said_a
     node.stop();
     let summary = node.join().unwrap();
     let mesh = &summary.counters.mesh;
+    // Of all shards together, as the page told before they stopped.
+    assert_eq!(mesh.handed_over_out, moved as u64);
     assert_eq!(mesh.handed_over_out, mesh.handed_over_in);
     assert_eq!(summary.counters.session.welcomed, 40);
 }

@@ -6,18 +6,19 @@ use partition::LogState;
 use wire::reason::Reason;
 use wire::route::RouteTable;
 
+use crate::distribution::Distribution;
 use crate::durations::Durations;
 use crate::status::{Phase, Snapshot, Status, ack_words};
 
 /// Text in the making.
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(super) fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         let mut before = '{';
         for (label, text) in labels {
@@ -46,6 +47,46 @@ impl Page {
         }
     }
 
+    /// One family with the shard and one more label: name, kind, help, label.
+    pub(super) fn each_by<const N: usize>(
+        &mut self,
+        (name, kind, help, label): (&str, &str, &str, &str),
+        shards: &[Snapshot],
+        rows: impl Fn(&Snapshot) -> [(&'static str, u64); N],
+    ) {
+        self.head(name, kind, help);
+        for (number, one) in shards.iter().enumerate() {
+            for (text, value) in rows(one) {
+                let number = number.to_string();
+                self.line(name, &[("shard", &number), (label, text)], value);
+            }
+        }
+    }
+
+    /// A histogram of every shard, with bounds at powers of two of its unit. `shown` turns a value into what the name says.
+    pub(super) fn distributions<const UNIT: u64>(
+        &mut self,
+        (name, help): (&str, &str),
+        (first, last): (u32, u32),
+        shards: &[Snapshot],
+        of: impl Fn(&Snapshot) -> Distribution<UNIT>,
+        shown: impl Fn(u64) -> f64,
+    ) {
+        self.head(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (number, one) in shards.iter().enumerate() {
+            let number = number.to_string();
+            let (shard, values) = (("shard", &*number), of(one));
+            for (bound, count) in values.up_to(first, last) {
+                let bound = shown(bound).to_string();
+                self.line(&bucket, &[shard, ("le", &bound)], count);
+            }
+            self.line(&bucket, &[shard, ("le", "+Inf")], values.count());
+            self.line(&format!("{name}_sum"), &[shard], shown(values.sum()));
+            self.line(&format!("{name}_count"), &[shard], values.count());
+        }
+    }
+
     fn durations(&mut self, name: &str, help: &str, durations: &Durations) {
         self.head(name, "histogram", help);
         let bucket = format!("{name}_bucket");
@@ -68,7 +109,7 @@ fn escaped(text: &str) -> String {
 /// The whole page, from the numbers of every shard. Without them, as while recovering, it holds what is known without the shards.
 pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -> String {
     let mut page = Page(String::with_capacity(16 << 10));
-    process(&mut page, status);
+    process(&mut page, status, shards);
     control(&mut page, status, table);
     if let Some(snapshot) = &Snapshot::sum(shards) {
         ingress(&mut page, snapshot);
@@ -76,14 +117,15 @@ pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -
         log(&mut page, snapshot);
         queues(&mut page, snapshot);
         shard(&mut page, snapshot);
-        self::shards(&mut page, snapshot, shards);
+        mesh(&mut page, snapshot);
+        super::shards::shards(&mut page, status, shards);
         #[cfg(feature = "cycles")]
         cycles(&mut page, snapshot);
     }
     page.0
 }
 
-fn process(page: &mut Page, status: &Status) {
+fn process(page: &mut Page, status: &Status, shards: &[Snapshot]) {
     if let Some(seconds) = process_cpu_seconds() {
         let name = "process_cpu_seconds_total";
         page.counter(name, "Processor time of this process.", seconds);
@@ -91,7 +133,9 @@ fn process(page: &mut Page, status: &Status) {
     let name = "forebay_shard_cpu_seconds_total";
     page.head(name, "counter", "Processor time of a shard's thread.");
     for shard in 0..status.shards() {
-        if let Some(seconds) = status.shard_cpu_seconds(shard) {
+        // Of the same moment as the shard's other numbers, if it has told them.
+        let told = shards.get(shard).map(|one| one.cpu.as_secs_f64());
+        if let Some(seconds) = told.or_else(|| status.shard_cpu_seconds(shard)) {
             page.line(name, &[("shard", &shard.to_string())], seconds);
         }
     }
@@ -438,10 +482,8 @@ fn shard(page: &mut Page, snapshot: &Snapshot) {
         "Turns that left events to the next one.",
         snapshot.turns_cut_short,
     );
-    let name = "forebay_shard_turn_seconds";
-    page.durations(name, "How long turns took.", &snapshot.turns);
     let name = "forebay_shard_turn_seconds_max";
-    let longest = snapshot.turns.max().as_secs_f64();
+    let longest = seconds(snapshot.turns.max());
     page.gauge(name, "Longest turn since the start.", longest);
     let fair = &snapshot.fair;
     let name = "forebay_shard_turns_full_total";
@@ -489,8 +531,8 @@ fn shard(page: &mut Page, snapshot: &Snapshot) {
     );
 }
 
-/// What passed between shards, and what each of them does; on a node of one there is nothing to tell apart.
-fn shards(page: &mut Page, sum: &Snapshot, shards: &[Snapshot]) {
+/// What passed between shards, all of them together; a node of one has nothing to tell.
+fn mesh(page: &mut Page, sum: &Snapshot) {
     let Some(mesh) = &sum.mesh else { return };
     let rows = [
         ("sent", mesh.sent),
@@ -525,51 +567,6 @@ fn shards(page: &mut Page, sum: &Snapshot, shards: &[Snapshot]) {
     let name = "forebay_mesh_frames_total";
     let help = "Frames that came to another shard than their log's; of a sender whose logs are all at home, none.";
     page.counters(name, help, "frame", &rows);
-    type Row = fn(&Snapshot) -> u64;
-    let rows: [(&str, &str, &str, Row); 6] = [
-        (
-            "forebay_shard_connections",
-            "gauge",
-            "Connections of a shard.",
-            |one| one.connections.into(),
-        ),
-        (
-            "forebay_shard_partitions",
-            "gauge",
-            "Logs of a shard, journals included.",
-            |one| one.partitions.len() as u64,
-        ),
-        (
-            "forebay_shard_received_bytes_total",
-            "counter",
-            "Bytes a shard received.",
-            |one| one.counters.accept.bytes,
-        ),
-        (
-            "forebay_shard_messages_total",
-            "counter",
-            "Messages a shard committed.",
-            |one| one.counters.commit.messages,
-        ),
-        (
-            "forebay_shard_delivered_total",
-            "counter",
-            "Messages a shard delivered.",
-            |one| one.counters.deliver.messages,
-        ),
-        (
-            "forebay_shard_buffers_free",
-            "gauge",
-            "Receive buffers of a shard that are free.",
-            |one| one.buffers_free as u64,
-        ),
-    ];
-    for (name, kind, help, value) in rows {
-        page.head(name, kind, help);
-        for (number, one) in shards.iter().enumerate() {
-            page.line(name, &[("shard", &number.to_string())], value(one));
-        }
-    }
 }
 
 /// Divide by `forebay_append_messages_total` for what a message costs in each stage.
@@ -585,6 +582,11 @@ fn cycles(page: &mut Page, snapshot: &Snapshot) {
     );
 }
 
+/// Nanoseconds as seconds.
+pub(super) fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
 /// User and system time of all threads, dead ones included.
 fn process_cpu_seconds() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/stat").ok()?;
@@ -595,7 +597,7 @@ fn process_cpu_seconds() -> Option<f64> {
     Some(ticks as f64 / 100.0)
 }
 
-fn resident_bytes() -> Option<u64> {
+pub(super) fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
