@@ -1,5 +1,5 @@
 //! The codes of the command line itself: 2201 to 2299 use and configuration, 4501 to 4599 the log tool,
-//! 4901 to 4949 quickstart, 4951 to 4999 measurements with nodes of their own.
+//! 4601 to 4699 looking at a running node, 4901 to 4949 quickstart, 4951 to 4999 measurements with nodes of their own.
 
 /// Arguments that cannot be understood.
 pub(crate) const USAGE: u16 = 2201;
@@ -30,6 +30,15 @@ pub(crate) const NO_SUCH_LOG: u16 = 4502;
 pub(crate) const DAMAGED: u16 = 4503;
 /// `log verify` found envelopes whose signature does not check.
 pub(crate) const SIGNATURES: u16 = 4504;
+
+/// Nothing answers where a node was to be looked at.
+pub(crate) const NODE_SILENT: u16 = 4601;
+/// Something answers there that is no admin port of a node.
+pub(crate) const NOT_A_NODE: u16 = 4602;
+/// A node went away while it was looked at.
+pub(crate) const NODE_GONE: u16 = 4603;
+/// A node does not serve, so its shards have no numbers.
+pub(crate) const NOT_SERVING: u16 = 4604;
 
 /// Quickstart was pointed at a folder that holds something else.
 pub(crate) const FOREIGN_FOLDER: u16 = 4901;
@@ -136,6 +145,30 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "log_signatures",
         "Stored envelopes do not carry a good signature of the key that the plan has now.",
         "compare the plan with the one in force when they were stored; if the keys are the same, treat the folder as tampered with",
+    ),
+    (
+        NODE_SILENT,
+        "node_silent",
+        "Nothing answers at the admin address, so there is no node to look at, or it cannot be reached from here.",
+        "start it with `forebay run`, or give --admin with the address that it prints behind `admin on`",
+    ),
+    (
+        NOT_A_NODE,
+        "node_strange",
+        "What answers at the admin address does not tell the numbers of shards: it is another program, the port for frames, or another version.",
+        "give the address that `forebay run` prints behind `admin on`; use the forebay that runs there",
+    ),
+    (
+        NODE_GONE,
+        "node_gone",
+        "The node answered before and does not any more: it has stopped, or its machine is too busy to answer.",
+        "see what it logged last; start it again with `forebay run`",
+    ),
+    (
+        NOT_SERVING,
+        "node_not_serving",
+        "The node is opening its logs or stopping, and its shards have no numbers to show.",
+        "wait until it is ready, or look without --once, which waits",
     ),
     (
         FOREIGN_FOLDER,

@@ -17,6 +17,7 @@ mod run;
 mod say;
 mod token;
 mod tune;
+mod watch;
 mod workbench;
 
 use std::process::ExitCode;
@@ -46,6 +47,10 @@ enum Command {
     Load(Box<load::Args>),
     /// Measure this machine with nodes of its own and advise how many shards to run; changes nothing
     Tune(tune::Args),
+    /// Show what the shards of a running node do, live
+    Shards(watch::ShardsArgs),
+    /// Show who sends most to a running node, live
+    Top(watch::TopArgs),
     /// Look into a data folder offline; never changes a byte
     Log(log::Args),
     /// Check or show the configuration
@@ -83,6 +88,8 @@ fn run(command: Command) -> Result<u8, Fault> {
         Command::Run(args) => run::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::Shards(args) => watch::shards(&args),
+        Command::Top(args) => watch::top(&args),
         Command::Log(args) => log::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Keys(args) => keys::run(&args),
