@@ -557,21 +557,54 @@ fn several_shards_say_what_one_shard_says_whatever_a_client_sends() {
     assert!(frames as u64 > scripts * 20, "{frames} frames are few");
 }
 
+/// Pairs of numbers of shards, one behind the other, unless `FOREBAY_SHARD_PAIRS` says otherwise.
+const PAIRS: u64 = 50;
+
 #[test]
-fn what_was_acked_is_there_after_a_crash_and_the_next_node_goes_on_behind_it() {
-    let mut node = Node::new(4);
-    let mut client = node.connect();
-    for number in 1..=9 {
-        let frame = node.send(&mut client, number, &[number as u8]);
-        assert_eq!(acks(&node.exchange(&mut client, &frame)), [number]);
+fn both_streams_of_an_endpoint_go_on_whatever_number_of_shards_follows_which() {
+    let pairs = std::env::var("FOREBAY_SHARD_PAIRS").ok();
+    let pairs = pairs.map_or(PAIRS, |pairs| pairs.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut disk = Disk::new(1);
+    let (mut sent, mut crossed) = ([0u64; 2], 0);
+    for pair in 0..=pairs {
+        let mut node = Node::on(disk, two_hubs(AckMode::Durable), random.u16(1..=16));
+        let mut client = Client::new(&mut node.shards[node.home], SENDER, secret(1).text_bytes());
+        let said = node.greet(&mut client, Auth::Key(KeyId(1)));
+        let Said::Welcome(_, entries) = &said[1] else {
+            panic!("pair {pair}: {said:?}")
+        };
+        for (channel, sent) in [node.near, node.far].into_iter().zip(sent) {
+            let mut entries = entries.iter();
+            let entry = entries.find(|entry| entry.0 == ChannelId::of(channel));
+            assert_eq!(entry.unwrap().2, Sequence(sent), "pair {pair}: {channel}");
+        }
+        for _ in 0..random.u64(1..20) {
+            let to = random.usize(..2);
+            sent[to] += 1;
+            let channel = [node.near, node.far][to];
+            let body = sent[to].to_le_bytes();
+            let frame = client.send_as(EndpointId::of(SENDER), channel, sent[to], &[&body]);
+            let said = node.exchange(&mut client, &frame);
+            assert_eq!(acks(&said), [sent[to]], "pair {pair}: {said:?}");
+        }
+        // What was not acked is lost or kept; here all was. Some is on its way when the node ends.
+        let late = node.send(&mut client, sent[1] + 1, b"late");
+        node.at_home(&mut client, &late);
+        crossed += node.mesh(node.home).0;
+        let want: Vec<u64> = (1..=sent[1]).collect();
+        let numbers = |node: &Node| node.log().iter().map(|frame| frame.0).collect::<Vec<_>>();
+        let there = numbers(&node);
+        assert_eq!(there[..want.len()], want, "pair {pair}");
+        disk = node.shards[0].disk.crash(match random.bool() {
+            true => Crash::Kept,
+            false => Crash::Lost,
+        });
+        // On a node of one shard, or with both logs on one, the late one was taken.
+        sent[1] = there.len() as u64;
     }
-    let disk = node.shards[0].disk.crash(Crash::Lost);
-    let mut node = Node::on(disk, two_hubs(AckMode::Durable), 7);
-    let mut client = Client::new(&mut node.shards[node.home], SENDER, secret(1).text_bytes());
-    let said = node.greet(&mut client, Auth::Key(KeyId(1)));
-    let Said::Welcome(_, entries) = &said[1] else {
-        panic!("{said:?}")
-    };
-    let far = entries.iter().find(|entry| entry.1 == node.partition);
-    assert_eq!(far.unwrap().2, Sequence(9));
+    eprintln!(
+        "{pairs} pairs of 1 to 16 shards: {sent:?} in the logs, {crossed} crossed, 0 lost, 0 twice"
+    );
+    assert!(crossed > pairs, "{crossed} frames crossed");
 }
