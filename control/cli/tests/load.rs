@@ -165,8 +165,9 @@ fn a_fleet_with_flooders_slow_receivers_and_a_storm_has_exact_books_for_each_of_
         "one receiver keeps up: {report}"
     );
     let slow = &report["slow_receivers"];
+    // A DELIVER may hold more than they read in a second: bytes show that they read at all.
     assert!(
-        number(slow, "behind") > 0 && number(slow, "read") > 0,
+        number(slow, "behind") > 0 && number(slow, "read_bytes") > 0,
         "{report}"
     );
     let storm = &report["storm"];

@@ -14,6 +14,11 @@ const AS_GOOD: f64 = 0.95;
 /// Senders elsewhere are worth a word when they make at least so much of a difference.
 const WORTH_MORE: f64 = 1.1;
 
+const OTHERS: &str = "Other processes used the processors during the measurement: the figures say as much about them as about \
+                      shards. Measure again when they are gone, before following this advice.";
+const SHARED: &str = "The generator shares this machine with the server and was the limit of a step: with senders on other \
+                      machines more shards could carry more than was seen here.";
+
 /// What keeps a step from carrying more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -200,15 +205,12 @@ fn reasons(steps: &[Step], chosen: usize, fit: Option<&Fit>, machine: &Machine) 
     let best = &steps[chosen];
     let mut out = vec![measured(steps, best)];
     out.extend(of_law(steps, fit));
-    let shared = steps
-        .iter()
-        .any(|step| matches!(step.limit, Limit::Generator | Limit::Others));
-    if shared {
-        out.push(
-            "The generator shares this machine with the server and was the limit of a step: with senders on other machines \
-             more shards could carry more than was seen here."
-                .to_owned(),
-        );
+    let some = |limit| steps.iter().any(|step| step.limit == limit);
+    if some(Limit::Others) {
+        out.insert(0, OTHERS.to_owned());
+    }
+    if some(Limit::Generator) {
+        out.push(SHARED.to_owned());
         out.extend(elsewhere(steps, best, machine));
     }
     out
@@ -381,6 +383,19 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn figures_taken_beside_other_work_are_called_that_before_anything_is_advised() {
+        let mut run = run(1, 1e6, 500.0, 300.0);
+        run.machine_share = 0.99;
+        let advice = advise(vec![run], &machine(), &calibration());
+        assert_eq!(advice.steps[0].limit, Limit::Others);
+        assert!(
+            advice.reasons[0].contains("Measure again"),
+            "{:?}",
+            advice.reasons
+        );
+    }
+
+    #[test]
     fn a_generator_on_the_same_two_processors_is_said_to_be_the_limit_and_what_that_means() {
         let machine = Machine {
             cores: 2,
@@ -409,6 +424,7 @@ pub(super) mod tests {
             text.contains("2 shards would carry 2.0 times as much"),
             "{text}"
         );
+        assert!(!text.contains("Measure again"), "{text}");
         assert_eq!(advice.steps[0].median.per_s, 1.0e6);
         assert_eq!(
             (advice.steps[0].least_per_s, advice.steps[0].most_per_s),

@@ -10,6 +10,8 @@ const LEFT: f64 = 118.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 56.0;
+/// Where the legend begins, which is wider than the plot.
+const KEYS_LEFT: f64 = 30.0;
 /// With more steps only the recommended one has its figure beside it.
 const LABELS_MAX: usize = 6;
 /// Points of the drawn curve.
@@ -260,7 +262,7 @@ fn below(out: &mut String, text: &str) {
 
 /// The legend, in a row above the plot.
 fn keys(out: &mut String, keys: &[(&str, &str)]) {
-    let mut x = LEFT;
+    let mut x = KEYS_LEFT;
     for (class, text) in keys {
         let mark = match *class {
             "curve" | "ideal" => format!(

@@ -356,7 +356,7 @@ mod tests {
                 "{class}, legend included"
             );
         }
-        for (name, least, most) in [("cx=\"", 118.0, 740.0), ("cy=\"", 19.0, 344.0)] {
+        for (name, least, most) in [("cx=\"", 41.0, 740.0), ("cy=\"", 19.0, 344.0)] {
             for part in html.split(name).skip(1) {
                 let value: f64 = part
                     .split('"')
