@@ -176,6 +176,7 @@ impl Across {
 }
 
 /// A session's own frame for a log of another shard.
+#[inline(never)]
 pub(crate) fn append_across(peers: &mut Peers, to: u16, frame: &Routed<'_>) {
     let (id, reference, at) = (frame.connection(), frame.session(), frame.stream() as usize);
     let (number, bytes) = (frame.send().sequence(), frame.send().frame().bytes());
@@ -288,6 +289,7 @@ fn refuse_across(
 }
 
 /// The same for a refusal of an earlier stage, if its stream is one of these.
+#[inline(never)]
 pub(crate) fn refusal_across(peers: &mut Peers, refusal: &Refusal) -> bool {
     let Some((to, reference, at)) = peers.away_of(refusal.connection, refusal.partition) else {
         return false;

@@ -461,6 +461,7 @@ fn refusal<S: Segment>(peers: &Peers, log: &Log<S>, error: LogError) -> AppendEr
 }
 
 /// Tell the shard where frames came from that they are committed.
+#[inline(never)]
 pub(crate) fn settle<S: Segment>(peers: &mut Peers, log: &Log<S>, waiting: &Waiting, from: u16) {
     let answer = &waiting.answer;
     let said = match answer.origin {
@@ -475,6 +476,7 @@ pub(crate) fn settle<S: Segment>(peers: &mut Peers, log: &Log<S>, waiting: &Wait
 }
 
 /// Frames that were appended will never be durable: tell it the shard where they came from.
+#[cold]
 pub(crate) fn give_up<S: Segment>(
     peers: &mut Peers,
     log: &mut Log<S>,
