@@ -80,6 +80,7 @@ pub fn table(partitions: u16, senders: usize, receivers: usize) -> RouteTable {
         id: CHANNEL,
         name: "plant/main/telemetry".into(),
         hub: 0,
+        priority: Default::default(),
     };
     let senders = (0..senders).map(|number| endpoint(sender(number), Direction::Ingress));
     let receivers = (0..receivers).map(|number| endpoint(receiver(number), Direction::Egress));
@@ -89,6 +90,7 @@ pub fn table(partitions: u16, senders: usize, receivers: usize) -> RouteTable {
         hubs: vec![hub],
         channels: vec![channel],
         endpoints: senders.chain(receivers).collect(),
+        accounts: Vec::new(),
     };
     RouteTable::build(parts).expect("the parts fit together")
 }
@@ -119,5 +121,6 @@ fn endpoint(name: String, direction: Direction) -> Endpoint {
         send,
         receive,
         queue: QueueBounds::default(),
+        rates: Default::default(),
     }
 }

@@ -13,10 +13,11 @@ use std::ops::Range;
 
 use wire::diagnosis::Diagnosis;
 use wire::ids::{AckMode, ChannelId, HUB_ID_RESERVED, hub_id_of};
-use wire::route::{ChannelParts, Hub, RouteTable, TableParts};
+use wire::route::{Account, ChannelParts, Hub, Priority, Rates, RouteTable, TableParts};
 
 use crate::diagnosis::{DUPLICATE, ID_COLLISION, TABLE, UNKNOWN_NAME, VALUE};
-use crate::plan::{AckText, ChannelText, HubText, Plan};
+use crate::plan::{AckText, ChannelText, HubText, Plan, PriorityText};
+use crate::quantity::Bytes;
 use endpoint::endpoints;
 use faults::{Faults, did_you_mean};
 use names::{Names, environment_of};
@@ -83,7 +84,13 @@ fn parts(plan: &Plan, epoch: u64, faults: &mut Faults<'_>) -> TableParts {
         Some(groups) => whole(groups, "queue_groups", 1..=QUEUE_GROUPS_MAX, faults) as u16,
     };
     let endpoints = endpoints(plan, &names, &channels, faults);
+    let accounts = plan.accounts.iter().map(|text| Account {
+        name: text.name.get_ref().as_str().into(),
+        rates: rates(&text.messages_per_second, &text.bytes_per_second, faults),
+    });
+    let accounts = accounts.collect();
     TableParts {
+        accounts,
         epoch,
         hubs,
         channels,
@@ -216,6 +223,10 @@ fn channels(
                 id,
                 name: name.as_str().into(),
                 hub,
+                priority: match text.priority {
+                    Some(PriorityText::Low) => Priority::Low,
+                    Some(PriorityText::Normal) | None => Priority::Normal,
+                },
             });
         }
     }
@@ -300,6 +311,39 @@ impl Taken {
             );
         }
         false
+    }
+}
+
+/// Fewest bytes a second of a rate.
+const RATE_BYTES_MIN: u64 = 1_024;
+
+/// The rates of an endpoint or an account.
+fn rates(
+    messages: &Option<toml::Spanned<i64>>,
+    bytes: &Option<toml::Spanned<Bytes>>,
+    faults: &mut Faults<'_>,
+) -> Rates {
+    let most = i64::from(u32::MAX);
+    let messages_per_second =
+        (messages.as_ref()).map(|rate| whole(rate, "messages_per_second", 1..=most, faults) as u32);
+    let bytes_per_second = bytes.as_ref().map(|bytes| {
+        let value = bytes.get_ref().0;
+        if value < RATE_BYTES_MIN {
+            let needed = format!("at least {RATE_BYTES_MIN}");
+            faults.add(
+                bytes.span(),
+                VALUE,
+                "bytes_per_second is out of range",
+                value.to_string(),
+                needed,
+                "raise it, or leave it out",
+            );
+        }
+        value
+    });
+    Rates {
+        messages_per_second,
+        bytes_per_second,
     }
 }
 

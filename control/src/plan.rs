@@ -18,7 +18,7 @@ pub struct Plan {
     pub queue_groups: Option<Spanned<i64>>,
     /// Accounts: who owns.
     #[serde(default)]
-    pub accounts: Vec<Named>,
+    pub accounts: Vec<AccountText>,
     /// Environments, `account/environment`.
     #[serde(default)]
     pub environments: Vec<Named>,
@@ -33,7 +33,19 @@ pub struct Plan {
     pub endpoints: Vec<EndpointText>,
 }
 
-/// An account or an environment.
+/// An account, and what all its endpoints together may send.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountText {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Messages per second, from 1.
+    pub messages_per_second: Option<Spanned<i64>>,
+    /// Bytes of frames per second, from 1 KiB.
+    pub bytes_per_second: Option<Spanned<Bytes>>,
+}
+
+/// An environment.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
@@ -81,6 +93,18 @@ pub struct ChannelText {
     pub id: Option<Spanned<i64>>,
     /// Hub of the same environment (last part of its name), `default` unless given.
     pub hub: Option<Spanned<String>>,
+    /// What is refused first when memory is short, `normal` unless given.
+    pub priority: Option<PriorityText>,
+}
+
+/// `priority = "normal" | "low"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PriorityText {
+    /// Like any other.
+    Normal,
+    /// Refused before any of normal priority is.
+    Low,
 }
 
 /// The guarded boundary of one outside party.
@@ -95,6 +119,10 @@ pub struct EndpointText {
     pub enabled: Option<bool>,
     /// May relay envelopes of other endpoints; false unless given.
     pub relay: Option<bool>,
+    /// Messages per second over all its channels, from 1.
+    pub messages_per_second: Option<Spanned<i64>>,
+    /// Bytes of frames per second over all its channels, from 1 KiB.
+    pub bytes_per_second: Option<Spanned<Bytes>>,
     /// Credentials.
     #[serde(default)]
     pub keys: Vec<KeyText>,

@@ -4,7 +4,7 @@ use control::diagnosis as codes;
 use control::keys::{new_pair, new_secret};
 use control::render::{NewEndpoint, NewPlan, render};
 use wire::ids::{AckMode, ChannelId, Direction, EndpointId, KeyId, PartitionId};
-use wire::route::RouteTable;
+use wire::route::{Priority, RouteTable};
 
 const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
@@ -247,6 +247,24 @@ fn a_wrong_plan_is_refused_with_code_line_and_remedy() {
             &["messages_per_second"],
         ),
         (
+            "an endpoint's byte rate too low",
+            endpoint("bytes_per_second = 1000\n"),
+            codes::VALUE,
+            &["bytes_per_second", "1024"],
+        ),
+        (
+            "an account's rate 0",
+            "[[accounts]]\nname = \"b\"\nmessages_per_second = 0\n".into(),
+            codes::VALUE,
+            &["messages_per_second"],
+        ),
+        (
+            "a priority that is none",
+            "[[channels]]\nname = \"a/e/x\"\npriority = \"high\"\n".into(),
+            codes::VALUE,
+            &["high", "low"],
+        ),
+        (
             "body bound",
             grant("body_bytes_max = \"1MiB\"\n"),
             codes::VALUE,
@@ -329,6 +347,7 @@ fn everything_written_arrives_in_the_table() {
 queue_groups = 9
 [[accounts]]
 name = "a"
+messages_per_second = 70
 [[environments]]
 name = "a/e"
 [[hubs]]
@@ -343,10 +362,13 @@ retention_age = "7d"
 name = "a/e/readings"
 id = 77
 hub = "fast"
+priority = "low"
 [[endpoints]]
 name = "a/e/pump"
 relay = true
 enabled = false
+messages_per_second = 50
+bytes_per_second = "64KiB"
 [[endpoints.keys]]
 id = 3
 name = "signing"
@@ -374,6 +396,7 @@ deliveries_max = 0
     );
     let table = control::compile_epoch(&text, "plan.toml", 5).expect("good");
     let channel = table.channel(ChannelId(77)).expect("declared");
+    assert_eq!(channel.priority, Priority::Low);
     let hub = table.hub_of(channel);
     assert_eq!(
         (hub.id, hub.partitions, hub.ack, hub.segment_bytes),
@@ -393,6 +416,17 @@ deliveries_max = 0
         PartitionId::new(12, (pump.id.0 % 2) as u16)
     );
     assert!(pump.relay && !pump.enabled);
+    let rates = pump.rates;
+    assert_eq!(
+        (rates.messages_per_second, rates.bytes_per_second),
+        (Some(50), Some(65_536))
+    );
+    let index = table.endpoint_index(pump.id).expect("declared");
+    assert_eq!(
+        table.allowances(index, ChannelId(77)).count(),
+        3,
+        "its own two, and its account's"
+    );
     assert_eq!(channel.subscribers.len(), 1);
     let key = &pump.keys[0];
     assert_eq!(

@@ -9,7 +9,7 @@ use wire::signature::{KeyMaterial, SecretKey, verifying_key_from_base64};
 
 use super::faults::{Faults, did_you_mean};
 use super::names::{Names, environment_of, is_part};
-use super::{Taken, whole};
+use super::{Taken, rates, whole};
 use crate::diagnosis::{
     ADDRESS, DUPLICATE, EXPIRY, KEY_KIND, NAME, PUBLIC_MALFORMED, SECRET_MALFORMED, SECRET_MISSING,
     TOO_MANY_KEYS, UNKNOWN_NAME, VALUE,
@@ -59,6 +59,7 @@ fn endpoint(
         enabled: text.enabled.unwrap_or(true),
         relay: text.relay.unwrap_or(false),
         keys: keys(text, faults),
+        rates: rates(&text.messages_per_second, &text.bytes_per_second, faults),
         send,
         receive,
         queue: text

@@ -8,7 +8,7 @@ use wire::limits::NAME_BYTES_MAX;
 
 use super::faults::{Faults, did_you_mean};
 use crate::diagnosis::{DUPLICATE, NAME, UNKNOWN_NAME};
-use crate::plan::{Named, Plan};
+use crate::plan::Plan;
 
 /// Longest part of a name: three of them and two slashes fit the wire's limit.
 const PART_BYTES_MAX: usize = 80;
@@ -22,8 +22,10 @@ pub(crate) struct Names<'a> {
 impl<'a> Names<'a> {
     /// Read accounts and environments of the plan.
     pub(crate) fn of(plan: &'a Plan, faults: &mut Faults<'_>) -> Self {
-        let accounts = declared(&plan.accounts, "account", 1, faults);
-        let environments = declared(&plan.environments, "environment", 2, faults);
+        let accounts = plan.accounts.iter().map(|account| &account.name);
+        let accounts = declared(accounts, "account", 1, faults);
+        let environments = plan.environments.iter().map(|named| &named.name);
+        let environments = declared(environments, "environment", 2, faults);
         for (name, span) in &environments {
             let account = name.split('/').next().unwrap_or("");
             if !accounts.contains_key(account) {
@@ -94,14 +96,13 @@ pub(crate) fn environment_of(name: &str) -> &str {
 }
 
 fn declared<'a>(
-    items: &'a [Named],
+    items: impl Iterator<Item = &'a Spanned<String>>,
     kind: &str,
     parts: usize,
     faults: &mut Faults<'_>,
 ) -> BTreeMap<&'a str, Range<usize>> {
     let mut names = BTreeMap::new();
-    for item in items {
-        let name = &item.name;
+    for name in items {
         if !well_formed(name, kind, parts, faults) {
             continue;
         }

@@ -4,6 +4,7 @@
 //! |------------|--------------------------------------------------------------------------------------|
 //! | `/metrics` | Prometheus text                                                                      |
 //! | `/shards`  | JSON: the numbers of each shard, and who sends most                                  |
+//! | `/bans`    | who is kept out, why and for how long, a line each                                   |
 //! | `/live`    | 200 for as long as the process runs, also while it recovers                          |
 //! | `/ready`   | 200 when it serves, else 503 with the reason                                         |
 //! | `/reload`  | POST: read the plan again; 200 with the epoch, 409 with the fault                    |
@@ -16,6 +17,7 @@ mod shards;
 pub mod view;
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use shard::Barred;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use wire::route::RouteTable;
@@ -125,11 +128,11 @@ async fn connection(stream: TcpStream, control: Arc<Control>) {
 fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes>> {
     let allowed = match request.uri().path() {
         "/reload" => Method::POST,
-        "/metrics" | "/shards" | "/live" | "/ready" => Method::GET,
+        "/metrics" | "/bans" | "/shards" | "/live" | "/ready" => Method::GET,
         _ => {
             return text(
                 StatusCode::NOT_FOUND,
-                "there are /metrics, /shards, /live, /ready and POST /reload\n",
+                "there are /metrics, /bans, /shards, /live, /ready and POST /reload\n",
             );
         }
     };
@@ -146,6 +149,7 @@ fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes
         "/ready" => ready(control),
         "/reload" => reload(control),
         "/shards" => shards(control),
+        "/bans" => bans(control),
         _ => metrics(control),
     }
 }
@@ -170,6 +174,31 @@ fn reload(control: &Control) -> Response<Full<Bytes>> {
         Ok(epoch) => text(StatusCode::OK, format!("epoch {epoch}\n")),
         Err(fault) => text(StatusCode::CONFLICT, format!("{fault}\n")),
     }
+}
+
+fn bans(control: &Control) -> Response<Full<Bytes>> {
+    let snapshots = snapshots(control);
+    let table = table(control);
+    let mut lines = String::new();
+    for (shard, snapshot) in snapshots.iter().enumerate() {
+        for ban in snapshot.iter().flat_map(|snapshot| &snapshot.banned) {
+            let who = match ban.who {
+                Barred::Address(address) => format!("address {address}"),
+                Barred::Key(endpoint, key) => {
+                    let known = table.endpoint(endpoint);
+                    let name = known.map_or("unknown", |endpoint| &*endpoint.name);
+                    format!("key {} of {name}", key.0)
+                }
+            };
+            let (left, lasts) = (ban.left.as_millis(), ban.lasts.as_millis());
+            let _ = writeln!(
+                lines,
+                "shard {shard}: {who}: {left} ms left of {lasts} ms, ban {} in a row",
+                ban.bans
+            );
+        }
+    }
+    text(StatusCode::OK, lines)
 }
 
 fn metrics(control: &Control) -> Response<Full<Bytes>> {

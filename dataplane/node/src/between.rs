@@ -217,6 +217,13 @@ impl Between {
         Some(self.leaving.swap_remove(at))
     }
 
+    /// Bytes held of connections that move.
+    pub(crate) fn moving_bytes(&self) -> u64 {
+        let leaving = self.leaving.iter().map(|leaves| leaves.bytes.capacity());
+        let delayed = self.delayed.iter().map(|(_, moved)| moved.bytes.capacity());
+        leaving.chain(delayed).sum::<usize>() as u64
+    }
+
     /// Connections closed because too many waited for room on their way.
     pub(crate) fn crowded_out(&self) -> u64 {
         self.crowded_out

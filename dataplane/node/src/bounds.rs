@@ -64,13 +64,25 @@ pub(crate) fn ring_limits(
 pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::Limits, Diagnosis> {
     let defaults = shard::Limits::default();
     let high = usize::try_from(config.shard.unsent_bytes_high).unwrap_or(usize::MAX);
-    let limits = shard::Limits {
+    let mut limits = shard::Limits {
+        receive_bytes: usize::from(config.ring.buffers) * config.ring.buffer_bytes as usize,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
         connections_max: connections_max(config.ring.connections_max, shards),
         sessions_max: config.shard.sessions_max,
         strangers_max: config.shard.strangers_max,
         connections_per_address_max: config.shard.connections_per_address_max,
         pings_per_second: config.shard.pings_per_second,
+        accepts_per_second: config.shard.accepts_per_second,
+        loopback_exempt: config.shard.loopback_exempt,
+        bans: shard::BanLimits {
+            window: config.bans.window,
+            address_connections_max: config.bans.address_connections_max,
+            address_failures_max: config.bans.address_failures_max,
+            key_sessions_max: config.bans.key_sessions_max,
+            first: config.bans.first,
+            longest: config.bans.longest,
+            ..defaults.bans
+        },
         credit_frames: config.shard.credit_frames,
         credit_bytes: config.shard.credit_bytes,
         unsent_bytes_high: high,
@@ -84,6 +96,8 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         linger: config.timeouts.linger,
         ..defaults
     };
+    let suits = limits.memory_parts().total();
+    limits.memory_bytes = config.shard.memory_bytes.unwrap_or(suits);
     limits.check().map_err(|error| {
         diagnose(
             OUT_OF_BOUNDS,

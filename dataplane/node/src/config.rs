@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub ring: RingConfig,
     /// Bounds of the shard's own state.
     pub shard: ShardConfig,
+    /// Who is kept out for a while.
+    pub bans: BansConfig,
     /// How long to wait for whom.
     pub timeouts: Timeouts,
     /// How files are treated.
@@ -69,18 +71,41 @@ pub struct ShardConfig {
     pub sessions_max: u32,
     /// Connections whose peer has not proven who they are; one more, and the oldest makes room.
     pub strangers_max: u32,
-    /// Connections of one address, or of one /64 of IPv6; this machine's own has no bound.
+    /// Connections of one address, or of one /64 of IPv6.
     pub connections_per_address_max: u32,
+    /// Connections that may come in a second, and at once after a pause.
+    pub accepts_per_second: u32,
+    /// Whether this machine's own addresses have neither that bound nor bans.
+    pub loopback_exempt: bool,
     /// PINGs of a connection that are answered in a second, and at once after a pause.
     pub pings_per_second: u32,
     /// Frames a session may have unacked.
     pub credit_frames: u32,
     /// Bytes a session may have unacked.
     pub credit_bytes: u32,
+    /// Bytes of memory that a shard may use; `None`: what its other bounds add up to.
+    pub memory_bytes: Option<u64>,
     /// Bytes put to one connection and not yet sent, above which nothing more is delivered to it.
     pub unsent_bytes_high: u64,
     /// Bytes put to all connections of a shard and not yet sent, above which one that has any is not delivered to.
     pub unsent_bytes_total: u64,
+}
+
+/// `[node.bans]`: who is kept out for a while, each shard by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BansConfig {
+    /// The time in which the numbers below may come.
+    pub window: Duration,
+    /// Connections of one address, or of one /64 of IPv6.
+    pub address_connections_max: u32,
+    /// Handshakes of it that fail.
+    pub address_failures_max: u32,
+    /// Sessions that one key opens or resumes.
+    pub key_sessions_max: u32,
+    /// How long the first ban lasts; each soon after another lasts twice as long.
+    pub first: Duration,
+    /// How long one lasts at most.
+    pub longest: Duration,
 }
 
 /// `[node.timeouts]`: how long to wait for whom.
@@ -161,11 +186,22 @@ impl NodeConfig {
                 sessions_max: values.narrow("shard.sessions_max"),
                 strangers_max: values.narrow("shard.strangers_max"),
                 connections_per_address_max: values.narrow("shard.connections_per_address_max"),
+                accepts_per_second: values.narrow("shard.accepts_per_second"),
+                loopback_exempt: values.text("shard.loopback") == "exempt",
                 pings_per_second: values.narrow("shard.pings_per_second"),
                 credit_frames: values.narrow("shard.credit_frames"),
                 credit_bytes: values.narrow("shard.credit_bytes"),
+                memory_bytes: values.optional_count("shard.memory_bytes"),
                 unsent_bytes_high: values.count("shard.unsent_bytes_high"),
                 unsent_bytes_total: values.count("shard.unsent_bytes_total"),
+            },
+            bans: BansConfig {
+                window: values.duration("bans.window"),
+                address_connections_max: values.narrow("bans.address_connections_max"),
+                address_failures_max: values.narrow("bans.address_failures_max"),
+                key_sessions_max: values.narrow("bans.key_sessions_max"),
+                first: values.duration("bans.first"),
+                longest: values.duration("bans.longest"),
             },
             timeouts: Timeouts {
                 handshake: values.duration("timeouts.handshake"),

@@ -5,13 +5,16 @@
 //! it, whoever sent it. What is left waits in its receive buffers, of which a connection is lent few while many wait, so who sends
 //! too much is slowed down by the window of its own socket.
 //!
-//! Knows buffers, bytes and whether a connection has a session; no frame.
+//! While the shard's memory is short, what it would only have to refuse waits too, as long as buffers can be spared for that.
+//!
+//! Knows buffers, bytes and what the shard says of a connection; no frame.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use partition::MappedSegment;
 use ring::Lease;
-use shard::ConnectionId;
+use shard::{ConnectionId, Reading, Shard};
 use wire::handshake::HELLO_BYTES_MAX;
 use wire::preface::PREFACE_BYTES;
 
@@ -77,6 +80,24 @@ impl Bytes for Lease {
     }
 }
 
+/// What is known of connections.
+pub(crate) trait Judge {
+    /// Whether it has no session.
+    fn is_stranger(&self, id: ConnectionId) -> bool;
+    /// Whether what it sent should be read.
+    fn reading(&self, id: ConnectionId) -> Reading;
+}
+
+impl Judge for Shard<MappedSegment> {
+    fn is_stranger(&self, id: ConnectionId) -> bool {
+        Self::is_stranger(self, id)
+    }
+
+    fn reading(&self, id: ConnectionId) -> Reading {
+        Self::reading(self, id)
+    }
+}
+
 /// Received and not yet handed to the shard.
 #[derive(Debug)]
 pub(crate) struct Fair<T> {
@@ -94,6 +115,10 @@ pub(crate) struct Fair<T> {
     later: Vec<(u32, bool)>,
     /// Buffers that wait.
     held: usize,
+    /// While memory is short: buffers that may wait unread.
+    spared: Option<usize>,
+    /// All that waits is not to be read for now.
+    stalled: bool,
     turn_bytes: usize,
     /// Of them in this turn.
     taken: usize,
@@ -105,6 +130,8 @@ pub(crate) struct Fair<T> {
 pub(crate) struct FairCounters {
     /// Turns that left bytes to the next one.
     pub(crate) turns_full: u64,
+    /// Turns that left bytes unread because memory was short.
+    pub(crate) turns_held_back: u64,
     /// How long all others waited that came while a turn was full.
     pub(crate) waits: Durations,
     /// How long those waited whose connection has a session and sends little.
@@ -115,6 +142,7 @@ impl FairCounters {
     /// Count what another shard counted, too.
     pub(crate) fn add(&mut self, other: &Self) {
         self.turns_full += other.turns_full;
+        self.turns_held_back += other.turns_held_back;
         self.waits.add(&other.waits);
         self.waits_light.add(&other.waits_light);
     }
@@ -132,6 +160,8 @@ impl<T> Default for Fair<T> {
             heavy: VecDeque::new(),
             later: Vec::new(),
             held: 0,
+            spared: None,
+            stalled: false,
             turn_bytes: TURN_BYTES_MAX,
             taken: 0,
             counters: FairCounters::default(),
@@ -148,27 +178,35 @@ impl<T: Bytes> Fair<T> {
         received: &mut Vec<(ConnectionId, T)>,
         closed: &[ConnectionId],
         strangers: usize,
-        is_stranger: impl Fn(ConnectionId) -> bool,
+        judge: &impl Judge,
     ) {
+        self.stalled = false;
         self.taken = received.iter().map(|(_, piece)| piece.count()).sum();
         let few = strangers.min(received.len()) <= STRANGERS_MAX;
-        if self.held == 0 && few && self.taken <= self.turn_bytes {
+        let fits = self.held == 0 && few && self.taken <= self.turn_bytes;
+        if fits && self.spared.is_none() {
             return;
         }
         for (connection, piece) in received.drain(..) {
-            self.keep(now, connection, piece, &is_stranger);
+            self.keep(now, connection, piece, judge);
         }
         // Who is gone is heard to the end now: its slot may be another's in the next turn.
         for connection in closed {
             self.empty(*connection, received);
         }
-        self.hand_out(now, received, is_stranger);
+        self.hand_out(now, received, judge);
         self.counters.turns_full += u64::from(self.held > 0);
     }
 
     /// Whether something waits for a turn.
     pub(crate) fn is_holding(&self) -> bool {
-        self.held > 0
+        self.held > 0 && !self.stalled
+    }
+
+    /// Memory is short: so many buffers may wait unread. With `None` it is not any more.
+    pub(crate) fn hold_back(&mut self, spared: Option<usize>) {
+        self.spared = spared;
+        self.stalled &= spared.is_some();
     }
 
     /// A turn took so long. It is held against what was received only if that was much: it may have been the machine, too.
@@ -185,13 +223,7 @@ impl<T: Bytes> Fair<T> {
         self.counters
     }
 
-    fn keep(
-        &mut self,
-        now: Duration,
-        connection: ConnectionId,
-        piece: T,
-        is_stranger: impl Fn(ConnectionId) -> bool,
-    ) {
+    fn keep(&mut self, now: Duration, connection: ConnectionId, piece: T, judge: &impl Judge) {
         let slot = connection.slot();
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, Slot::default());
@@ -221,7 +253,7 @@ impl<T: Bytes> Fair<T> {
         };
         self.flows[place as usize] = flow;
         self.slots[slot].flow = place;
-        self.list(now, place, is_stranger(connection));
+        self.list(now, place, judge.is_stranger(connection));
     }
 
     /// Stand a flow in line, as its first piece says.
@@ -309,8 +341,9 @@ impl<T: Bytes> Fair<T> {
         &mut self,
         now: Duration,
         received: &mut Vec<(ConnectionId, T)>,
-        is_stranger: impl Fn(ConnectionId) -> bool,
+        judge: &impl Judge,
     ) {
+        let mut unread = 0;
         let mut strangers = STRANGERS_MAX;
         self.taken = 0;
         while self.taken < self.turn_bytes {
@@ -323,7 +356,19 @@ impl<T: Bytes> Fair<T> {
                 break;
             };
             let connection = ConnectionId(self.flows[place as usize].connection);
-            let stranger = is_stranger(connection);
+            if let Some(spared) = self.spared {
+                let waits = match judge.reading(connection) {
+                    Reading::Now => false,
+                    Reading::Later => self.held <= spared,
+                    Reading::NotYet => true,
+                };
+                if waits {
+                    unread += 1;
+                    self.later.push((place, light.is_some()));
+                    continue;
+                }
+            }
+            let stranger = judge.is_stranger(connection);
             if stranger {
                 if strangers == 0 {
                     self.later.push((place, light.is_some()));
@@ -344,6 +389,8 @@ impl<T: Bytes> Fair<T> {
                 _ => self.list(now, place, stranger),
             }
         }
+        self.counters.turns_held_back += u64::from(unread > 0);
+        self.stalled = unread > 0 && unread == self.later.len() && received.is_empty();
         while let Some((place, is_light)) = self.later.pop() {
             match is_light {
                 true => self.light.push_front(place),

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender};
 use partition::{MappedSegment, MappedView};
 use ring::{Event, Lease, Ring};
-use shard::{ConnectionId, Input, Now, Opened, Output, Peer, Received, Sent, Shard, StorageEvent};
+use shard::{
+    ConnectionId, Input, Now, Opened, Output, Peer, Pressure, Received, Sent, Shard, StorageEvent,
+};
 use wire::ids::UnixNanos;
 use wire::route::RouteTable;
 
@@ -33,6 +35,10 @@ const BUFFERS_BYTES_MAX: usize = 16 << 20;
 const BUFFERS_LOOK_TURNS: u64 = 1024;
 /// How long a peer that will send no more is still answered before its connection is closed.
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
+/// While memory is short, so many of so many receive buffers may hold what is not read for now.
+const SPARED_BUFFERS: (u16, u16) = (3, 4);
+/// Bans that are told when numbers are asked for.
+const BANNED_TOLD_MAX: usize = 1024;
 /// Longest sleep; only bounds how late a missed deadline can be.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -91,6 +97,8 @@ pub(crate) struct Batch {
     /// Turns that took only a part of the events, because a slot changed hands in them.
     cut_short: u64,
     idle_waits: u64,
+    /// What was shed when it was last said in the log.
+    pressure_told: Pressure,
     turns: u64,
     /// How long turns took, what they asked for included.
     took: TurnTimes,
@@ -105,10 +113,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-        }
+    /// Since this moment, the same one for all shards: they take from the same allowances.
+    pub(crate) fn since(began: Instant) -> Self {
+        Self { began }
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -274,10 +281,14 @@ impl Loop {
         let batch = &mut self.batch;
         let (shard, leases) = (&self.shard, &mut batch.leases);
         let strangers = shard.strangers() as usize;
-        let choose = |id| shard.is_stranger(id);
-        batch
-            .fair
-            .choose(now.monotonic, leases, &batch.closed, strangers, choose);
+        let short = shard.memory().pressure == Pressure::All;
+        let spared = self.ring.limits().buffers / SPARED_BUFFERS.1 * SPARED_BUFFERS.0;
+        let fair = &mut batch.fair;
+        fair.hold_back(short.then_some(usize::from(spared)));
+        fair.choose(now.monotonic, leases, &batch.closed, strangers, shard);
+        if let Some(between) = &self.between {
+            self.shard.note_moving(between.moving_bytes());
+        }
         let mut received = recycle(std::mem::take(&mut batch.received));
         received.extend(batch.brought.iter().map(|(connection, bytes)| Received {
             connection: *connection,
@@ -314,12 +325,37 @@ impl Loop {
         let nanos = u64::try_from(took.as_nanos());
         self.batch.took.note(nanos.unwrap_or(u64::MAX));
         self.batch.fair.took(took);
+        self.look_at_memory();
         if applied {
             let epoch = self.shard.epoch();
             self.status.reload_applied();
             self.log
                 .event(Level::Info, "table_applied", &[("epoch", &epoch)]);
         }
+    }
+
+    /// Go on reading when there is memory again, and say when messages begin to be refused for want of it, and when nothing is.
+    fn look_at_memory(&mut self) {
+        let memory = self.shard.memory();
+        if memory.pressure < Pressure::All {
+            self.batch.fair.hold_back(None);
+        }
+        let told = &mut self.batch.pressure_told;
+        let (level, event) = match memory.pressure {
+            Pressure::None if *told > Pressure::None => (Level::Info, "memory_eased"),
+            pressure if pressure >= Pressure::LowPriority && pressure > *told => {
+                (Level::Warning, "memory_short")
+            }
+            _ => return,
+        };
+        *told = memory.pressure;
+        let fields: [(&str, &dyn std::fmt::Display); 4] = [
+            ("shard", &self.number),
+            ("sheds", &memory.pressure.name()),
+            ("used_bytes", &memory.used.total()),
+            ("budget_bytes", &memory.budget_bytes),
+        ];
+        self.log.event(level, event, &fields);
     }
 
     /// Keep as many empty send buffers ready as the turn may need.
@@ -467,6 +503,8 @@ impl Loop {
             sessions: self.shard.sessions(),
             assembly_bytes: self.shard.assembly_bytes(),
             unsent_bytes: self.shard.unsent_bytes(),
+            banned: self.shard.banned(BANNED_TOLD_MAX),
+            memory: self.shard.memory(),
             buffers_free: self.ring.buffers_free(),
             buffers: self.ring.limits().buffers as usize,
             buffer_bytes: self.ring.limits().buffer_bytes as usize,

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
@@ -40,6 +40,8 @@ pub(crate) struct Seed {
     pub(crate) ring_limits: RingLimits,
     pub(crate) shard_limits: shard::Limits,
     pub(crate) features: Features,
+    /// When the node began.
+    pub(crate) began: Instant,
     pub(crate) commands: Receiver<Command>,
     /// Where it meets the other shards.
     pub(crate) meeting: Arc<Meeting>,
@@ -114,7 +116,7 @@ fn begin(
         Ok(ends)
     })?;
     tell(&summary);
-    let clock = Clock::new();
+    let clock = Clock::since(seed.began);
     let shard = Shard::new(
         seed.shard_limits,
         seed.table,

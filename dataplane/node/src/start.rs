@@ -124,7 +124,7 @@ impl Control {
                 "ask again in a second",
             )
         };
-        let table = {
+        let mut table = {
             let reload = self
                 .reload
                 .lock()
@@ -133,6 +133,8 @@ impl Control {
         };
         let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
         Folder::check_reload(&self.data, &current, &table)?;
+        // Nobody's allowance begins anew, and shards with the old table take from the same one.
+        Arc::make_mut(&mut table).go_on_from(&current);
         // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
         let room = self.doors.iter().all(Door::has_room);
         if !room || !self.ask(|| Command::Table(Arc::clone(&table))) {
@@ -260,10 +262,12 @@ pub fn start_logged(
     let admin = local(&admin_listener)?;
     let admin_thread = admin::serve(admin_listener, Arc::clone(&control))?;
     log.event(Level::Info, "placed", &[("shards", &placement)]);
+    tell_memory(&log, &shard_limits);
     log.event(Level::Info, "recovering", &[("admin", &admin)]);
     let (ready, is_ready) = bounded(placement.shards());
     let folder = Arc::new(folder);
     let meeting = Arc::new(Meeting::new(placement.shards()));
+    let began = Instant::now();
     let mut shards = Vec::new();
     for (shard, (listener, commands)) in listeners.into_iter().zip(asked).enumerate() {
         let seed = Seed {
@@ -279,6 +283,7 @@ pub fn start_logged(
             },
             meeting: Arc::clone(&meeting),
             features,
+            began,
             commands,
             status: Arc::clone(&control.status),
             log: Arc::clone(&log),
@@ -432,6 +437,15 @@ fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, Diagnosis> {
             "see the kernel log",
         )
     })
+}
+
+/// Say at start what each shard may use of memory, and what its bounds allow of each kind.
+fn tell_memory(log: &Log, limits: &shard::Limits) {
+    let kinds = limits.memory_parts().kinds();
+    let mut fields: Vec<(&str, &dyn std::fmt::Display)> =
+        vec![("shard_budget_bytes", &limits.memory_bytes)];
+    fields.extend((kinds.iter()).map(|(name, bytes)| (*name, bytes as &dyn std::fmt::Display)));
+    log.event(Level::Info, "memory", &fields);
 }
 
 /// Say at start which features the kernel lacks.

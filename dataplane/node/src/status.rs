@@ -190,6 +190,10 @@ pub(crate) struct Snapshot {
     pub(crate) sessions: usize,
     pub(crate) assembly_bytes: usize,
     pub(crate) unsent_bytes: usize,
+    /// Who is kept out.
+    pub(crate) banned: Vec<shard::Banned>,
+    /// What the shard uses of its memory budget.
+    pub(crate) memory: shard::MemoryStatus,
     pub(crate) buffers_free: usize,
     pub(crate) buffers: usize,
     pub(crate) buffer_bytes: usize,
@@ -252,6 +256,10 @@ impl Snapshot {
         self.sessions += other.sessions;
         self.assembly_bytes += other.assembly_bytes;
         self.unsent_bytes += other.unsent_bytes;
+        self.banned.extend_from_slice(&other.banned);
+        self.memory.used += other.memory.used;
+        self.memory.budget_bytes += other.memory.budget_bytes;
+        self.memory.pressure = self.memory.pressure.max(other.memory.pressure);
         self.buffers_free += other.buffers_free;
         self.buffers += other.buffers;
         self.epoch = self.epoch.min(other.epoch);

@@ -7,13 +7,17 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use node::config::LogFormat;
 use node::log::Log;
 use support::*;
 use wire::ids::AckMode;
+use wire::reason::Reason;
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 #[test]
 fn paths_and_methods_are_answered_as_promised() {
@@ -25,6 +29,7 @@ fn paths_and_methods_are_answered_as_promised() {
         ("GET", "/metrics", 200, "forebay_ready 1"),
         ("GET", "/shards", 200, "\"phase\":\"ready\""),
         ("POST", "/shards", 405, "use GET"),
+        ("GET", "/bans", 200, ""),
         ("GET", "/", 404, "/metrics"),
         ("POST", "/metrics", 405, "use GET"),
         ("DELETE", "/live", 405, "use GET"),
@@ -67,6 +72,11 @@ fn metrics_count_what_happened_in_well_formed_lines() {
         "forebay_recovery_progress_ratio 1",
         "forebay_shard_cpu_seconds_total{shard=\"0\"}",
         "process_cpu_seconds_total",
+        "forebay_memory_bytes{kind=\"receive\"} 16777216",
+        "forebay_shard_memory_budget_bytes{shard=\"0\"}",
+        "forebay_shard_pressure{shard=\"0\"} 0",
+        "forebay_shed_total{what=\"normal_frames\"} 0",
+        "forebay_banned{who=\"key\"} 0",
     ] {
         assert!(page.contains(line), "{line} in\n{page}");
     }
@@ -185,6 +195,39 @@ fn what_shards_tell_one_by_one_adds_up_to_what_the_node_tells() {
         .map(|one| one.received.messages_committed)
         .sum();
     assert_eq!(committed as f64, messages);
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn who_is_kept_out_is_listed_with_the_time_that_is_left() {
+    let data = tempfile::tempdir().unwrap();
+    let mut config = config(data.path());
+    config.shard.loopback_exempt = false;
+    config.bans.address_connections_max = 3;
+    (config.bans.first, config.bans.longest) = (HOUR, HOUR);
+    let node = try_start(config, table(parts(AckMode::Durable, 1))).unwrap();
+    let connect = |_| std::net::TcpStream::connect(node.listen_addr()).unwrap();
+    let mut all: Vec<_> = (0..5).map(connect).collect();
+    // The last one is told why, and with that the ban has begun.
+    let mut told = Vec::new();
+    all[4].set_read_timeout(Some(PATIENCE)).unwrap();
+    all[4].read_to_end(&mut told).unwrap();
+    let (frame, _) = wire::frame::split(&told[8..]).unwrap().unwrap();
+    let notice = wire::link::parse_goaway(frame).unwrap();
+    assert_eq!(notice.reason, Reason::AddressBanned);
+    let (_, page) = http(node.admin_addr(), "GET", "/bans");
+    let (who, rest) = page.split_once(" ms left of ").unwrap();
+    assert!(who.starts_with("shard 0: address 127.0.0.1: 3"), "{page}");
+    assert_eq!(rest, "3600000 ms, ban 1 in a row\n");
+    let (_, page) = http(node.admin_addr(), "GET", "/metrics");
+    for line in [
+        "forebay_banned{who=\"address\"} 1",
+        "forebay_bans_total{who=\"address\"} 1",
+        "forebay_kept_out_total{reason=\"address_banned\"} 2",
+    ] {
+        assert!(page.contains(line), "{line} in\n{page}");
+    }
     node.stop();
     node.join().unwrap();
 }

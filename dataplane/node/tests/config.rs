@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use node::config::{Effective, LogFormat, NodeConfig, Origin, SETTINGS};
+use node::config::{Effective, Kind, LogFormat, NodeConfig, Origin, SETTINGS};
 use node::diagnosis::CODES;
 
 fn parse(text: &str, env: &[(&str, &str)]) -> Result<NodeConfig, node::diagnosis::Diagnosis> {
@@ -247,7 +247,12 @@ fn what_is_shown_reads_back_as_the_same_node() {
 #[test]
 fn every_setting_can_be_given_by_file_and_by_variable() {
     for setting in SETTINGS {
-        let value = setting.default.unwrap_or("0");
+        let least = match setting.kind {
+            Kind::Bytes(least, _) => least,
+            _ => 0,
+        };
+        let least = least.to_string();
+        let value = setting.default.unwrap_or(&least);
         let variable = setting.variable();
         parse("", &[(&variable, value)]).unwrap();
         let shown = parse("", &[(&variable, value)]).unwrap().render();

@@ -51,11 +51,13 @@ fn due_ack<S: Segment>(
     reference: SessionRef,
     at: usize,
 ) -> Option<(ConnectionId, Ack)> {
+    let credit = peers.credit();
     let session = peers.sessions.get_mut(reference)?;
     let stream = session.streams.get_mut(at)?;
     if !std::mem::take(&mut stream.dirty) {
         return None;
     }
+    let (credit_frames, credit_bytes) = credit;
     let ack = Ack {
         partition: stream.partition,
         sequence: stream.acked,
@@ -63,8 +65,8 @@ fn due_ack<S: Segment>(
             .get(stream.log as usize)
             .map_or(stream.ack_mode, |log| log.ack),
         offset: stream.acked_offset,
-        credit_frames: peers.limits.credit_frames,
-        credit_bytes: peers.limits.credit_bytes,
+        credit_frames,
+        credit_bytes,
     };
     Some((session.connection?, ack))
 }
@@ -116,7 +118,7 @@ fn put(peers: &mut Peers, ack: &Unsigned, tag: &[u8; TAG_BYTES]) {
 }
 
 fn acknowledge_relays(peers: &mut Peers, id: ConnectionId) {
-    let (credit_frames, credit_bytes) = (peers.limits.credit_frames, peers.limits.credit_bytes);
+    let (credit_frames, credit_bytes) = peers.credit();
     let connection = peers.connections.get_mut(id);
     let Some(relays) = connection.and_then(|connection| connection.relays.as_mut()) else {
         return;

@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::parse::Refusal;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
-use crate::route::Routed;
+use crate::route::{Routed, give_back};
 use crate::session::{Session, SessionRef};
 use crate::verify::Origin;
 use crate::waiting::{Answer, Appended, Waiting};
@@ -219,10 +219,14 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
                 Some(to) => append_away(peers, to, frame),
                 None => append_envelope(peers, &mut logs[frame.log() as usize], frame),
             },
-            Err(notice) => return reject_relay(peers, frame.connection(), number, notice),
+            Err(notice) => {
+                give_back(peers, frame);
+                return reject_relay(peers, frame.connection(), number, notice);
+            }
         },
     };
     let Err(error) = result else { return };
+    give_back(peers, frame);
     peers.counters.append.refused += 1;
     let (partition, sequence) = match frame.origin() {
         Origin::Direct | Origin::Guest(_) => (frame.partition(), frame.send().sequence()),
@@ -261,6 +265,7 @@ fn append_direct<S: Segment>(
     let stream = &mut desk.session.streams[frame.stream() as usize];
     if let Some(blocked) = stream.blocked {
         if seen > blocked && !active(Bug::AckCoversRejected) {
+            give_back(peers, frame);
             peers.counters.append.discarded += 1;
             return Ok(());
         }
@@ -273,6 +278,7 @@ fn append_direct<S: Segment>(
     if sender.owner != Some(id) {
         // A newer session of the endpoint has been welcomed. Were this one to go on, the newer one could not
         // tell its own numbers from those of frames that come in late over a lost connection.
+        give_back(peers, frame);
         peers.counters.append.discarded += 1;
         peers.goaway(frame.connection(), Reason::SessionUnknown, 0, 0);
         return Ok(());

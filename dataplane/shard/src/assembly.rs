@@ -47,6 +47,8 @@ pub(crate) struct AssemblyPool {
     /// Bytes that `free` has room for, and may have.
     kept: usize,
     kept_bytes_max: usize,
+    /// Bytes of the buffers of frames that are whole and worked on in this turn.
+    lent: usize,
     /// Frames begun since the start.
     begun: u64,
     /// Frames that are half there.
@@ -64,6 +66,7 @@ impl AssemblyPool {
             buffers_max,
             kept: 0,
             kept_bytes_max,
+            lent: 0,
             begun: 0,
             count: 0,
             order: VecDeque::new(),
@@ -73,6 +76,21 @@ impl AssemblyPool {
     /// Bytes of the budget in use.
     pub(crate) fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    /// Bytes of all buffers: of frames that are half there, of those worked on, and those kept for the next ones.
+    pub(crate) fn bytes(&self) -> usize {
+        self.reserved + self.lent + self.kept
+    }
+
+    /// From now on there is room for so many bytes of frames, and for so many of buffers that are kept.
+    pub(crate) fn bound(&mut self, bytes_max: usize, kept_bytes_max: usize) {
+        (self.bytes_max, self.kept_bytes_max) = (bytes_max, kept_bytes_max);
+        while self.kept > kept_bytes_max
+            && let Some(buffer) = self.free.pop()
+        {
+            self.kept -= buffer.capacity();
+        }
     }
 
     /// Begin a frame.
@@ -124,7 +142,9 @@ impl AssemblyPool {
         {
             self.order.pop_front();
         }
-        std::mem::take(assembly).buffer
+        let buffer = std::mem::take(assembly).buffer;
+        self.lent += buffer.capacity();
+        buffer
     }
 
     /// The frame will not be whole.
@@ -156,6 +176,7 @@ impl AssemblyPool {
 
     /// Keep a buffer for the next frame, if those that are kept do not have room for too many bytes then.
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
+        self.lent = self.lent.saturating_sub(buffer.capacity());
         let kept = self.kept + buffer.capacity();
         if buffer.capacity() > 0
             && kept <= self.kept_bytes_max

@@ -136,6 +136,12 @@ pub(crate) struct Away {
 }
 
 impl Away {
+    /// Bytes that have no answer yet, or wait for the way.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let items = self.batch.items.len() * size_of::<Carried>();
+        self.under_way + items + self.answers.len() * size_of::<Answered>()
+    }
+
     /// Put something into the batch.
     pub(crate) fn load(
         &mut self,

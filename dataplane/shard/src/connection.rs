@@ -70,6 +70,9 @@ pub(crate) struct Connection {
 /// Ten thousand idle ones are to be cheap: what few connections need, or each for a moment, stands elsewhere.
 const _: () = assert!(size_of::<Option<Connection>>() == 256);
 
+/// What a connection takes of memory: its place, its timer, its randomness, its entries in lists.
+pub(crate) const CONNECTION_BYTES: usize = size_of::<Option<Connection>>() + 256;
+
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goodbye {

@@ -175,6 +175,33 @@ pub struct MeshCounters {
     pub frames_in: u64,
 }
 
+/// What was refused or ended because memory was short, and who was kept out.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ShedCounters {
+    /// Connections that were not let in because memory was short.
+    pub connections: u64,
+    /// Connections without a session that made room, or HELLOs refused, because memory was short.
+    pub strangers: u64,
+    /// Frames for channels of low priority refused because memory was short.
+    pub low_priority_frames: u64,
+    /// Frames for other channels refused because memory was short.
+    pub normal_frames: u64,
+    /// Connections closed because memory was short and they took nothing of what they were sent.
+    pub stuck: u64,
+    /// Times memory reached high water: all new messages were refused from then on.
+    pub high_waters: u64,
+    /// Connections beyond what is taken in a second.
+    pub accepts: u64,
+    /// Bans of addresses.
+    pub address_bans: u64,
+    /// Connections from banned addresses that were not let in.
+    pub banned_addresses: u64,
+    /// Bans of keys.
+    pub key_bans: u64,
+    /// HELLOs with banned keys that were refused.
+    pub banned_keys: u64,
+}
+
 /// Everything a shard counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counters {
@@ -200,6 +227,8 @@ pub struct Counters {
     pub session: SessionCounters,
     /// What was said between shards.
     pub mesh: MeshCounters,
+    /// What was shed, and who was kept out.
+    pub shed: ShedCounters,
     /// REJECT, REFUSED and GOAWAY by reason code; bounded by the number of codes.
     pub reasons: BTreeMap<u16, u64>,
     /// Where the time of the turns went.
@@ -241,6 +270,7 @@ sums! {
     CommitCounters { syncs, sync_failures, frames, messages, acks, sealed_frames, prepare_failures, retired_segments }
     FanoutCounters { records, records_read_back, records_lost, stalls }
     DeliverCounters { fetches, frames, messages, bytes, messages_lost, settles, refused, takeovers, backpressure }
+    ShedCounters { connections, strangers, low_priority_frames, normal_frames, stuck, high_waters, accepts, address_bans, banned_addresses, key_bans, banned_keys }
     SessionCounters { welcomed, resumed, refused, ended, goaways, tables }
     MeshCounters { sent, received, blocked, handed_over_out, handed_over_in, envelopes_out, envelopes_in, frames_out, frames_in }
 }
@@ -260,6 +290,7 @@ impl std::ops::AddAssign<&Self> for Counters {
             deliver,
             session,
             mesh,
+            shed,
             reasons,
             #[cfg(feature = "cycles")]
             cycles,
@@ -275,6 +306,7 @@ impl std::ops::AddAssign<&Self> for Counters {
         self.deliver += deliver;
         self.session += session;
         self.mesh += mesh;
+        self.shed += shed;
         for (code, count) in reasons {
             *self.reasons.entry(*code).or_default() += count;
         }
@@ -282,5 +314,50 @@ impl std::ops::AddAssign<&Self> for Counters {
         {
             self.cycles += *cycles;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_of_another_shard_is_counted_too() {
+        let mut one = Counters {
+            turns: 1,
+            ..Counters::default()
+        };
+        one.accept.bytes = 1;
+        one.parse.frames = 1;
+        one.verify.refused = 1;
+        one.route.frames = 1;
+        one.append.bytes = 1;
+        one.commit.syncs = 1;
+        one.fanout.stalls = 1;
+        one.deliver.fetches = 1;
+        one.session.welcomed = 1;
+        one.mesh.handed_over_out = 1;
+        one.shed.high_waters = 1;
+        one.reason(Reason::Busy);
+        let mut sum = one.clone();
+        sum += &one;
+        let figures = |counters: &Counters| {
+            [
+                counters.turns,
+                counters.accept.bytes,
+                counters.parse.frames,
+                counters.verify.refused,
+                counters.route.frames,
+                counters.append.bytes,
+                counters.commit.syncs,
+                counters.fanout.stalls,
+                counters.deliver.fetches,
+                counters.session.welcomed,
+                counters.mesh.handed_over_out,
+                counters.shed.high_waters,
+                counters.of(Reason::Busy),
+            ]
+        };
+        assert_eq!(figures(&sum), figures(&one).map(|one| 2 * one));
     }
 }

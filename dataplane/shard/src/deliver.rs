@@ -93,7 +93,8 @@ fn deliver_to<S: Segment>(
     };
     let unsent = connection.unsent + connection.out.len();
     let crowded = peers.crowded();
-    if unsent >= peers.limits.unsent_bytes_high || (crowded && unsent > 0) {
+    let waits = unsent >= peers.limits.unsent_bytes_high || (crowded && unsent > 0);
+    if waits || peers.used_up() {
         peers.counters.deliver.backpressure += 1;
         return Step::Stalled;
     }

@@ -8,6 +8,7 @@ use wire::send::Send;
 
 use crate::append::{AppendError, Next, no_room, place};
 use crate::away::{Answered, Batch, Cargo, Carried, Mark, Said, Taken, frame_of};
+use crate::budget::Pressure;
 use crate::io::ConnectionId;
 use crate::log::Log;
 use crate::peers::Peers;
@@ -373,6 +374,14 @@ fn append_envelope<S: Segment>(
         return Err(AppendError::Replayed {
             seen: send.sequence(),
             needed: state.last.next(),
+        });
+    }
+    if place != Place::Seen && peers.memory.pressure == Pressure::All {
+        peers.counters.shed.normal_frames += 1;
+        return Err(AppendError::Busy {
+            seen: peers.memory.used.total(),
+            needed: peers.memory.ends(Pressure::All),
+            retry_after_ms: peers.retry_after_ms(),
         });
     }
     let (end, appended) = if place == Place::Seen && !active(Bug::SkipReplayWindow) {

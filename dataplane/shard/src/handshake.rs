@@ -11,6 +11,7 @@ use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
 use wire::token::{Token, TokenError};
 
 use crate::across::claim_away;
+use crate::budget::Pressure;
 use crate::connection::Goodbye;
 use crate::hand_over::stamp;
 use crate::io::ConnectionId;
@@ -90,6 +91,7 @@ fn open<S: Segment>(
     let random = *connection.random.take().ok_or(gone)?;
     let proven = prove(peers, hello, &random)?;
     check_fresh(peers, hello, proven.endpoint)?;
+    check_pressure(peers, &proven, peer)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_address(endpoint, proven.direction, peer)?;
     if proven.direction == Direction::Ingress {
@@ -109,6 +111,22 @@ fn open<S: Segment>(
         resumed,
         waits,
     })
+}
+
+/// A good credential opens no session while its key is banned, or while memory is so short that strangers make room.
+fn check_pressure(
+    peers: &mut Peers,
+    proven: &Proven,
+    peer: std::net::IpAddr,
+) -> Result<(), HandshakeError> {
+    let endpoint = peers.table.endpoint_at(proven.endpoint).id;
+    if let Some(notice) = peers.barred_key(peer, endpoint, proven.key) {
+        return Err(HandshakeError(notice));
+    }
+    if peers.memory.pressure >= Pressure::Strangers {
+        return Err(HandshakeError(peers.stranger_shed()));
+    }
+    Ok(())
 }
 
 fn check_clock(peers: &Peers, theirs: u64) -> Result<(), HandshakeError> {
@@ -377,11 +395,13 @@ pub(crate) fn claim<S: Segment>(
     let Some(session) = peers.sessions.get_mut(reference) else {
         return waits;
     };
+    let lists_bytes = session.lists_bytes();
     session.routes.clear();
     if session.direction != Direction::Ingress {
         return waits;
     }
     let endpoint = table.endpoint_at(session.endpoint_index);
+    let rated = table.is_rated(session.endpoint_index);
     session.routes.reserve_exact(endpoint.send.len());
     for (at, grant) in endpoint.send.iter().enumerate() {
         let Some((partition, log)) = place(&table, owned, &peers.ownership, endpoint, grant) else {
@@ -406,7 +426,7 @@ pub(crate) fn claim<S: Segment>(
             }
         };
         let (channel, grant_at) = (grant.channel, at as u32);
-        let restricted = !grant.restriction.is_none();
+        let restricted = !grant.restriction.is_none() || rated;
         session.routes.push(ChannelRoute {
             channel,
             stream: stream as u32,
@@ -426,6 +446,7 @@ pub(crate) fn claim<S: Segment>(
             }
         }
     }
+    peers.sessions.note_lists(reference, lists_bytes);
     waits
 }
 

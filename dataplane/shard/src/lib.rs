@@ -16,6 +16,8 @@ macro_rules! recycled {
     }};
 }
 
+mod bans;
+mod budget;
 pub mod counters;
 mod cycles;
 mod hottest;
@@ -31,6 +33,7 @@ mod mesh;
 mod nonces;
 mod peers;
 mod places;
+mod relief;
 mod session;
 mod sign;
 mod strangers;
@@ -68,6 +71,8 @@ mod turn;
 
 pub use append::AppendError;
 pub use away::{Answered, Batch};
+pub use bans::{BanLimits, Banned, Barred};
+pub use budget::{Memory, MemoryStatus, Pressure};
 pub use commit::Committed;
 pub use consume::DeliverError;
 pub use counters::Counters;
@@ -85,6 +90,7 @@ pub use mesh::Peer;
 pub use ownership::Ownership;
 pub use parse::ParseError;
 pub use reading::LogReader;
+pub use relief::Reading;
 pub use route::RouteError;
 pub use turn::Shard;
 pub use verify::VerifyError;

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use crate::bans::BanLimits;
+use crate::budget::Memory;
+use crate::connection::CONNECTION_BYTES;
+use crate::session::SESSION_BYTES;
+use crate::strangers::REMEMBERED_BYTES;
 use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
 
 /// The bounds of a shard. `Limits::default` suits a node with a few thousand connections.
@@ -18,6 +23,12 @@ pub struct Limits {
     /// Connections of one address, or of one network of 64 bits of IPv6; this machine's own has no bound. More are closed at
     /// once, with the reason.
     pub connections_per_address_max: u32,
+    /// Connections that may come in a second, and at once after a pause. More are closed at once, with the reason.
+    pub accepts_per_second: u32,
+    /// Who is kept out for connecting or failing too often.
+    pub bans: BanLimits,
+    /// Whether this machine's own addresses have no bounds and no bans: a proxy on it speaks for many.
+    pub loopback_exempt: bool,
     /// PINGs of a connection that are answered in a second, and at once after a pause. More end it.
     pub pings_per_second: u32,
     /// Sessions, connected or lingering. When lingering ones fill the table the oldest makes room.
@@ -44,6 +55,11 @@ pub struct Limits {
     pub unsent_bytes_high: usize,
     /// Bytes put to one connection and not yet sent, at which it is closed as a slow receiver.
     pub unsent_bytes_max: usize,
+    /// Bytes of memory that everything the shard holds may take, receive buffers and what waits for commits included. As it
+    /// fills, work is shed: see [`Pressure`](crate::Pressure).
+    pub memory_bytes: u64,
+    /// Of these, what the caller's receive buffers take.
+    pub receive_bytes: usize,
     /// Bytes put to all connections and not yet sent, above which a connection is delivered to only when it has nothing
     /// unsent, and then little at a time.
     pub unsent_bytes_total: usize,
@@ -73,12 +89,17 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
+        let mut limits = Self {
+            memory_bytes: 0,
+            receive_bytes: 16 << 20,
             shards: 1,
             shard: 0,
             connections_max: 16_384,
             strangers_max: 4_096,
             connections_per_address_max: 4_096,
+            accepts_per_second: 20_000,
+            bans: BanLimits::default(),
+            loopback_exempt: true,
             pings_per_second: 1_000,
             sessions_max: 32_768,
             assembly_bytes_max: 64 << 20,
@@ -104,9 +125,21 @@ impl Default for Limits {
             expiry_interval: Duration::from_secs(1),
             nonces_max: 131_072,
             clock_skew_max: Duration::from_secs(300),
-        }
+        };
+        limits.memory_bytes = limits.memory_parts().total();
+        limits
     }
 }
+
+/// Sessions that may have all of their credit unacknowledged at once, and bytes of queues, as far as the budget goes that suits
+/// the other bounds: neither has one of its own.
+const UNACKED_SESSIONS: u64 = 64;
+const QUEUES_BYTES: u64 = 128 << 20;
+/// For each other shard: envelopes under way to it, and connections that move.
+const MESH_BYTES: u64 = 16 << 20;
+/// Of the budget at least, besides twice the receive buffers: a turn must fit between high water and all of it, and what is always
+/// there must lie well below low water.
+const MEMORY_LEAST: u64 = 16 * FRAME_BYTES_MAX as u64;
 
 /// A limit that cannot work, alone or with another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,7 +161,7 @@ impl Limits {
     pub fn check(&self) -> Result<(), LimitsError> {
         let frame = FRAME_BYTES_MAX as u64;
         let millis_max = u64::from(u32::MAX);
-        let least: [(&'static str, u64, u64); 22] = [
+        let least: [(&'static str, u64, u64); 28] = [
             ("shards", self.shards.into(), u64::from(self.shard) + 1),
             ("connections_max", self.connections_max.into(), 1),
             ("strangers_max", self.strangers_max.into(), 1),
@@ -137,10 +170,32 @@ impl Limits {
                 self.connections_per_address_max.into(),
                 1,
             ),
+            ("accepts_per_second", self.accepts_per_second.into(), 1),
+            (
+                "bans.address_connections_max",
+                self.bans.address_connections_max.into(),
+                1,
+            ),
+            (
+                "bans.address_failures_max",
+                self.bans.address_failures_max.into(),
+                1,
+            ),
+            (
+                "bans.key_sessions_max",
+                self.bans.key_sessions_max.into(),
+                1,
+            ),
+            ("bans.remembered_max", self.bans.remembered_max as u64, 1),
             ("pings_per_second", self.pings_per_second.into(), 1),
             ("sessions_max", self.sessions_max.into(), 1),
             ("nonces_max", self.nonces_max as u64, 1),
             ("assembly_bytes_max", self.assembly_bytes_max as u64, frame),
+            (
+                "memory_bytes",
+                self.memory_bytes,
+                MEMORY_LEAST + 2 * self.receive_bytes as u64,
+            ),
             ("credit_frames", self.credit_frames.into(), 1),
             ("credit_bytes", self.credit_bytes.into(), frame),
             (
@@ -194,6 +249,9 @@ impl Limits {
             ("idle_timeout", millis(self.idle_timeout)),
             ("linger", millis(self.linger)),
             ("slow_receiver_after", millis(self.slow_receiver_after)),
+            ("bans.window", millis(self.bans.window)),
+            ("bans.first", millis(self.bans.first)),
+            ("bans.longest", millis(self.bans.longest)),
         ] {
             if seen == 0 || seen > millis_max {
                 return Err(LimitsError {
@@ -204,6 +262,23 @@ impl Limits {
             }
         }
         Ok(())
+    }
+
+    /// What the bounds allow, kind by kind. All of it together is the budget unless another one is set: then work is shed only when
+    /// most kinds are near their bounds at once.
+    #[must_use]
+    pub fn memory_parts(&self) -> Memory {
+        Memory {
+            receive: self.receive_bytes as u64,
+            assembly: (self.assembly_bytes_max + self.assembly_kept_bytes_max) as u64,
+            unacked: UNACKED_SESSIONS * u64::from(self.credit_bytes),
+            queues: QUEUES_BYTES,
+            unsent: 2 * self.unsent_bytes_total as u64,
+            mesh: MESH_BYTES * u64::from(self.shards.saturating_sub(1)),
+            connections: u64::from(self.connections_max) * CONNECTION_BYTES as u64
+                + (2 * self.bans.remembered_max * REMEMBERED_BYTES) as u64,
+            sessions: 2 * u64::from(self.sessions_max) * SESSION_BYTES as u64,
+        }
     }
 
     /// The wait asked of a peer that is to come back, in milliseconds.
@@ -272,6 +347,14 @@ mod tests {
                 "unsent_bytes_total",
                 Limits {
                     unsent_bytes_total: (1 << 20) - 1,
+                    ..good()
+                },
+            ),
+            (
+                "memory_bytes",
+                Limits {
+                    memory_bytes: 40 << 20,
+                    receive_bytes: (16 << 20) + 1,
                     ..good()
                 },
             ),

@@ -46,6 +46,9 @@ pub(crate) struct Sender {
     pub(crate) owner: Option<SessionRef>,
 }
 
+/// A sender, its place in the table of places, and what that table keeps free.
+const SENDER_BYTES: usize = size_of::<Sender>() + 2 * size_of::<(EndpointId, u32)>();
+
 /// One partition of the shard.
 pub(crate) struct Log<S: Segment> {
     pub(crate) id: PartitionId,
@@ -53,6 +56,8 @@ pub(crate) struct Log<S: Segment> {
     pub(crate) ack: AckMode,
     /// Frames appended, or sent again, whose commit is awaited; in order of their ends.
     waiting: VecDeque<Waiting>,
+    /// Bytes of the frames that wait.
+    waiting_bytes: u64,
     /// How many of them a sync may have begun to cover: what is appended later waits for another one.
     closed: usize,
     /// What was appended before the hub's acks became durable ones may still have to be synced, up to here.
@@ -82,6 +87,7 @@ impl<S: Segment> Log<S> {
             partition,
             ack,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             closed: 0,
             durable_from: Offset(0),
             senders: Vec::new(),
@@ -118,6 +124,7 @@ impl<S: Segment> Log<S> {
     /// Let a frame wait for its commit, together with the one before it if they can.
     #[inline]
     pub(crate) fn wait(&mut self, frame: Waiting) {
+        self.waiting_bytes += frame.answer.bytes;
         let open = self.waiting.len() > self.closed;
         let last = self.waiting.back_mut().filter(|_| open);
         if !last.is_some_and(|last| last.absorb(&frame)) {
@@ -128,7 +135,19 @@ impl<S: Segment> Log<S> {
     /// The next frame whose commit is done.
     pub(crate) fn settle_next(&mut self) -> Option<Waiting> {
         let upto = self.ackable();
-        self.waiting.pop_front_if(|frame| frame.end <= upto)
+        let next = self.waiting.pop_front_if(|frame| frame.end <= upto)?;
+        self.waiting_bytes -= next.answer.bytes;
+        Some(next)
+    }
+
+    /// Bytes that take memory until their commit: the frames that wait, and who is told of them.
+    pub(crate) fn unacked_bytes(&self) -> u64 {
+        self.waiting_bytes + (self.waiting.len() * size_of::<Waiting>()) as u64
+    }
+
+    /// Bytes of what is remembered of senders.
+    pub(crate) fn senders_bytes(&self) -> u64 {
+        (self.senders.len() * SENDER_BYTES) as u64
     }
 
     /// A sync may begin: it does not cover what comes now.
@@ -141,6 +160,7 @@ impl<S: Segment> Log<S> {
         let upto = self.ackable();
         let keep = self.waiting.partition_point(|frame| frame.end <= upto);
         let lost = self.waiting.split_off(keep);
+        self.waiting_bytes -= lost.iter().map(|frame| frame.answer.bytes).sum::<u64>();
         self.close_waiting();
         lost
     }

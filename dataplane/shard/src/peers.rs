@@ -1,19 +1,20 @@
 //! The side of a shard that faces its peers: connections, sessions, what is said to them, and when their
 //! time is over. Knows no log and no queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use partition::Segment;
-use wire::ids::{AckMode, ChannelId, Direction, EndpointId, PartitionId, Sequence};
+use wire::ids::{AckMode, Direction, EndpointId, PartitionId, Sequence};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 use wire::signature::Signer;
 
 use crate::assembly::AssemblyPool;
 use crate::away::Away;
-use crate::connection::{Connection, Connections, Goodbye, Phase};
+use crate::budget::{Memory, MemoryStatus, Pressure};
+use crate::connection::{CONNECTION_BYTES, Connection, Connections, Goodbye, Phase};
 use crate::counters::Counters;
 use crate::guest::Claim;
 use crate::hand_over::Leaving;
@@ -33,7 +34,7 @@ const ANSWERS_CROWDED_MAX: usize = 64 << 10;
 /// Bytes unsent at which one that is delivered to is closed, while all hold twice their budget and it takes nothing.
 const UNSENT_CROWDED_MAX: usize = 256 << 10;
 /// How long a connection may take nothing while it is crowded. What others do ends no connection that takes what it is sent.
-const CROWDED_PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const CROWDED_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Connections, sessions and what is to be said to them.
 pub(crate) struct Peers {
@@ -51,8 +52,6 @@ pub(crate) struct Peers {
     pub(crate) counters: Counters,
     /// Whose frames were appended in the last seconds.
     pub(crate) heat: Heat,
-    /// When each (endpoint, channel) with a rate has used up what it had, in nanoseconds since start.
-    pub(crate) rates: BTreeMap<(EndpointId, ChannelId), u64>,
     /// Streams and connections whose next ACK is due at the end of the commit stage.
     pub(crate) dirty: Vec<(SessionRef, u32)>,
     pub(crate) dirty_relays: Vec<ConnectionId>,
@@ -76,6 +75,10 @@ pub(crate) struct Peers {
     pub(crate) carried: u64,
     /// Sessions of other shards that wait to know where their streams stand.
     pub(crate) claims: Vec<Claim>,
+    /// What is in use of the memory budget, and what is shed because of it.
+    pub(crate) memory: MemoryStatus,
+    /// Bytes that the caller holds of connections that move between shards.
+    pub(crate) moving_bytes: u64,
 }
 
 impl Peers {
@@ -94,6 +97,8 @@ impl Peers {
             },
             carried: 0,
             claims: Vec::new(),
+            memory: MemoryStatus::new(limits.memory_bytes),
+            moving_bytes: 0,
             sessions: Sessions::new(limits.sessions_max as usize),
             nonces: Nonces::new(limits.nonces_max),
             limits,
@@ -106,7 +111,6 @@ impl Peers {
             assembly,
             counters: Counters::default(),
             heat: Heat::new(now.monotonic),
-            rates: BTreeMap::new(),
             dirty: Vec::new(),
             dirty_relays: Vec::new(),
             detached: Vec::new(),
@@ -143,7 +147,7 @@ impl Peers {
             self.counters.accept.connections_refused += 1;
             self.goodbye(opened.connection, Goodbye::Silent);
         }
-        self.meet(opened.connection, opened.peer.ip());
+        self.meet(opened.connection, opened.peer.ip(), opened.handed_over);
     }
 
     /// A connection is gone.
@@ -185,7 +189,28 @@ impl Peers {
 
     /// Whether so much is unsent, over all connections, that only those are delivered to which have nothing unsent.
     pub(crate) fn crowded(&self) -> bool {
-        self.unsent + self.delivered >= self.limits.unsent_bytes_total
+        self.on_the_way_out() >= self.limits.unsent_bytes_total
+            || self.memory.pressure >= Pressure::LowPriority
+    }
+
+    /// Bytes of all connections that have not left, those that were delivered in this turn included.
+    pub(crate) fn on_the_way_out(&self) -> usize {
+        self.unsent + self.delivered
+    }
+
+    /// What connections, sessions and what is on its way to other shards take of memory.
+    pub(crate) fn memory(&self) -> Memory {
+        let away = self.away.iter().map(Away::memory_bytes).sum::<usize>();
+        Memory {
+            receive: self.limits.receive_bytes as u64,
+            assembly: self.assembly.bytes() as u64,
+            unsent: (self.unsent + self.delivered) as u64,
+            mesh: away as u64 + self.moving_bytes,
+            connections: u64::from(self.connections.count()) * CONNECTION_BYTES as u64
+                + self.strangers.bytes() as u64,
+            sessions: self.sessions.bytes() as u64,
+            ..Memory::default()
+        }
     }
 
     /// Note a delivery of so many bytes.
@@ -332,6 +357,15 @@ impl Peers {
             return;
         }
         connection.goodbye = Some(goodbye);
+        let stranger = connection.stranger;
+        if let Goodbye::Goaway(notice) | Goodbye::Refused(notice) = goodbye
+            && !notice.reason.retryable()
+            // After a restart a whole fleet asks for sessions that are gone.
+            && notice.reason != Reason::SessionUnknown
+            && (stranger || notice.reason == Reason::TooManyBadSignatures)
+        {
+            self.note_failure(id);
+        }
         match goodbye {
             Goodbye::Goaway(notice) => {
                 self.counters.session.goaways += 1;
@@ -431,7 +465,11 @@ impl Peers {
         let is_fed = session.is_none_or(|session| session.direction == Direction::Egress);
         let silent = self.now.monotonic.saturating_sub(connection.progress_at);
         let stuck = connection.unsent > 0 && silent >= CROWDED_PATIENCE;
-        let total = self.limits.unsent_bytes_total;
+        // With memory short no budget but that one counts.
+        let total = match self.memory.pressure >= Pressure::LowPriority {
+            true => 0,
+            false => self.limits.unsent_bytes_total,
+        };
         let bound = match is_fed {
             true if stuck && self.unsent > 2 * total => UNSENT_CROWDED_MAX,
             true => self.limits.unsent_bytes_max,

@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 
-use wire::ids::{ChannelId, EndpointId, NO_STREAM, PartitionId, RELAY_STREAM};
+use wire::ids::{ChannelId, NO_STREAM, PartitionId, RELAY_STREAM};
 use wire::reason::{Notice, Reason};
-use wire::route::{Channel, Grant, RouteTable};
+use wire::route::{Allowance, Channel, Grant, Overdrawn, Priority, RouteTable, take};
 use wire::send::Send;
 
+use crate::budget::Pressure;
 use crate::io::ConnectionId;
 use crate::ownership::Ownership;
 use crate::parse::Refusal;
@@ -39,14 +40,19 @@ pub enum RouteError {
     /// The grant holds for certain origins, and this session has none.
     #[error("not without an origin")]
     Origin,
-    /// More messages than the grant allows per second.
-    #[error("{count} messages now, {per_second} a second allowed")]
-    Rate {
-        /// Messages of the frame.
-        count: u32,
-        /// Messages per second.
-        per_second: u32,
-        /// When the frame would pass; 0: never, it alone is more than a second's worth.
+    /// More than one of the rates that hold for the sender.
+    #[error("{} now, {} a second allowed", .0.seen, .0.needed)]
+    Rate(Overdrawn),
+    /// Memory is short.
+    #[error("{used} bytes in use, {below} allowed")]
+    Shed {
+        /// Whether it is because the channel's priority is low.
+        low: bool,
+        /// Bytes in use.
+        used: u64,
+        /// Bytes below which messages are taken again.
+        below: u64,
+        /// When to come again.
         retry_after_ms: u32,
     },
     /// A body longer than the grant allows.
@@ -73,16 +79,21 @@ impl RouteError {
             Self::NotOwner(partition) => Notice::new(Reason::NotOwner, u64::from(partition.0), 0),
             Self::Address => Notice::new(Reason::RestrictedAddress, 0, 0),
             Self::Origin => Notice::new(Reason::RestrictedOrigin, 0, 0),
-            Self::Rate {
-                count,
-                per_second,
+            Self::Rate(told) => {
+                Notice::new(told.reason, told.seen, told.needed).retry_after(told.retry_after_ms)
+            }
+            Self::Shed {
+                low,
+                used,
+                below,
                 retry_after_ms,
-            } => Notice::new(
-                Reason::RestrictedRate,
-                u64::from(count),
-                u64::from(per_second),
-            )
-            .retry_after(retry_after_ms),
+            } => {
+                let reason = match low {
+                    true => Reason::LowPriorityShed,
+                    false => Reason::Busy,
+                };
+                Notice::new(reason, used, below).retry_after(retry_after_ms)
+            }
             Self::Body { seen, needed } => Notice::new(Reason::RestrictedBody, seen, needed),
         }
     }
@@ -96,6 +107,8 @@ pub(crate) struct Routed<'a> {
     log: u32,
     stream: u32,
     granted: bool,
+    /// Whether it was taken out of an allowance.
+    paid: bool,
 }
 
 impl<'a> Routed<'a> {
@@ -221,6 +234,7 @@ pub(crate) fn route<'a>(
             log: way.log,
             stream: way.stream,
             granted: true,
+            paid: false,
         }));
         rest = behind;
     }
@@ -235,7 +249,8 @@ struct Way {
 
 /// The way of a direct frame whose grant has nothing to look at: the usual one.
 fn unrestricted(peers: &Peers, frame: &Verified<'_>) -> Option<Way> {
-    if peers.draining || frame.origin() != Origin::Direct {
+    let pressed = peers.memory.pressure >= Pressure::LowPriority;
+    if pressed || peers.draining || frame.origin() != Origin::Direct {
         return None;
     }
     let session = peers.sessions.get(frame.session())?;
@@ -303,6 +318,7 @@ fn find<'a>(
         log: 0,
         stream: 0,
         granted: true,
+        paid: false,
     };
     if frame.origin() == Origin::Direct
         && let Some(session) = peers.sessions.get(frame.session())
@@ -316,16 +332,18 @@ fn find<'a>(
             check_restriction(&endpoint.send[route.grant as usize], address, send)
         };
         match route {
-            Some(route) if !route.restricted => return Ok(found),
             // What is in the log already is at most acked again and needs no grant any more; to refuse it for want of
             // one would tell its sender that it is not in the log.
             _ if send.sequence() <= stream.claimed_last.max(stream.received) => {
-                found.granted = route.is_some_and(|route| granted(route).is_ok());
+                let granted = |route: &ChannelRoute| !route.restricted || granted(route).is_ok();
+                found.granted = route.is_some_and(granted);
                 return Ok(found);
             }
             Some(route) => {
-                granted(route)?;
-                take_rate(peers, send)?;
+                if route.restricted {
+                    granted(route)?;
+                }
+                found.paid = admit(peers, send)?;
                 return Ok(found);
             }
             None => {}
@@ -341,7 +359,7 @@ fn find<'a>(
     let log = log.or_else(|| away().map(|owner| AWAY + u32::from(owner)));
     found.partition = partition;
     found.log = log.ok_or(RouteError::NotOwner(partition))?;
-    take_rate(peers, send)?;
+    found.paid = admit(peers, send)?;
     Ok(found)
 }
 
@@ -408,40 +426,61 @@ fn check_restriction(grant: &Grant, address: IpAddr, send: &Send<'_>) -> Result<
     }
 }
 
-/// Take a frame's messages out of the (endpoint, channel)'s allowance, which fills up evenly and holds one
-/// second's worth. It is kept per endpoint, so that another session starts no new one.
-fn take_rate(peers: &mut Peers, send: &Send<'_>) -> Result<(), RouteError> {
-    let (endpoint, channel): (EndpointId, ChannelId) = (send.endpoint(), send.channel());
-    let grant = peers
-        .table
-        .endpoint(endpoint)
-        .and_then(|endpoint| endpoint.send_grant(channel));
-    let Some(per_second) = grant.and_then(|grant| grant.restriction.messages_per_second) else {
-        return Ok(());
-    };
-    const SECOND: u64 = 1_000_000_000;
-    let count = u32::from(send.count());
-    let never = RouteError::Rate {
-        count,
-        per_second,
-        retry_after_ms: 0,
-    };
-    if per_second == 0 || count > per_second {
-        return Err(never);
-    }
+/// Let a frame in that is in no log yet, if memory and all rates that hold for its sender allow it. They are those of its
+/// endpoint's grant, of the endpoint and of its account: another session, or another shard, starts none anew. Returns whether it
+/// was taken out of any.
+fn admit(peers: &mut Peers, send: &Send<'_>) -> Result<bool, RouteError> {
+    shed(peers, send.channel())?;
     let now = u64::try_from(peers.now.monotonic.as_nanos()).unwrap_or(u64::MAX);
-    let used_until = peers.rates.entry((endpoint, channel)).or_insert(0);
-    let cost = (SECOND * u64::from(count)).div_ceil(u64::from(per_second));
-    let after = (*used_until).max(now) + cost;
-    if after > now + SECOND {
-        let retry_after_ms =
-            u32::try_from((after - now - SECOND).div_ceil(1_000_000)).unwrap_or(u32::MAX);
-        return Err(RouteError::Rate {
-            count,
-            per_second,
-            retry_after_ms,
-        });
+    let (messages, bytes) = (u32::from(send.count()), send.frame().bytes().len() as u64);
+    let Some(allowances) = allowances(&peers.table, send) else {
+        return Ok(false);
+    };
+    take(allowances, messages, bytes, now).map_err(RouteError::Rate)?;
+    Ok(true)
+}
+
+/// A frame that was let in was not appended: what it was taken out of gets it back.
+#[cold]
+pub(crate) fn give_back(peers: &Peers, frame: &Routed<'_>) {
+    let send = frame.send();
+    if let Some(allowances) = allowances(&peers.table, send).filter(|_| frame.paid) {
+        let (messages, bytes) = (u32::from(send.count()), send.frame().bytes().len() as u64);
+        wire::route::give_back(allowances, messages, bytes);
     }
-    *used_until = after;
-    Ok(())
+}
+
+/// What a frame is taken out of, if anything.
+fn allowances<'t>(
+    table: &'t RouteTable,
+    send: &Send<'_>,
+) -> Option<impl Iterator<Item = &'t Allowance> + Clone + use<'t>> {
+    let endpoint = table.endpoint_index(send.endpoint())?;
+    let allowances = table.allowances(endpoint, send.channel());
+    allowances.clone().next().is_some().then_some(allowances)
+}
+
+/// While memory is short, refuse messages to channels of low priority, and in the end all.
+fn shed(peers: &mut Peers, channel: ChannelId) -> Result<(), RouteError> {
+    let pressure = peers.memory.pressure;
+    if pressure < Pressure::LowPriority {
+        return Ok(());
+    }
+    let channel = peers.table.channel(channel);
+    let low = channel.is_some_and(|channel| channel.priority == Priority::Low);
+    let counters = &mut peers.counters.shed;
+    match low {
+        true => counters.low_priority_frames += 1,
+        false if pressure == Pressure::All => counters.normal_frames += 1,
+        false => return Ok(()),
+    }
+    Err(RouteError::Shed {
+        low,
+        used: peers.memory.used.total(),
+        below: peers.memory.ends(match low {
+            true => Pressure::LowPriority,
+            false => Pressure::All,
+        }),
+        retry_after_ms: peers.retry_after_ms(),
+    })
 }

@@ -71,7 +71,7 @@ pub(crate) struct ChannelRoute {
     pub(crate) stream: u32,
     /// The grant, by its place among the endpoint's.
     pub(crate) grant: u32,
-    /// Whether the grant has any restriction to look at.
+    /// Whether the grant has any restriction to look at, or the endpoint or its account any rate.
     pub(crate) restricted: bool,
 }
 
@@ -168,6 +168,12 @@ impl Session {
         self.routes.clear();
     }
 
+    /// Bytes of its streams and routes.
+    pub(crate) fn lists_bytes(&self) -> usize {
+        self.streams.capacity() * size_of::<Stream>()
+            + self.routes.capacity() * size_of::<ChannelRoute>()
+    }
+
     /// Give back the credit of frames that were answered.
     pub(crate) fn return_credit(&mut self, frames: u32, bytes: u64) {
         self.unacked_frames = self.unacked_frames.saturating_sub(frames);
@@ -185,7 +191,12 @@ pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, SessionRef>,
     lingering: BTreeSet<(Duration, SessionRef)>,
     count_max: usize,
+    /// Bytes of the streams and routes of all of them.
+    lists_bytes: usize,
 }
+
+/// What a session takes of memory besides its streams and routes: its place, its entries in tables, its credit as a receiver.
+pub(crate) const SESSION_BYTES: usize = size_of::<Option<Session>>() + 192;
 
 impl Sessions {
     pub(crate) fn new(count_max: usize) -> Self {
@@ -196,6 +207,7 @@ impl Sessions {
             by_id: BTreeMap::new(),
             lingering: BTreeSet::new(),
             count_max,
+            lists_bytes: 0,
         }
     }
 
@@ -213,6 +225,17 @@ impl Sessions {
         self.slots
             .get_mut(reference.slot())
             .filter(|session| session.reference == reference)
+    }
+
+    /// Bytes that all sessions take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.count() * SESSION_BYTES + self.lists_bytes
+    }
+
+    /// A session's streams and routes took so many bytes before they changed.
+    pub(crate) fn note_lists(&mut self, reference: SessionRef, before: usize) {
+        let after = self.get(reference).map_or(0, Session::lists_bytes);
+        self.lists_bytes = self.lists_bytes + after - before;
     }
 
     /// The session with this name.
@@ -258,6 +281,7 @@ impl Sessions {
     pub(crate) fn remove(&mut self, reference: SessionRef) -> Option<EndpointId> {
         let session = self.get(reference)?;
         let (id, until, endpoint) = (session.id, session.linger_until, session.endpoint);
+        self.lists_bytes -= session.lists_bytes();
         self.by_id.remove(&id);
         self.lingering.remove(&(until, reference));
         self.slots.clear(reference.slot());

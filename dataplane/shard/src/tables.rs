@@ -40,13 +40,6 @@ pub(crate) fn apply<S: Segment>(
             None => withdraw(peers, reference),
         }
     }
-    let Peers { rates, table, .. } = peers;
-    rates.retain(|(endpoint, channel), _| {
-        let grant = table
-            .endpoint(*endpoint)
-            .and_then(|endpoint| endpoint.send_grant(*channel));
-        grant.is_some_and(|grant| grant.restriction.messages_per_second.is_some())
-    });
 }
 
 /// The endpoint of a session in the new table, if its credential is still good; takes over the key's expiry.

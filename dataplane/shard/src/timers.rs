@@ -73,6 +73,9 @@ impl Peers {
             ),
         };
         if since + limit <= now {
+            if reason == Reason::HandshakeTimeout {
+                self.note_failure(id);
+            }
             self.goaway(id, reason, millis(now.saturating_sub(since)), millis(limit));
             return now + step;
         }

@@ -11,6 +11,8 @@ use wire::signature::VerifyJob;
 
 use crate::append::append;
 use crate::assemble::gather;
+use crate::bans::Banned;
+use crate::budget::{MemoryStatus, Pressure};
 use crate::commit::{Committed, commit, commit_journals, retire, take_storage};
 use crate::connection::Goodbye;
 use crate::consume::{Consumers, command, take_back};
@@ -28,6 +30,7 @@ use crate::parse::{Aside, Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
 use crate::reading::{LogReader, Logs};
+use crate::relief::{Reading, STUCK_LOOK};
 use crate::route::{Owned, Routed, route};
 use crate::tables::{apply, settle_ack_modes};
 use crate::verify::{Command, CommandKind, Envelope, Verdicts, Verified, verify};
@@ -37,6 +40,8 @@ use crate::welcome::{Welcoming, welcome};
 const SWEEPS: usize = 16;
 /// Frames that go through stages 2 to 5 together: as many as the nearest cache holds, with all that is looked up for them.
 const FRAMES_TOGETHER: usize = 64;
+/// Queues of each group whose memory is looked at in a turn; all of them when retention is.
+const QUEUE_LOOKS: usize = 1;
 /// When to try again to tell a shard something to which the way was full.
 const MESH_RETRY: Duration = Duration::from_millis(1);
 
@@ -51,6 +56,10 @@ pub struct Shard<S: Segment> {
     consumers: Consumers,
     expire_at: Duration,
     said_goaway: bool,
+    /// What was shed in the last turn.
+    pressed: Pressure,
+    /// When connections that take nothing are looked for next, while memory is short.
+    stuck_at: Duration,
     clock: StageClock,
     scratch: Scratch,
 }
@@ -103,10 +112,13 @@ impl<S: Segment> Shard<S> {
             consumers: Consumers::default(),
             expire_at: now.monotonic,
             said_goaway: false,
+            pressed: Pressure::None,
+            stuck_at: Duration::ZERO,
             clock: StageClock::default(),
             scratch: Scratch::default(),
         };
         settle_ack_modes(&mut shard.peers, &shard.logs);
+        weigh(&mut shard.peers, &shard.logs, &mut shard.groups, usize::MAX);
         shard
     }
 
@@ -149,6 +161,7 @@ impl<S: Segment> Shard<S> {
         peers.tick(output);
         clock.end(Stage::Other, &mut peers.counters);
         for frames in pieces.chunks(FRAMES_TOGETHER) {
+            weigh(peers, logs, groups, 0);
             refusals.clear();
             let mut read: Vec<Parsed<'_>> = recycled!(parsed);
             parse(peers, frames, &asides, &mut read, &mut refusals);
@@ -253,8 +266,27 @@ impl<S: Segment> Shard<S> {
                 self.consumers.wake_stalled(session.endpoint);
             }
         }
+        weigh(&mut self.peers, &self.logs, &mut self.groups, QUEUE_LOOKS);
+        self.relieve();
         for opened in input.opened {
             self.peers.open(opened);
+        }
+    }
+
+    /// Make room while memory is short, and go on where there is room again.
+    fn relieve(&mut self) {
+        let pressure = self.peers.memory.pressure;
+        let before = std::mem::replace(&mut self.pressed, pressure);
+        if pressure < before {
+            self.consumers.wake_all();
+        }
+        if pressure >= Pressure::Strangers && self.peers.strangers.count() > 0 {
+            self.peers.shed_strangers();
+        }
+        let now = self.peers.now.monotonic;
+        if pressure >= Pressure::LowPriority && self.stuck_at <= now {
+            self.stuck_at = now + STUCK_LOOK;
+            self.peers.shed_stuck();
         }
     }
 
@@ -310,6 +342,7 @@ impl<S: Segment> Shard<S> {
         scratch.spans.clear();
         self.scratch = scratch;
         self.peers.finish(output);
+        weigh(&mut self.peers, &self.logs, &mut self.groups, 0);
         output.more |= !self.peers.detached.is_empty();
         output.wake_at = self.wake_at();
         if blocked {
@@ -332,6 +365,7 @@ impl<S: Segment> Shard<S> {
             followed: self.mesh.followed(),
         };
         for group in &mut self.groups {
+            group.queues.memory_bytes(usize::MAX);
             for _ in 0..SWEEPS {
                 let first = |id| logs.get(id).map(LogReader::first);
                 group
@@ -376,6 +410,7 @@ impl<S: Segment> Shard<S> {
             .min();
         let now = self.peers.now.monotonic;
         let wants = |at: Duration| (at > now).then_some(at);
+        let pressed = self.peers.memory.pressure >= Pressure::LowPriority;
         let spares = self
             .logs
             .iter()
@@ -391,6 +426,7 @@ impl<S: Segment> Shard<S> {
             locks,
             spares,
             journal,
+            pressed.then_some(self.stuck_at.max(now)),
             Some(self.expire_at),
         ]
         .into_iter()
@@ -477,11 +513,53 @@ impl<S: Segment> Shard<S> {
         self.peers.unsent()
     }
 
+    /// What is in use of the memory budget, and what is shed because of it.
+    #[must_use]
+    pub fn memory(&self) -> MemoryStatus {
+        self.peers.memory
+    }
+
+    /// What the caller holds of connections that move between shards, for the next turn's reckoning.
+    pub fn note_moving(&mut self, bytes: u64) {
+        self.peers.moving_bytes = bytes;
+    }
+
+    /// Whether bytes of a connection should go into the next turn.
+    #[must_use]
+    pub fn reading(&self, id: ConnectionId) -> Reading {
+        self.peers.reading(id)
+    }
+
+    /// Who is kept out now, at most so many of them.
+    #[must_use]
+    pub fn banned(&self, count_max: usize) -> Vec<Banned> {
+        self.peers.banned(count_max)
+    }
+
     /// The epoch of the route table in force.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.peers.table.epoch()
     }
+}
+
+/// Reckon what is in use of the memory budget; so many queues of each group are looked at anew.
+fn weigh<S: Segment>(peers: &mut Peers, logs: &[Log<S>], groups: &mut [Group<S>], looks: usize) {
+    let mut used = peers.memory();
+    used.unacked = logs.iter().map(Log::unacked_bytes).sum();
+    used.sessions += logs.iter().map(Log::senders_bytes).sum::<u64>();
+    let queues = groups.iter_mut();
+    used.queues = queues.map(|group| group.queues.memory_bytes(looks)).sum();
+    let before = peers.memory.pressure;
+    if peers.memory.note(used) {
+        let high = before < Pressure::All && peers.memory.pressure == Pressure::All;
+        peers.counters.shed.high_waters += u64::from(high);
+        let tight = peers.memory.pressure > Pressure::None;
+        for group in groups {
+            group.queues.tighten(tight);
+        }
+    }
+    peers.bound_assembly();
 }
 
 /// Forget connections that are gone, and give back to the queues what they had in flight.

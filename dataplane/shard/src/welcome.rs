@@ -104,6 +104,7 @@ fn fields(
     table: &RouteTable,
 ) -> WelcomeFields {
     let limits = &peers.limits;
+    let (credit_frames, credit_bytes) = peers.credit();
     let ms = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
     WelcomeFields {
         epoch: table.epoch(),
@@ -117,8 +118,8 @@ fn fields(
         shards: limits.shards,
         home_shard: limits.shard,
         direction: session.direction,
-        credit_frames: limits.credit_frames,
-        credit_bytes: limits.credit_bytes,
+        credit_frames,
+        credit_bytes,
         idle_timeout_ms: ms(limits.idle_timeout),
         linger_ms: ms(limits.linger),
     }

@@ -113,6 +113,8 @@ pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -
     control(&mut page, status, table);
     if let Some(snapshot) = &Snapshot::sum(shards) {
         ingress(&mut page, snapshot);
+        memory(&mut page, snapshot, shards);
+        bans(&mut page, snapshot);
         verify(&mut page, snapshot);
         log(&mut page, snapshot);
         queues(&mut page, snapshot);
@@ -237,6 +239,77 @@ fn ingress(page: &mut Page, snapshot: &Snapshot) {
             &[("code", &format!("FB-{code}")), ("reason", reason)],
             count,
         );
+    }
+}
+
+/// Who is kept out for connecting or failing too often.
+fn bans(page: &mut Page, snapshot: &Snapshot) {
+    let shed = &snapshot.counters.shed;
+    let banned = snapshot.banned.iter();
+    let addresses = banned.filter(|ban| matches!(ban.who, shard::Barred::Address(_)));
+    let addresses = addresses.count();
+    let keys = snapshot.banned.len() - addresses;
+    let name = "forebay_banned";
+    page.head(name, "gauge", "Who is kept out now; /bans names them.");
+    page.line(name, &[("who", "address")], addresses);
+    page.line(name, &[("who", "key")], keys);
+    let rows = [("address", shed.address_bans), ("key", shed.key_bans)];
+    page.counters("forebay_bans_total", "Bans that began.", "who", &rows);
+    let name = "forebay_kept_out_total";
+    let rows = [
+        ("address_banned", shed.banned_addresses),
+        ("key_banned", shed.banned_keys),
+        ("accepts_limited", shed.accepts),
+    ];
+    page.counters(name, "Connections not let in, by reason.", "reason", &rows);
+}
+
+/// What the shards use of their memory budgets, and what they shed because of it.
+fn memory(page: &mut Page, sum: &Snapshot, shards: &[Snapshot]) {
+    let name = "forebay_memory_bytes";
+    page.head(name, "gauge", "Memory of all shards in use, by kind.");
+    for (kind, bytes) in sum.memory.used.kinds() {
+        page.line(name, &[("kind", kind)], bytes);
+    }
+    let shed = &sum.counters.shed;
+    let rows = [
+        ("connections", shed.connections),
+        ("strangers", shed.strangers),
+        ("low_priority_frames", shed.low_priority_frames),
+        ("normal_frames", shed.normal_frames),
+        ("stuck_connections", shed.stuck),
+        ("high_waters", shed.high_waters),
+        ("turns_held_back", sum.fair.turns_held_back),
+    ];
+    let help = "What was refused or ended because memory was short, how often it was, and turns that left senders unread.";
+    page.counters("forebay_shed_total", help, "what", &rows);
+    type Row = fn(&shard::MemoryStatus) -> u64;
+    let rows: [(&str, &str, Row); 3] = [
+        (
+            "forebay_shard_memory_bytes",
+            "Memory of a shard in use.",
+            |memory| memory.used.total(),
+        ),
+        (
+            "forebay_shard_memory_budget_bytes",
+            "Memory that a shard may use.",
+            |memory| memory.budget_bytes,
+        ),
+        (
+            "forebay_shard_pressure",
+            "What a shard sheds: 0 nothing, 1 new connections, 2 strangers, 3 low priority, 4 all new messages.",
+            |memory| memory.pressure as u64,
+        ),
+    ];
+    for (name, help, value) in rows {
+        page.head(name, "gauge", help);
+        for (shard, snapshot) in shards.iter().enumerate() {
+            page.line(
+                name,
+                &[("shard", &shard.to_string())],
+                value(&snapshot.memory),
+            );
+        }
     }
 }
 

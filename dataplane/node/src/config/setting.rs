@@ -149,7 +149,19 @@ pub const SETTINGS: &[Setting] = &[
         "shard.connections_per_address_max",
         Kind::Count(1, 1 << 20),
         "4096",
-        "Connections of one address, or of one /64 of IPv6; this machine's own has no bound.",
+        "Connections of one address, or of one /64 of IPv6.",
+    ),
+    setting(
+        "shard.loopback",
+        Kind::Choice(&["exempt", "counted"]),
+        "exempt",
+        "Whether this machine's own addresses have neither that bound nor bans.",
+    ),
+    setting(
+        "shard.accepts_per_second",
+        Kind::Count(1, 1_000_000),
+        "20000",
+        "Connections that a shard takes in a second, and at once after a pause.",
     ),
     setting(
         "shard.pings_per_second",
@@ -169,6 +181,12 @@ pub const SETTINGS: &[Setting] = &[
         "4MiB",
         "Bytes a session may have unacked.",
     ),
+    Setting {
+        key: "shard.memory_bytes",
+        kind: Kind::Bytes(32 * MIB, 1024 * GIB),
+        default: None,
+        about: "Bytes of memory of a shard, above which it sheds work; unset: what its other bounds add up to.",
+    },
     setting(
         "shard.unsent_bytes_high",
         Kind::Bytes(64 * KIB, 64 * MIB),
@@ -180,6 +198,42 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Bytes(64 * MIB, 64 * GIB),
         "64MiB",
         "Bytes unsent on all connections of a shard above which one with any gets no more deliveries.",
+    ),
+    setting(
+        "bans.window",
+        Kind::Duration(100, HOUR),
+        "10s",
+        "The time in which so many connections, failures or sessions may come as the next three say.",
+    ),
+    setting(
+        "bans.address_connections_max",
+        Kind::Count(1, 1 << 30),
+        "8192",
+        "Connections of one address, or of one /64 of IPv6; more ban it for a while.",
+    ),
+    setting(
+        "bans.address_failures_max",
+        Kind::Count(1, 1 << 30),
+        "256",
+        "Handshakes of one address that fail; more ban it for a while.",
+    ),
+    setting(
+        "bans.key_sessions_max",
+        Kind::Count(1, 1 << 30),
+        "200",
+        "Sessions that one key opens or resumes; more ban it for a while.",
+    ),
+    setting(
+        "bans.first",
+        Kind::Duration(1, HOUR),
+        "1s",
+        "How long the first ban lasts; each one soon after another lasts twice as long.",
+    ),
+    setting(
+        "bans.longest",
+        Kind::Duration(1, 24 * HOUR),
+        "300s",
+        "How long a ban lasts at most.",
     ),
     setting(
         "timeouts.handshake",

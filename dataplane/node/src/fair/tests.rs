@@ -8,6 +8,24 @@ impl Bytes for (usize, u64) {
     }
 }
 
+/// Who is a stranger, and what is read while memory is short.
+struct Told<I, R>(I, R);
+
+impl<I: Fn(ConnectionId) -> bool, R: Fn(ConnectionId) -> Reading> Judge for Told<I, R> {
+    fn is_stranger(&self, id: ConnectionId) -> bool {
+        self.0(id)
+    }
+
+    fn reading(&self, id: ConnectionId) -> Reading {
+        self.1(id)
+    }
+}
+
+/// Of sessions whose bytes are read as they come.
+fn usual() -> impl Judge {
+    Told(|_| false, |_| Reading::Now)
+}
+
 /// A buffer.
 const FULL: usize = 64 << 10;
 
@@ -43,8 +61,8 @@ impl Sender {
             })
             .collect();
         self.now += TURN_TIME;
-        self.fair
-            .choose(self.now, &mut received, &[], 500, |id| is(id.slot()));
+        let judge = Told(|id: ConnectionId| is(id.slot()), |_| Reading::Now);
+        self.fair.choose(self.now, &mut received, &[], 500, &judge);
         let order = received.iter().map(|(connection, (_, number))| {
             let at = connection.slot();
             self.seen[at] += 1;
@@ -194,7 +212,7 @@ fn a_connection_that_is_gone_leaves_nothing_to_the_next_one_in_its_slot() {
     let mut received: Vec<_> = (0..100).map(|at| (ConnectionId(at), (FULL, 3))).collect();
     let closed: Vec<_> = (0..100).map(ConnectionId).collect();
     let fair = &mut sender.fair;
-    fair.choose(Duration::ZERO, &mut received, &closed, 0, |_| false);
+    fair.choose(Duration::ZERO, &mut received, &closed, 0, &usual());
     assert_eq!(received.len(), 300 - TURN_BYTES_MAX / FULL);
     for (connection, (_, number)) in &received {
         let seen = &mut sender.seen[connection.slot()];
@@ -209,7 +227,7 @@ fn a_connection_that_is_gone_leaves_nothing_to_the_next_one_in_its_slot() {
         .map(|at| (ConnectionId((1 << 32) | (at % 100)), (FULL, at)))
         .collect();
     let mut received = flood.clone();
-    fair.choose(Duration::ZERO, &mut received, &[], 0, |_| false);
+    fair.choose(Duration::ZERO, &mut received, &[], 0, &usual());
     assert!(received.iter().all(|piece| flood.contains(piece)));
 }
 
@@ -235,4 +253,73 @@ fn a_long_turn_makes_the_next_one_smaller_and_short_ones_bigger_again() {
     fair.taken = TURN_BYTES_MAX;
     (0..20).for_each(|_| fair.took(Duration::from_secs(1)));
     assert_eq!(fair.turn_bytes, TURN_BYTES_MIN);
+}
+
+#[test]
+fn while_memory_is_short_what_would_be_refused_waits_as_long_as_buffers_can_be_spared() {
+    let mut fair = Fair::<(usize, u64)>::default();
+    let judge = Told(
+        |_| false,
+        |id: ConnectionId| match id.0 {
+            0..10 => Reading::Later,
+            10 => Reading::NotYet,
+            _ => Reading::Now,
+        },
+    );
+    let turn = |fair: &mut Fair<_>, ids: &[u64]| -> Vec<u64> {
+        let mut received: Vec<_> = (ids.iter())
+            .map(|id| (ConnectionId(*id), (100, 0)))
+            .collect();
+        fair.choose(Duration::ZERO, &mut received, &[], 0, &judge);
+        received.iter().map(|(id, _)| id.0).collect()
+    };
+    assert_eq!(
+        turn(&mut fair, &[1, 10, 20]),
+        [1, 10, 20],
+        "memory is not short"
+    );
+    fair.hold_back(Some(4));
+    assert_eq!(
+        turn(&mut fair, &[1, 10, 20, 2]),
+        [20],
+        "who makes room by it"
+    );
+    assert!(
+        fair.is_holding(),
+        "a turn was made of it, there may be more"
+    );
+    assert_eq!(turn(&mut fair, &[]), [0; 0]);
+    assert!(!fair.is_holding(), "nothing to do until something comes");
+    let ids: Vec<u64> = (1..8).collect();
+    let taken = turn(&mut fair, &ids);
+    // 10 wait: 6 of them find no buffer to wait in, each in its turn; the one that takes nothing is not read for that.
+    assert_eq!(taken.len(), 6, "{taken:?}");
+    assert!(!taken.contains(&10));
+    assert_eq!(fair.counters().turns_held_back, 3);
+    fair.hold_back(None);
+    assert!(fair.is_holding());
+    let rest = turn(&mut fair, &[]);
+    assert_eq!(rest.len(), 4, "{rest:?}");
+    assert!(!fair.is_holding());
+}
+
+/// Pieces of 64 senders that are served in 400 turns, each of which sends 16 KiB a turn; with one beside them that sends 2 MiB.
+fn served_beside(flooder: bool) -> usize {
+    let mut sender = Sender::new(65);
+    let mut served = 0;
+    for _ in 0..400 {
+        let mut pieces = vec![(64, FULL); if flooder { 32 } else { 0 }];
+        pieces.extend((0..64).map(|at| (at, FULL / 4)));
+        let taken = sender.turn(&pieces, false);
+        served += taken.iter().filter(|at| **at < 64).count();
+    }
+    served
+}
+
+#[test]
+fn beside_one_who_floods_64_senders_that_fill_every_turn_keep_nine_tenths_of_it() {
+    let (alone, beside) = (served_beside(false), served_beside(true));
+    assert_eq!(alone, 64 * 400);
+    println!("{beside} of {alone} pieces beside a flooder that sends twice as much as all of them");
+    assert!(beside * 10 >= alone * 9, "{beside} of {alone}");
 }

@@ -66,6 +66,7 @@ fn endpoint(name: &str, direction: Direction) -> Endpoint {
         send: if ingress { vec![grant.clone()] } else { vec![] },
         receive: if ingress { vec![] } else { vec![grant] },
         queue: QueueBounds::default(),
+        rates: Default::default(),
     }
 }
 
@@ -91,8 +92,10 @@ pub fn parts(ack: AckMode, senders: usize) -> TableParts {
             id: ChannelId::of(CHANNEL),
             name: CHANNEL.into(),
             hub: 0,
+            priority: Default::default(),
         }],
         endpoints,
+        accounts: Vec::new(),
     }
 }
 

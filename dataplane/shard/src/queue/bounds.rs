@@ -41,7 +41,7 @@ fn park(
 ) -> Admission {
     let by_messages = bounds.messages_max.saturating_sub(list.messages());
     let by_bytes = messages_within(bounds.bytes_max.saturating_sub(list.bytes()), count, bytes);
-    let by_runs = if list.runs().len() < limits.runs_max {
+    let by_runs = if list.runs().len() < limits.park_runs_max() {
         u64::from(count)
     } else {
         0
@@ -118,5 +118,5 @@ pub(crate) fn has_room(list: &Backlog, bounds: &QueueBounds, limits: &QueueLimit
     list.messages() == 0
         || (list.messages() <= bounds.messages_max / 2
             && list.bytes() <= bounds.bytes_max / 2
-            && list.runs().len() <= limits.runs_max / 2)
+            && list.runs().len() <= limits.park_runs_max() / 2)
 }

@@ -16,6 +16,7 @@ use super::limits::QueueLimits;
 use super::op::{Op, Source};
 use super::queues::Queues;
 use super::snapshot::SnapshotState;
+use super::weight::Weights;
 
 /// What waits in one list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct QueueGroup<S: Segment> {
     pub(super) caught_up_to: Option<u64>,
     /// Where the next expiry sweep begins.
     pub(super) sweep: usize,
+    /// What the queues take of memory.
+    pub(super) weights: Weights,
 }
 
 /// Endpoint indexes of the present table -> slots, so that fan-out looks nothing up by id. Remembered
@@ -101,6 +104,7 @@ impl<S: Segment> QueueGroup<S> {
             behind: VecDeque::new(),
             caught_up_to: None,
             sweep: 0,
+            weights: Weights::default(),
         };
         for slot in 0..group.queues.len() as u32 {
             group.note_room(slot);
@@ -124,6 +128,11 @@ impl<S: Segment> QueueGroup<S> {
     /// Operations that wait for the journal: 0 after a flush that succeeded.
     pub fn waiting(&self) -> usize {
         self.journal.pending()
+    }
+
+    /// Memory is short, or is not any more: a queue that parks when it is full then does so with few runs.
+    pub fn tighten(&mut self, tight: bool) {
+        self.limits.tight = tight;
     }
 
     /// The journal's log, to look at.

@@ -209,6 +209,12 @@ impl<S: Segment> Journal<S> {
         )
     }
 
+    /// Bytes of memory that operations and marks take until they are in the log.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let pending = self.pending.len() * size_of::<Op>();
+        (pending + self.marks.len() * size_of::<Mark>()) as u64
+    }
+
     /// The next mark that the log has made safe.
     pub(crate) fn pop_safe(&mut self) -> Option<Mark> {
         let committed = match active(Bug::DeliverBeforeJournal) {

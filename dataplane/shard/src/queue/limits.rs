@@ -30,6 +30,21 @@ pub struct QueueLimits {
     /// `Durable`: a message is delivered when its run is synced. `Local`: when it is in the journal;
     /// a power cut may then give a number to another message.
     pub ack: AckMode,
+    /// Memory is short: a list that parks does so with 64 runs. One that drops what is oldest loses nothing by it.
+    pub tight: bool,
+}
+
+/// Runs of a list that parks, while memory is short.
+pub(super) const TIGHT_RUNS_MAX: usize = 64;
+
+impl QueueLimits {
+    /// Runs of a list beyond which it parks.
+    pub(crate) fn park_runs_max(&self) -> usize {
+        match self.tight {
+            true => self.runs_max.min(TIGHT_RUNS_MAX),
+            false => self.runs_max,
+        }
+    }
 }
 
 impl Default for QueueLimits {
@@ -47,6 +62,7 @@ impl Default for QueueLimits {
             snapshot_every_bytes: 8 * 1024 * 1024,
             snapshot_ops_max: 1_024,
             ack: AckMode::Durable,
+            tight: false,
         }
     }
 }

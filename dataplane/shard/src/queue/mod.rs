@@ -32,6 +32,7 @@ mod run;
 mod settle;
 mod settled;
 mod snapshot;
+mod weight;
 
 pub use backlog::Piece;
 pub use counters::QueueCounters;

@@ -41,6 +41,7 @@ pub(super) fn endpoint(number: u32, channels: &[u32], queue: QueueBounds) -> End
         send: Vec::new(),
         receive: channels.iter().map(grant).collect(),
         queue,
+        rates: Default::default(),
     }
 }
 
@@ -64,6 +65,7 @@ pub(super) fn table_with(bounds: QueueBounds) -> RouteTable {
         id: ChannelId(id),
         name: format!("acme/test/channel{id}").into(),
         hub: 0,
+        priority: Default::default(),
     };
     let wide = QueueBounds {
         deliveries_max: 0,
@@ -98,6 +100,7 @@ pub(super) fn table_with(bounds: QueueBounds) -> RouteTable {
             ),
             endpoint(4, &[0, 1, 2], newest),
         ],
+        accounts: Vec::new(),
     };
     RouteTable::build(parts).expect("the parts fit together")
 }

@@ -129,6 +129,7 @@ fn endpoint(name: &str) -> Endpoint {
         send: Vec::new(),
         receive: Vec::new(),
         queue: QueueBounds::default(),
+        rates: Default::default(),
     }
 }
 
@@ -196,6 +197,7 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
             FAR => 2,
             _ => 0,
         },
+        priority: Default::default(),
     };
     let mut endpoints: Vec<_> = SENDERS
         .iter()
@@ -217,6 +219,7 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
         ],
         channels: CHANNELS.iter().map(channel).collect(),
         endpoints,
+        accounts: Vec::new(),
     };
     RouteTable::build(parts).expect("the plan fits together")
 }

@@ -69,6 +69,7 @@ pub fn endpoint(name: &str, keys: Vec<Key>, send: Vec<Grant>, receive: Vec<Grant
         send,
         receive,
         queue: QueueBounds::default(),
+        rates: Default::default(),
     }
 }
 
@@ -99,6 +100,7 @@ pub fn parts(ack: AckMode) -> TableParts {
                 id: ChannelId::of(name),
                 name: name.into(),
                 hub: 0,
+                priority: Default::default(),
             })
             .to_vec(),
         endpoints: vec![
@@ -129,6 +131,7 @@ pub fn parts(ack: AckMode) -> TableParts {
                 vec![],
             ),
         ],
+        accounts: Vec::new(),
     }
 }
 

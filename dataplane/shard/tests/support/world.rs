@@ -391,6 +391,11 @@ impl World {
         self.said.remove(&connection).unwrap_or_default()
     }
 
+    /// Whether a connection is gone, whoever ended it.
+    pub fn dead(&self, connection: ConnectionId) -> bool {
+        self.dead.contains(&connection)
+    }
+
     pub fn closed(&self, connection: ConnectionId) -> bool {
         self.closes.contains(&connection)
     }

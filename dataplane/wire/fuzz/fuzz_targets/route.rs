@@ -4,8 +4,8 @@
 use framed::bounded;
 use libfuzzer_sys::fuzz_target;
 use wire::route::{
-    ChannelParts, Endpoint, Grant, Hub, Key, KeyMaterial, QueueBounds, Restriction, RouteTable,
-    TableParts,
+    Account, ChannelParts, Endpoint, Grant, Hub, Key, KeyMaterial, QueueBounds, Rates,
+    Restriction, RouteTable, TableParts,
 };
 use wire::signature::{SecretKey, SigningKey};
 use wire::{AckMode, ChannelId, Direction, EndpointId, KeyId};
@@ -75,6 +75,23 @@ impl Numbers<'_> {
             send: self.some(5, Self::grant),
             receive: self.some(5, Self::grant),
             queue: QueueBounds::default(),
+            rates: self.rates(),
+        }
+    }
+
+    fn rates(&mut self) -> Rates {
+        let messages = u32::from(self.next() % 4);
+        let bytes = u64::from(self.next() % 4);
+        Rates {
+            messages_per_second: (messages < 3).then_some(messages),
+            bytes_per_second: (bytes < 3).then_some(bytes),
+        }
+    }
+
+    fn account(&mut self) -> Account {
+        Account {
+            name: self.name(),
+            rates: self.rates(),
         }
     }
 
@@ -100,6 +117,7 @@ impl Numbers<'_> {
             id: ChannelId(u32::from(self.next() % 8)),
             name: self.name(),
             hub: u16::from(self.next() % 3),
+            priority: Default::default(),
         }
     }
 }
@@ -112,6 +130,7 @@ fn check(data: &[u8]) {
         hubs: numbers.some(4, Numbers::hub),
         channels: numbers.some(8, Numbers::channel),
         endpoints: numbers.some(10, Numbers::endpoint),
+        accounts: numbers.some(4, Numbers::account),
     };
     let Ok(table) = RouteTable::build(parts.clone()) else {
         return;

@@ -123,6 +123,26 @@ reasons! {
         "the address has as many connections as one may have",
         "connections of the address", "connections allowed",
         "close some, or use one connection for more, then connect again after the time given";
+    AddressBanned = 1119, "address_banned", true,
+        "too many connections or failed handshakes came from the address",
+        "milliseconds until the ban ends", "milliseconds that it lasts in all",
+        "mend what connects or fails in a row, then connect again after the time given";
+    KeyBanned = 1120, "key_banned", true,
+        "the key opened too many sessions in a short time",
+        "milliseconds until the ban ends", "milliseconds that it lasts in all",
+        "keep one connection open, see who else uses the key, then connect again after the time given";
+    AcceptsLimited = 1121, "accepts_limited", true,
+        "more connections come than the server takes in a second",
+        "connections that time has not paid for", "connections a second allowed, and at once after a pause",
+        "connect again after the time given";
+    ConnectionsShed = 1122, "connections_shed", true,
+        "the server takes no new connections while its memory is short",
+        "bytes of memory in use", "bytes in use below which it takes them again",
+        "connect again after the time given";
+    StrangersShed = 1123, "strangers_shed", true,
+        "connections without a session make room while the server's memory is short",
+        "bytes of memory in use", "bytes in use below which they may stay",
+        "connect again after the time given";
     FrameTooShort = 1201, "frame_too_short", false,
         "the frame cannot hold what its kind needs",
         "bytes seen", "bytes needed",
@@ -219,6 +239,22 @@ reasons! {
         "a body is longer than the grant allows",
         "bytes seen", "bytes allowed",
         "send shorter bodies";
+    EndpointRate = 1408, "endpoint_rate", true,
+        "more messages per second than the endpoint may send",
+        "messages in the frame", "messages per second allowed",
+        "slow down, try again after the time given";
+    EndpointByteRate = 1409, "endpoint_byte_rate", true,
+        "more bytes per second than the endpoint may send",
+        "bytes of the frame", "bytes per second allowed",
+        "slow down, try again after the time given";
+    AccountRate = 1410, "account_rate", true,
+        "more messages per second than all endpoints of the account may send",
+        "messages in the frame", "messages per second allowed",
+        "slow down, try again after the time given";
+    AccountByteRate = 1411, "account_byte_rate", true,
+        "more bytes per second than all endpoints of the account may send",
+        "bytes of the frame", "bytes per second allowed",
+        "slow down, try again after the time given";
     Busy = 1501, "busy", true,
         "the server has no room for more just now, or the credit is used up",
         "what is in use or asked for: frames, bytes or gaps", "how much may be",
@@ -235,6 +271,10 @@ reasons! {
         "the partition moved to another shard or node",
         "partition id", "0",
         "connect again";
+    LowPriorityShed = 1505, "low_priority_shed", true,
+        "messages to channels of low priority are refused while the server's memory is short",
+        "bytes of memory in use", "bytes in use below which they are taken again",
+        "send again after the time given";
     QueueTaken = 1601, "queue_taken", false,
         "another session fetches from this queue now; the last FETCH wins",
         "0", "0",

@@ -1,6 +1,6 @@
 //! From parts to a table: everything that could contradict is checked here, once.
 
-use super::{Channel, Endpoint, Grant, Hub, Index, RouteTable};
+use super::{Account, Channel, Endpoint, Grant, Hub, Index, Priority, Rated, RouteTable};
 use crate::ids::{ChannelId, HUB_ID_RESERVED};
 use crate::limits::{CHANNELS_MAX, NAME_BYTES_MAX};
 
@@ -15,6 +15,8 @@ pub struct TableParts {
     pub hubs: Vec<Hub>,
     /// Channels.
     pub channels: Vec<ChannelParts>,
+    /// Accounts that have something of their own to be known; an endpoint's need not be among them.
+    pub accounts: Vec<Account>,
     /// Endpoints. Who hears a channel follows from their receive grants.
     pub endpoints: Vec<Endpoint>,
 }
@@ -28,6 +30,8 @@ pub struct ChannelParts {
     pub name: Box<str>,
     /// Index of its hub.
     pub hub: u16,
+    /// What is refused first.
+    pub priority: Priority,
 }
 
 /// A contradiction in the parts of a table.
@@ -74,6 +78,7 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
         queue_groups,
         hubs,
         channels,
+        mut accounts,
         mut endpoints,
     } = parts;
     if queue_groups == 0 {
@@ -81,6 +86,7 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
     }
     check_hubs(&hubs)?;
     let (mut channels, channel_index) = index_channels(channels, hubs.len())?;
+    check_accounts(&mut accounts)?;
     endpoints.sort_by(|a, b| a.name.cmp(&b.name));
     let endpoint_index = index_endpoints(&endpoints)?;
     for (at, endpoint) in endpoints.iter_mut().enumerate() {
@@ -94,7 +100,9 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
             channels[channel as usize].subscribers.push(at as u32);
         }
     }
+    let rated = Rated::new(&accounts, &endpoints);
     Ok(RouteTable {
+        rated,
         epoch,
         queue_groups,
         hubs,
@@ -111,6 +119,17 @@ fn check_name(name: &str) -> Result<(), TableError> {
     } else {
         Ok(())
     }
+}
+
+fn check_accounts(accounts: &mut [Account]) -> Result<(), TableError> {
+    accounts.sort_by(|a, b| a.name.cmp(&b.name));
+    for (at, account) in accounts.iter().enumerate() {
+        check_name(&account.name)?;
+        if at > 0 && accounts[at - 1].name == account.name {
+            return Err(TableError::NameTwice("accounts", account.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn check_hubs(hubs: &[Hub]) -> Result<(), TableError> {
@@ -143,7 +162,13 @@ fn index_channels(
 ) -> Result<(Vec<Channel>, Index), TableError> {
     parts.sort_by(|a, b| a.name.cmp(&b.name));
     let (mut channels, mut index) = (Vec::<Channel>::with_capacity(parts.len()), Index::default());
-    for ChannelParts { id, name, hub } in parts {
+    for ChannelParts {
+        id,
+        name,
+        hub,
+        priority,
+    } in parts
+    {
         check_name(&name)?;
         if usize::from(hub) >= hubs {
             return Err(TableError::NoHub(name));
@@ -164,6 +189,7 @@ fn index_channels(
             id,
             name,
             hub,
+            priority,
             subscribers: Vec::new(),
         });
     }

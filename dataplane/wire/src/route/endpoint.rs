@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Restriction;
+use super::{Rates, Restriction};
 use crate::ids::{ChannelId, Direction, EndpointId, KeyId, UnixNanos};
 use crate::signature::KeyMaterial;
 
@@ -25,9 +25,16 @@ pub struct Endpoint {
     pub receive: Vec<Grant>,
     /// What its queue may hold.
     pub queue: QueueBounds,
+    /// What it may send over all its channels.
+    pub rates: Rates,
 }
 
 impl Endpoint {
+    /// The account that owns it: the first part of its name.
+    pub fn account(&self) -> &str {
+        self.name.split('/').next().unwrap_or(&self.name)
+    }
+
     /// Its grant to send to this channel.
     #[inline]
     pub fn send_grant(&self, channel: ChannelId) -> Option<&Grant> {

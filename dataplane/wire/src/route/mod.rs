@@ -1,11 +1,14 @@
 //! The route table: who may send where, who hears what, with which keys. Control compiles it, shards read
 //! it. It never changes once built; a new epoch is a new table.
 
+mod allowance;
 mod build;
 mod endpoint;
 mod index;
+mod rated;
 mod restriction;
 
+pub use allowance::{Allowance, Holder, Overdrawn, Rates, Unit, give_back, take};
 pub use build::{ChannelParts, TableError, TableParts};
 pub use endpoint::{Endpoint, Grant, Key, OnFull, QueueBounds};
 pub use restriction::{AddressRange, AddressRangeError, Restriction};
@@ -16,6 +19,7 @@ use std::time::Duration;
 
 use crate::ids::{AckMode, ChannelId, EndpointId, PartitionId};
 use index::Index;
+use rated::Rated;
 
 /// A hub: a set of partitions with one durability and one retention.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,25 @@ pub struct Hub {
     pub retention_age: Option<Duration>,
 }
 
+/// Who owns endpoints: the first part of their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: Box<str>,
+    /// What all its endpoints together may send.
+    pub rates: Rates,
+}
+
+/// Which channels are served first when not all can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Like any other.
+    #[default]
+    Normal,
+    /// Messages to it are refused before any to a channel of normal priority is.
+    Low,
+}
+
 /// A channel: what a route leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
@@ -45,6 +68,8 @@ pub struct Channel {
     pub name: Box<str>,
     /// Index of its hub.
     pub hub: u16,
+    /// What is refused first.
+    pub priority: Priority,
     /// Indexes of the endpoints that hear it, rising.
     pub subscribers: Vec<u32>,
 }
@@ -59,6 +84,7 @@ pub struct RouteTable {
     endpoints: Vec<Endpoint>,
     channel_index: Index,
     endpoint_index: Index,
+    rated: Rated,
 }
 
 impl RouteTable {
@@ -150,6 +176,30 @@ impl RouteTable {
     pub fn partition_of(&self, endpoint: EndpointId, channel: &Channel) -> PartitionId {
         let hub = self.hub_of(channel);
         PartitionId::new(hub.id, (endpoint.0 % u64::from(hub.partitions)) as u16)
+    }
+
+    /// The allowances that messages of the endpoint with this index to this channel are taken out of; mostly none.
+    #[inline]
+    pub fn allowances(
+        &self,
+        endpoint: u32,
+        channel: ChannelId,
+    ) -> impl Iterator<Item = &Allowance> + Clone {
+        self.rated.of(endpoint, channel)
+    }
+
+    /// Whether the endpoint with this index has any rate that holds for all its channels.
+    pub fn is_rated(&self, endpoint: u32) -> bool {
+        self.rated.is_whole(endpoint)
+    }
+
+    /// Go on from what was taken of the allowances of an older table: a new table gives nobody a second's worth anew, and shards
+    /// that have it take from the same allowances as those that do not have it yet. Allocates nothing.
+    pub fn go_on_from(&mut self, before: &Self) {
+        let Self {
+            rated, endpoints, ..
+        } = self;
+        rated.go_on_from(endpoints, before);
     }
 
     /// How many groups the queues are spread over.

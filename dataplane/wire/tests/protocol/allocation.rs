@@ -98,3 +98,28 @@ fn the_counter_does_count() {
     let text = receiver_token().replace("skn=primary", "skn=%70");
     assert!(allocations(|| drop(Token::parse(&text))) > 0);
 }
+
+#[test]
+fn a_frame_is_taken_out_of_every_rate_that_holds_for_it_without_allocating() {
+    let mut parts = crate::routes::parts();
+    parts.accounts = vec![wire::route::Account {
+        name: "a".into(),
+        rates: wire::route::Rates {
+            messages_per_second: Some(1_000),
+            bytes_per_second: Some(1 << 20),
+        },
+    }];
+    let two = &mut parts.endpoints[0];
+    two.rates.messages_per_second = Some(10);
+    two.send[0].restriction.messages_per_second = Some(9);
+    let (id, channel) = (two.id, two.send[0].channel);
+    let table = wire::route::RouteTable::build(parts).expect("no contradiction");
+    let index = table.endpoint_index(id).expect("it is there");
+    assert_eq!(table.allowances(index, channel).count(), 4);
+    let spent = allocations(|| {
+        let given = (0..20)
+            .filter(|_| wire::route::take(table.allowances(index, channel), 1, 100, 1).is_ok());
+        assert_eq!(given.count(), 9);
+    });
+    assert_eq!(spent, 0);
+}

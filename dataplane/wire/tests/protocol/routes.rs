@@ -25,6 +25,7 @@ fn channel(id: u32, name: &str, hub: u16) -> ChannelParts {
         id: ChannelId(id),
         name: name.into(),
         hub,
+        priority: Default::default(),
     }
 }
 
@@ -45,6 +46,7 @@ fn endpoint(id: u64, name: &str, send: &[u32], receive: &[u32]) -> Endpoint {
         send: send.iter().copied().map(grant).collect(),
         receive: receive.iter().copied().map(grant).collect(),
         queue: QueueBounds::default(),
+        rates: Default::default(),
     }
 }
 
@@ -60,7 +62,7 @@ fn key(id: u32, name: &str, direction: Direction) -> Key {
     }
 }
 
-fn parts() -> TableParts {
+pub(crate) fn parts() -> TableParts {
     TableParts {
         epoch: 7,
         queue_groups: 4,
@@ -75,6 +77,7 @@ fn parts() -> TableParts {
             endpoint(105, "a/b/five", &[], &[30, 10]),
             endpoint(101, "a/b/one", &[], &[10]),
         ],
+        accounts: Vec::new(),
     }
 }
 

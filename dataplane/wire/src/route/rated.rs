@@ -1,0 +1,131 @@
+//! The allowances of a table: which of them a message is taken out of. Those of an account are shared by its endpoints.
+
+use super::allowance::{Allowance, Holder, Rates, Unit};
+use super::{Account, Endpoint, RouteTable};
+use crate::ids::ChannelId;
+
+/// What an endpoint's messages are taken out of.
+#[derive(Debug, Clone, Default)]
+struct Held {
+    /// Whatever the channel: the endpoint's own, then its account's.
+    whole: Vec<Allowance>,
+    /// Of grants, by rising channel.
+    grants: Vec<(ChannelId, Allowance)>,
+}
+
+/// All allowances; most tables have few.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rated {
+    /// By name.
+    accounts: Vec<(Box<str>, Vec<Allowance>)>,
+    /// By index.
+    endpoints: Vec<Option<Box<Held>>>,
+}
+
+impl Rated {
+    /// Full allowances, as these say. Accounts are sorted by name, endpoints too, and grants by channel.
+    pub(super) fn new(accounts: &[Account], endpoints: &[Endpoint]) -> Self {
+        let account = |account: &Account| {
+            let name = account.name.clone();
+            (name, allowances(Holder::Account, account.rates))
+        };
+        let mut rated = Self {
+            accounts: accounts.iter().map(account).collect(),
+            endpoints: Vec::new(),
+        };
+        let held = endpoints.iter().map(|endpoint| rated.hold(endpoint));
+        rated.endpoints = held.collect();
+        rated
+    }
+
+    fn hold(&self, endpoint: &Endpoint) -> Option<Box<Held>> {
+        let mut whole = allowances(Holder::Endpoint, endpoint.rates);
+        whole.extend_from_slice(self.account(endpoint.account()));
+        let grants = endpoint.send.iter().filter_map(|grant| {
+            let per_second = grant.restriction.messages_per_second?;
+            let allowance = Allowance::new(Holder::Grant, Unit::Messages, per_second.into());
+            Some((grant.channel, allowance))
+        });
+        let grants: Vec<_> = grants.collect();
+        let any = !(whole.is_empty() && grants.is_empty());
+        any.then(|| Box::new(Held { whole, grants }))
+    }
+
+    fn account(&self, name: &str) -> &[Allowance] {
+        let at = (self.accounts).binary_search_by(|(account, _)| (**account).cmp(name));
+        at.map_or(&[], |at| &self.accounts[at].1)
+    }
+
+    fn held(&self, endpoint: u32) -> Option<&Held> {
+        self.endpoints.get(endpoint as usize)?.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn of(
+        &self,
+        endpoint: u32,
+        channel: ChannelId,
+    ) -> impl Iterator<Item = &Allowance> + Clone {
+        let held = self.held(endpoint);
+        let whole = held.map_or(&[][..], |held| &held.whole);
+        let grant = held.and_then(|held| held.grant(channel));
+        whole.iter().chain(grant)
+    }
+
+    pub(super) fn is_whole(&self, endpoint: u32) -> bool {
+        self.held(endpoint)
+            .is_some_and(|held| !held.whole.is_empty())
+    }
+
+    /// See [`RouteTable::go_on_from`].
+    pub(super) fn go_on_from(&mut self, endpoints: &[Endpoint], before: &RouteTable) {
+        for (name, allowances) in &mut self.accounts {
+            go_on(allowances, before.rated.account(name));
+        }
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            let Some(mut held) = self.endpoints[at].take() else {
+                continue;
+            };
+            let index = before.endpoint_index(endpoint.id);
+            if let Some(own) = index.and_then(|index| before.rated.held(index)) {
+                go_on(&mut held.whole, &own.whole);
+                for (channel, allowance) in &mut held.grants {
+                    if let Some(before) = own.grant(*channel) {
+                        allowance.go_on_from(before);
+                    }
+                }
+            }
+            // Whatever the endpoint's account was before: what an account has is one for all its endpoints.
+            go_on(&mut held.whole, self.account(endpoint.account()));
+            self.endpoints[at] = Some(held);
+        }
+    }
+}
+
+/// Let each go on from the one before it of the same kind.
+fn go_on(allowances: &mut [Allowance], before: &[Allowance]) {
+    for allowance in allowances {
+        let kind = allowance.kind();
+        if let Some(before) = before.iter().find(|before| before.kind() == kind) {
+            allowance.go_on_from(before);
+        }
+    }
+}
+
+impl Held {
+    fn grant(&self, channel: ChannelId) -> Option<&Allowance> {
+        let at = self.grants.binary_search_by_key(&channel, |(id, _)| *id);
+        at.ok().map(|at| &self.grants[at].1)
+    }
+}
+
+fn allowances(holder: Holder, rates: Rates) -> Vec<Allowance> {
+    let units = [
+        (Unit::Messages, rates.messages_per_second.map(u64::from)),
+        (Unit::Bytes, rates.bytes_per_second),
+    ];
+    let allowance = |(unit, per_second): (_, Option<u64>)| {
+        per_second.map(|per_second| Allowance::new(holder, unit, per_second))
+    };
+    units.into_iter().filter_map(allowance).collect()
+}
