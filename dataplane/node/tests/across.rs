@@ -35,6 +35,7 @@ fn plan(ack: AckMode) -> Arc<RouteTable> {
             id: ChannelId::of(name),
             name: (*name).into(),
             hub: at as u16,
+            priority: Default::default(),
         });
         for endpoint in &mut parts.endpoints {
             let grant = Grant {
