@@ -189,14 +189,12 @@ pub(crate) struct Snapshot {
     pub(crate) strangers: u32,
     pub(crate) sessions: usize,
     pub(crate) assembly_bytes: usize,
-    pub(crate) unsent_bytes: usize,
     /// Who is kept out.
     pub(crate) banned: Vec<shard::Banned>,
     /// What the shard uses of its memory budget.
     pub(crate) memory: shard::MemoryStatus,
     pub(crate) buffers_free: usize,
     pub(crate) buffers: usize,
-    pub(crate) buffer_bytes: usize,
     pub(crate) epoch: u64,
     pub(crate) partitions: Vec<PartitionNumbers>,
     pub(crate) turns_cut_short: u64,
@@ -224,18 +222,13 @@ impl Snapshot {
     }
 
     /// Memory that grows with load, in bytes, by kind.
-    pub(crate) fn memory(&self) -> [(&'static str, u64); 3] {
-        let lent = self.buffers.saturating_sub(self.buffers_free) * self.buffer_bytes;
-        [
-            ("receive_buffers", lent as u64),
-            ("assembly", self.assembly_bytes as u64),
-            ("unsent", self.unsent_bytes as u64),
-        ]
+    pub(crate) fn memory(&self) -> [(&'static str, u64); 8] {
+        self.memory.used.kinds()
     }
 
     /// What all of it together may be, if that is bounded.
     pub(crate) fn memory_budget_bytes(&self) -> Option<u64> {
-        None
+        Some(self.memory.budget_bytes)
     }
 
     /// Partitions among its logs.
@@ -255,7 +248,6 @@ impl Snapshot {
         self.strangers += other.strangers;
         self.sessions += other.sessions;
         self.assembly_bytes += other.assembly_bytes;
-        self.unsent_bytes += other.unsent_bytes;
         self.banned.extend_from_slice(&other.banned);
         self.memory.used += other.memory.used;
         self.memory.budget_bytes += other.memory.budget_bytes;

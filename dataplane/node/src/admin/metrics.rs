@@ -283,33 +283,12 @@ fn memory(page: &mut Page, sum: &Snapshot, shards: &[Snapshot]) {
     ];
     let help = "What was refused or ended because memory was short, how often it was, and turns that left senders unread.";
     page.counters("forebay_shed_total", help, "what", &rows);
-    type Row = fn(&shard::MemoryStatus) -> u64;
-    let rows: [(&str, &str, Row); 3] = [
-        (
-            "forebay_shard_memory_bytes",
-            "Memory of a shard in use.",
-            |memory| memory.used.total(),
-        ),
-        (
-            "forebay_shard_memory_budget_bytes",
-            "Memory that a shard may use.",
-            |memory| memory.budget_bytes,
-        ),
-        (
-            "forebay_shard_pressure",
-            "What a shard sheds: 0 nothing, 1 new connections, 2 strangers, 3 low priority, 4 all new messages.",
-            |memory| memory.pressure as u64,
-        ),
-    ];
-    for (name, help, value) in rows {
-        page.head(name, "gauge", help);
-        for (shard, snapshot) in shards.iter().enumerate() {
-            page.line(
-                name,
-                &[("shard", &shard.to_string())],
-                value(&snapshot.memory),
-            );
-        }
+    let name = "forebay_shard_pressure";
+    let help = "What a shard sheds: 0 nothing, 1 new connections, 2 strangers, 3 low priority, 4 all new messages.";
+    page.head(name, "gauge", help);
+    for (shard, snapshot) in shards.iter().enumerate() {
+        let step = snapshot.memory.pressure as u64;
+        page.line(name, &[("shard", &shard.to_string())], step);
     }
 }
 
