@@ -38,6 +38,7 @@ fn two_hubs(ack: AckMode) -> Setup {
             id: ChannelId::of(name),
             name: name.into(),
             hub: 1,
+            priority: Default::default(),
         });
     }
     for name in [SENDER, RELAY, SENSOR] {
