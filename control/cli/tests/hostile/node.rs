@@ -153,13 +153,21 @@ impl Metrics {
     /// Print how often something was timed since `before`, and below what 50 and 99 of 100 times stayed; returns the last, in
     /// seconds.
     pub(crate) fn tell_times(&self, before: &Self, what: &str, when: &str) -> f64 {
-        let lead = format!("forebay_{what}_seconds_bucket{{le=\"");
-        let bounds = self.text.lines().filter_map(|line| {
-            let (bound, _) = line.strip_prefix(&lead)?.split_once('"')?;
-            Some(bound)
-        });
-        let count = |metrics: &Self, bound: &str| metrics.of(&format!("{lead}{bound}\"}}"));
-        let since = |bound: &str| count(self, bound) - count(before, bound);
+        // Of all shards together, where they are told apart.
+        let lead = format!("forebay_{what}_seconds_bucket{{");
+        let bucket = |line: &'_ str| -> Option<(String, u64)> {
+            let (_, rest) = line.strip_prefix(&lead)?.split_once("le=\"")?;
+            let (bound, count) = rest.split_once("\"} ")?;
+            Some((bound.to_owned(), count.parse().expect("a whole number")))
+        };
+        let buckets = |metrics: &Self| metrics.text.lines().filter_map(bucket).collect::<Vec<_>>();
+        let (had, has) = (buckets(before), buckets(self));
+        let bounds = has.iter().map(|(bound, _)| bound.as_str());
+        let count = |all: &[(String, u64)], bound: &str| -> u64 {
+            let of = all.iter().filter(|(one, _)| one == bound);
+            of.map(|(_, count)| count).sum()
+        };
+        let since = |bound: &str| count(&has, bound) - count(&had, bound);
         let all = since("+Inf");
         let of_100 = |share: u64| -> f64 {
             let found = bounds
