@@ -166,7 +166,7 @@ fn check_sums(look: &Value) {
         "sessions",
         "buffers_free",
         "buffers",
-        "memory_bytes.receive_buffers",
+        "memory_bytes.receive",
         "memory_bytes.unsent",
         "since_start.messages_in",
         "since_start.messages_committed",
