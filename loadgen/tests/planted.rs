@@ -287,7 +287,10 @@ fn a_plan_that_cannot_run_is_refused_with_a_code() {
 
 #[test]
 fn the_json_report_has_the_documented_fields() {
-    let report = run(&[], short());
+    // A run that a busy machine holds up is void and tells no latencies.
+    let mut reports = (0..20).map(|_| run(&[], short()));
+    let report = reports.find(|report| report.ack_ms.is_some());
+    let report = report.expect("one run of twenty is on time");
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("one JSON object");
     for field in [
         "offered_per_s",
