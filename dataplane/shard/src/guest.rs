@@ -391,7 +391,8 @@ fn append_envelope<S: Segment>(
         let (end, appended) = write(peers, log, send)?;
         (end, Some(appended))
     };
-    let answer = answer_of(carried, Origin::Carried(from, number), number);
+    // Its place in the log is its own number; the relay's is in its origin, for the answer.
+    let answer = answer_of(carried, Origin::Carried(from, number), send.sequence());
     log.wait(Waiting {
         end,
         appended,

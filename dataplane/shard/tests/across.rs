@@ -336,7 +336,7 @@ fn a_full_way_is_told_to_those_who_want_to_go_there_and_one_leaves_room_for_othe
 
 #[test]
 fn envelopes_and_direct_frames_of_one_endpoint_share_a_stream_that_is_elsewhere() {
-    let answers = |count: u16| {
+    let answers = |count: u16, repeats: u64| {
         let mut node = Node::new(count);
         let mut client = node.connect();
         let mut relay = Client::new(&mut node.shards[node.home], RELAY, secret(3).text_bytes());
@@ -370,6 +370,12 @@ fn envelopes_and_direct_frames_of_one_endpoint_share_a_stream_that_is_elsewhere(
             (false, 7),
         ] {
             let body = [sequence as u8, u8::from(by_relay)];
+            // What is in the log already can be relayed again, under numbers beyond all of its own.
+            while by_relay && number < repeats {
+                number += 1;
+                let frame = relay.relay(number, &envelope(1, &[1, 0]));
+                node.exchange(&mut relay, &frame);
+            }
             let said = if by_relay {
                 number += 1;
                 let frame = relay.relay(number, &envelope(sequence, &body));
@@ -380,12 +386,22 @@ fn envelopes_and_direct_frames_of_one_endpoint_share_a_stream_that_is_elsewhere(
             };
             told.push(gist(&said));
         }
-        (told, node.log())
+        let mut next = Client::new(&mut node.shards[node.home], SENDER, key.text_bytes());
+        let said = node.greet(&mut next, Auth::Key(KeyId(1)));
+        let Some(Said::Welcome(_, entries)) = said.get(1) else {
+            panic!("{said:?}")
+        };
+        let far = entries.iter().find(|entry| entry.1 == node.partition);
+        (told, node.log(), far.unwrap().2)
     };
-    let alone = answers(1);
-    assert_eq!(alone.1.len(), 7);
-    assert_eq!(answers(2), alone);
-    assert_eq!(answers(5), alone);
+    for repeats in [0, 20] {
+        let alone = answers(1, repeats);
+        assert_eq!(alone.1.len(), 7);
+        let highest = alone.1.iter().map(|(sequence, _)| *sequence).max();
+        assert_eq!(Some(alone.2.0), highest, "relays count by themselves");
+        assert_eq!(answers(2, repeats), alone);
+        assert_eq!(answers(5, repeats), alone);
+    }
 }
 
 /// What an answer says, whatever it is signed with: refusals in order, and how far was acked at last.
