@@ -242,7 +242,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
 }
 
 /// There is no segment to append to: the disk has none to give, or the next one is not ready yet.
-pub(crate) fn no_room(retry_after_ms: u32, disk_full: bool) -> AppendError {
+fn no_room(retry_after_ms: u32, disk_full: bool) -> AppendError {
     if disk_full {
         AppendError::StorageFull { retry_after_ms }
     } else {
@@ -427,44 +427,14 @@ impl<'p> Desk<'p> {
         log: &mut Log<S>,
         send: &Send<'_>,
     ) -> Result<Offset, AppendError> {
-        let bytes = send.frame().bytes();
-        self.take_credit(bytes.len())?;
-        let new = NewRecord {
-            kind: RecordKind::Frame,
-            signature_kind: send.signature_kind() as u8,
-            count: send.count(),
-            endpoint: send.endpoint(),
-            channel: send.channel(),
-            sequence: send.sequence(),
-            time: self.time,
+        let bytes = send.frame().bytes().len();
+        self.take_credit(bytes)?;
+        let end = match record(self.counters, self.heat, self.time, log, send) {
+            Ok(end) => end,
+            Err(error) => return Err(not_taken(log, error, self.limits.retry_after_ms())),
         };
-        let appended = match log.partition.append(&new, &[bytes]) {
-            Ok(appended) => appended,
-            Err(error) => return Err(self.refusal(log, error)),
-        };
-        self.spend_credit(bytes.len());
-        self.counters.frames += 1;
-        self.counters.messages += u64::from(send.count());
-        self.counters.bytes += bytes.len() as u64;
-        self.heat
-            .note(send.endpoint(), send.channel(), send.count(), bytes.len());
-        Ok(appended.end.next)
-    }
-
-    /// Why the log took nothing, as its sender is told.
-    #[cold]
-    fn refusal<S: Segment>(&self, log: &Log<S>, error: LogError) -> AppendError {
-        match error {
-            LogError::Full => no_room(
-                self.limits.retry_after_ms(),
-                log.partition.spare_failure().is_some(),
-            ),
-            LogError::Sealed => AppendError::Sealed,
-            LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
-                seen: bytes as u64,
-                needed: u64::from(bytes_max),
-            },
-        }
+        self.spend_credit(bytes);
+        Ok(end)
     }
 
     /// A frame that is in the log already is acked when everything in the log by now is committed. Until then it takes
@@ -512,9 +482,53 @@ impl<'p> Desk<'p> {
     }
 }
 
+/// Copy a frame into its log, and count it. Returns the offset after its last message.
+#[inline]
+pub(crate) fn record<S: Segment>(
+    counters: &mut AppendCounters,
+    heat: &mut Heat,
+    time: UnixNanos,
+    log: &mut Log<S>,
+    send: &Send<'_>,
+) -> Result<Offset, LogError> {
+    let bytes = send.frame().bytes();
+    let new = NewRecord {
+        kind: RecordKind::Frame,
+        signature_kind: send.signature_kind() as u8,
+        count: send.count(),
+        endpoint: send.endpoint(),
+        channel: send.channel(),
+        sequence: send.sequence(),
+        time,
+    };
+    let appended = log.partition.append(&new, &[bytes])?;
+    counters.frames += 1;
+    counters.messages += u64::from(send.count());
+    counters.bytes += bytes.len() as u64;
+    heat.note(send.endpoint(), send.channel(), send.count(), bytes.len());
+    Ok(appended.end.next)
+}
+
+/// Why the log took nothing, as its sender is told.
+#[cold]
+pub(crate) fn not_taken<S: Segment>(
+    log: &Log<S>,
+    error: LogError,
+    retry_after_ms: u32,
+) -> AppendError {
+    match error {
+        LogError::Full => no_room(retry_after_ms, log.partition.spare_failure().is_some()),
+        LogError::Sealed => AppendError::Sealed,
+        LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
+            seen: bytes as u64,
+            needed: u64::from(bytes_max),
+        },
+    }
+}
+
 /// A frame in its log: the one that ends there.
 #[inline]
-fn appended(send: &Send<'_>, sender: u32, end: Offset) -> Appended {
+pub(crate) fn appended(send: &Send<'_>, sender: u32, end: Offset) -> Appended {
     Appended {
         first: Offset(end.0 - u64::from(send.count())),
         count: u32::from(send.count()),

@@ -1,12 +1,12 @@
 //! What sessions of other shards send to logs of this one. They are judged as this shard's own are: by their number, in the
 //! order in which they came to their shard, and answered there.
 
-use partition::{AppendError as LogError, NewRecord, Place, RecordKind, Segment};
+use partition::{Place, Segment};
 use wire::ids::{EndpointId, Offset, Sequence};
 use wire::reason::{Notice, Reason};
 use wire::send::Send;
 
-use crate::append::{AppendError, Next, no_room, place};
+use crate::append::{AppendError, Next, appended, not_taken, place, record};
 use crate::away::{Answered, Batch, Cargo, Carried, Mark, Said, Taken, frame_of};
 use crate::budget::Pressure;
 use crate::io::ConnectionId;
@@ -47,6 +47,14 @@ struct Sent<'b> {
     from: u16,
     carried: &'b Carried,
     mark: Mark,
+}
+
+impl Sent<'_> {
+    /// Say what became of it; its credit goes back.
+    fn answer(self, peers: &mut Peers, said: Said) {
+        let carried = self.carried;
+        answer(peers, self.from, carried, (1, taken(carried)), said);
+    }
 }
 
 /// Do what another shard carried here, in its order.
@@ -323,37 +331,19 @@ fn refuse<S: Segment>(
         gap,
         mark: Some(sent.mark),
     };
-    answer(
-        peers,
-        sent.from,
-        sent.carried,
-        (1, taken(sent.carried)),
-        said,
-    );
+    sent.answer(peers, said);
 }
 
 fn discard(peers: &mut Peers, sent: Sent<'_>) {
     let said = Said::Discarded(sent.mark.round);
-    answer(
-        peers,
-        sent.from,
-        sent.carried,
-        (1, taken(sent.carried)),
-        said,
-    );
+    sent.answer(peers, said);
 }
 
 /// A newer session has the stream: the one that sent this is told, by its shard.
 fn superseded(peers: &mut Peers, sent: Sent<'_>) {
     peers.counters.append.discarded += 1;
     let said = Said::Superseded(sent.mark.round);
-    answer(
-        peers,
-        sent.from,
-        sent.carried,
-        (1, taken(sent.carried)),
-        said,
-    );
+    sent.answer(peers, said);
 }
 
 /// The replay window of an envelope's own endpoint, and the append.
@@ -420,54 +410,15 @@ fn write<S: Segment>(
     log: &mut Log<S>,
     send: &Send<'_>,
 ) -> Result<(Offset, Appended), AppendError> {
-    let new = NewRecord {
-        kind: RecordKind::Frame,
-        signature_kind: send.signature_kind() as u8,
-        count: send.count(),
-        endpoint: send.endpoint(),
-        channel: send.channel(),
-        sequence: send.sequence(),
-        time: peers.now.unix,
-    };
-    let bytes = send.frame().bytes();
-    let end = match log.partition.append(&new, &[bytes]) {
-        Ok(appended) => appended.end.next,
-        Err(error) => return Err(refusal(peers, log, error)),
+    let counters = &mut peers.counters.append;
+    let end = match record(counters, &mut peers.heat, peers.now.unix, log, send) {
+        Ok(end) => end,
+        Err(error) => return Err(not_taken(log, error, peers.retry_after_ms())),
     };
     let sender = log.sender(send.endpoint());
     let last = &mut log.senders[sender as usize].last;
     *last = send.sequence().max(*last);
-    let count = u32::from(send.count());
-    let counters = &mut peers.counters.append;
-    counters.frames += 1;
-    counters.messages += u64::from(count);
-    counters.bytes += bytes.len() as u64;
-    let (endpoint, channel) = (send.endpoint(), send.channel());
-    let heat = &mut peers.heat;
-    heat.note(endpoint, channel, send.count(), bytes.len());
-    let appended = Appended {
-        first: Offset(end.0 - u64::from(count)),
-        count,
-        channel: send.channel(),
-        message_bytes: send.messages_bytes().len() as u64,
-        sender,
-    };
-    Ok((end, appended))
-}
-
-#[cold]
-fn refusal<S: Segment>(peers: &Peers, log: &Log<S>, error: LogError) -> AppendError {
-    match error {
-        LogError::Full => {
-            let disk_full = log.partition.spare_failure().is_some();
-            no_room(peers.retry_after_ms(), disk_full)
-        }
-        LogError::Sealed => AppendError::Sealed,
-        LogError::TooLong { bytes, bytes_max } => AppendError::TooLong {
-            seen: bytes as u64,
-            needed: u64::from(bytes_max),
-        },
-    }
+    Ok((end, appended(send, sender, end)))
 }
 
 /// Tell the shard where frames came from that they are committed.
