@@ -74,7 +74,10 @@ impl Server {
             Event::Closed { .. } => self.closed += 1,
             Event::Sent { .. } => {}
             Event::Detached { socket, .. } => self.detached.push(socket),
-            Event::OutOfBuffers | Event::AcceptFailed { .. } | Event::Synced { .. } => {
+            Event::OutOfBuffers
+            | Event::AcceptFailed { .. }
+            | Event::Synced { .. }
+            | Event::Datagrams(_) => {
                 panic!("{event:?}")
             }
         }

@@ -259,7 +259,7 @@ impl Loop {
                     between.detached(connection, socket);
                 }
                 Event::Synced { token, result } => self.files.synced(token, result),
-                Event::OutOfBuffers => {}
+                Event::OutOfBuffers | Event::Datagrams(_) => {}
                 Event::AcceptFailed { errno, .. } => {
                     let error = std::io::Error::from_raw_os_error(errno);
                     self.log

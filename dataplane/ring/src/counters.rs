@@ -67,6 +67,28 @@ pub struct Counters {
     pub syncs: u64,
     /// Wake-ups by a `Waker` noticed in `Ring::wait`.
     pub wakes: u64,
+    /// Receives of datagrams started.
+    pub datagram_shots: u64,
+    /// Trains of datagrams received.
+    pub datagram_trains: u64,
+    /// Datagrams in them.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub datagram_received_bytes: u64,
+    /// Trains thrown away because the kernel cut them short.
+    pub datagrams_unreadable: u64,
+    /// Receives of datagrams that ended because no buffer was left.
+    pub datagram_enobufs: u64,
+    /// Trains of datagrams given to the kernel.
+    pub datagram_sends: u64,
+    /// Datagrams in them.
+    pub datagrams_sent: u64,
+    /// Their bytes, of those it took.
+    pub datagram_sent_bytes: u64,
+    /// Trains it did not take.
+    pub datagram_sends_failed: u64,
+    /// Trains given back to the owner because too many were in flight.
+    pub datagram_sends_refused: u64,
 }
 
 impl std::ops::AddAssign for Counters {
@@ -105,6 +127,17 @@ impl std::ops::AddAssign for Counters {
             close_timeouts,
             syncs,
             wakes,
+            datagram_shots,
+            datagram_trains,
+            datagrams_received,
+            datagram_received_bytes,
+            datagrams_unreadable,
+            datagram_enobufs,
+            datagram_sends,
+            datagrams_sent,
+            datagram_sent_bytes,
+            datagram_sends_failed,
+            datagram_sends_refused,
         } = other;
         self.enters += enters;
         self.waits += waits;
@@ -138,5 +171,16 @@ impl std::ops::AddAssign for Counters {
         self.close_timeouts += close_timeouts;
         self.syncs += syncs;
         self.wakes += wakes;
+        self.datagram_shots += datagram_shots;
+        self.datagram_trains += datagram_trains;
+        self.datagrams_received += datagrams_received;
+        self.datagram_received_bytes += datagram_received_bytes;
+        self.datagrams_unreadable += datagrams_unreadable;
+        self.datagram_enobufs += datagram_enobufs;
+        self.datagram_sends += datagram_sends;
+        self.datagrams_sent += datagrams_sent;
+        self.datagram_sent_bytes += datagram_sent_bytes;
+        self.datagram_sends_failed += datagram_sends_failed;
+        self.datagram_sends_refused += datagram_sends_refused;
     }
 }

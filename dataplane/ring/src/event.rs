@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::buffers::Lease;
+use crate::datagrams::Datagrams;
 use crate::handover::Socket;
 
 /// One connection of one ring: generation in the upper, slot in the lower 32 bits.
@@ -104,6 +105,8 @@ pub enum Event {
         /// Whether every byte written to the file before is durable; else the kernel's error number.
         result: Result<(), i32>,
     },
+    /// A train of datagrams came. Release it when it has been handled.
+    Datagrams(Datagrams),
     /// All receive buffers are lent out: some connections stopped receiving until leases return.
     /// At most once in one `poll`.
     OutOfBuffers,

@@ -131,11 +131,12 @@ impl Features {
 }
 
 /// Operations without a substitute.
-const OPERATIONS: [(u8, &str); 9] = [
+const OPERATIONS: [(u8, &str); 10] = [
     (opcode::Accept::CODE, "io_uring accept"),
     (opcode::Recv::CODE, "io_uring recv"),
     (opcode::Send::CODE, "io_uring send"),
     (opcode::SendMsg::CODE, "io_uring sendmsg"),
+    (opcode::RecvMsg::CODE, "io_uring recvmsg"),
     (opcode::AsyncCancel::CODE, "io_uring async cancel"),
     (opcode::Timeout::CODE, "io_uring timeout"),
     (opcode::Read::CODE, "io_uring read"),

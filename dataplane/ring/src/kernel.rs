@@ -12,8 +12,10 @@ use crate::error::RingError;
 use crate::features::Features;
 use crate::limits::{Environment, RingLimits};
 
-/// Group of the one provided-buffer ring.
+/// Group of the provided-buffer ring for connections.
 pub(crate) const BUFFER_GROUP: u16 = 0;
+/// Group of the one for datagrams.
+pub(crate) const DATAGRAM_GROUP: u16 = 1;
 
 const REGISTER_RING_FDS: libc::c_long = 20;
 const UNREGISTER_RING_FDS: libc::c_long = 21;
@@ -74,11 +76,12 @@ impl Kernel {
         &self,
         address: u64,
         entries: u16,
+        group: u16,
     ) -> Result<(), RingError> {
         let submitter = self.ring.submitter();
         // SAFETY: the caller promises what the call demands.
         let registered =
-            unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0) };
+            unsafe { submitter.register_buf_ring_with_flags(address, entries, group, 0) };
         registered.map_err(|e| RingError::Register {
             what: "buffer ring",
             errno: errno(&e),

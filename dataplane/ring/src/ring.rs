@@ -13,10 +13,11 @@ use crate::accept::Listener;
 use crate::buffers::{Buffers, Lease};
 use crate::connection::Connection;
 use crate::counters::Counters;
+use crate::datagrams::DatagramSocket;
 use crate::error::RingError;
 use crate::event::Event;
 use crate::features::Features;
-use crate::kernel::Kernel;
+use crate::kernel::{BUFFER_GROUP, Kernel};
 use crate::limits::{self, LISTENERS_MAX, RingLimits};
 use crate::send::Pool;
 use crate::slab::Slab;
@@ -47,6 +48,8 @@ pub struct Ring {
     pub(crate) connections: Slab<Connection>,
     pub(crate) listeners: Slab<Listener>,
     pub(crate) syncs: Slab<Sync>,
+    /// Declared behind `kernel`, as `buffers` is.
+    pub(crate) datagrams: Option<DatagramSocket>,
     /// Connections to look at before the next enter.
     pub(crate) touched: Vec<Key>,
     /// Connections that wait for receive buffers.
@@ -99,7 +102,7 @@ impl Ring {
         let (address, entries) = buffers.shared();
         // SAFETY: the buffer ring is mapped, page aligned and has `entries` entries. It outlives the kernel's
         // ring: fields are dropped in order, and `kernel` comes before `buffers`.
-        unsafe { kernel.register_buffers(address, entries)? };
+        unsafe { kernel.register_buffers(address, entries, BUFFER_GROUP)? };
         let clocks = Clocks {
             close: Timespec::from(limits.close_timeout),
             accept_retry: Timespec::from(limits.accept_retry),
@@ -113,6 +116,7 @@ impl Ring {
             connections: Slab::new(limits.connections_max),
             listeners: Slab::new(LISTENERS_MAX),
             syncs: Slab::new(SYNCS_MAX),
+            datagrams: None,
             touched: Vec::new(),
             waiting: Waiting::default(),
             out_of_buffers: false,
@@ -228,7 +232,7 @@ impl Ring {
         let sleeps = self.touched.is_empty() && self.kernel.is_empty() && self.waker.fall_asleep();
         let done = match sleeps {
             true => {
-                self.buffers.stock();
+                self.stock();
                 self.kernel.wait(timeout, &mut self.counters)
             }
             false => self.submit(),
@@ -293,7 +297,9 @@ impl Ring {
             .iter()
             .map(|(_, l)| l.operations())
             .sum::<usize>();
-        let known = connections + listeners + self.syncs.len() + usize::from(self.wake.armed);
+        let datagrams = (self.datagrams.as_ref()).map_or(0, DatagramSocket::operations);
+        let known =
+            connections + listeners + datagrams + self.syncs.len() + usize::from(self.wake.armed);
         let in_flight = self.kernel.in_flight();
         debug_assert!(
             known == in_flight,
@@ -334,6 +340,15 @@ impl Ring {
         }
         self.start_waiting();
         self.start_touched();
+        self.start_datagrams();
+    }
+
+    /// Give the kernel the buffers that the receives of one enter are likely to need.
+    fn stock(&mut self) {
+        self.buffers.stock();
+        if let Some(socket) = &mut self.datagrams {
+            socket.stock();
+        }
     }
 
     fn prepare(&mut self, events: &mut Vec<Event>) {
@@ -342,7 +357,7 @@ impl Ring {
     }
 
     fn submit_and_reap(&mut self) -> Result<(), RingError> {
-        self.buffers.stock();
+        self.stock();
         self.kernel.submit_and_reap(&mut self.counters)?;
         if self.kernel.overflowed() {
             self.counters.completion_overflows += 1;
@@ -381,6 +396,9 @@ impl Ring {
             Kind::WakeCancel => {}
             Kind::Sync => self.on_sync(key, entry, events),
             Kind::ReceiveCancel => self.on_receive_cancel(key, entry),
+            Kind::DatagramReceive => self.on_datagrams(entry, events),
+            Kind::DatagramCancel => self.on_datagram_cancel(),
+            Kind::DatagramSend => self.on_datagram_send(key, entry),
         }
     }
 
@@ -417,6 +435,7 @@ impl Drop for Ring {
         self.stop_all();
         self.end_all();
         self.disarm_wake();
+        self.stop_datagrams();
         for _ in 0..DROP_ROUNDS_MAX {
             self.prepare(&mut events);
             if self.kernel.in_flight() == 0 {
@@ -430,6 +449,10 @@ impl Drop for Ring {
         }
         if self.kernel.in_flight() > 0 {
             self.buffers.leak();
+            if let Some(mut socket) = self.datagrams.take() {
+                socket.leak();
+                std::mem::forget(socket);
+            }
             std::mem::forget(std::mem::replace(&mut self.connections, Slab::new(1)));
             std::mem::forget(std::mem::replace(&mut self.listeners, Slab::new(1)));
             std::mem::forget(std::mem::take(&mut self.wake.count));

@@ -21,9 +21,15 @@ pub(crate) enum Kind {
     WakeCancel = 9,
     Sync = 10,
     ReceiveCancel = 11,
+    /// The ring receives datagrams.
+    DatagramReceive = 12,
+    /// Cancels that receive.
+    DatagramCancel = 13,
+    /// A train of datagrams is sent.
+    DatagramSend = 14,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 14] = [
     Kind::Accept,
     Kind::AcceptTimer,
     Kind::AcceptCancel,
@@ -35,6 +41,9 @@ const KINDS: [Kind; 11] = [
     Kind::WakeCancel,
     Kind::Sync,
     Kind::ReceiveCancel,
+    Kind::DatagramReceive,
+    Kind::DatagramCancel,
+    Kind::DatagramSend,
 ];
 
 /// The `user_data` of an operation.
@@ -65,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_kind_never_submitted_is_not_understood() {
-        for user_data in [0, 12 << 56, u64::MAX] {
+        for user_data in [0, 15 << 56, u64::MAX] {
             assert_eq!(unpack(user_data), None, "{user_data:#x}");
         }
     }

@@ -207,7 +207,9 @@ impl Shard {
                 self.count_end();
             }
             Event::Sent { .. } | Event::OutOfBuffers => {}
-            Event::Synced { .. } | Event::AcceptFailed { .. } => panic!("{event:?}"),
+            Event::Synced { .. } | Event::AcceptFailed { .. } | Event::Datagrams(_) => {
+                panic!("{event:?}")
+            }
         }
     }
 

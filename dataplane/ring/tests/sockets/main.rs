@@ -4,6 +4,7 @@
 mod accepting;
 mod backpressure;
 mod batching;
+mod datagrams;
 mod echo;
 mod endings;
 mod handing_over;

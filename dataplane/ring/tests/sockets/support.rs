@@ -143,6 +143,7 @@ impl Owner {
                 self.closed.push((connection, cause));
             }
             Event::OutOfBuffers => self.out_of_buffers += 1,
+            Event::Datagrams(_) => panic!("no datagram socket is bound"),
             Event::AcceptFailed { errno, .. } => self.failures.push(errno),
             Event::Detached { connection, socket } => self.detached.push((connection, socket)),
             Event::Synced { token, result } => self.synced.push((token, result)),
