@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use control::keys::new_secret;
@@ -113,14 +113,9 @@ impl Bench {
         })
     }
 
-    /// The folder of all this.
-    pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// One run at so many shards, `seconds` of it measured.
     pub(super) fn run(&self, shards: u16, seconds: f64, warm_up: f64) -> Result<Run, Fault> {
-        let node = Node::start(&self.config, self.folder(), &shards.to_string())?;
+        let node = Node::start(&self.config, &self.folder, &shards.to_string())?;
         let before = (syncs(node.admin), Processors::now(), Instant::now());
         let reports = self.load(&node, seconds + warm_up, warm_up)?;
         let after = (syncs(node.admin), Processors::now(), before.2.elapsed());
