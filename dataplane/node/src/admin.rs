@@ -6,7 +6,7 @@
 //! | `/shards`  | JSON: the numbers of each shard, and who sends most                                  |
 //! | `/bans`    | who is kept out, why and for how long, a line each                                   |
 //! | `/live`    | 200 for as long as the process runs, also while it recovers                          |
-//! | `/ready`   | 200 when it serves, else 503 with the reason                                         |
+//! | `/ready`   | 200 when it serves, else 503 with the reason: a shard that stands still is one       |
 //! | `/reload`  | POST: read the plan again; 200 with the epoch, 409 with the fault                    |
 //!
 //! The thread asks the loop for its numbers and waits for the answer; a scrape costs the shard one small copy.
@@ -31,6 +31,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use shard::Barred;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use wire::ids::EndpointId;
 use wire::route::RouteTable;
 
 use crate::diagnosis::{ADMIN_FAILED, Diagnosis, diagnose};
@@ -156,7 +157,10 @@ fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes
 
 fn ready(control: &Control) -> Response<Full<Bytes>> {
     match control.status.phase() {
-        Phase::Ready => text(StatusCode::OK, "ready\n"),
+        Phase::Ready => match still(control) {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
+        },
         Phase::Recovering => {
             let (done, all) = control.status.progress();
             let reason = format!("recovering: {done} of {all} logs open\n");
@@ -167,6 +171,16 @@ fn ready(control: &Control) -> Response<Full<Bytes>> {
             format!("{}\n", phase.name()),
         ),
     }
+}
+
+/// A line for each shard that stands still, if one does.
+fn still(control: &Control) -> Option<String> {
+    let still = control.status.still();
+    let line = |(shard, since): &(usize, Duration)| {
+        let seconds = since.as_secs_f64();
+        format!("shard {shard} stands still: it last looked for work {seconds:.1} s ago\n")
+    };
+    (!still.is_empty()).then(|| still.iter().map(line).collect())
 }
 
 fn reload(control: &Control) -> Response<Full<Bytes>> {
@@ -185,9 +199,11 @@ fn bans(control: &Control) -> Response<Full<Bytes>> {
             let who = match ban.who {
                 Barred::Address(address) => format!("address {address}"),
                 Barred::Key(endpoint, key) => {
-                    let known = table.endpoint(endpoint);
-                    let name = known.map_or("unknown", |endpoint| &*endpoint.name);
-                    format!("key {} of {name}", key.0)
+                    format!("key {} of {}", key.0, name_of(&table, endpoint))
+                }
+                Barred::Token(endpoint, key) => {
+                    let name = name_of(&table, endpoint);
+                    format!("a token of key {} of {name}", key.0)
                 }
             };
             let (left, lasts) = (ban.left.as_millis(), ban.lasts.as_millis());
@@ -199,6 +215,11 @@ fn bans(control: &Control) -> Response<Full<Bytes>> {
         }
     }
     text(StatusCode::OK, lines)
+}
+
+fn name_of(table: &RouteTable, endpoint: EndpointId) -> &str {
+    let known = table.endpoint(endpoint);
+    known.map_or("unknown", |endpoint| &endpoint.name)
 }
 
 fn metrics(control: &Control) -> Response<Full<Bytes>> {

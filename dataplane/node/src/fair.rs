@@ -116,13 +116,21 @@ pub(crate) struct Fair<T> {
     /// Buffers that wait.
     held: usize,
     /// While memory is short: buffers that may wait unread.
-    spared: Option<usize>,
+    spared: Option<Spared>,
     /// All that waits is not to be read for now.
     stalled: bool,
     turn_bytes: usize,
     /// Of them in this turn.
     taken: usize,
     counters: FairCounters,
+}
+
+/// Buffers that may wait unread while memory is short: up to how many in all those wait that are to be read later, and up to how
+/// many those that are not to be read yet. Neither keeps all buffers from those who make room by what they send.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spared {
+    pub(crate) later: usize,
+    pub(crate) not_yet: usize,
 }
 
 /// What waiting there was.
@@ -203,8 +211,14 @@ impl<T: Bytes> Fair<T> {
         self.held > 0 && !self.stalled
     }
 
+    /// Connections of which something waits.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        let places = self.light.iter().chain(&self.heavy);
+        places.map(|place| ConnectionId(self.flows[*place as usize].connection))
+    }
+
     /// Memory is short: so many buffers may wait unread. With `None` it is not any more.
-    pub(crate) fn hold_back(&mut self, spared: Option<usize>) {
+    pub(crate) fn hold_back(&mut self, spared: Option<Spared>) {
         self.spared = spared;
         self.stalled &= spared.is_some();
     }
@@ -359,8 +373,8 @@ impl<T: Bytes> Fair<T> {
             if let Some(spared) = self.spared {
                 let waits = match judge.reading(connection) {
                     Reading::Now => false,
-                    Reading::Later => self.held <= spared,
-                    Reading::NotYet => true,
+                    Reading::Later => self.held <= spared.later,
+                    Reading::NotYet => self.held <= spared.not_yet,
                 };
                 if waits {
                     unread += 1;

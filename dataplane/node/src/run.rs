@@ -20,7 +20,7 @@ use crate::between::{Between, Moved};
 use crate::bounds::ring_fault;
 use crate::diagnosis::Diagnosis;
 use crate::distribution::Distribution;
-use crate::fair::Fair;
+use crate::fair::{Fair, Spared};
 use crate::files::Files;
 use crate::log::{Level, Log};
 use crate::random::Random;
@@ -35,8 +35,11 @@ const BUFFERS_BYTES_MAX: usize = 16 << 20;
 const BUFFERS_LOOK_TURNS: u64 = 1024;
 /// How long a peer that will send no more is still answered before its connection is closed.
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
-/// While memory is short, so many of so many receive buffers may hold what is not read for now.
-const SPARED_BUFFERS: (u16, u16) = (3, 4);
+/// While memory is short, so many eighths of the receive buffers may hold what is not read for now: what senders send, and with it
+/// what those send that do not take their answers. The rest is for those who make room.
+const SPARED_EIGHTHS: (u16, u16) = (6, 7);
+/// How often those whose bytes wait for a turn are looked at: they are not silent.
+const WAITING_LOOK: Duration = Duration::from_millis(100);
 /// Bans that are told when numbers are asked for.
 const BANNED_TOLD_MAX: usize = 1024;
 /// Longest sleep; only bounds how late a missed deadline can be.
@@ -81,6 +84,8 @@ pub(crate) struct Batch {
     leases: Vec<(ConnectionId, Lease)>,
     /// What came and waits for a turn with room for it.
     fair: Fair<Lease>,
+    /// When those of which something waits are looked at next.
+    waiting_at: Duration,
     received: Vec<Received<'static>>,
     /// What was received of connections that came from other shards, before they came.
     brought: Vec<(ConnectionId, Vec<u8>)>,
@@ -142,6 +147,7 @@ impl Loop {
             }
             let busy = self.gather()?;
             let now = self.clock.now();
+            self.status.looks(self.number, now.monotonic);
             if busy || self.is_due(now.monotonic) {
                 self.turn(now, stop_by.is_some());
                 self.admit()?;
@@ -282,10 +288,19 @@ impl Loop {
         let (shard, leases) = (&self.shard, &mut batch.leases);
         let strangers = shard.strangers() as usize;
         let short = shard.memory().pressure == Pressure::All;
-        let spared = self.ring.limits().buffers / SPARED_BUFFERS.1 * SPARED_BUFFERS.0;
+        let eighths = |count: u16| usize::from(self.ring.limits().buffers) * usize::from(count) / 8;
         let fair = &mut batch.fair;
-        fair.hold_back(short.then_some(usize::from(spared)));
+        fair.hold_back(short.then_some(Spared {
+            later: eighths(SPARED_EIGHTHS.0),
+            not_yet: eighths(SPARED_EIGHTHS.1),
+        }));
         fair.choose(now.monotonic, leases, &batch.closed, strangers, shard);
+        if batch.waiting_at <= now.monotonic {
+            batch.waiting_at = now.monotonic + WAITING_LOOK;
+            for connection in batch.fair.waiting() {
+                self.shard.note_waiting(connection, now.monotonic);
+            }
+        }
         if let Some(between) = &self.between {
             self.shard.note_moving(between.moving_bytes());
         }

@@ -1,6 +1,7 @@
 //! Starting a node: every fault that can be found before serving is found here and has a name.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -239,7 +240,7 @@ pub fn start_logged(
     reload: Reload,
     log: Arc<Log>,
 ) -> Result<NodeHandle, Diagnosis> {
-    let placement = Machine::here().place(&config.shards)?;
+    let placement = Machine::read(Path::new("/")).place(&config.shards)?;
     let ring_limits = ring_limits(&config, &table, placement.shards())?;
     let shard_limits = shard_limits(&config, placement.shards())?;
     let features = Features::probe().map_err(|error| ring_fault(&error))?;
@@ -266,7 +267,7 @@ pub fn start_logged(
     let (ready, is_ready) = bounded(placement.shards());
     let folder = Arc::new(folder);
     let meeting = Arc::new(Meeting::new(placement.shards()));
-    let began = Instant::now();
+    let began = control.status.began();
     let mut shards = Vec::new();
     for (shard, (listener, commands)) in listeners.into_iter().zip(asked).enumerate() {
         let seed = Seed {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use partition::{LogId, LogState, MappedSegment};
 use rustix::time::{ClockId, clock_gettime};
@@ -15,6 +15,9 @@ use crate::distribution::Distribution;
 use crate::fair::FairCounters;
 use crate::files::FileCounters;
 use crate::mesh::PeerCounters;
+
+/// A shard that serves looks for work at least every second. One that has not for so long stands still.
+const STILL_AFTER: Duration = Duration::from_secs(3);
 
 /// Where a node is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +53,16 @@ pub(crate) struct Status {
     logs_recovered: AtomicUsize,
     config_stale: AtomicBool,
     reloads_refused: AtomicU64,
+    /// From when on the moments of shards are told.
+    began: Instant,
 }
 
 /// What one shard's thread tells at any time.
 #[derive(Debug, Default)]
 struct ShardStatus {
     phase: AtomicU8,
+    /// When it last looked for work, in nanoseconds since `began`.
+    looked: AtomicU64,
     /// The processor it is pinned to, if it is.
     cpu: OnceLock<usize>,
     /// `pid/task/tid` below /proc, once its thread runs.
@@ -71,7 +78,40 @@ impl Status {
             logs_recovered: AtomicUsize::new(0),
             config_stale: AtomicBool::new(false),
             reloads_refused: AtomicU64::new(0),
+            began: Instant::now(),
         }
+    }
+
+    /// The moment from which all shards count their time.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// A shard looks for work.
+    #[inline]
+    pub(crate) fn looks(&self, shard: usize, now: Duration) {
+        // Nothing is read by this but the number itself.
+        let looked = &self.shards[shard].looked;
+        looked.store(nanos(now), Ordering::Relaxed);
+    }
+
+    /// How long ago a shard looked for work; none for one that does not serve.
+    pub(crate) fn silent(&self, shard: usize) -> Option<Duration> {
+        let shard = &self.shards[shard];
+        if shard.phase() != Phase::Ready {
+            return None;
+        }
+        // First this: what is looked at later than now is not late.
+        let now = nanos(self.began.elapsed());
+        let looked = shard.looked.load(Ordering::Relaxed);
+        Some(Duration::from_nanos(now.saturating_sub(looked)))
+    }
+
+    /// Shards that stand still, and since when.
+    pub(crate) fn still(&self) -> Vec<(usize, Duration)> {
+        let silent = |shard| Some((shard, self.silent(shard)?));
+        let all = (0..self.shards.len()).filter_map(silent);
+        all.filter(|(_, silent)| *silent >= STILL_AFTER).collect()
     }
 
     /// Where the node is, all shards together: it serves when all of them do, and drains as soon as one does or is gone.
@@ -87,6 +127,7 @@ impl Status {
     }
 
     pub(crate) fn enter(&self, shard: usize, phase: Phase) {
+        self.looks(shard, self.began.elapsed());
         self.shards[shard]
             .phase
             .store(phase as u8, Ordering::Release);
@@ -152,6 +193,11 @@ impl Status {
         let nanos: u64 = text.split_whitespace().next()?.parse().ok()?;
         Some(nanos as f64 / 1e9)
     }
+}
+
+/// Whole nanoseconds, at most `u64::MAX`.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl ShardStatus {
@@ -252,6 +298,7 @@ impl Snapshot {
         self.memory.used += other.memory.used;
         self.memory.budget_bytes += other.memory.budget_bytes;
         self.memory.pressure = self.memory.pressure.max(other.memory.pressure);
+        self.memory.door = self.memory.door.max(other.memory.door);
         self.buffers_free += other.buffers_free;
         self.buffers += other.buffers;
         self.epoch = self.epoch.min(other.epoch);
@@ -332,4 +379,39 @@ pub(crate) fn ack_words(table: &RouteTable) -> Vec<(String, &'static str)> {
     let hubs = table.hubs().iter();
     hubs.map(|hub| (hub.name.to_string(), words(hub.ack)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_serves_and_does_not_look_for_work_stands_still_and_one_that_recovers_or_stops_does_not()
+     {
+        let status = Status::new(4);
+        let now = status.began.elapsed();
+        for (shard, phase) in [
+            Phase::Recovering,
+            Phase::Draining,
+            Phase::Ready,
+            Phase::Ready,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            status.enter(shard, phase);
+        }
+        assert_eq!(status.still(), []);
+        let later = now + STILL_AFTER + Duration::from_secs(3_600);
+        let status = Status {
+            began: status.began - (STILL_AFTER + Duration::from_secs(60)),
+            ..status
+        };
+        status.looks(3, later);
+        let still: Vec<usize> = status.still().into_iter().map(|(shard, _)| shard).collect();
+        assert_eq!(still, [2], "3 looked a moment ago");
+        assert!(status.silent(2) >= Some(STILL_AFTER));
+        assert_eq!((status.silent(0), status.silent(1)), (None, None));
+        assert_eq!(status.silent(3), Some(Duration::ZERO));
+    }
 }

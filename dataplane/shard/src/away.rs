@@ -9,6 +9,7 @@ use wire::send::Send;
 
 use crate::across::take_answer;
 use crate::append::{AppendError, answer_relay, refuse};
+use crate::bans::NewBan;
 use crate::io::ConnectionId;
 use crate::peers::Peers;
 use crate::route::Routed;
@@ -23,6 +24,8 @@ const UNDER_WAY_BYTES_MAX: usize = 32 << 20;
 const ITEM_BYTES: usize = 128;
 /// What waits for the way to one shard besides frames: claims, and refusals that only the owner of the log can tell.
 const ITEMS_MAX: usize = 16_384;
+/// Bans that wait.
+const BANS_MAX: usize = 1_024;
 
 /// What goes to one shard at once, in order.
 #[derive(Debug, Clone, Default)]
@@ -133,9 +136,18 @@ pub(crate) struct Away {
     pub(crate) number: u32,
     /// Bytes that have no answer yet.
     under_way: usize,
+    /// Bans that began here.
+    pub(crate) bans: Vec<NewBan>,
 }
 
 impl Away {
+    /// Tell of a ban. While the way is blocked for long what is more is not told: its shard finds out by itself.
+    pub(crate) fn tell_ban(&mut self, new: NewBan) {
+        if self.bans.len() < BANS_MAX {
+            self.bans.push(new);
+        }
+    }
+
     /// Bytes that have no answer yet, or wait for the way.
     pub(crate) fn memory_bytes(&self) -> usize {
         let items = self.batch.items.len() * size_of::<Carried>();

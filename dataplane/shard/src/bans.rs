@@ -1,5 +1,8 @@
 //! Who connects or fails too often in a row is kept out for a while, longer each time. Knows moments and keys of a table, no peer.
 //!
+//! Each shard counts for itself, so one that the kernel deals out to N shards is banned after N times as much at most. The ban then
+//! holds on all of them, and so does how long the next one lasts.
+//!
 //! The table has a bound. When it is full, who would be forgotten first makes room: those who were seen longest ago, never those
 //! who are banned before others.
 
@@ -18,7 +21,8 @@ pub struct BanLimits {
     pub address_connections_max: u32,
     /// Handshakes of one address that fail for good: no credential, no HELLO in time, bytes that are none of the protocol.
     pub address_failures_max: u32,
-    /// Sessions opened or resumed with one key. Only who has proven to have it counts: nobody else can have it banned.
+    /// Sessions opened or resumed with one key, or with one token. Only who has proven to have it counts: nobody else can have it
+    /// banned, nor who has a token the key that signed it.
     pub key_sessions_max: u32,
     /// How long the first ban lasts; each one soon after another lasts twice as long.
     pub first: Duration,
@@ -62,6 +66,35 @@ pub enum Barred {
     Address(IpAddr),
     /// A key of an endpoint.
     Key(EndpointId, KeyId),
+    /// A token that a key of an endpoint signed.
+    Token(EndpointId, KeyId),
+}
+
+/// Whose sessions count together: all that a key opens by itself, or one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Credential {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) key: KeyId,
+    /// A part of the token's signature; 0 for the key itself.
+    pub(crate) token: u64,
+}
+
+impl Credential {
+    pub(crate) fn barred(self) -> Barred {
+        match self.token {
+            0 => Barred::Key(self.endpoint, self.key),
+            _ => Barred::Token(self.endpoint, self.key),
+        }
+    }
+}
+
+/// A ban that a shard tells the others. Their clocks began at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct NewBan {
+    pub(crate) address: IpAddr,
+    pub(crate) until: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) bans: u32,
 }
 
 /// How long somebody is kept out.
@@ -123,6 +156,26 @@ impl<K: Ord + Copy> Bans<K> {
         self.known.iter().filter_map(banned)
     }
 
+    /// The ban that is in force.
+    pub(crate) fn look(&self, who: &K, now: Duration) -> Option<Ban> {
+        self.known.get(who)?.ban(now)
+    }
+
+    /// Another shard has banned one.
+    pub(crate) fn hear(&mut self, who: K, told: &NewBan, limits: &BanLimits, now: Duration) {
+        if told.until <= now {
+            return;
+        }
+        self.forget(limits, now);
+        let record = self.known.entry(who).or_default();
+        if told.until > record.until {
+            (record.until, record.lasts) = (told.until, told.lasts);
+            record.paid = [Duration::ZERO; 2];
+        }
+        record.bans = record.bans.max(told.bans);
+        self.remember(who, limits);
+    }
+
     /// Count something that one does, `most` of which may be in a window. The ban that is in force then, an old or a new one: what
     /// is done while banned makes it no longer.
     pub(crate) fn note(
@@ -144,12 +197,20 @@ impl<K: Ord + Copy> Bans<K> {
         if new {
             record.begin(limits, now);
         }
+        let ban = record.ban(now);
+        self.remember(who, limits);
+        ban.map(|ban| Ban { new, ..ban })
+    }
+
+    /// Put one who is known where it will be forgotten.
+    fn remember(&mut self, who: K, limits: &BanLimits) {
+        let Some(record) = self.known.get_mut(&who) else {
+            return;
+        };
         let after = record.forgotten(limits);
         let before = std::mem::replace(&mut record.forget, after);
-        let (forget, ban) = (record.forget, record.ban(now));
         self.order.remove(&(before, who));
-        self.order.insert((forget, who));
-        ban.map(|ban| Ban { new, ..ban })
+        self.order.insert((after, who));
     }
 
     /// Make room: those whose time is over, and if that is not enough who would be next.

@@ -32,6 +32,12 @@ impl Memory {
         self.kinds().iter().map(|(_, bytes)| bytes).sum()
     }
 
+    /// All but what waits in queues: only who is let in can empty those.
+    #[must_use]
+    pub fn at_the_door(&self) -> u64 {
+        self.total() - self.queues
+    }
+
     /// Each kind by its name.
     #[must_use]
     pub fn kinds(&self) -> [(&'static str, u64); 8] {
@@ -72,7 +78,8 @@ impl std::ops::AddAssign for Memory {
 }
 
 /// What a shard sheds, each step with all before it. A step is taken when so many sixteenths of the budget are in use, and left
-/// when one sixteenth less than that is.
+/// when one sixteenth less than that is. For those who come, the first two steps, what waits in queues does not count: the
+/// receivers that would empty them are among them. What can come in by that has bounds of its own, those of connections and sessions.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
     /// Nothing.
@@ -121,8 +128,10 @@ pub struct MemoryStatus {
     pub used: Memory,
     /// Bytes that may be.
     pub budget_bytes: u64,
-    /// What is shed.
+    /// What is shed of what is sent, and how far the budget is used, queues included.
     pub pressure: Pressure,
+    /// What is shed of those who come: how far the budget is used without the queues.
+    pub door: Pressure,
 }
 
 impl MemoryStatus {
@@ -133,18 +142,24 @@ impl MemoryStatus {
         }
     }
 
-    /// Take note of what is in use. Whether something else is shed than before.
+    /// Take note of what is in use. Whether `pressure` is another one than before.
     pub(crate) fn note(&mut self, used: Memory) -> bool {
         self.used = used;
-        let (before, total) = (self.pressure, used.total());
-        let step = |at: usize| Pressure::STEPS[at];
-        while self.pressure < Pressure::All && total >= self.mark(self.pressure as usize + 1) {
-            self.pressure = step(self.pressure as usize + 1);
-        }
-        while self.pressure > Pressure::None && total < self.mark(self.pressure as usize - 1) {
-            self.pressure = step(self.pressure as usize - 1);
-        }
+        let before = self.pressure;
+        self.pressure = self.step(before, used.total());
+        self.door = self.step(self.door, used.at_the_door());
         self.pressure != before
+    }
+
+    /// The step that follows on another one with so many bytes in use.
+    fn step(&self, mut step: Pressure, bytes: u64) -> Pressure {
+        while step < Pressure::All && bytes >= self.mark(step as usize + 1) {
+            step = Pressure::STEPS[step as usize + 1];
+        }
+        while step > Pressure::None && bytes < self.mark(step as usize - 1) {
+            step = Pressure::STEPS[step as usize - 1];
+        }
+        step
     }
 
     /// Bytes in use below which a step is left.
@@ -207,12 +222,31 @@ mod tests {
         ] {
             let before = status.pressure;
             assert_eq!(status.note(unsent(used)), before != want, "{used}");
-            assert_eq!(status.pressure, want, "{used}");
+            assert_eq!((status.pressure, status.door), (want, want), "{used}");
         }
         assert_eq!(
             (status.low_water_bytes(), status.high_water_bytes()),
             (1_000, 1_400)
         );
+    }
+
+    #[test]
+    fn what_waits_in_queues_keeps_nobody_out() {
+        use Pressure::{All, NewConnections, None};
+        let mut status = MemoryStatus::new(1_600);
+        for (queues, others, want) in [
+            (1_600, 1_099, (All, None)),
+            (1_600, 1_100, (All, NewConnections)),
+            (0, 1_000, (NewConnections, NewConnections)),
+            (600, 999, (All, None)),
+        ] {
+            let used = Memory {
+                queues,
+                ..unsent(others)
+            };
+            status.note(used);
+            assert_eq!((status.pressure, status.door), want, "{queues} {others}");
+        }
     }
 
     #[test]

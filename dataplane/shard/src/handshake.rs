@@ -11,6 +11,7 @@ use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
 use wire::token::{Token, TokenError};
 
 use crate::across::claim_away;
+use crate::bans::Credential;
 use crate::budget::Pressure;
 use crate::connection::Goodbye;
 use crate::hand_over::stamp;
@@ -19,7 +20,7 @@ use crate::log::Log;
 use crate::ownership::Ownership;
 use crate::peers::Peers;
 use crate::route::{Owned, away};
-use crate::session::{ChannelRoute, NEVER, Session, SessionRef, Stream};
+use crate::session::{ChannelRoute, NEVER, Session, SessionRef, Stream, TokenTerms};
 use crate::welcome::Welcoming;
 
 /// Why there is no session. The notice is what the peer is told.
@@ -47,7 +48,7 @@ struct Proven {
     direction: Direction,
     key: wire::ids::KeyId,
     key_expires: UnixNanos,
-    token_expires: UnixNanos,
+    token: Option<TokenTerms>,
     keys: SessionKeys,
     id: SessionId,
     resumed: Option<SessionRef>,
@@ -91,16 +92,23 @@ fn open<S: Segment>(
     let random = *connection.random.take().ok_or(gone)?;
     let proven = prove(peers, hello, &random)?;
     check_fresh(peers, hello, proven.endpoint)?;
-    check_pressure(peers, &proven, peer)?;
+    let credential = credential(peers, &proven);
+    check_pressure(peers, credential, peer)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_address(endpoint, proven.direction, peer)?;
     if proven.direction == Direction::Ingress {
         peers.check_ways(endpoint).map_err(HandshakeError)?;
     }
     let resumed = proven.resumed.is_some();
+    if !resumed {
+        make_room(peers, proven.id)?;
+    }
+    if let Some(notice) = peers.note_session(peer, credential) {
+        return Err(HandshakeError(notice));
+    }
     let reference = match proven.resumed {
         Some(reference) => resume(peers, reference, id, proven),
-        None => begin(peers, id, proven)?,
+        None => begin(peers, id, proven),
     };
     let waits = claim(peers, logs, owned, reference, true);
     let server_nonce = *random.last_chunk::<32>().expect("48 bytes hold 32");
@@ -113,17 +121,24 @@ fn open<S: Segment>(
     })
 }
 
-/// A good credential opens no session while its key is banned, or while memory is so short that strangers make room.
+fn credential(peers: &Peers, proven: &Proven) -> Credential {
+    Credential {
+        endpoint: peers.table.endpoint_at(proven.endpoint).id,
+        key: proven.key,
+        token: proven.token.map_or(0, |token| token.mark),
+    }
+}
+
+/// A good credential opens no session while it is banned, or while memory is so short that strangers make room.
 fn check_pressure(
     peers: &mut Peers,
-    proven: &Proven,
+    credential: Credential,
     peer: std::net::IpAddr,
 ) -> Result<(), HandshakeError> {
-    let endpoint = peers.table.endpoint_at(proven.endpoint).id;
-    if let Some(notice) = peers.barred_key(peer, endpoint, proven.key) {
+    if let Some(notice) = peers.barred_key(peer, credential) {
         return Err(HandshakeError(notice));
     }
-    if peers.memory.pressure >= Pressure::Strangers {
+    if peers.memory.door >= Pressure::Strangers {
         return Err(HandshakeError(peers.stranger_shed()));
     }
     Ok(())
@@ -169,13 +184,13 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
     let endpoint = table.endpoint_by_name(hello.fields.name);
     let index = endpoint.and_then(|endpoint| table.endpoint_index(endpoint.id));
     let bad = fault(Reason::BadCredential, 0, 0);
-    let (key, token_expires, keys) = match hello.fields.auth {
+    let (key, token, keys) = match hello.fields.auth {
         Auth::Key(key) => {
             let key = endpoint.and_then(|endpoint| endpoint.key(key));
             let (key, secret) = prove_symmetric(key, |secret| {
                 verify_hello(secret.text_bytes(), &hello.frame())
             })?;
-            (key, NEVER, derive(secret.text_bytes(), id))
+            (key, None, derive(secret.text_bytes(), id))
         }
         Auth::Token(text) => {
             let token = Token::parse(text)?;
@@ -185,11 +200,11 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
             };
             let (key, secret) = prove_symmetric(key, proof)?;
             let signature = token.check(secret.mac(), peers.now.unix, hello.fields.name)?;
-            (
-                key,
-                UnixNanos::from_seconds(token.expiry_seconds()),
-                derive(&signature, id),
-            )
+            let terms = TokenTerms {
+                expires: UnixNanos::from_seconds(token.expiry_seconds()),
+                mark: u64::from_le_bytes(*signature.first_chunk().expect("32 bytes hold 8")),
+            };
+            (key, Some(terms), derive(&signature, id))
         }
         Auth::Resume(session) => return prove_resumption(peers, hello, session, derive),
     };
@@ -200,7 +215,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
         direction: key.direction,
         key: key.id,
         key_expires: key.expires.unwrap_or(NEVER),
-        token_expires,
+        token,
         keys,
         id,
         resumed: None,
@@ -261,7 +276,7 @@ fn prove_resumption(
         direction: session.direction,
         key: session.key,
         key_expires: session.key_expires,
-        token_expires: session.token_expires,
+        token: session.token.as_deref().copied(),
         keys: derive(&session.keys.resume, id),
         id,
         resumed: Some(reference),
@@ -310,11 +325,8 @@ pub(crate) fn check_address(
     }
 }
 
-fn begin(
-    peers: &mut Peers,
-    id: ConnectionId,
-    proven: Proven,
-) -> Result<SessionRef, HandshakeError> {
+/// There is room for one more session, of this name.
+fn make_room(peers: &mut Peers, id: SessionId) -> Result<(), HandshakeError> {
     if peers.sessions.full()
         && let Some(oldest) = peers.sessions.evictable()
     {
@@ -328,21 +340,25 @@ fn begin(
         let notice = Notice::new(Reason::SessionsFull, count, count_max);
         return Err(HandshakeError(notice.retry_after(peers.retry_after_ms())));
     }
-    if peers.sessions.find(proven.id).is_some() {
+    if peers.sessions.find(id).is_some() {
         // 16 random bytes came twice: let the client draw again.
         return Err(HandshakeError(
             Notice::new(Reason::Busy, 0, 0).retry_after(peers.retry_after_ms()),
         ));
     }
+    Ok(())
+}
+
+fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> SessionRef {
     let endpoint = peers.table.endpoint_at(proven.endpoint).id;
-    Ok(peers.sessions.insert(|reference| Session {
+    peers.sessions.insert(|reference| Session {
         reference,
         id: proven.id,
         endpoint,
         endpoint_index: proven.endpoint,
         direction: proven.direction,
         key: proven.key,
-        token_expires: proven.token_expires,
+        token: proven.token.map(Box::new),
         key_expires: proven.key_expires,
         keys: proven.keys,
         connection: Some(id),
@@ -352,7 +368,7 @@ fn begin(
         streams: Vec::new(),
         routes: Vec::new(),
         credit: None,
-    }))
+    })
 }
 
 /// Move a session to a new connection, under new keys. The old connection, if it still stands, is told.

@@ -71,7 +71,7 @@ mod turn;
 
 pub use append::AppendError;
 pub use away::{Answered, Batch};
-pub use bans::{BanLimits, Banned, Barred};
+pub use bans::{BanLimits, Banned, Barred, NewBan};
 pub use budget::{Memory, MemoryStatus, Pressure};
 pub use commit::Committed;
 pub use consume::DeliverError;

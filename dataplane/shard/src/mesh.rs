@@ -11,6 +11,7 @@ use partition::{Feed, Follower, News, Segment, View};
 use wire::ids::{Offset, PartitionId};
 
 use crate::away::{Answered, Batch, take_answers};
+use crate::bans::NewBan;
 use crate::commit::Committed;
 use crate::guest::take_batch;
 use crate::io::Output;
@@ -43,6 +44,8 @@ pub enum Peer<V> {
     Carried(Box<Batch>),
     /// What became of frames that came to the receiver, for logs of the sender's.
     Answers(Vec<Answered>),
+    /// Somebody is kept out from now on.
+    Banned(NewBan),
     /// How far the sender's queues are with a log of the receiver's.
     Read {
         /// Which log.
@@ -182,6 +185,7 @@ impl<S: Segment> Mesh<S> {
                 }
                 Peer::Carried(batch) => take_batch(peers, logs, from, &batch),
                 Peer::Answers(answers) => take_answers(peers, from, &answers),
+                Peer::Banned(new) => peers.hear_ban(&new),
                 Peer::Read {
                     partition,
                     watermark,
@@ -324,7 +328,7 @@ impl<S: Segment> Mesh<S> {
             }
         }
         for (to, away) in peers.away.iter_mut().enumerate() {
-            blocked |= !away.is_empty() && !self.open[to];
+            blocked |= !(self.open[to] || away.is_empty() && away.bans.is_empty());
             if !self.open[to] {
                 continue;
             }
@@ -334,6 +338,7 @@ impl<S: Segment> Mesh<S> {
             if !away.answers.is_empty() {
                 out[to].push_back(Peer::Answers(std::mem::take(&mut away.answers)));
             }
+            out[to].extend(away.bans.drain(..).map(Peer::Banned));
         }
         let counters = &mut peers.counters.mesh;
         let said = out.iter().zip(&self.open).filter(|(_, open)| **open);

@@ -16,6 +16,8 @@ use crate::peers::{CROWDED_PATIENCE, Peers};
 const STUCK_LEAST: usize = 16 << 10;
 /// Sixteenths of the budget beyond which nothing is begun that may wait: the rest is for what is under way.
 const LAST: u64 = 15;
+/// Unsent bytes of all connections below which deliveries are begun even then.
+const FLOWS_LEAST: usize = 64 << 10;
 
 /// Whether the bytes of a connection should go into the next turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +44,12 @@ impl Peers {
         ((frames / share).max(1), (bytes / share).max(least))
     }
 
-    /// Whether memory is so short that even who takes what they are sent gets nothing more now.
+    /// Whether memory is so short that even who takes what they are sent gets nothing more now. What waits in queues leaves them
+    /// by no other way, so a little may always be on its way.
     pub(crate) fn used_up(&self) -> bool {
-        let used = self.memory.used.total() + self.on_the_way_out() as u64;
-        used >= self.memory.sixteenths(LAST)
+        let on_its_way = self.on_the_way_out();
+        let used = self.memory.used.total() + on_its_way as u64;
+        used >= self.memory.sixteenths(LAST) && on_its_way >= FLOWS_LEAST
     }
 
     /// Let frames that are half there take as much as is left for them, and always one of the longest.
@@ -79,6 +83,16 @@ impl Peers {
             (false, true) if !connection.assembly.begun() => Reading::Later,
             // Settlements, the rest of a frame, a HELLO that is refused: all make room.
             _ => Reading::Now,
+        }
+    }
+
+    /// What came of a connection waits for its turn: its peer is not silent. A frame that is half there is no sign of life.
+    pub(crate) fn note_waiting(&mut self, id: ConnectionId, now: Duration) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.session().is_some()
+            && !connection.assembly.begun()
+        {
+            connection.received_at = connection.received_at.max(now);
         }
     }
 

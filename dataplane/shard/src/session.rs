@@ -82,6 +82,14 @@ pub(crate) struct Credit {
     pub(crate) bytes: u64,
 }
 
+/// What is known of a token that opened a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TokenTerms {
+    pub(crate) expires: UnixNanos,
+    /// A part of its signature: which one it is.
+    pub(crate) mark: u64,
+}
+
 /// When a credential without an end ends.
 pub(crate) const NEVER: UnixNanos = UnixNanos(u64::MAX);
 
@@ -103,8 +111,8 @@ pub(crate) struct Session {
     /// The endpoint's place in the route table in force.
     pub(crate) endpoint_index: u32,
     pub(crate) key: KeyId,
-    /// When the token ends, if one opened the session; or `NEVER`.
-    pub(crate) token_expires: UnixNanos,
+    /// The token, if one opened the session.
+    pub(crate) token: Option<Box<TokenTerms>>,
     /// When the key ends, or `NEVER`.
     pub(crate) key_expires: UnixNanos,
     pub(crate) linger_until: Duration,
@@ -118,7 +126,8 @@ const _: () = assert!(size_of::<Option<Session>>() == 320);
 impl Session {
     /// When the credential ends, and whether it is the token that does.
     pub(crate) fn expires(&self) -> Option<(UnixNanos, bool)> {
-        let (token, key) = (self.token_expires, self.key_expires);
+        let token = self.token.as_ref().map_or(NEVER, |token| token.expires);
+        let key = self.key_expires;
         let first = if key < token {
             (key, false)
         } else {
@@ -168,9 +177,11 @@ impl Session {
         self.routes.clear();
     }
 
-    /// Bytes of its streams and routes.
+    /// Bytes of its streams and routes, and of its token.
     pub(crate) fn lists_bytes(&self) -> usize {
-        self.streams.capacity() * size_of::<Stream>()
+        let token = self.token.as_ref().map_or(0, |_| size_of::<TokenTerms>());
+        token
+            + self.streams.capacity() * size_of::<Stream>()
             + self.routes.capacity() * size_of::<ChannelRoute>()
     }
 
@@ -273,6 +284,7 @@ impl Sessions {
         let session = make(reference);
         let before = self.by_id.insert(session.id, reference);
         assert!(before.is_none(), "session id {} given twice", session.id);
+        self.lists_bytes += session.lists_bytes();
         self.slots.put(slot, session);
         reference
     }

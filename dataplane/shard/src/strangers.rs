@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use wire::ids::{EndpointId, KeyId, Sequence};
+use wire::ids::Sequence;
 use wire::reason::{Notice, Reason};
 
-use crate::bans::{Ban, Banned, Bans, Barred, Count};
+use crate::bans::{Ban, Banned, Bans, Barred, Count, Credential, NewBan};
 use crate::budget::Pressure;
 use crate::connection::Goodbye;
 use crate::io::ConnectionId;
@@ -29,7 +29,7 @@ pub(crate) struct Strangers {
     /// Up to when time has paid for connections that came.
     paid: Duration,
     bans: Bans<IpAddr>,
-    key_bans: Bans<(EndpointId, KeyId)>,
+    key_bans: Bans<Credential>,
 }
 
 /// What a remembered address or key takes of memory.
@@ -69,7 +69,8 @@ fn told(reason: Reason, ban: Ban) -> Notice {
 
 impl Peers {
     /// A connection has come. It is turned away if its address is banned or has one too many, if memory is short, or if too many
-    /// come at once. One too many strangers, and the one that has been one for longest makes room: a client says HELLO at once.
+    /// come at once. Only what is not turned away counts towards a ban: whom the node has no room for is asked to come again.
+    /// One too many strangers, and the one that has been one for longest makes room: a client says HELLO at once.
     pub(crate) fn meet(&mut self, id: ConnectionId, peer: IpAddr, handed_over: bool) {
         self.strangers.count += 1;
         self.strangers.order.push_back(id);
@@ -84,15 +85,18 @@ impl Peers {
             *count += 1;
             *count
         });
+        let found = self.connections.get(id);
+        if !found.is_some_and(|connection| connection.listens()) {
+            return;
+        }
         // What comes from another shard has been counted there.
-        let barred = match share {
-            Some(address) if !handed_over => self.barred(address),
-            _ => None,
-        };
-        let refused = barred
+        let counted = share.filter(|_| !handed_over);
+        let refused = counted
+            .and_then(|address| self.barred(address))
             .or_else(|| self.short_of_memory())
+            .or_else(|| self.crowded_address(count))
             .or_else(|| self.overrun(handed_over))
-            .or_else(|| self.crowded_address(count));
+            .or_else(|| counted.and_then(|address| self.note_connection(address)));
         if let Some(notice) = refused {
             return self.goodbye(id, Goodbye::Goaway(notice));
         }
@@ -103,24 +107,56 @@ impl Peers {
 
     /// Why no connection of this address is let in now: it is banned.
     fn barred(&mut self, address: IpAddr) -> Option<Notice> {
-        let (limits, now) = (&self.limits.bans, self.now.monotonic);
-        let most = limits.address_connections_max;
-        let bans = &mut self.strangers.bans;
-        let ban = bans.note(address, Count::Connection, most, limits, now)?;
-        let counters = &mut self.counters.shed;
-        counters.address_bans += u64::from(ban.new);
-        counters.banned_addresses += 1;
+        let ban = self.strangers.bans.look(&address, self.now.monotonic)?;
+        self.counters.shed.banned_addresses += 1;
         Some(told(Reason::AddressBanned, ban))
+    }
+
+    /// Count a connection of this address. Why it is not let in: it is one too many, and a ban begins.
+    fn note_connection(&mut self, address: IpAddr) -> Option<Notice> {
+        let most = self.limits.bans.address_connections_max;
+        let ban = self.note(address, Count::Connection, most)?;
+        self.counters.shed.banned_addresses += 1;
+        Some(told(Reason::AddressBanned, ban))
+    }
+
+    /// Count what an address does; a ban that begins is for all shards.
+    fn note(&mut self, address: IpAddr, count: Count, most: u32) -> Option<Ban> {
+        let (limits, now) = (&self.limits.bans, self.now.monotonic);
+        let ban = self
+            .strangers
+            .bans
+            .note(address, count, most, limits, now)?;
+        if ban.new {
+            self.counters.shed.address_bans += 1;
+            let new = NewBan {
+                address,
+                until: now + ban.left,
+                lasts: ban.lasts,
+                bans: ban.bans,
+            };
+            let away = self.away.iter_mut().enumerate();
+            for (_, away) in away.filter(|(to, _)| *to != usize::from(self.limits.shard)) {
+                away.tell_ban(new);
+            }
+        }
+        Some(ban)
+    }
+
+    /// Another shard has banned an address.
+    pub(crate) fn hear_ban(&mut self, new: &NewBan) {
+        let (limits, now) = (&self.limits.bans, self.now.monotonic);
+        self.strangers.bans.hear(new.address, new, limits, now);
     }
 
     /// Why no connection is let in now: memory is short.
     fn short_of_memory(&mut self) -> Option<Notice> {
-        if self.memory.pressure < Pressure::NewConnections {
+        if self.memory.door < Pressure::NewConnections {
             return None;
         }
         self.counters.shed.connections += 1;
         let (used, below) = (
-            self.memory.used.total(),
+            self.memory.used.at_the_door(),
             self.memory.ends(Pressure::NewConnections),
         );
         let notice = Notice::new(Reason::ConnectionsShed, used, below);
@@ -166,25 +202,26 @@ impl Peers {
         let Some(address) = share(connection.peer, self.limits.loopback_exempt) else {
             return;
         };
-        let (limits, now) = (&self.limits.bans, self.now.monotonic);
-        let most = limits.address_failures_max;
-        let bans = &mut self.strangers.bans;
-        let ban = bans.note(address, Count::Failure, most, limits, now);
-        self.counters.shed.address_bans += u64::from(ban.is_some_and(|ban| ban.new));
+        let most = self.limits.bans.address_failures_max;
+        // Whoever is banned by it is sent away already.
+        let _ = self.note(address, Count::Failure, most);
     }
 
-    /// A session is to be opened or resumed with a key whose owner has proven to have it. Why it is not: the key is banned.
-    pub(crate) fn barred_key(
-        &mut self,
-        peer: IpAddr,
-        endpoint: EndpointId,
-        key: KeyId,
-    ) -> Option<Notice> {
+    /// A session is to be opened or resumed with a credential whose owner has proven to have it. Why it is not: that is banned.
+    pub(crate) fn barred_key(&mut self, peer: IpAddr, who: Credential) -> Option<Notice> {
+        share(peer, self.limits.loopback_exempt)?;
+        let ban = self.strangers.key_bans.look(&who, self.now.monotonic)?;
+        self.counters.shed.banned_keys += 1;
+        Some(told(Reason::KeyBanned, ban))
+    }
+
+    /// Count a session that nothing else keeps from being opened or resumed. Why it is not: it is one too many.
+    pub(crate) fn note_session(&mut self, peer: IpAddr, who: Credential) -> Option<Notice> {
         share(peer, self.limits.loopback_exempt)?;
         let (limits, now) = (&self.limits.bans, self.now.monotonic);
         let most = limits.key_sessions_max;
         let bans = &mut self.strangers.key_bans;
-        let ban = bans.note((endpoint, key), Count::Connection, most, limits, now)?;
+        let ban = bans.note(who, Count::Connection, most, limits, now)?;
         let counters = &mut self.counters.shed;
         counters.key_bans += u64::from(ban.new);
         counters.banned_keys += 1;
@@ -203,7 +240,7 @@ impl Peers {
         let addresses = self.strangers.bans.all(now);
         let addresses = addresses.map(|(address, ban)| banned(Barred::Address(address), ban));
         let keys = self.strangers.key_bans.all(now);
-        let keys = keys.map(|((endpoint, key), ban)| banned(Barred::Key(endpoint, key), ban));
+        let keys = keys.map(|(who, ban)| banned(who.barred(), ban));
         addresses.chain(keys).take(count_max).collect()
     }
 
@@ -223,7 +260,7 @@ impl Peers {
     pub(crate) fn stranger_shed(&mut self) -> Notice {
         self.counters.shed.strangers += 1;
         let (used, below) = (
-            self.memory.used.total(),
+            self.memory.used.at_the_door(),
             self.memory.ends(Pressure::Strangers),
         );
         let notice = Notice::new(Reason::StrangersShed, used, below);

@@ -73,7 +73,8 @@ impl Peers {
             ),
         };
         if since + limit <= now {
-            if reason == Reason::HandshakeTimeout {
+            // Who has proven who they are waits for a WELCOME that is late: no fault of theirs.
+            if reason == Reason::HandshakeTimeout && connection.stranger {
                 self.note_failure(id);
             }
             self.goaway(id, reason, millis(now.saturating_sub(since)), millis(limit));

@@ -280,7 +280,8 @@ impl<S: Segment> Shard<S> {
         if pressure < before {
             self.consumers.wake_all();
         }
-        if pressure >= Pressure::Strangers && self.peers.strangers.count() > 0 {
+        let door = self.peers.memory.door;
+        if door >= Pressure::Strangers && self.peers.strangers.count() > 0 {
             self.peers.shed_strangers();
         }
         let now = self.peers.now.monotonic;
@@ -528,6 +529,11 @@ impl<S: Segment> Shard<S> {
     #[must_use]
     pub fn reading(&self, id: ConnectionId) -> Reading {
         self.peers.reading(id)
+    }
+
+    /// What came of this connection waits for a turn, because memory is short or others have their turn: it is not silent.
+    pub fn note_waiting(&mut self, id: ConnectionId, now: Duration) {
+        self.peers.note_waiting(id, now);
     }
 
     /// Who is kept out now, at most so many of them.

@@ -16,7 +16,7 @@ use wire::handshake::Auth;
 use wire::ids::*;
 use wire::limits::FRAME_BYTES_MAX;
 use wire::reason::{Notice, Reason};
-use wire::route::{Grant, Priority};
+use wire::route::{Grant, OnFull, Priority};
 
 /// 9 MiB, none of it receive buffers: a little more than there must be.
 const BUDGET: u64 = 9 << 20;
@@ -37,7 +37,8 @@ fn setup() -> Setup {
 
 /// Take so many sixteenths of the budget, as connections on their way to other shards would.
 fn fill(world: &mut World, sixteenths: u64) {
-    let others = world.shard.memory().used.total() - world.shard.memory().used.mesh;
+    let used = world.shard.memory().used;
+    let others = used.at_the_door() - used.mesh;
     world
         .shard
         .note_moving((BUDGET * sixteenths / 16).saturating_sub(others));
@@ -131,6 +132,95 @@ fn new_connections_go_first_then_strangers_then_low_priority_and_normal_work_las
     ] {
         assert_eq!(counters.of(reason), 1, "{reason}");
     }
+}
+
+/// As many receivers as fill a small budget with what waits for them, when they hear every other message of the log.
+const AWAY: usize = 220;
+
+fn receivers_that_are_away(memory_bytes: u64) -> Setup {
+    let mut setup = setup();
+    setup.limits.memory_bytes = memory_bytes;
+    setup.limits.idle_timeout = std::time::Duration::from_secs(100_000);
+    for at in 0..AWAY {
+        let name = format!("acme/prod/away-{at}");
+        let mut one = endpoint_in(&mut setup.parts, RECEIVER).clone();
+        one.id = EndpointId::of(&name);
+        one.name = name.as_str().into();
+        one.receive = vec![grant(CHANNEL)];
+        if at % 2 == 1 {
+            one.queue.on_full = OnFull::DropOldest;
+        }
+        setup.parts.endpoints.push(one);
+    }
+    setup
+}
+
+/// Connect as a receiver that was away, and take all that waits.
+fn take_all(world: &mut World, at: usize) -> usize {
+    let mut receiver = Client::connect(world, &format!("acme/prod/away-{at}"), 2);
+    let fetch = receiver.fetch(Source::Queue, 100_000, 60 << 20);
+    world.receive(receiver.connection, &fetch);
+    let mut taken = 0;
+    loop {
+        world.pass(std::time::Duration::from_secs(1));
+        world.settle();
+        let said = receiver.read(world);
+        taken += bodies(&said).len();
+        let last = said.iter().rev().find_map(|said| match said {
+            Said::Deliver(_, messages) => messages.last().map(|last| last.number),
+            _ => None,
+        });
+        let Some(last) = last else {
+            let bye = receiver.bye();
+            receiver.exchange(world, &bye);
+            return taken;
+        };
+        let settle = receiver.settle(Source::Queue, Outcome::AcceptUpTo, last);
+        world.receive(receiver.connection, &settle);
+    }
+}
+
+#[test]
+fn receivers_whose_queues_fill_the_memory_are_let_in_to_empty_them_also_after_a_restart() {
+    // More than the budget of the node that starts again, which is the smallest there may be.
+    let mut world = World::new(receivers_that_are_away(16 << 20));
+    let mut sender = Client::connect(&mut world, SENDER, 1);
+    let mut sent = 0;
+    while world.shard.memory().pressure == Pressure::None {
+        assert!(sent < 4_000, "{:?}", world.shard.memory());
+        let frames: Vec<u8> = (0..100)
+            .flat_map(|_| {
+                sent += 1;
+                let channel = if sent % 2 == 0 { OTHER } else { CHANNEL };
+                sender.send_as(sender.endpoint, channel, sent, &[b"x"])
+            })
+            .collect();
+        let said = sender.exchange(&mut world, &frames);
+        assert_eq!(acks(&said).last(), Some(&sent));
+        world.pass(std::time::Duration::from_secs(1));
+        world.settle();
+    }
+    let used = world.shard.memory().used;
+    assert!(used.queues > used.total() / 8 * 7, "{used:?}");
+    let heard = sent / 2;
+    assert_eq!(take_all(&mut world, 0) as u64, heard, "it is let in");
+    assert_eq!(world.shard.counters().shed.connections, 0);
+
+    let mut world = World::on(world.disk.clone(), receivers_that_are_away(BUDGET));
+    world.settle();
+    let memory = world.shard.memory();
+    assert!(memory.used.queues > BUDGET, "{:?}", memory.used);
+    assert_eq!(memory.pressure, Pressure::All);
+    let mut sender = Client::connect(&mut world, SENDER, 1);
+    let frame = sender.send(&[b"too much"]);
+    let told = notice(&sender.exchange(&mut world, &frame));
+    assert_eq!(told.reason, Reason::Busy, "to send is another matter");
+    for at in 1..AWAY {
+        assert_eq!(take_all(&mut world, at) as u64, heard, "receiver {at}");
+    }
+    assert_eq!(world.shard.memory().pressure, Pressure::None);
+    let frame = sender.send_number(sender.sequence - 1, &[b"fits again"]);
+    assert_eq!(acks(&sender.exchange(&mut world, &frame)), [sent + 1]);
 }
 
 /// A sender that keeps to the protocol and knows what became of everything it sent.

@@ -356,3 +356,28 @@ fn peers_that_say_nothing_are_let_go() {
     assert_eq!(reason(&idle.read(&mut world)), Reason::IdleTimeout);
     assert_eq!(world.shard.assembly_bytes(), 0);
 }
+
+#[test]
+fn who_is_not_read_is_not_silent_but_a_frame_that_is_half_there_is_no_sign_of_life() {
+    let mut setup = Setup::new(AckMode::Local);
+    setup.limits.idle_timeout = Duration::from_secs(10);
+    let mut world = World::new(setup);
+    let mut waits = Client::connect(&mut world, SENDER, 1);
+    let mut half = Client::connect(&mut world, RELAY, 3);
+    let (frame, begun) = (waits.send(&[b"held back"]), half.send(&[b"half"]));
+    world.receive(half.connection, &begun[..20]);
+    for _ in 0..9 {
+        world.pass(Duration::from_secs(4));
+        // As the node does it for connections whose bytes it holds.
+        for client in [&waits, &half] {
+            let now = world.now.monotonic;
+            world.shard.note_waiting(client.connection, now);
+        }
+        world.settle();
+    }
+    assert_eq!(reason(&half.read(&mut world)), Reason::IdleTimeout);
+    assert_eq!(acks(&waits.exchange(&mut world, &frame)), [1]);
+    world.pass(Duration::from_secs(10));
+    world.settle();
+    assert_eq!(reason(&waits.read(&mut world)), Reason::IdleTimeout);
+}

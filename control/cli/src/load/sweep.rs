@@ -1,5 +1,7 @@
 //! `--sweep`: one run for every combination of values, and one table of them all.
 
+use std::path::Path;
+
 use loadgen::{LoadPlan, Report, ServerCpu, Verdict};
 use wire::diagnosis::Diagnosis;
 
@@ -89,7 +91,7 @@ impl Sweep {
         let mut points = Vec::with_capacity(all.len());
         for (number, values) in all.iter().enumerate() {
             eprintln!("{} of {}: {}", number + 1, all.len(), name_of(values));
-            let result = point(args, values, folder.as_ref());
+            let result = point(args, values, folder.as_ref().map(Folder::path));
             points.push(Point {
                 values: values.clone(),
                 result: result.map_err(|fault| fault.found),
@@ -194,7 +196,7 @@ fn name_of(values: &[(&'static str, String)]) -> String {
 fn point(
     args: &Args,
     values: &[(&'static str, String)],
-    folder: Option<&Folder>,
+    folder: Option<&Path>,
 ) -> Result<Report, Fault> {
     let mut args = args.clone();
     for (name, value) in values {

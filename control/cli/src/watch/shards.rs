@@ -65,7 +65,12 @@ fn shown(address: SocketAddr, before: &NodeView, now: &NodeView) -> Shown {
         }
     }
     for number in silent {
-        lines.push(Line::plain(format!("shard {number} does not answer")).in_style(Style::Alarm));
+        let since = now.silent_seconds.get(number).copied().flatten();
+        let since = since.map_or(String::new(), |seconds| {
+            format!("; it last looked for work {seconds:.1} s ago")
+        });
+        let text = format!("shard {number} does not answer{since}");
+        lines.push(Line::plain(text).in_style(Style::Alarm));
     }
     Shown { lines, json }
 }

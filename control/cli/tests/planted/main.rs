@@ -140,6 +140,25 @@ fn a_shard_that_panics_is_told_the_others_commit_what_they_have_and_a_restart_ha
     );
 }
 
+/// That shard 1 of three stands still is told to who asks whether the node serves, for its metrics, and for its shards.
+fn check_it_is_told(node: &Node) {
+    let said = node.until_ready_is(503);
+    assert!(said.starts_with("shard 1 stands still: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "the others do not: {said}");
+    assert_eq!(node.ask("/live").0, 200);
+    let (_, page) = node.ask("/metrics");
+    assert!(page.contains("\nforebay_ready 0\n"), "{page}");
+    let silent = |shard: usize| -> f64 {
+        let series = format!("forebay_shard_silent_seconds{{shard=\"{shard}\"}} ");
+        let value = line(&page, &series)[series.len()..].parse();
+        value.expect("a number")
+    };
+    assert!(silent(1) > silent(0).max(silent(2)), "{page}");
+    let shown = node.shards();
+    let told = line(&shown, "does not answer; it last looked for work ");
+    assert!(told.contains("shard 1 "), "{told}");
+}
+
 #[test]
 fn a_shard_that_stands_still_leaves_the_others_at_work_and_does_not_keep_the_process_from_ending() {
     let rounds = rounds();
@@ -161,6 +180,11 @@ fn a_shard_that_stands_still_leaves_the_others_at_work_and_does_not_keep_the_pro
                 .count()
         };
         load.wait("others go on", |acked| at_work(acked) >= 2);
+        check_it_is_told(&node);
+        std::fs::remove_file(trigger(folder.path())).expect("it is there");
+        node.until_ready_is(200);
+        std::fs::write(trigger(folder.path()), b"").expect("the folder is writable");
+        node.until_ready_is(503);
         load.stop.store(true, Ordering::Relaxed);
         node.ask_to_stop();
         let (status, said) = node.ended();

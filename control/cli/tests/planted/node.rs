@@ -1,6 +1,7 @@
 //! A real node of three shards with a fault planted in one of them, and what the process says.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 pub(crate) struct Node {
     child: Child,
     pub(crate) address: String,
+    admin: String,
     said: Option<JoinHandle<String>>,
 }
 
@@ -56,13 +58,63 @@ impl Node {
         });
         let out = child.stdout.take().expect("stdout is piped");
         let mut lines = BufReader::new(out).lines().map_while(Result::ok);
-        let address = lines.find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()));
-        let address = address.expect("the node says where it is");
+        let mut behind = |words: &str| {
+            let found = lines.find_map(|line| Some(line.split_once(words)?.1.to_owned()));
+            found.expect("the node says where it is")
+        };
+        let (address, admin) = (behind("listening on "), behind("admin on "));
         Self {
             child,
             address,
+            admin,
             said: Some(said),
         }
+    }
+
+    /// What its admin port answers: status and body.
+    pub(crate) fn ask(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.admin).expect("it is there");
+        let patience = stream.set_read_timeout(Some(PATIENCE));
+        patience.expect("a time limit can be set");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+        let sent = stream.write_all(request.as_bytes());
+        sent.expect("it takes a request");
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        read.expect("it answers in text");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        (status.expect("a status"), body.to_owned())
+    }
+
+    /// Until `/ready` answers so; what it says.
+    pub(crate) fn until_ready_is(&self, status: u16) -> String {
+        let by = Instant::now() + PATIENCE;
+        loop {
+            let (seen, said) = self.ask("/ready");
+            if seen == status {
+                return said;
+            }
+            assert!(Instant::now() < by, "/ready is {seen}: {said}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What `forebay shards` shows of it.
+    pub(crate) fn shards(&self) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        let shards = [
+            "shards",
+            "--admin",
+            &self.admin,
+            "--once",
+            "--interval",
+            "100ms",
+        ];
+        let shown = command.args(shards).output();
+        let shown = shown.expect("the binary was built for this test");
+        assert!(shown.status.success(), "{shown:?}");
+        String::from_utf8(shown.stdout).expect("text")
     }
 
     /// Ask for a graceful stop.

@@ -151,8 +151,18 @@ fn process(page: &mut Page, status: &Status, shards: &[Snapshot]) {
 }
 
 fn control(page: &mut Page, status: &Status, table: &RouteTable) {
-    let ready = u8::from(status.phase() == Phase::Ready);
+    let ready = status.phase() == Phase::Ready && status.still().is_empty();
+    let ready = u8::from(ready);
     page.gauge("forebay_ready", "1 when the node serves.", ready);
+    let name = "forebay_shard_silent_seconds";
+    let help = "Time since a shard last looked for work; one that serves does so every second.";
+    page.head(name, "gauge", help);
+    for shard in 0..status.shards() {
+        if let Some(silent) = status.silent(shard) {
+            let silent = silent.as_secs_f64();
+            page.line(name, &[("shard", &shard.to_string())], silent);
+        }
+    }
     let (done, all) = status.progress();
     let ratio = match all {
         0 => 0.0,
@@ -284,10 +294,17 @@ fn memory(page: &mut Page, sum: &Snapshot, shards: &[Snapshot]) {
     let help = "What was refused or ended because memory was short, how often it was, and turns that left senders unread.";
     page.counters("forebay_shed_total", help, "what", &rows);
     let name = "forebay_shard_pressure";
-    let help = "What a shard sheds: 0 nothing, 1 new connections, 2 strangers, 3 low priority, 4 all new messages.";
+    let help = "How far a shard's memory is used: 3 it sheds messages of low priority, 4 all new messages.";
     page.head(name, "gauge", help);
     for (shard, snapshot) in shards.iter().enumerate() {
         let step = snapshot.memory.pressure as u64;
+        page.line(name, &[("shard", &shard.to_string())], step);
+    }
+    let name = "forebay_shard_door";
+    let help = "The same without what waits in queues: from 1 on it sheds new connections, from 2 on strangers.";
+    page.head(name, "gauge", help);
+    for (shard, snapshot) in shards.iter().enumerate() {
+        let step = snapshot.memory.door as u64;
         page.line(name, &[("shard", &shard.to_string())], step);
     }
 }

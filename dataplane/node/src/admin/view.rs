@@ -29,6 +29,9 @@ pub struct NodeView {
     pub resident_bytes: Option<u64>,
     /// By number. None for a shard that does not answer; nothing at all before the node serves.
     pub shards: Vec<Option<ShardView>>,
+    /// By number, how long ago each looked for work; one that serves does so every second. None for one that does not serve.
+    #[serde(default)]
+    pub silent_seconds: Vec<Option<f64>>,
 }
 
 /// A shard between two of its turns. Counts and sums are of the time since it began.
@@ -196,6 +199,9 @@ impl NodeView {
             logs_open: [done, all],
             resident_bytes,
             shards: shards.iter().enumerate().map(view).collect(),
+            silent_seconds: (0..status.shards())
+                .map(|shard| Some(status.silent(shard)?.as_secs_f64()))
+                .collect(),
         }
     }
 }

@@ -278,7 +278,8 @@ fn while_memory_is_short_what_would_be_refused_waits_as_long_as_buffers_can_be_s
         [1, 10, 20],
         "memory is not short"
     );
-    fair.hold_back(Some(4));
+    let (later, not_yet) = (4, 20);
+    fair.hold_back(Some(Spared { later, not_yet }));
     assert_eq!(
         turn(&mut fair, &[1, 10, 20, 2]),
         [20],
@@ -301,6 +302,34 @@ fn while_memory_is_short_what_would_be_refused_waits_as_long_as_buffers_can_be_s
     let rest = turn(&mut fair, &[]);
     assert_eq!(rest.len(), 4, "{rest:?}");
     assert!(!fair.is_holding());
+}
+
+#[test]
+fn those_who_do_not_take_their_answers_leave_buffers_to_those_who_make_room() {
+    const BUFFERS: usize = 64;
+    let mut fair = Fair::<(usize, u64)>::default();
+    let judge = Told(|_| false, |_| Reading::NotYet);
+    let (later, not_yet) = (BUFFERS / 8 * 6, BUFFERS / 8 * 7);
+    fair.hold_back(Some(Spared { later, not_yet }));
+    let mut read = 0;
+    for turn in 0..100 {
+        // As many pieces as there are buffers that do not wait.
+        let free = BUFFERS - fair.held;
+        assert!(free > 0, "turn {turn}: a settlement would find no buffer");
+        let mut received: Vec<_> = (0..free.min(5))
+            .map(|at| (ConnectionId((turn * 5 + at) as u64 % 40), (100, 0)))
+            .collect();
+        fair.choose(Duration::ZERO, &mut received, &[], 0, &judge);
+        read += received.len();
+        assert!(fair.held <= not_yet, "turn {turn}: {} wait", fair.held);
+    }
+    assert_eq!((fair.held, read), (not_yet, 500 - not_yet));
+    let waiting: std::collections::BTreeSet<u64> = fair.waiting().map(|id| id.0).collect();
+    assert_eq!(
+        waiting.len(),
+        40,
+        "all of them are known to have sent something"
+    );
 }
 
 /// Pieces of 64 senders that are served in 400 turns, each of which sends 16 KiB a turn; with one beside them that sends 2 MiB.

@@ -28,6 +28,14 @@ pub(crate) fn admit(
 ) -> Admission {
     match bounds.on_full {
         OnFull::Park => park(list, bounds, limits, count, bytes),
+        // Memory is short: that is no reason to lose what the bounds of the queue allow, so it waits in the log.
+        OnFull::DropOldest if list.runs().len() >= limits.park_runs_max() && limits.tight => {
+            Admission {
+                drop_below: 0,
+                skip: 0,
+                take: 0,
+            }
+        }
         OnFull::DropOldest => drop_oldest(list, bounds, limits, count, bytes),
     }
 }
@@ -113,8 +121,12 @@ fn messages_within(room: u64, count: u32, bytes: u64) -> u64 {
     (u128::from(room) * u128::from(count) / u128::from(bytes)) as u64
 }
 
-/// Whether a parked queue has come down far enough to read on (half of every bound).
+/// Whether a parked queue has come down far enough to read on: to half of every bound, or, where the oldest messages make
+/// room, of the runs while memory is short.
 pub(crate) fn has_room(list: &Backlog, bounds: &QueueBounds, limits: &QueueLimits) -> bool {
+    if bounds.on_full == OnFull::DropOldest {
+        return !limits.tight || list.runs().len() <= limits.park_runs_max() / 2;
+    }
     list.messages() == 0
         || (list.messages() <= bounds.messages_max / 2
             && list.bytes() <= bounds.bytes_max / 2

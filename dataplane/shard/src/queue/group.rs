@@ -130,8 +130,11 @@ impl<S: Segment> QueueGroup<S> {
         self.journal.pending()
     }
 
-    /// Memory is short, or is not any more: a queue that parks when it is full then does so with few runs.
+    /// Memory is short, or is not any more: a queue then parks with few runs, and those that did look whether they may read on.
     pub fn tighten(&mut self, tight: bool) {
+        if self.limits.tight && !tight {
+            self.look_again();
+        }
         self.limits.tight = tight;
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use partition::memory::{Disk, MemorySegment, MemoryStorage};
 use partition::{LogId, Storage};
 use wire::ids::{ChannelId, EndpointId, Offset, UnixNanos};
-use wire::route::{Endpoint, QueueBounds, RouteTable};
+use wire::route::{Endpoint, OnFull, QueueBounds, RouteTable};
 
 use super::test_plan::{LOCK, PARTITIONS, queue_limits, recover, table};
 use super::{FanOut, QueueGroup, Rewind, SettleError, SkipReason, Source, Span};
@@ -284,6 +284,40 @@ fn a_full_queue_parks_or_drops_its_oldest_and_says_so() {
         counters.parked >= 2 && counters.dropped == 18,
         "{counters:?}"
     );
+}
+
+#[test]
+fn while_memory_is_short_also_a_queue_that_drops_its_oldest_parks_and_loses_only_what_its_bounds_say()
+ {
+    let mut fixture = Fixture::new();
+    let bounds = QueueBounds {
+        messages_max: 900,
+        on_full: OnFull::DropOldest,
+        ..QueueBounds::default()
+    };
+    fixture.table = super::test_plan::table_with(bounds);
+    fixture.group.limits.runs_max = 1_000;
+    // It hears every other message, so that none joins the run of the one before.
+    let newest = fixture.endpoint(1).id;
+    let add = |fixture: &mut Fixture, count: u64| {
+        for _ in 0..count {
+            let span = Span {
+                partition: PARTITIONS[0],
+                channel: ChannelId((fixture.next % 2) as u32),
+                first: Offset(fixture.next),
+                count: 1,
+                bytes: 100,
+            };
+            fixture.group.fan_out(&[span], &fixture.table, NOW);
+            fixture.next += 1;
+            fixture.sync();
+        }
+    };
+    add(&mut fixture, 10);
+    fixture.group.tighten(true);
+    add(&mut fixture, 200);
+    let depth = fixture.group.depth(newest, Source::Queue);
+    assert_eq!((depth.messages, depth.head, depth.parked), (64, 0, 1));
 }
 
 #[test]

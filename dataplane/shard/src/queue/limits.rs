@@ -30,7 +30,7 @@ pub struct QueueLimits {
     /// `Durable`: a message is delivered when its run is synced. `Local`: when it is in the journal;
     /// a power cut may then give a number to another message.
     pub ack: AckMode,
-    /// Memory is short: a list that parks does so with 64 runs. One that drops what is oldest loses nothing by it.
+    /// Memory is short: a list parks with 64 runs, also one that otherwise drops what is oldest. Nothing is lost by it.
     pub tight: bool,
 }
 
