@@ -13,6 +13,9 @@ use std::time::Duration;
 use wire::ids::AckMode;
 
 const ACHIEVED_LEAST: f64 = 0.995;
+/// A thread that is busy for so much of a run has no time left.
+const BUSY_FULL: f64 = 0.9;
+/// From this part of the server's processor time on the generator's is worth a word.
 const GENERATOR_SHARE_MAX: f64 = 0.5;
 
 /// What a run is worth.
@@ -143,7 +146,8 @@ pub struct Report {
     pub generator_receive_cpu_seconds: f64,
     /// Both per acked message, in nanoseconds.
     pub generator_ns_per_message: f64,
-    /// True when the generator cost more than half of the server per message: then it is the limit, not the server.
+    /// In saturation mode, whether the sending or the reading thread was busy for 90 % of the run: then the generator is the limit, not
+    /// the server. At a rate nothing is: the rate was asked for, and kept or missed.
     pub generator_is_limit: Option<bool>,
     /// Bytes of the data folder after the run.
     pub disk_bytes: Option<u64>,
@@ -239,9 +243,7 @@ impl Report {
             generator_send_cpu_seconds: costs.send.as_secs_f64(),
             generator_receive_cpu_seconds: costs.receive.as_secs_f64(),
             generator_ns_per_message: per_message(generator),
-            generator_is_limit: costs
-                .server
-                .map(|server| generator.as_secs_f64() > GENERATOR_SHARE_MAX * server.as_secs_f64()),
+            generator_is_limit: saturated.then(|| is_limit(&costs, options.duration)),
             disk_bytes: costs.disk,
             disk_bytes_grown: costs
                 .disk
@@ -300,6 +302,12 @@ impl Report {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("numbers, texts and lists serialise")
     }
+}
+
+/// Whether a thread of the generator had no time left in a run of `duration`.
+fn is_limit(costs: &Costs, duration: Duration) -> bool {
+    let busiest = costs.send.max(costs.receive);
+    busiest.as_secs_f64() >= BUSY_FULL * duration.as_secs_f64()
 }
 
 fn mode(mode: Option<AckMode>) -> (String, String) {
@@ -462,13 +470,13 @@ impl Report {
             out,
             "generator     {seconds:.3} s of processor time, {each:.0} ns per message"
         )?;
-        match self.generator_is_limit {
-            Some(true) => writeln!(
-                out,
-                "; more than half of the server's: the generator is the limit"
-            )?,
-            _ => writeln!(out)?,
-        }
+        let server = self.server_cpu_seconds.unwrap_or(f64::INFINITY);
+        let remark = match self.generator_is_limit {
+            Some(true) => "; a thread of it had no time left: the generator is the limit",
+            _ if seconds > GENERATOR_SHARE_MAX * server => "; more than half of the server's",
+            _ => "",
+        };
+        writeln!(out, "{remark}")?;
         if let Some(bytes) = self.disk_bytes {
             writeln!(
                 out,
@@ -477,5 +485,30 @@ impl Report {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_the_limit_when_a_thread_of_it_has_no_time_left_whatever_the_server_costs() {
+        let run = Duration::from_secs(10);
+        let seconds = Duration::from_secs_f64;
+        for (why, send, receive, server, want) in [
+            ("dearer than the server, and idle", 6.0, 0.0, 9.9, false),
+            ("cheaper than the server, and full", 9.5, 0.0, 70.0, true),
+            ("the thread that reads", 1.0, 9.2, 70.0, true),
+            ("two that have time left", 6.0, 6.0, 9.0, false),
+        ] {
+            let costs = Costs {
+                send: seconds(send),
+                receive: seconds(receive),
+                server: Some(seconds(server)),
+                ..Costs::default()
+            };
+            assert_eq!(is_limit(&costs, run), want, "{why}");
+        }
     }
 }

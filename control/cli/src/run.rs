@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
+use crate::diagnosis::BENCH_NODE;
 use crate::fault::Fault;
 use crate::project::{Project, read_plan};
 
@@ -16,14 +18,36 @@ pub(crate) struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "forebay.toml")]
     config: PathBuf,
+    /// End when this process does, which must be the one that started the node
+    #[arg(long, hide = true, value_name = "PID")]
+    child_of: Option<u32>,
 }
 
 /// Run until a signal says stop.
 pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
+    if let Some(parent) = args.child_of {
+        end_with(parent)?;
+    }
     let project = Project::read(&args.config)?;
     let table = Arc::new(project.table(1)?);
     node::run(project.node, table, reload(project.plan))?;
     Ok(0)
+}
+
+/// SIGTERM comes when the thread of `parent` ends that started this process. Called on the first thread, which stays until the end.
+fn end_with(parent: u32) -> Result<(), Diagnosis> {
+    let asked = set_parent_process_death_signal(Some(Signal::TERM));
+    let now = getppid().map_or(0, |now| now.as_raw_nonzero().get().unsigned_abs());
+    let seen = match asked {
+        Err(error) => error.to_string(),
+        // It may have ended before the kernel was asked.
+        Ok(()) if now != parent => format!("a child of process {now}"),
+        Ok(()) => return Ok(()),
+    };
+    let needed = format!("a node that ends with process {parent}");
+    let remedy = "leave --child-of to the commands that start nodes of their own";
+    let what = "a node would outlive the command that started it";
+    Err(Diagnosis::new(BENCH_NODE, what, seen, needed, remedy))
 }
 
 /// Compiles the plan again under the next epoch; a refused plan keeps the epoch it would have had free.

@@ -261,7 +261,7 @@ pub const CODES: &[(u16, &str, &str)] = &[
     (
         CPU_ABSENT,
         "processor is not available",
-        "The processor named by node.cpu is not among those this process may use.",
+        "A processor named by node.shards or node.cpu is not among those this process may use.",
     ),
     (
         ADMIN_FAILED,

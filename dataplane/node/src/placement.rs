@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use rustix::thread::{CpuSet, Pid, sched_getaffinity};
+
 use crate::diagnosis::{CPU_ABSENT, Diagnosis, diagnose};
 
 /// Shards of one node at most: a connection ID has a byte for them.
@@ -81,20 +83,26 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Read it below `root`, which is `/` but for tests. What cannot be read counts as not there: a processor without a core known
-    /// is one of its own, all are on one memory node, nothing is forbidden.
-    pub(crate) fn read(root: &Path) -> Self {
+    /// The machine this process runs on.
+    pub(crate) fn here() -> Self {
+        Self::read(Path::new("/"), schedulable())
+    }
+
+    /// Read it below `root`, which is `/` but for tests; `schedulable` is what the scheduler says this process may use. What cannot
+    /// be read counts as not there: a processor without a core known is one of its own, all are on one memory node, nothing is
+    /// forbidden.
+    fn read(root: &Path, schedulable: Option<Vec<usize>>) -> Self {
         let text = |path: &str| std::fs::read_to_string(root.join(path)).ok();
         let list = |path: &str| text(path).and_then(|text| cpu_list(&text));
         let status = text("proc/self/status").unwrap_or_default();
         let allowed = status
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-        let online = list("sys/devices/system/cpu/online");
-        let usable = allowed
-            .and_then(cpu_list)
-            .or(online)
-            .unwrap_or_else(|| vec![0]);
+        let listed = || {
+            let online = list("sys/devices/system/cpu/online");
+            usable(allowed.and_then(cpu_list), online)
+        };
+        let usable = schedulable.unwrap_or_else(listed);
         let mut nodes = BTreeMap::new();
         for node in list("sys/devices/system/node/online").unwrap_or_default() {
             for cpu in
@@ -187,6 +195,28 @@ impl Machine {
     }
 }
 
+/// Processors that this process may run on and that are there. `None` when the kernel does not tell, or has more than fit.
+fn schedulable() -> Option<Vec<usize>> {
+    // Of the first thread: the one that asks may have been bound to a part of them.
+    let process = Pid::from_raw(i32::try_from(std::process::id()).ok()?)?;
+    let set = sched_getaffinity(Some(process)).ok()?;
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect();
+    (!cpus.is_empty()).then_some(cpus)
+}
+
+/// The same by the kernel's files, which call processors allowed that are switched off, or only possible.
+fn usable(allowed: Option<Vec<usize>>, online: Option<Vec<usize>>) -> Vec<usize> {
+    match (allowed, online) {
+        (Some(allowed), Some(online)) if allowed.iter().any(|cpu| online.contains(cpu)) => {
+            let there = allowed.into_iter();
+            there.filter(|cpu| online.contains(cpu)).collect()
+        }
+        (one, other) => one.or(other).unwrap_or_else(|| vec![0]),
+    }
+}
+
 /// Whole processors that the strictest of a process's groups leaves it, by `cpu.max` of each of them.
 fn quota(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<usize> {
     let path = groups
@@ -265,7 +295,7 @@ mod tests {
         put("proc/self/cgroup".into(), "0::/a/b\n".into());
         put("sys/fs/cgroup/a/cpu.max".into(), "max 100000\n".into());
         put("sys/fs/cgroup/a/b/cpu.max".into(), format!("{quota}\n"));
-        let machine = Machine::read(folder.path());
+        let machine = Machine::read(folder.path(), None);
         (folder, machine)
     }
 
@@ -322,18 +352,39 @@ mod tests {
     }
 
     #[test]
+    fn processors_that_are_allowed_and_offline_are_not_used() {
+        // As a kernel lists them that could have 128 processors and has 8.
+        let (folder, machine) = machine("0-127", "max 100000");
+        assert_eq!(cpus(&machine, "auto"), some(&[0, 2, 1, 3]));
+        assert_eq!(
+            cpus(&machine, "9"),
+            some(&[0, 2, 1, 3, 4, 6, 5, 7, 0]),
+            "the ninth shares, it does not take cpu 8"
+        );
+        let refused = machine.place(&Shards::On(vec![8]));
+        let refused = refused.expect_err("8 is offline");
+        assert_eq!((refused.seen.as_str(), refused.code), ("8", CPU_ABSENT));
+        let told = Machine::read(folder.path(), Some(vec![1, 2]));
+        assert_eq!(cpus(&told, "auto"), some(&[2, 1]), "the scheduler knows");
+    }
+
+    #[test]
     fn a_machine_that_tells_nothing_has_a_processor() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert_eq!(cpus(&Machine::read(folder.path()), "auto"), some(&[0]));
+        assert_eq!(
+            cpus(&Machine::read(folder.path(), None), "auto"),
+            some(&[0])
+        );
     }
 
     #[test]
     fn this_machine_has_a_place_for_every_shard() {
-        let machine = Machine::read(Path::new("/"));
+        let machine = Machine::here();
         let processors = std::thread::available_parallelism()
             .expect("it can be asked")
             .get();
         assert!(machine.cpus.len() >= processors, "{machine:?}");
+        assert_eq!(Some(machine.cpus.len()), schedulable().map(|all| all.len()));
         let placement = machine.place(&Shards::Auto).expect("it can be placed");
         assert!(
             (1..=machine.cpus.len()).contains(&placement.shards()),

@@ -59,11 +59,23 @@ pub(crate) fn serve(
     seed.status.name_task(seed.shard, seed.cpu);
     // Nothing here awaits, on purpose: an executor that is never slept in. Its sleep has no time limit and was once found to miss
     // every wake, its own timer's too, on a machine with a slow disk; the ring's sleep has one.
-    let executor = executor(seed.shard, seed.cpu)?;
+    let executor = executor(seed.shard, seed.cpu, pinned_by(&seed))?;
     executor.run(async { begin(seed, recovered) })
 }
 
-fn executor(shard: usize, cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis> {
+/// The setting that chose the processor.
+fn pinned_by(seed: &Seed) -> &'static str {
+    match seed.cpu.is_some() && seed.cpu == seed.config.cpu {
+        true => "node.cpu",
+        false => "node.shards",
+    }
+}
+
+fn executor(
+    shard: usize,
+    cpu: Option<usize>,
+    setting: &'static str,
+) -> Result<LocalExecutor, Diagnosis> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let built = LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{shard}"))
@@ -74,10 +86,12 @@ fn executor(shard: usize, cpu: Option<usize>) -> Result<LocalExecutor, Diagnosis
         Some(cpu) if error.to_string().contains("CPU") || error.to_string().contains("EINVAL") => {
             diagnose(
                 CPU_ABSENT,
-                "node.cpu",
+                setting,
                 cpu.to_string(),
                 "a processor this process may use",
-                "change node.cpu, or leave it out; `nproc` and `taskset -p` show what there is",
+                format!(
+                    "change {setting}, or leave it out; `nproc` and `taskset -p` show what there is"
+                ),
             )
         }
         _ => diagnose(
@@ -179,4 +193,21 @@ pub(crate) fn tell_recovery(log: &Log, summary: &RecoverySummary, took: Duration
         ("milliseconds", &millis),
     ];
     log.event(Level::Info, "recovered", &fields);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_that_is_not_there_is_refused_by_the_setting_that_chose_it() {
+        for setting in ["node.shards", "node.cpu"] {
+            let refused = executor(0, Some(4_095), setting).expect_err("no machine has it");
+            assert_eq!(
+                (refused.code, refused.what.as_str(), refused.seen.as_str()),
+                (CPU_ABSENT, setting, "4095")
+            );
+            assert!(refused.remedy.contains(setting), "{refused}");
+        }
+    }
 }

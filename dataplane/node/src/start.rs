@@ -1,7 +1,6 @@
 //! Starting a node: every fault that can be found before serving is found here and has a name.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -240,7 +239,7 @@ pub fn start_logged(
     reload: Reload,
     log: Arc<Log>,
 ) -> Result<NodeHandle, Diagnosis> {
-    let placement = Machine::read(Path::new("/")).place(&config.shards)?;
+    let placement = Machine::here().place(&config.shards)?;
     let ring_limits = ring_limits(&config, &table, placement.shards())?;
     let shard_limits = shard_limits(&config, placement.shards())?;
     let features = Features::probe().map_err(|error| ring_fault(&error))?;

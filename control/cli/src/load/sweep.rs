@@ -1,7 +1,5 @@
 //! `--sweep`: one run for every combination of values, and one table of them all.
 
-use std::path::Path;
-
 use loadgen::{LoadPlan, Report, ServerCpu, Verdict};
 use wire::diagnosis::Diagnosis;
 
@@ -91,7 +89,7 @@ impl Sweep {
         let mut points = Vec::with_capacity(all.len());
         for (number, values) in all.iter().enumerate() {
             eprintln!("{} of {}: {}", number + 1, all.len(), name_of(values));
-            let result = point(args, values, folder.as_ref().map(Folder::path));
+            let result = point(args, values, folder.as_ref());
             points.push(Point {
                 values: values.clone(),
                 result: result.map_err(|fault| fault.found),
@@ -196,7 +194,7 @@ fn name_of(values: &[(&'static str, String)]) -> String {
 fn point(
     args: &Args,
     values: &[(&'static str, String)],
-    folder: Option<&Path>,
+    folder: Option<&Folder>,
 ) -> Result<Report, Fault> {
     let mut args = args.clone();
     for (name, value) in values {

@@ -11,11 +11,17 @@ const SYNC_FULL: f64 = 0.5;
 const LOOPBACK_FULL: f64 = 0.7;
 /// Fewer shards are as good when they carry this share of the most.
 const AS_GOOD: f64 = 0.95;
+/// Runs that are so far off the curve say nothing about counts that were not measured.
+const OFF_MOST: f64 = 0.1;
+/// How far beyond what was measured, in times of it, a peak of the curve is told.
+const PEAK_BEYOND: f64 = 4.0;
+/// From this share of the processors on, what others use spoils the figures.
+const OTHERS_MOST: f64 = 0.1;
 /// Senders elsewhere are worth a word when they make at least so much of a difference.
 const WORTH_MORE: f64 = 1.1;
 
-const OTHERS: &str = "Other processes used the processors during the measurement: the figures say as much about them as about \
-                      shards. Measure again when they are gone, before following this advice.";
+const LOADED: &str = "The generator or other processes were the limit of a step: the curve is that of this machine with them on it, and \
+                      contention and coherency are theirs, too.";
 const SHARED: &str = "The generator shares this machine with the server and was the limit of a step: with senders on other \
                       machines more shards could carry more than was seen here.";
 
@@ -46,6 +52,9 @@ pub(super) struct Step {
     /// The least and the most messages per second.
     pub(super) least_per_s: f64,
     pub(super) most_per_s: f64,
+    /// The same without the outer quarter of the runs at either end.
+    low_per_s: f64,
+    high_per_s: f64,
     pub(super) limit: Limit,
     /// The shares that say so.
     pub(super) because: String,
@@ -54,8 +63,24 @@ pub(super) struct Step {
 /// The machine, and who generated.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub(super) struct Machine {
+    /// Processors' worth of time that server and generator may use: all of those below, or what a quota leaves of them.
     pub(super) cores: usize,
+    /// Processors that they may run on.
+    pub(super) processors: usize,
     pub(super) generators: usize,
+}
+
+impl Machine {
+    /// Processors that were neither the server's nor the generator's.
+    pub(super) fn others(&self, run: &Run) -> f64 {
+        let busy = run.machine_share * self.processors as f64;
+        (busy - run.server_cores - run.generator_cores).max(0.0)
+    }
+
+    /// Processors that others had of those that server and generator may use: with a quota there may be enough for all.
+    fn taken(&self, run: &Run) -> f64 {
+        (self.others(run) - self.processors.saturating_sub(self.cores) as f64).max(0.0)
+    }
 }
 
 /// Everything that is told in the end.
@@ -108,13 +133,16 @@ fn step(runs: &[&Run], machine: &Machine, calibration: &Calibration) -> Step {
             _ => values[half],
         }
     };
-    let rates = runs.iter().map(|run| run.per_s);
+    let mut rates: Vec<f64> = runs.iter().map(|run| run.per_s).collect();
+    rates.sort_by(f64::total_cmp);
+    let outer = rates.len() / 4;
     let median = Run {
         shards: runs[0].shards,
         per_s: middle(|run| run.per_s),
         server_ns: middle(|run| run.server_ns),
         generator_ns: middle(|run| run.generator_ns),
         server_cores: middle(|run| run.server_cores),
+        shard_cores: middle(|run| run.shard_cores),
         generator_cores: middle(|run| run.generator_cores),
         machine_share: middle(|run| run.machine_share),
         sync_share: middle(|run| run.sync_share),
@@ -123,8 +151,10 @@ fn step(runs: &[&Run], machine: &Machine, calibration: &Calibration) -> Step {
     let (limit, because) = limit(&median, machine, calibration);
     Step {
         shards: median.shards,
-        least_per_s: rates.clone().fold(f64::INFINITY, f64::min),
-        most_per_s: rates.fold(0.0, f64::max),
+        least_per_s: rates[0],
+        most_per_s: rates[rates.len() - 1],
+        low_per_s: rates[outer],
+        high_per_s: rates[rates.len() - 1 - outer],
         median,
         limit,
         because,
@@ -138,17 +168,11 @@ fn percent(share: f64) -> String {
 /// Decide from the shares; the first that is full is the limit.
 fn limit(run: &Run, machine: &Machine, calibration: &Calibration) -> (Limit, String) {
     let cores = machine.cores as f64;
-    let of_shards = run.server_cores / f64::from(run.shards).min(cores);
+    let shards = f64::from(run.shards).min(cores);
+    let of_shards = run.shard_cores / shards;
     let of_generator = run.generator_cores / machine.generators as f64;
-    let others = (run.machine_share * cores - run.server_cores - run.generator_cores).max(0.0);
-    let of_loopback = run.bytes_per_s / calibration.loopback_bytes_per_s;
-    if of_loopback >= LOOPBACK_FULL {
-        let share = percent(of_loopback);
-        return (
-            Limit::Network,
-            format!("{share} of what the loopback interface carried alone"),
-        );
-    }
+    // What one core received is measured against what each of the shards' cores received.
+    let of_loopback = run.bytes_per_s / shards / calibration.loopback_bytes_per_s;
     if of_shards >= FULL {
         return (
             Limit::Cpu,
@@ -162,12 +186,21 @@ fn limit(run: &Run, machine: &Machine, calibration: &Calibration) -> (Limit, Str
             format!("the generator was busy {share} of the time"),
         );
     }
-    if run.machine_share >= FULL {
-        let shared = format!(
-            "of {cores:.0} processors the server had {:.2}, the generator {:.2}, all others {others:.2}",
-            run.server_cores, run.generator_cores
+    if of_loopback >= LOOPBACK_FULL {
+        let share = percent(of_loopback);
+        return (
+            Limit::Network,
+            format!("each shard received {share} of what one core alone received over loopback"),
         );
-        return match others > run.generator_cores {
+    }
+    if run.machine_share >= FULL || run.server_cores + run.generator_cores >= FULL * cores {
+        let shared = format!(
+            "of {cores:.0} processors the server had {:.2}, the generator {:.2}, all others {:.2}",
+            run.server_cores,
+            run.generator_cores,
+            machine.others(run)
+        );
+        return match machine.taken(run) > run.generator_cores {
             true => (Limit::Others, shared),
             false => (Limit::Generator, shared),
         };
@@ -189,16 +222,21 @@ fn limit(run: &Run, machine: &Machine, calibration: &Calibration) -> (Limit, Str
     (Limit::Waiting, nothing)
 }
 
-/// The fewest shards that carry about as much as any.
+/// The fewest shards that carry about as much as any, or of which the runs do not say that they carry less.
 fn choose(steps: &[Step]) -> usize {
     let most = steps
         .iter()
-        .map(|step| step.median.per_s)
-        .fold(0.0, f64::max);
-    steps
-        .iter()
-        .position(|step| step.median.per_s >= AS_GOOD * most)
-        .unwrap_or(0)
+        .max_by(|one, other| one.median.per_s.total_cmp(&other.median.per_s));
+    let good = |step: &Step| most.is_none_or(|most| as_good(step, most) || overlap(step, most));
+    steps.iter().position(good).unwrap_or(0)
+}
+
+fn as_good(step: &Step, most: &Step) -> bool {
+    step.median.per_s >= AS_GOOD * most.median.per_s
+}
+
+fn overlap(step: &Step, most: &Step) -> bool {
+    step.high_per_s >= most.low_per_s
 }
 
 fn reasons(steps: &[Step], chosen: usize, fit: Option<&Fit>, machine: &Machine) -> Vec<String> {
@@ -206,14 +244,30 @@ fn reasons(steps: &[Step], chosen: usize, fit: Option<&Fit>, machine: &Machine) 
     let mut out = vec![measured(steps, best)];
     out.extend(of_law(steps, fit));
     let some = |limit| steps.iter().any(|step| step.limit == limit);
-    if some(Limit::Others) {
-        out.insert(0, OTHERS.to_owned());
+    if fit.is_some() && (some(Limit::Generator) || some(Limit::Others)) {
+        out.push(LOADED.to_owned());
+    }
+    if let Some(disturbed) = disturbed(steps, machine) {
+        out.insert(0, disturbed);
     }
     if some(Limit::Generator) {
         out.push(SHARED.to_owned());
         out.extend(elsewhere(steps, best, machine));
     }
     out
+}
+
+/// What others had of the processors, if that is enough to spoil the figures, whatever limited the steps.
+fn disturbed(steps: &[Step], machine: &Machine) -> Option<String> {
+    let taken = steps.iter().map(|step| machine.taken(&step.median));
+    let most = taken.fold(0.0, f64::max);
+    let cores = machine.cores;
+    (most > OTHERS_MOST * cores as f64).then(|| {
+        format!(
+            "Other processes, or other guests of the host, had {most:.2} of {cores} processors at a step: the figures say as much \
+             about them as about shards. Measure again when they are gone, before following this advice."
+        )
+    })
 }
 
 fn measured(steps: &[Step], best: &Step) -> String {
@@ -227,9 +281,18 @@ fn measured(steps: &[Step], best: &Step) -> String {
         true => "the most that more shards carried is",
         false => "the most that fewer shards carried is",
     };
+    let why = match other.shards > best.shards && !as_good(best, other) {
+        true => format!(
+            "The runs of both overlap ({} to {}, {} to {}, the outer quarters left out): that more shards carry more is not shown.",
+            thousands(best.low_per_s),
+            thousands(best.high_per_s),
+            thousands(other.low_per_s),
+            thousands(other.high_per_s)
+        ),
+        false => "The fewest shards within 5 % of the most are enough.".to_owned(),
+    };
     format!(
-        "{} carried {} messages/s; {what} {} ({:.2} times as much, with {}). The fewest shards within 5 % of the \
-         most are enough.",
+        "{} carried {} messages/s; {what} {} ({:.2} times as much, with {}). {why}",
         shards(best.shards),
         thousands(best.median.per_s),
         thousands(other.median.per_s),
@@ -249,17 +312,23 @@ fn of_law(steps: &[Step], fit: Option<&Fit>) -> Option<String> {
                 .to_owned(),
         );
     }
-    match fit.law.peak() {
-        Some(peak) if peak <= most => Some(format!(
-            "The curve has its peak at {peak:.1} shards: beyond it more shards carry less."
-        )),
-        Some(peak) => Some(format!(
-            "The curve would have its peak at {peak:.1} shards, which is more than was measured."
-        )),
-        None => {
-            Some("The curve has no peak: no cost of agreement between shards was seen.".to_owned())
+    Some(match fit.law.peak() {
+        _ if fit.off_share > OFF_MOST => format!(
+            "The runs are {} off the curve: it says nothing about counts that were not measured.",
+            percent(fit.off_share)
+        ),
+        Some(peak) if peak < 1.0 => {
+            "By the curve one shard carries most: a second one costs more than it adds.".to_owned()
         }
-    }
+        Some(peak) if peak <= most => {
+            format!("The curve has its peak at {peak:.1} shards: beyond it more shards carry less.")
+        }
+        Some(peak) if peak <= PEAK_BEYOND * most => format!(
+            "The curve would have its peak at {peak:.1} shards, which is more than was measured."
+        ),
+        Some(_) => "The curve has no peak near the counts that were measured.".to_owned(),
+        None => "The curve has no peak: no cost of agreement between shards was seen.".to_owned(),
+    })
 }
 
 /// What processor time alone would allow with the senders on other machines.
@@ -322,6 +391,7 @@ pub(super) mod tests {
             server_ns,
             generator_ns,
             server_cores,
+            shard_cores: server_cores,
             generator_cores,
             machine_share: ((server_cores + generator_cores) / 8.0).min(1.0),
             sync_share: 0.1,
@@ -332,22 +402,48 @@ pub(super) mod tests {
     fn machine() -> Machine {
         Machine {
             cores: 8,
+            processors: 8,
             generators: 4,
         }
+    }
+
+    fn reasons_of(rates: &[&[f64]], spoil: impl Fn(&mut Run)) -> (u16, String) {
+        let numbered = rates.iter().zip(1..);
+        let runs = numbered.flat_map(|(rates, shards)| {
+            rates
+                .iter()
+                .map(move |rate| run(shards, *rate, 500.0, 400.0))
+        });
+        let mut runs: Vec<Run> = runs.collect();
+        runs.iter_mut().for_each(spoil);
+        let advice = advise(runs, &machine(), &calibration());
+        (advice.shards, advice.reasons.join("\n"))
     }
 
     #[test]
     fn each_limit_is_named_by_the_share_that_is_full() {
         let easy = run(2, 1e6, 500.0, 500.0);
         type Spoil = fn(&mut Run);
-        let cases: [(Limit, &str, Spoil); 7] = [
+        let cases: [(Limit, &str, Spoil); 9] = [
             (Limit::Waiting, "shards 25 % busy", |_| {}),
-            (Limit::Cpu, "busy 95 %", |run| run.server_cores = 1.9),
+            (Limit::Cpu, "busy 95 %", |run| {
+                (run.server_cores, run.shard_cores) = (2.4, 1.9)
+            }),
+            (Limit::Waiting, "shards 75 % busy", |run| {
+                // The rest of the process writes and syncs; that is not the shards' time.
+                (run.server_cores, run.shard_cores) = (1.9, 1.5)
+            }),
             (Limit::Generator, "busy 92 %", |run| {
                 run.generator_cores = 3.68
             }),
             (Limit::Sync, "80 %", |run| run.sync_share = 0.8),
-            (Limit::Network, "75 %", |run| run.bytes_per_s = 2.25e9),
+            (Limit::Network, "each shard received 75 %", |run| {
+                run.bytes_per_s = 4.5e9
+            }),
+            (Limit::Cpu, "busy 95 %", |run| {
+                // Busy shards are the limit, whatever they receive.
+                (run.shard_cores, run.bytes_per_s) = (1.9, 4.5e9)
+            }),
             (Limit::Others, "all others 6.60", |run| {
                 run.machine_share = 0.95
             }),
@@ -386,26 +482,112 @@ pub(super) mod tests {
     fn figures_taken_beside_other_work_are_called_that_before_anything_is_advised() {
         let mut run = run(1, 1e6, 500.0, 300.0);
         run.machine_share = 0.99;
-        let advice = advise(vec![run], &machine(), &calibration());
+        let advice = advise(vec![run.clone()], &machine(), &calibration());
         assert_eq!(advice.steps[0].limit, Limit::Others);
         assert!(
             advice.reasons[0].contains("Measure again"),
             "{:?}",
             advice.reasons
         );
+        // They matter as much where something else is found full first: a compiler had half of the machine.
+        (run.shard_cores, run.machine_share) = (0.95, 0.6);
+        let advice = advise(vec![run], &machine(), &calibration());
+        assert_eq!(advice.steps[0].limit, Limit::Cpu);
+        assert!(
+            advice.reasons[0].contains("had 4.00 of 8 processors"),
+            "{:?}",
+            advice.reasons
+        );
+    }
+
+    #[test]
+    fn a_quota_is_full_when_server_and_generator_use_it_up_and_others_count_where_they_leave_too_little()
+     {
+        let machine = Machine {
+            cores: 4,
+            processors: 64,
+            generators: 2,
+        };
+        let mut run = run(4, 1e6, 2_400.0, 1_300.0);
+        // All others have 46.3 processors, and there is room for 4 more.
+        run.machine_share = 50.0 / 64.0;
+        let (full, text) = limit(&run, &machine, &calibration());
+        assert_eq!(full, Limit::Generator, "{text}");
+        let advice = advise(vec![run.clone()], &machine, &calibration());
+        assert!(!advice.reasons.join("").contains("Measure again"));
+        (run.generator_cores, run.machine_share) = (0.6, 1.0);
+        let advice = advise(vec![run], &machine, &calibration());
+        assert_eq!(advice.steps[0].limit, Limit::Others);
+        assert!(
+            advice.reasons[0].contains("had 1.00 of 4 processors"),
+            "{:?}",
+            advice.reasons
+        );
+    }
+
+    #[test]
+    fn fewer_shards_are_recommended_while_runs_overlap_and_that_is_said() {
+        let (shards, text) = reasons_of(&[&[2.6e6, 3.2e6], &[2.5e6, 3.7e6]], |_| {});
+        assert_eq!(shards, 1, "{text}");
+        assert!(text.contains("The runs of both overlap"), "{text}");
+        let (shards, text) = reasons_of(&[&[2.6e6, 3.2e6], &[3.3e6, 3.7e6]], |_| {});
+        assert_eq!(shards, 2, "{text}");
+        assert!(!text.contains("overlap"), "{text}");
+        // One run of seven that went wrong makes no overlap.
+        let (one, mut two) = ([2e6; 7], [3e6; 7]);
+        two[3] = 1.9e6;
+        assert_eq!(reasons_of(&[&one, &two], |_| {}).0, 2);
+    }
+
+    #[test]
+    fn a_peak_is_told_only_where_the_curve_says_something_about_it() {
+        let law = |sigma: f64, kappa: f64| {
+            let at = |n: f64| 1e6 * n / (1.0 + sigma * (n - 1.0) + kappa * n * (n - 1.0));
+            [1.0, 2.0, 3.0, 4.0].map(at)
+        };
+        for (why, rates, part) in [
+            (
+                "the second costs",
+                [1e6, 0.8e6, 0.7e6, 0.63e6],
+                "one shard carries most",
+            ),
+            ("inside", law(0.02, 0.1), "has its peak at 3.1 shards"),
+            ("near", law(0.02, 0.01), "would have its peak at 9.9 shards"),
+            ("nowhere near", law(0.02, 1e-6), "no peak near"),
+            ("none", law(0.02, 0.0), "no peak"),
+            (
+                "noise",
+                [1e6, 3e6, 0.9e6, 3e6],
+                "off the curve: it says nothing",
+            ),
+        ] {
+            let rates = rates.map(|rate| [rate]);
+            let rates = rates.each_ref().map(|rate| &rate[..]);
+            let (_, text) = reasons_of(&rates, |_| {});
+            assert!(text.contains(part), "{why}: {text}");
+            assert!(
+                !text.contains("peak at 0.") && !text.contains("with them on it"),
+                "{why}: {text}"
+            );
+        }
+        let rates = law(0.02, 0.01).map(|rate| [rate]);
+        let rates = rates.each_ref().map(|rate| &rate[..]);
+        let (_, text) = reasons_of(&rates, |run| run.generator_cores = 3.9);
+        assert!(text.contains("of this machine with them on it"), "{text}");
     }
 
     #[test]
     fn a_generator_on_the_same_two_processors_is_said_to_be_the_limit_and_what_that_means() {
         let machine = Machine {
             cores: 2,
+            processors: 2,
             generators: 1,
         };
         let mut runs = Vec::new();
         for rate in [1.0e6, 1.02e6, 0.98e6] {
             for (shards, factor) in [(1, 1.0), (2, 1.03)] {
                 let mut run = run(shards, rate * factor, 800.0, 850.0);
-                run.machine_share = 0.97;
+                run.machine_share = 0.91;
                 runs.push(run);
             }
         }

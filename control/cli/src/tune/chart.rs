@@ -163,7 +163,7 @@ pub(super) fn processors(advice: &Advice, machine: &Machine) -> String {
     for (index, step) in advice.steps.iter().enumerate() {
         let middle = scale.x(index as f64 + 0.5);
         let run = &step.median;
-        let others = (run.machine_share * cores - run.server_cores - run.generator_cores).max(0.0);
+        let others = machine.others(run);
         let mut under = 0.0;
         for (class, cores) in [
             ("server", run.server_cores),

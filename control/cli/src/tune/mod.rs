@@ -11,6 +11,7 @@ mod page;
 mod steps;
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ pub(crate) struct Args {
 }
 
 const LOOK_AROUND: Duration = Duration::from_millis(500);
-/// Share of all processors that may be busy before.
+/// Share of the processors this process may use that may be busy before.
 const BUSY_MAX: f64 = 0.25;
 /// Seconds of a run around the part that is measured: start, handshakes, warm-up, last answers, stop.
 const AROUND_S: f64 = 2.5;
@@ -79,17 +80,18 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let shards_max = args
         .shards_max
         .unwrap_or(u16::try_from(cores).unwrap_or(u16::MAX).min(256));
-    if let Some(path) = &args.html {
-        // Better now than after the measurement.
-        let opened = OpenOptions::new().append(true).create(true).open(path);
-        opened.map_err(|error| cannot_write(path, &error))?;
-    }
     let counts = counts(shards_max);
     let plan = Plan::new(counts.len(), within)?;
+    if let Some(path) = &args.html {
+        // Better now than after the measurement.
+        try_writing(path).map_err(|error| cannot_write(path, &error))?;
+    }
+    let before = Processors::now();
+    let processors = before.count().max(cores);
     if !args.even_if_busy {
-        let before = Processors::now();
         std::thread::sleep(LOOK_AROUND);
-        check_quiet(before.busy_until(&Processors::now()))?;
+        let share = before.busy_until(&Processors::now());
+        check_quiet(taken_share(share, processors, cores))?;
     }
     let folder = Folder::beside(&project.node.data)?;
     check_room(folder.path(), disk_bytes(shards_max))?;
@@ -106,6 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let runs = measure(&bench, &counts, plan, began + within, tell)?;
     let machine = Machine {
         cores,
+        processors,
         generators: bench.generators,
     };
     drop(bench);
@@ -253,6 +256,23 @@ fn settings(config: &Path) -> Result<toml::Table, Diagnosis> {
     })
 }
 
+/// Whether a page can be written there. A file that was not there before is not there afterwards.
+fn try_writing(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            OpenOptions::new().append(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The share of what this process may use that is not idle. With a quota others may be busy and leave enough.
+fn taken_share(busy_share: f64, processors: usize, cores: usize) -> f64 {
+    let idle = (1.0 - busy_share) * processors as f64;
+    (1.0 - idle / cores as f64).max(0.0)
+}
+
 /// Figures taken beside other work say little; refuse rather than advise on them.
 fn check_quiet(share: f64) -> Result<(), Diagnosis> {
     if share <= BUSY_MAX {
@@ -367,6 +387,32 @@ mod tests {
             (BENCH_BUSY, "60 % of all processors busy")
         );
         assert!(refused.remedy.contains("--even-if-busy"), "{refused}");
+    }
+
+    #[test]
+    fn with_a_quota_others_may_be_busy_as_long_as_they_leave_enough() {
+        for (why, busy_share, processors, cores, want) in [
+            ("no quota", 0.3, 8, 8, 0.3),
+            ("room for all", 0.9, 64, 4, 0.0),
+            ("half of it left", 62.0 / 64.0, 64, 4, 0.5),
+            ("nothing left", 1.0, 64, 4, 1.0),
+        ] {
+            let share = taken_share(busy_share, processors, cores);
+            assert!((share - want).abs() < 1e-9, "{why}: {share}");
+        }
+    }
+
+    #[test]
+    fn trying_whether_a_page_can_be_written_leaves_nothing_and_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tune.html");
+        try_writing(&path).expect("it can");
+        assert!(!path.exists());
+        std::fs::write(&path, "an older page").expect("writable");
+        try_writing(&path).expect("it can");
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        assert_eq!(text, "an older page");
+        assert!(try_writing(&folder.path().join("none/tune.html")).is_err());
     }
 
     #[test]

@@ -279,6 +279,7 @@ mod tests {
     fn sample(counts: u16) -> String {
         let machine = Machine {
             cores: 8,
+            processors: 8,
             generators: 4,
         };
         let one = |shards: u16| {

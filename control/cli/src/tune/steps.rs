@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use control::keys::new_secret;
 use control::render::INGRESS_KEY_ID;
+use rustix::thread::{CpuSet, sched_getaffinity};
+
 use loadgen::{
     BodySizes, LoadOptions, LoadPlan, Others, Quiet, Report, SenderCredential, ServerCpu, Verdict,
 };
@@ -19,14 +21,20 @@ use crate::workbench::{Folder, Node};
 
 const ENVIRONMENT: &str = "tune/load";
 const CHANNEL: &str = "tune/load/readings";
+/// Senders at least, and of each partition at least.
 const SENDERS: usize = 64;
+const SENDERS_EACH: usize = 4;
 const MESSAGE_BYTES: u32 = 100;
 /// Messages per frame, and frames that each sender has unanswered.
 pub(super) const BATCH: u16 = 16;
 const WINDOW: u32 = 16;
 const DRAIN: Duration = Duration::from_secs(10);
+/// Length of segments, and with many partitions; each keeps four of them.
 const SEGMENT_MIB: u64 = 16;
-const RETENTION_MIB: u64 = 64;
+const SMALL_SEGMENT_MIB: u64 = 4;
+const SEGMENTS_KEPT: u64 = 4;
+const PARTITIONS_FEW: u16 = 64;
+const PARTITIONS_MOST: u16 = 512;
 const METRICS_TIME: Duration = Duration::from_secs(2);
 
 /// What one run showed.
@@ -41,9 +49,11 @@ pub(super) struct Run {
     pub(super) generator_ns: f64,
     /// Processors that the server kept busy.
     pub(super) server_cores: f64,
+    /// Of these, those that its shards' threads kept busy; the rest prepares, syncs and answers questions.
+    pub(super) shard_cores: f64,
     /// Processors that the generator kept busy.
     pub(super) generator_cores: f64,
-    /// Share of all processors that was busy, whoever used it.
+    /// Share of the processors that this process may run on that was busy, whoever used them.
     pub(super) machine_share: f64,
     /// Share of the time in which a partition waited for its sync.
     pub(super) sync_share: f64,
@@ -62,15 +72,30 @@ pub(super) struct Bench {
     folder: Folder,
 }
 
-/// Partitions that the steps use: enough for every shard, and the same at each step.
-pub(super) fn partitions(shards_max: u16) -> u16 {
-    (2 * shards_max).next_power_of_two().clamp(4, 64)
+/// Partitions that the steps use: two or more for every shard, and the same at each step.
+fn partitions(shards_max: u16) -> u16 {
+    (2 * shards_max)
+        .next_power_of_two()
+        .clamp(4, PARTITIONS_MOST)
 }
 
-/// Bytes of disk that the steps need.
+fn segment_mib(partitions: u16) -> u64 {
+    match partitions <= PARTITIONS_FEW {
+        true => SEGMENT_MIB,
+        false => SMALL_SEGMENT_MIB,
+    }
+}
+
+/// Bytes of disk that the steps need: what is kept, and as much prepared.
 pub(super) fn disk_bytes(shards_max: u16) -> u64 {
-    let each = RETENTION_MIB + 4 * SEGMENT_MIB;
-    (u64::from(partitions(shards_max)) * each + 512) << 20
+    let partitions = partitions(shards_max);
+    let each = 2 * SEGMENTS_KEPT * segment_mib(partitions);
+    (u64::from(partitions) * each + 512) << 20
+}
+
+/// Threads that generate: half of the processors, as a generator costs about as much as a shard; none without a sender.
+fn generators(cores: usize, senders: usize) -> usize {
+    (cores / 2).clamp(1, senders)
 }
 
 impl Bench {
@@ -106,24 +131,19 @@ impl Bench {
         }
         Ok(Self {
             config: path,
+            generators: generators(cores, senders.len()),
             senders,
             partitions,
-            generators: (cores / 2).clamp(1, 8),
             folder,
         })
     }
 
-    /// The folder of all this.
-    pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// One run at so many shards, `seconds` of it measured.
     pub(super) fn run(&self, shards: u16, seconds: f64, warm_up: f64) -> Result<Run, Fault> {
-        let node = Node::start(&self.config, self.folder(), &shards.to_string())?;
-        let before = (syncs(node.admin), Processors::now(), Instant::now());
+        let node = Node::start(&self.config, &self.folder, &shards.to_string())?;
+        let before = (Told::by(node.admin), Processors::now(), Instant::now());
         let reports = self.load(&node, seconds + warm_up, warm_up)?;
-        let after = (syncs(node.admin), Processors::now(), before.2.elapsed());
+        let after = (Told::by(node.admin), Processors::now(), before.2.elapsed());
         drop(node);
         for report in &reports {
             if report.verdict == Verdict::Faulty || report.acked == 0 {
@@ -142,13 +162,15 @@ impl Bench {
         let generator_seconds =
             sum(|report| report.generator_send_cpu_seconds + report.generator_receive_cpu_seconds);
         let generator_ns = generator_seconds * 1e9 / sum(|report| report.acked as f64);
-        let waited = (after.0 - before.0).max(0.0) / after.2.as_secs_f64();
+        let waited = (after.0.syncs - before.0.syncs).max(0.0) / after.2.as_secs_f64();
+        let server_cores = server_ns * per_s / 1e9;
         Ok(Run {
             shards,
             per_s,
             server_ns,
             generator_ns,
-            server_cores: server_ns * per_s / 1e9,
+            server_cores,
+            shard_cores: server_cores * before.0.of_shards(&after.0),
             generator_cores: generator_ns * per_s / 1e9,
             machine_share: before.1.busy_until(&after.1),
             sync_share: (waited / f64::from(self.partitions)).min(1.0),
@@ -213,7 +235,7 @@ fn unsound(report: &Report) -> Diagnosis {
 fn senders(partitions: u16, ack: &str) -> Result<Vec<SenderCredential>, Fault> {
     let table = control::compile_epoch(&plan(partitions, ack, &[]), "the plan of the steps", 1)?;
     let channel = &table.channels()[0];
-    let each = SENDERS.div_ceil(usize::from(partitions));
+    let each = SENDERS.div_ceil(usize::from(partitions)).max(SENDERS_EACH);
     let mut of_partition = std::collections::BTreeMap::new();
     let names = (0..).map(|number| format!("{ENVIRONMENT}/sender-{number}"));
     let chosen = names.filter(|name| {
@@ -233,11 +255,13 @@ fn senders(partitions: u16, ack: &str) -> Result<Vec<SenderCredential>, Fault> {
 }
 
 fn plan(partitions: u16, ack: &str, senders: &[SenderCredential]) -> String {
+    let segment = segment_mib(partitions);
     let mut out = format!(
         "[[accounts]]\nname = \"tune\"\n[[environments]]\nname = \"{ENVIRONMENT}\"\n\
          [[hubs]]\nname = \"{ENVIRONMENT}/default\"\npartitions = {partitions}\nack = \"{ack}\"\n\
-         segment_bytes = \"{SEGMENT_MIB}MiB\"\nretention_bytes = \"{RETENTION_MIB}MiB\"\n\
-         [[channels]]\nname = \"{CHANNEL}\"\n"
+         segment_bytes = \"{segment}MiB\"\nretention_bytes = \"{}MiB\"\n\
+         [[channels]]\nname = \"{CHANNEL}\"\n",
+        SEGMENTS_KEPT * segment
     );
     for sender in senders {
         out.push_str(&format!(
@@ -249,13 +273,38 @@ fn plan(partitions: u16, ack: &str, senders: &[SenderCredential]) -> String {
     out
 }
 
-/// Seconds that all partitions together have waited for syncs; 0 when the node does not tell.
-fn syncs(admin: SocketAddr) -> f64 {
-    metric(admin, "forebay_sync_seconds_total").unwrap_or_default()
+/// What a node has told of itself, in seconds since its start; 0 what it does not tell.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    /// That all partitions together have waited for syncs.
+    syncs: f64,
+    /// Processor time of all shards' threads.
+    shards: f64,
+    /// Processor time of the process.
+    process: f64,
 }
 
-/// A metric of a node, its labels added up.
-fn metric(admin: SocketAddr, name: &str) -> Option<f64> {
+impl Told {
+    fn by(admin: SocketAddr) -> Self {
+        let text = metrics(admin).unwrap_or_default();
+        Self {
+            syncs: sum(&text, "forebay_sync_seconds_total"),
+            shards: sum(&text, "forebay_shard_cpu_seconds_total"),
+            process: sum(&text, "process_cpu_seconds_total"),
+        }
+    }
+
+    /// The shards' part of the processor time between the two; all of it when the node does not tell.
+    fn of_shards(&self, later: &Self) -> f64 {
+        let (shards, process) = (later.shards - self.shards, later.process - self.process);
+        match shards > 0.0 && process > 0.0 {
+            true => (shards / process).min(1.0),
+            false => 1.0,
+        }
+    }
+}
+
+fn metrics(admin: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&admin, METRICS_TIME).ok()?;
     stream.set_read_timeout(Some(METRICS_TIME)).ok()?;
     write!(
@@ -265,6 +314,11 @@ fn metric(admin: SocketAddr, name: &str) -> Option<f64> {
     .ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// A metric, its labels added up.
+fn sum(text: &str, name: &str) -> f64 {
     let values = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let value = rest
@@ -272,37 +326,57 @@ fn metric(admin: SocketAddr, name: &str) -> Option<f64> {
             .then(|| rest.rsplit(' ').next())??;
         value.parse::<f64>().ok()
     });
-    values.reduce(|one, other| one + other)
+    values.sum()
 }
 
-/// Time that the processors of this machine were busy and idle since it started.
+/// Time that the processors this process may run on were busy and idle since the machine started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Processors {
     busy: f64,
     idle: f64,
+    count: usize,
 }
 
 impl Processors {
     /// As it stands; nothing when the kernel does not tell.
     pub(super) fn now() -> Self {
         let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        Self::read(text.lines().next().unwrap_or_default())
+        let usable = sched_getaffinity(None).ok();
+        let mine = |cpu| usable.is_none_or(|usable| cpu < CpuSet::MAX_CPU && usable.is_set(cpu));
+        match Self::read(&text, mine) {
+            // Their numbers are not those of the machine, as some containers show them.
+            none if none.count == 0 => Self::read(&text, |_| true),
+            found => found,
+        }
     }
 
-    /// user, nice, system, idle, iowait, irq, softirq, steal.
-    fn read(line: &str) -> Self {
-        let fields: Vec<f64> = line
-            .split_whitespace()
-            .skip(1)
-            .take(8)
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        let total: f64 = fields.iter().sum();
-        let idle: f64 = fields.iter().skip(3).take(2).sum();
-        Self {
-            busy: total - idle,
-            idle,
+    /// Lines of one processor each: user, nice, system, idle, iowait, irq, softirq, steal.
+    fn read(text: &str, mine: impl Fn(usize) -> bool) -> Self {
+        let mut sum = Self::default();
+        for line in text.lines() {
+            let mut fields = line.split_whitespace();
+            let name = fields.next().and_then(|name| name.strip_prefix("cpu"));
+            if !name
+                .and_then(|number| number.parse().ok())
+                .is_some_and(&mine)
+            {
+                continue;
+            }
+            let fields: Vec<f64> = fields
+                .take(8)
+                .filter_map(|field| field.parse().ok())
+                .collect();
+            let idle: f64 = fields.iter().skip(3).take(2).sum();
+            sum.idle += idle;
+            sum.busy += fields.iter().sum::<f64>() - idle;
+            sum.count += 1;
         }
+        sum
+    }
+
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
     /// The busy share of the time between the two.
@@ -318,17 +392,55 @@ mod tests {
 
     #[test]
     fn the_busy_share_counts_everything_but_idle_and_waiting_for_disks() {
-        let first = Processors::read("cpu  100 0 50 800 50 0 0 0 0 0");
-        let later = Processors::read("cpu  150 10 60 850 60 5 5 20 0 0");
+        let read = |text| Processors::read(text, |_| true);
+        let first = read("cpu0 100 0 50 800 50 0 0 0 0 0");
+        let later = read("cpu0 150 10 60 850 60 5 5 20 0 0");
         assert!((first.busy_until(&later) - 100.0 / 160.0).abs() < 1e-9);
         assert_eq!(first.busy_until(&first), 0.0);
+        assert!(Processors::now().count() > 0);
+    }
+
+    #[test]
+    fn only_processors_that_may_be_used_are_looked_at() {
+        // Processors 0 and 1 of four are ours and idle; strangers keep the others busy.
+        let before =
+            "cpu 0 0 0 0\ncpu0 0 0 0 0\ncpu1 0 0 0 0\ncpu2 0 0 0 0\ncpu3 0 0 0 0\nctxt 1\n";
+        let after = "cpu 200 0 0 200\ncpu0 0 0 0 100\ncpu1 0 0 0 100\ncpu2 100 0 0 0\ncpu3 100 0 0 0\nctxt 9\n";
+        let of = |text, least| Processors::read(text, move |cpu| cpu >= least);
+        for (least, share, count) in [(0, 0.5, 4), (2, 1.0, 2), (3, 1.0, 1)] {
+            let later = of(after, least);
+            assert_eq!(
+                (of(before, least).busy_until(&later), later.count()),
+                (share, count)
+            );
+        }
+        let ours = |text| Processors::read(text, |cpu| cpu < 2);
+        assert_eq!(ours(before).busy_until(&ours(after)), 0.0);
+    }
+
+    #[test]
+    fn the_shards_part_of_the_server_is_that_of_their_threads() {
+        let text = |shard: f64, process: f64| {
+            format!(
+                "forebay_shard_cpu_seconds_total{{shard=\"0\"}} {shard}\nforebay_shard_cpu_seconds_total{{shard=\"1\"}} 1\n\
+                 process_cpu_seconds_total {process}\nforebay_sync_seconds_total 0\n"
+            )
+        };
+        let told = |text: &str| Told {
+            syncs: 0.0,
+            shards: sum(text, "forebay_shard_cpu_seconds_total"),
+            process: sum(text, "process_cpu_seconds_total"),
+        };
+        let (before, after) = (told(&text(1.0, 3.0)), told(&text(4.0, 7.0)));
+        assert_eq!(before.of_shards(&after), 0.75);
+        assert_eq!(Told::default().of_shards(&Told::default()), 1.0);
     }
 
     #[test]
     fn every_partition_has_as_many_senders_and_the_plan_compiles() {
-        for count in [4, 8, 64] {
+        for (count, each) in [(4, 16), (8, 8), (64, 4), (512, 4)] {
             let senders = senders(count, "durable").expect("names enough");
-            assert_eq!(senders.len(), 64);
+            assert_eq!(senders.len(), usize::from(count) * each);
             let text = plan(count, "durable", &senders);
             let table = control::compile_epoch(&text, "plan", 1).expect("it compiles");
             let mut counts = vec![0; usize::from(count)];
@@ -338,18 +450,36 @@ mod tests {
                 let all: Vec<_> = table.partitions().map(|(id, _)| id).collect();
                 counts[all.iter().position(|id| *id == partition).expect("known")] += 1;
             }
-            assert!(
-                counts.iter().all(|each| *each == 64 / usize::from(count)),
-                "{counts:?}"
-            );
+            assert!(counts.iter().all(|seen| *seen == each), "{counts:?}");
         }
     }
 
     #[test]
     fn there_are_partitions_for_every_shard_and_room_is_asked_for_all_of_them() {
-        for (shards, want) in [(1, 4), (2, 4), (3, 8), (8, 16), (100, 64)] {
+        for shards in 1..=256 {
+            let count = partitions(shards);
+            assert!(count >= 2 * shards, "{shards}: {count}");
+            let kept = u64::from(count) * SEGMENTS_KEPT * (segment_mib(count) << 20);
+            assert!(
+                (2 * kept..32 << 30).contains(&disk_bytes(shards)),
+                "{shards}"
+            );
+        }
+        for (shards, want) in [(1, 4), (2, 4), (3, 8), (8, 16), (100, 256)] {
             assert_eq!(partitions(shards), want);
-            assert!(disk_bytes(shards) > u64::from(want) * (RETENTION_MIB << 20));
+        }
+    }
+
+    #[test]
+    fn half_of_the_processors_generate_however_many_there_are() {
+        for (cores, senders, want) in [
+            (1, 64, 1),
+            (2, 64, 1),
+            (8, 64, 4),
+            (64, 256, 32),
+            (256, 64, 64),
+        ] {
+            assert_eq!(generators(cores, senders), want, "{cores}");
         }
     }
 }
