@@ -140,7 +140,7 @@ impl Node {
             unix_seconds: 0,
         };
         let mut bytes = Preface::CLIENT.encode().to_vec();
-        encode_hello(&mut bytes, &fields, secret().text_bytes()).expect("the name is a name");
+        encode_hello(&mut bytes, &fields, secret().text_bytes(), &[]).expect("the name is a name");
         let before = self.shard.counters().session.welcomed;
         self.turn_with(
             &[opened],
@@ -174,6 +174,7 @@ impl Node {
         self.now.unix.0 += step.as_nanos() as u64;
         let mut input = Input {
             opened,
+            tunnels: &[],
             received,
             sent: &self.sent,
             closed: &[],

@@ -68,7 +68,7 @@ fn open(
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let (opening, flight) = Opening::begin(credentials, None, nonce, seconds)?;
+    let (opening, flight) = Opening::begin(credentials, None, nonce, seconds, None)?;
     stream.write_all(&flight).map_err(lost)?;
     let mut input = Vec::new();
     let mut buffer = [0; 4096];

@@ -108,7 +108,7 @@ impl Port for Wire<'_> {
 
 fn handshake() -> (Opened, Server) {
     let credentials = client::Credentials::key("a/e/sender", 1, KEY).expect("well formed");
-    let (opening, flight) = Opening::begin(&credentials, None, [1; 32], 0).expect("fits");
+    let (opening, flight) = Opening::begin(&credentials, None, [1; 32], 0, None).expect("fits");
     let (preface, rest) = Preface::parse(&flight).expect("a preface").expect("whole");
     let (frame, _) = split(rest).expect("a frame").expect("whole");
     let hello = Hello::parse(frame).expect("a HELLO");

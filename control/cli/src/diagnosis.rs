@@ -1,5 +1,5 @@
 //! The codes of the command line itself: 2201 to 2299 use and configuration, 4501 to 4599 the log tool,
-//! 4601 to 4699 looking at a running node, 4901 to 4949 quickstart, 4951 to 4999 measurements with nodes of their own.
+//! 4601 to 4699 looking at a running node, 4801 to 4849 certificates, 4901 to 4949 quickstart, 4951 to 4999 measurements with nodes of their own.
 
 /// Arguments that cannot be understood.
 pub(crate) const USAGE: u16 = 2201;
@@ -39,6 +39,11 @@ pub(crate) const NOT_A_NODE: u16 = 4602;
 pub(crate) const NODE_GONE: u16 = 4603;
 /// A node does not serve, so its shards have no numbers.
 pub(crate) const NOT_SERVING: u16 = 4604;
+
+/// A certificate cannot be made for the names given.
+pub(crate) const CERTIFICATE_NAMES: u16 = 2211;
+/// A certificate that was made cannot be written.
+pub(crate) const CERTIFICATE_UNWRITTEN: u16 = 4801;
 
 /// Quickstart was pointed at a folder that holds something else.
 pub(crate) const FOREIGN_FOLDER: u16 = 4901;
@@ -121,6 +126,18 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "sweep",
         "A `--sweep` names no dimension that can be swept, or a value that the dimension cannot have.",
         "write --sweep shards=1,2,4 or --sweep batch=1,16,256; shards, batch, connections, window, rate, size, flooders and storm can be swept",
+    ),
+    (
+        CERTIFICATE_NAMES,
+        "certificate_names",
+        "A certificate cannot be made for the names given: one of them is neither a host name nor an address.",
+        "use names such as `localhost` or `127.0.0.1`",
+    ),
+    (
+        CERTIFICATE_UNWRITTEN,
+        "certificate_unwritten",
+        "A certificate was made, but the folder does not take it, or has files of these names already.",
+        "give another folder with --out, or --replace what is there",
     ),
     (
         NO_LOGS,

@@ -3,6 +3,7 @@
 //! Every subcommand is its own file: it reads its arguments and files, calls the room that knows how, and prints.
 //! Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 a load run whose figures are void.
 
+mod cert;
 mod completions;
 mod config;
 mod diagnosis;
@@ -55,6 +56,8 @@ enum Command {
     Log(log::Args),
     /// Check or show the configuration
     Config(config::Args),
+    /// Make certificates for tests
+    Cert(cert::Args),
     /// Make keys
     Keys(keys::Args),
     /// Make tokens
@@ -92,6 +95,7 @@ fn run(command: Command) -> Result<u8, Fault> {
         Command::Top(args) => watch::top(&args),
         Command::Log(args) => log::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -80,6 +80,10 @@ impl Project {
             .into());
         };
         node.data = folder.join(&node.data);
+        if let Some(files) = &mut node.tls {
+            files.certificate = folder.join(&files.certificate);
+            files.key = folder.join(&files.key);
+        }
         Ok(Self {
             node,
             plan: folder.join(file),

@@ -106,3 +106,71 @@ fn a_reader_that_goes_away_ends_the_program_quietly() {
         (Some(0), "".into())
     );
 }
+
+#[test]
+fn a_certificate_for_tests_is_a_pair_that_its_authority_signed_and_is_not_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let out = folder.path().join("made");
+    let out = out.to_str().expect("temporary folders have plain names");
+    let made = forebay(&["cert", "dev", "--out", out]);
+    assert!(made.status.success(), "{made:?}");
+    let file = |name: &str| std::path::Path::new(out).join(name);
+    let mode = |name| {
+        file(name)
+            .metadata()
+            .expect("it was made")
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!((mode("key.pem"), mode("cert.pem")), (0o600, 0o644));
+    let read = |name| std::fs::read(file(name)).expect("it was made");
+    let pair = tls::Certificate::from_pem(&read("cert.pem"), &read("key.pem")).expect("a pair");
+    let told = String::from_utf8(made.stdout).expect("text");
+    assert!(told.contains(&pair.fingerprint().to_string()), "{told}");
+
+    let server = tls::Server::new(tls::Served::new(pair)).expect("random bytes");
+    for (name, trusted) in [
+        ("localhost", true),
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("example.org", false),
+    ] {
+        let client = tls::Client::new(&tls::Trust::Roots(read("ca.pem")), name).expect("a name");
+        let mut ends = [client.tunnel(), server.tunnel()].map(|end| end.expect("random bytes"));
+        let mut good = Ok(());
+        for turn in 0..6 {
+            let (mut bytes, [left, right]) = (Vec::new(), &mut ends);
+            let (from, to) = if turn % 2 == 0 {
+                (left, right)
+            } else {
+                (right, left)
+            };
+            from.flush(&mut bytes);
+            good = good.and(to.receive(&bytes, &mut Vec::new()));
+        }
+        assert_eq!(good.is_ok(), trusted, "{name}: {good:?}");
+    }
+
+    let again = forebay(&["cert", "dev", "--out", out]);
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(
+        said.contains("FB-4801") && said.contains("--replace"),
+        "{said}"
+    );
+    let replaced = forebay(&[
+        "cert",
+        "dev",
+        "--out",
+        out,
+        "--name",
+        "pump.example",
+        "--replace",
+    ]);
+    assert!(replaced.status.success(), "{replaced:?}");
+    assert_eq!(mode("key.pem"), 0o600);
+    let unfit = forebay(&["cert", "dev", "--out", out, "--name", "no name\u{e9}"]);
+    assert_eq!(unfit.status.code(), Some(2), "{unfit:?}");
+}

@@ -10,7 +10,7 @@ use control::render::{NewEndpoint, NewPlan, render};
 use rustix::process::{Pid, Signal, kill_process};
 
 // The address cannot be bound: whoever touched it would fail.
-const CONFIG: &str = "[node]\ndata = \"data\"\nlisten = \"192.0.2.1:7411\"\nadmin = \"127.0.0.1:1\"\nshards = 3\n\
+const CONFIG: &str = "[node]\ndata = \"data\"\nlisten = \"192.0.2.1:7411\"\nplain = \"anywhere\"\nadmin = \"127.0.0.1:1\"\nshards = 3\n\
                       [plan]\nfile = \"plan.toml\"\n";
 /// Long enough for a busy machine; a test that needs it has failed anyway.
 const PATIENCE: Duration = Duration::from_secs(60);

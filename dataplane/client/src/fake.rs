@@ -209,7 +209,7 @@ impl Fake {
                 }
             },
         };
-        if !verify_hello(&secret, &hello.frame()) {
+        if !verify_hello(&secret, &[], &hello.frame()) {
             refuse(Reason::BadCredential, out);
             return None;
         }

@@ -107,13 +107,15 @@ impl Seal {
 pub struct Opening {
     secret: Zeroizing<Vec<u8>>,
     nonce: [u8; 32],
+    exporter: Option<[u8; 32]>,
 }
 
 impl Opening {
     /// Begin: returns the preface and HELLO, to be sent in one flight.
     ///
     /// `nonce` must be random and used once; `unix_seconds` is 0 without a clock. With `resume` the session's own
-    /// secret proves the sender, otherwise the credential does.
+    /// secret proves the sender, otherwise the credential does. `exporter` is that of the tunnel the connection runs through
+    /// (`PROTOCOL.md`, section 4), `None` on a plain one: both sides must name the same, or the server does not know the sender.
     ///
     /// # Errors
     /// `FB-5104` when the credential does not fit a HELLO.
@@ -122,6 +124,7 @@ impl Opening {
         resume: Option<&Resume>,
         nonce: [u8; 32],
         unix_seconds: u64,
+        exporter: Option<&[u8; 32]>,
     ) -> Result<(Self, Vec<u8>), ClientError> {
         let (auth, secret) = match resume {
             Some(resume) => (Auth::Resume(resume.session), resume.secret.to_vec()),
@@ -135,9 +138,15 @@ impl Opening {
             unix_seconds,
         };
         let mut flight = Preface::CLIENT.encode().to_vec();
-        encode_hello(&mut flight, &fields, &secret)
+        let bound = exporter.map_or(&[][..], |exporter| exporter);
+        encode_hello(&mut flight, &fields, &secret, bound)
             .map_err(|error| ClientError::Protocol(error.to_string()))?;
-        Ok((Self { secret, nonce }, flight))
+        let opening = Self {
+            secret,
+            nonce,
+            exporter: exporter.copied(),
+        };
+        Ok((opening, flight))
     }
 
     /// Look at everything the server has sent so far: `None` asks for more, otherwise the session and how many bytes
@@ -181,8 +190,15 @@ impl Opening {
     fn welcome(&self, welcome: &Welcome<'_>) -> Result<Opened, ClientError> {
         let terms = welcome.fields;
         let session = terms.session_id;
-        let keys =
-            SessionKeys::derive(&self.secret, &self.nonce, &terms.server_nonce, session, &[]);
+        let keys = SessionKeys::derive(
+            &self.secret,
+            &self.nonce,
+            &terms.server_nonce,
+            session,
+            self.exporter
+                .as_ref()
+                .map_or(&[], |exporter| exporter.as_slice()),
+        );
         let mut seal = Seal {
             keys,
             session,

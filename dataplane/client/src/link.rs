@@ -195,6 +195,7 @@ impl Dialer {
             self.resume.as_ref(),
             nonce()?,
             unix_seconds(),
+            None,
         )?;
         stream.write_all(&flight).await.map_err(lost)?;
         let mut input = Vec::with_capacity(READ_BYTES);

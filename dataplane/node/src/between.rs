@@ -10,6 +10,7 @@ use partition::{MappedSegment, MappedView};
 use ring::{ConnectionId, Socket, Waker};
 use shard::{HandOver, Output, Peer};
 
+use crate::accept::tls::{End, TUNNEL_BYTES, Tunnels};
 use crate::mesh::{PeerCounters, Port, Refused};
 
 /// Items that a shard may have on the way to each other one.
@@ -40,6 +41,8 @@ pub(crate) struct Moved {
     pub(crate) socket: Socket,
     /// What was received of it, from its HELLO on.
     pub(crate) bytes: Vec<u8>,
+    /// The tunnel it runs through, if it does.
+    pub(crate) tunnel: Option<Box<End>>,
 }
 
 /// The way between this shard and all others.
@@ -194,19 +197,35 @@ impl Between {
         leaving.any(|leaves| leaves.connection.0 == connection.0)
     }
 
-    /// Bytes of a connection that goes go with it. Whether they are as few as they may be: otherwise it is to be closed.
-    pub(crate) fn take_along(&mut self, connection: ConnectionId, bytes: &[u8]) -> bool {
+    /// Bytes of a connection that goes go with it, out of its tunnel. Whether they are good, and as few as they may be: otherwise it
+    /// is to be closed.
+    pub(crate) fn take_along(
+        &mut self,
+        connection: ConnectionId,
+        bytes: &[u8],
+        tunnels: &mut Tunnels,
+    ) -> bool {
         let mut leaving = self.leaving.iter_mut();
         let found = leaving.find(|leaves| leaves.connection.0 == connection.0);
         let leaves = found.expect("asked for one that goes");
-        leaves.bytes.extend_from_slice(bytes);
-        leaves.bytes.len() <= BEHIND_BYTES_MAX
+        let good = tunnels.take_along(connection, bytes, &mut leaves.bytes);
+        good && leaves.bytes.len() <= BEHIND_BYTES_MAX
     }
 
     /// The kernel has let go of a connection: it goes on to its home.
-    pub(crate) fn detached(&mut self, connection: ConnectionId, socket: Socket) {
+    pub(crate) fn detached(
+        &mut self,
+        connection: ConnectionId,
+        socket: Socket,
+        tunnel: Option<Box<End>>,
+    ) {
         if let Some(HandOver { to, bytes, .. }) = self.gone(connection) {
-            self.send_moved(to, Moved { socket, bytes });
+            let moved = Moved {
+                socket,
+                bytes,
+                tunnel,
+            };
+            self.send_moved(to, moved);
         }
     }
 
@@ -220,7 +239,10 @@ impl Between {
     /// Bytes held of connections that move.
     pub(crate) fn moving_bytes(&self) -> u64 {
         let leaving = self.leaving.iter().map(|leaves| leaves.bytes.capacity());
-        let delayed = self.delayed.iter().map(|(_, moved)| moved.bytes.capacity());
+        let of = |moved: &Moved| {
+            moved.bytes.capacity() + moved.tunnel.as_ref().map_or(0, |_| TUNNEL_BYTES)
+        };
+        let delayed = self.delayed.iter().map(|(_, moved)| of(moved));
         leaving.chain(delayed).sum::<usize>() as u64
     }
 

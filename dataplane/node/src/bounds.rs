@@ -6,6 +6,7 @@ use partition::PartitionLimits;
 use ring::RingLimits;
 use wire::route::{Hub, RouteTable};
 
+use crate::accept::tls::TUNNEL_BYTES;
 use crate::config::NodeConfig;
 use crate::diagnosis::{Diagnosis, OUT_OF_BOUNDS, diagnose};
 
@@ -96,7 +97,11 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         linger: config.timeouts.linger,
         ..defaults
     };
-    let suits = limits.memory_parts().total();
+    let tunnels = match config.listen_tls {
+        Some(_) => u64::from(limits.connections_max) * TUNNEL_BYTES as u64,
+        None => 0,
+    };
+    let suits = limits.memory_parts().total() + tunnels;
     limits.memory_bytes = config.shard.memory_bytes.unwrap_or(suits);
     limits.check().map_err(|error| {
         diagnose(

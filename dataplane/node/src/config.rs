@@ -15,7 +15,8 @@ use std::time::Duration;
 pub use origin::{Effective, Origin};
 pub use setting::{Kind, SETTINGS, Setting};
 
-use crate::diagnosis::{Diagnosis, SETTINGS_CONFLICT, diagnose};
+use crate::certificates::CertificateFiles;
+use crate::diagnosis::{Diagnosis, PLAIN_EXPOSED, SETTINGS_CONFLICT, diagnose};
 use crate::placement::Shards;
 use origin::Values;
 
@@ -26,6 +27,10 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Where frames over TCP are accepted. Port 0 lets the kernel choose.
     pub listen: SocketAddr,
+    /// Where connections come in that begin with TLS; nowhere without it.
+    pub listen_tls: Option<SocketAddr>,
+    /// The files of the certificate that this node shows, and of its key.
+    pub tls: Option<CertificateFiles>,
     /// Where metrics and probes are served.
     pub admin: SocketAddr,
     /// How many shards, or on which processors.
@@ -46,6 +51,8 @@ pub struct NodeConfig {
     pub disk: DiskConfig,
     /// The shape of log lines.
     pub log_format: LogFormat,
+    /// Frames without encryption may come from other machines.
+    plain_anywhere: bool,
     effective: Vec<Effective>,
 }
 
@@ -171,6 +178,8 @@ impl NodeConfig {
         let config = Self {
             data: PathBuf::from(values.text("data")),
             listen: values.address("listen"),
+            listen_tls: values.optional_address("listen_tls"),
+            tls: files(values)?,
             admin: values.address("admin"),
             shards: Shards::parse(values.text("shards")).expect("its text was checked"),
             cpu: values.optional_count("cpu").map(|cpu| cpu as usize),
@@ -217,6 +226,7 @@ impl NodeConfig {
                 "json" => LogFormat::Json,
                 _ => LogFormat::Text,
             },
+            plain_anywhere: values.text("plain") == "anywhere",
             effective: values.effective(),
         };
         config.check()?;
@@ -225,15 +235,8 @@ impl NodeConfig {
 
     /// What no single setting can show.
     fn check(&self) -> Result<(), Diagnosis> {
-        if self.listen == self.admin && self.listen.port() != 0 {
-            return Err(diagnose(
-                SETTINGS_CONFLICT,
-                "node.admin",
-                format!("{}, the same as node.listen", self.admin),
-                "another address or port",
-                "give the admin port a number of its own",
-            ));
-        }
+        self.check_ports()?;
+        self.check_tunnels()?;
         if !self.admin.ip().is_loopback() {
             return Err(diagnose(
                 SETTINGS_CONFLICT,
@@ -251,6 +254,65 @@ impl NodeConfig {
                 self.shard.credit_bytes.to_string(),
                 format!("at least {frame}, the longest frame"),
                 "raise it, or such a frame could never be sent",
+            ));
+        }
+        Ok(())
+    }
+
+    /// One address, one listener.
+    fn check_ports(&self) -> Result<(), Diagnosis> {
+        let all = [
+            ("node.listen", Some(self.listen)),
+            ("node.listen_tls", self.listen_tls),
+            ("node.admin", Some(self.admin)),
+        ];
+        for (at, (name, address)) in all.iter().enumerate() {
+            let Some(address) = address.filter(|address| address.port() != 0) else {
+                continue;
+            };
+            let before = all[..at].iter().find(|(_, other)| *other == Some(address));
+            if let Some((other, _)) = before {
+                return Err(diagnose(
+                    SETTINGS_CONFLICT,
+                    *name,
+                    format!("{address}, the same as {other}"),
+                    "another address or port",
+                    format!("give {name} a port of its own"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A tunnel needs a certificate, a certificate somewhere to be shown, and who goes without says so.
+    fn check_tunnels(&self) -> Result<(), Diagnosis> {
+        match (self.listen_tls, &self.tls) {
+            (Some(address), None) => Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.listen_tls",
+                format!("{address}, and no certificate"),
+                "tls.certificate and tls.key",
+                "name the files of both; `forebay cert dev` makes a pair for tests",
+            )),
+            (None, Some(files)) => Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.tls.certificate",
+                format!("{}, and nothing that shows it", files.certificate.display()),
+                "listen_tls",
+                "set listen_tls to the address where TLS comes in",
+            )),
+            _ => Ok(()),
+        }?;
+        if !self.listen.ip().is_loopback() && !self.plain_anywhere {
+            return Err(diagnose(
+                PLAIN_EXPOSED,
+                "node.listen",
+                format!(
+                    "{}, which other machines reach without encryption",
+                    self.listen
+                ),
+                "a loopback address, or plain = \"anywhere\"",
+                "set listen_tls to this address and listen to 127.0.0.1, or say plain = \"anywhere\" if the network is trusted",
             ));
         }
         Ok(())
@@ -280,5 +342,30 @@ impl NodeConfig {
             let _ = writeln!(out, "{line:<40} # {}", setting.origin);
         }
         out
+    }
+}
+
+/// The files of the certificate and of its key: both or none.
+fn files(values: &Values) -> Result<Option<CertificateFiles>, Diagnosis> {
+    let (certificate, key) = ("tls.certificate", "tls.key");
+    match (values.optional_text(certificate), values.optional_text(key)) {
+        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles {
+            certificate: PathBuf::from(certificate),
+            key: PathBuf::from(key),
+        })),
+        (None, None) => Ok(None),
+        (there, _) => {
+            let [given, missing] = match there {
+                Some(_) => [certificate, key],
+                None => [key, certificate],
+            };
+            Err(diagnose(
+                SETTINGS_CONFLICT,
+                format!("node.{given}"),
+                format!("no {missing}"),
+                "both or none",
+                format!("set {missing} as well"),
+            ))
+        }
     }
 }

@@ -19,6 +19,8 @@ pub const ADDRESS_MALFORMED: u16 = 2005;
 pub const UNKNOWN_VARIABLE: u16 = 2006;
 /// Two settings that exclude each other.
 pub const SETTINGS_CONFLICT: u16 = 2007;
+/// Frames without encryption would come from other machines, and nobody said that they may.
+pub const PLAIN_EXPOSED: u16 = 2008;
 
 /// The data folder cannot be made or opened.
 pub const DATA_UNREACHABLE: u16 = 3101;
@@ -60,6 +62,10 @@ pub const SIGNALS_FAILED: u16 = 3118;
 pub const CPU_ABSENT: u16 = 3119;
 /// The admin thread could not be started.
 pub const ADMIN_FAILED: u16 = 3120;
+/// The file of the certificate or of its key cannot be read.
+pub const CERTIFICATE_UNREADABLE: u16 = 3121;
+/// The certificate and its key cannot be used.
+pub const CERTIFICATE_REFUSED: u16 = 3122;
 
 /// Every code of this room: number, title, explanation. Sorted by number.
 pub const CODES: &[(u16, &str, &str)] = &[
@@ -97,6 +103,11 @@ pub const CODES: &[(u16, &str, &str)] = &[
         SETTINGS_CONFLICT,
         "settings do not fit together",
         "Each value is allowed by itself, but not with the other one named.",
+    ),
+    (
+        PLAIN_EXPOSED,
+        "plain TCP beyond this machine",
+        "node.listen takes frames without encryption: they are signed, but whoever is on the path reads them. It is therefore a loopback address unless the operator says plain = \"anywhere\". Other machines come in by node.listen_tls.",
     ),
     (
         3001,
@@ -267,6 +278,16 @@ pub const CODES: &[(u16, &str, &str)] = &[
         ADMIN_FAILED,
         "admin thread could not start",
         "The thread that serves metrics and probes could not be started for the reason shown.",
+    ),
+    (
+        CERTIFICATE_UNREADABLE,
+        "certificate or key cannot be read",
+        "The file named by node.tls.certificate or node.tls.key could not be opened. A node that runs goes on with the pair it has.",
+    ),
+    (
+        CERTIFICATE_REFUSED,
+        "certificate and key cannot be used",
+        "The files could be read, but hold no certificate, no private key, or a key that is another certificate's. A node that runs goes on with the pair it has.",
     ),
 ];
 

@@ -12,7 +12,9 @@ pub mod config;
 pub mod diagnosis;
 
 mod bounds;
+mod certificates;
 mod folder;
+pub use certificates::CertificateFiles;
 
 mod ending;
 mod start;
@@ -76,11 +78,10 @@ pub fn run(
 /// Say where the node is reached. Whoever started it may have stopped listening: that is no reason to end.
 fn announce(node: &NodeHandle) {
     let mut out = std::io::stdout().lock();
-    let said = writeln!(
-        out,
-        "listening on {}\nadmin on {}",
-        node.listen_addr(),
-        node.admin_addr()
-    );
+    let mut said = writeln!(out, "listening on {}", node.listen_addr());
+    if let Some(address) = node.listen_tls_addr() {
+        said = said.and_then(|()| writeln!(out, "listening with TLS on {address}"));
+    }
+    let said = said.and_then(|()| writeln!(out, "admin on {}", node.admin_addr()));
     let _ = said.and_then(|()| out.flush());
 }

@@ -16,9 +16,10 @@ use shard::{
 use wire::ids::UnixNanos;
 use wire::route::RouteTable;
 
+use crate::accept::tls::{TUNNEL_BYTES, Tunnels};
 use crate::between::{Between, Moved};
 use crate::bounds::ring_fault;
-use crate::diagnosis::Diagnosis;
+use crate::diagnosis::{Diagnosis, RANDOM_FAILED, diagnose};
 use crate::distribution::Distribution;
 use crate::fair::{Fair, Spared};
 use crate::files::Files;
@@ -61,7 +62,10 @@ pub(crate) struct Loop {
     /// Which shard it is.
     pub(crate) number: usize,
     pub(crate) ring: Ring,
+    /// Where plain connections come in, and where those come in that begin with a tunnel.
     pub(crate) listener: ring::ListenerId,
+    pub(crate) tunnel_listener: Option<ring::ListenerId>,
+    pub(crate) tunnels: Tunnels,
     pub(crate) shard: Shard<MappedSegment>,
     pub(crate) files: Files,
     /// The way to the other shards, if there are any.
@@ -222,19 +226,27 @@ impl Loop {
         for event in batch.events.drain(..cut) {
             match event {
                 Event::Accepted {
-                    connection, peer, ..
-                } => batch.opened.push(Opened {
-                    connection: ConnectionId(connection.0),
+                    listener,
+                    connection,
                     peer,
-                    random: self.random.piece()?,
-                    handed_over: false,
-                }),
+                } => {
+                    if Some(listener) == self.tunnel_listener {
+                        let begun = self.tunnels.begin(connection);
+                        begun.map_err(|error| no_tunnel(&error))?;
+                    }
+                    batch.opened.push(Opened {
+                        connection: ConnectionId(connection.0),
+                        peer,
+                        random: self.random.piece()?,
+                        handed_over: false,
+                    });
+                }
                 Event::Received { connection, lease }
                     if let Some(between) = &mut self.between
                         && between.goes(connection) =>
                 {
                     let bytes = self.ring.bytes(&lease);
-                    if !between.take_along(connection, bytes) {
+                    if !between.take_along(connection, bytes, &mut self.tunnels) {
                         self.ring.close(connection);
                     }
                     self.ring.release(lease);
@@ -244,7 +256,7 @@ impl Loop {
                 }
                 Event::Sent { connection, bytes } => batch.sent.push(Sent {
                     connection: ConnectionId(connection.0),
-                    bytes,
+                    bytes: self.tunnels.sent(connection, bytes),
                 }),
                 Event::Finished { connection } => {
                     batch
@@ -252,6 +264,7 @@ impl Loop {
                         .push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
                 }
                 Event::Closed { connection, .. } => {
+                    drop(self.tunnels.take(connection));
                     // The shard has forgotten one that was to go.
                     let gone = |between: &mut Between| between.gone(connection);
                     if self.between.as_mut().and_then(gone).is_none() {
@@ -262,7 +275,7 @@ impl Loop {
                     let between = self.between.as_mut();
                     let between =
                         between.expect("a connection goes only where there is another shard");
-                    between.detached(connection, socket);
+                    between.detached(connection, socket, self.tunnels.take(connection));
                 }
                 Event::Synced { token, result } => self.files.synced(token, result),
                 Event::OutOfBuffers | Event::Datagrams(_) => {}
@@ -304,17 +317,33 @@ impl Loop {
         if let Some(between) = &self.between {
             self.shard.note_moving(between.moving_bytes());
         }
+        self.shard
+            .note_tunnels((self.tunnels.count() * TUNNEL_BYTES) as u64);
+        let finishing = &mut batch.finishing;
+        self.tunnels
+            .open(&mut self.ring, &batch.leases, |connection| {
+                finishing.push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
+            });
         let mut received = recycle(std::mem::take(&mut batch.received));
         received.extend(batch.brought.iter().map(|(connection, bytes)| Received {
             connection: *connection,
             bytes,
         }));
-        received.extend(batch.leases.iter().map(|(connection, lease)| Received {
+        let leases = batch.leases.iter().enumerate();
+        received.extend(leases.map(|(place, (connection, lease))| Received {
             connection: *connection,
-            bytes: self.ring.bytes(lease),
+            bytes: match self.tunnels.piece(place) {
+                Some(plaintext) => plaintext,
+                None => self.ring.bytes(lease),
+            },
         }));
+        if self.tunnels.count() > 0 {
+            // Of a handshake nothing is left to tell.
+            received.retain(|piece| !piece.bytes.is_empty());
+        }
         let mut input = Input {
             opened: &batch.opened,
+            tunnels: self.tunnels.standing(),
             received: &received,
             sent: &batch.sent,
             closed: &batch.closed,
@@ -333,6 +362,7 @@ impl Loop {
         crate::planted::in_turn(self.number);
         let after = work_of(&self.shard);
         batch.received = recycle(received);
+        self.tunnels.told();
         batch.clear(&mut self.ring);
         batch.note_work(before, after);
         self.carry_out();
@@ -388,10 +418,13 @@ impl Loop {
     fn carry_out(&mut self) {
         for outgoing in self.output.sends.drain(..) {
             let connection = ring::ConnectionId(outgoing.connection.0);
-            self.ring.send(connection, outgoing.bytes);
+            self.tunnels
+                .send(&mut self.ring, connection, outgoing.bytes);
         }
         for connection in self.output.closes.drain(..) {
-            self.ring.close(ring::ConnectionId(connection.0));
+            let connection = ring::ConnectionId(connection.0);
+            self.tunnels.finish(&mut self.ring, connection);
+            self.ring.close(connection);
         }
         for request in self.output.storage.drain(..) {
             self.files.begin(&mut self.ring, request);
@@ -408,18 +441,24 @@ impl Loop {
             between,
             batch,
             output,
+            tunnels,
             ..
         } = self;
         let Some(between) = between else { return };
         for mut leaves in output.hand_over.drain(..) {
             // What waits for its turn goes with it.
             batch.fair.empty(leaves.connection, &mut batch.leases);
+            let connection = ring::ConnectionId(leaves.connection.0);
+            let mut good = true;
             for (_, lease) in batch.leases.drain(..) {
-                leaves.bytes.extend_from_slice(ring.bytes(&lease));
+                good &= tunnels.take_along(connection, ring.bytes(&lease), &mut leaves.bytes);
                 ring.release(lease);
             }
-            ring.detach(ring::ConnectionId(leaves.connection.0));
             between.leaves(leaves);
+            match good {
+                true => ring.detach(connection),
+                false => ring.close(connection),
+            }
         }
         between.send(output);
     }
@@ -433,13 +472,19 @@ impl Loop {
         if !self.batch.events.is_empty() {
             return Ok(());
         }
-        for Moved { socket, bytes } in between.moved.drain(..) {
+        for Moved {
+            socket,
+            bytes,
+            tunnel,
+        } in between.moved.drain(..)
+        {
             let peer = socket.peer();
             // Without room for it the connection is closed, as one more would be that is accepted.
             let Ok(connection) = self.ring.adopt(socket) else {
                 self.batch.refused_moves += 1;
                 continue;
             };
+            self.tunnels.adopt(connection, tunnel, &mut self.ring);
             let connection = ConnectionId(connection.0);
             self.batch.opened.push(Opened {
                 connection,
@@ -485,6 +530,9 @@ impl Loop {
         self.status.enter(self.number, Phase::Draining);
         self.log.event(Level::Info, "draining", &[]);
         self.ring.stop_listening(self.listener);
+        if let Some(listener) = self.tunnel_listener {
+            self.ring.stop_listening(listener);
+        }
         // The shard hears of it at once, not with the next message.
         self.output.more = true;
         self.clock.now().monotonic + self.drain
@@ -532,8 +580,21 @@ impl Loop {
             fair: self.batch.fair.counters(),
             mesh: self.between.as_ref().map(Between::counters),
             refused_moves: self.batch.refused_moves + crowded_out,
+            tunnels: self.tunnels.count(),
+            tunnel_counters: self.tunnels.counters(),
         }
     }
+}
+
+/// A tunnel cannot begin: that takes random bytes and nothing else of the environment.
+fn no_tunnel(error: &tls::rustls::Error) -> Diagnosis {
+    diagnose(
+        RANDOM_FAILED,
+        "a tunnel",
+        error.to_string(),
+        "random bytes of the kernel",
+        "see the kernel log",
+    )
 }
 
 /// Frames found and messages appended so far.

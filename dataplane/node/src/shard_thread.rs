@@ -11,6 +11,7 @@ use ring::{Features, Ring, RingLimits, Waker};
 use shard::{Output, Ownership, Shard};
 use wire::route::RouteTable;
 
+use crate::accept::tls::Tunnels;
 use crate::between::Between;
 use crate::bounds::ring_fault;
 use crate::config::NodeConfig;
@@ -37,6 +38,9 @@ pub(crate) struct Seed {
     pub(crate) config: NodeConfig,
     pub(crate) table: Arc<RouteTable>,
     pub(crate) listener: TcpListener,
+    /// Where connections come in that begin with a tunnel, and what makes one of them.
+    pub(crate) tunnel_listener: Option<TcpListener>,
+    pub(crate) tunnels: Option<tls::Server>,
     pub(crate) ring_limits: RingLimits,
     pub(crate) shard_limits: shard::Limits,
     pub(crate) features: Features,
@@ -149,6 +153,9 @@ fn begin(
     let listener = ring
         .listen(seed.listener)
         .map_err(|error| ring_fault(&error))?;
+    let tunnel_listener = seed.tunnel_listener.map(|listener| ring.listen(listener));
+    let tunnel_listener = tunnel_listener.transpose();
+    let tunnel_listener = tunnel_listener.map_err(|error| ring_fault(&error))?;
     seed.status.enter(seed.shard, Phase::Ready);
     // Whoever started the node may be gone; then nobody is left to stop it but a signal.
     let _ = seed.ready.send((seed.shard, ring.waker()));
@@ -156,6 +163,8 @@ fn begin(
         number: seed.shard,
         ring,
         listener,
+        tunnel_listener,
+        tunnels: Tunnels::new(seed.tunnels),
         shard,
         files: Files::new(flush, preparer, Arc::clone(&seed.log)),
         random: Random::new()?,

@@ -14,8 +14,8 @@ use crate::admin::{self, Admin};
 use crate::bounds::{ring_fault, ring_limits, shard_limits};
 use crate::config::NodeConfig;
 use crate::diagnosis::{
-    ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, PORT_TAKEN, RELOAD_REFUSED, SHARD_STOPPED,
-    diagnose,
+    ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, PORT_TAKEN, RANDOM_FAILED, RELOAD_REFUSED,
+    SHARD_STOPPED, diagnose,
 };
 use crate::ending::{Ending, join_all};
 use crate::folder::Folder;
@@ -147,6 +147,7 @@ impl Control {
 /// A running node. Dropping it leaves the node running.
 pub struct NodeHandle {
     listen: SocketAddr,
+    listen_tls: Option<SocketAddr>,
     admin: SocketAddr,
     control: Arc<Control>,
     shards: Vec<JoinHandle<Result<Summary, Diagnosis>>>,
@@ -166,6 +167,11 @@ impl NodeHandle {
     /// Where frames are accepted; the port the kernel chose if 0 was asked for.
     pub fn listen_addr(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where tunnels are accepted, if they are.
+    pub fn listen_tls_addr(&self) -> Option<SocketAddr> {
+        self.listen_tls
     }
 
     /// Where metrics and probes are served.
@@ -246,8 +252,14 @@ pub fn start_logged(
     tell_features(&log, &features);
     let folder = Folder::open(&config.data)?;
     folder.settle_format(&table)?;
-    let (listeners, admin_listener) = listeners(&config, placement.shards())?;
-    let listen = local(&listeners[0])?;
+    let tunnels = tunnels(&config)?;
+    let Listeners {
+        plain,
+        tls,
+        admin: admin_listener,
+    } = listeners(&config, placement.shards())?;
+    let listen = local(&plain[0])?;
+    let listen_tls = tls.first().map(local).transpose()?;
     let (doors, asked) = doors(placement.shards());
     let control = Arc::new(Control {
         status: Arc::new(Status::new(placement.shards())),
@@ -268,13 +280,16 @@ pub fn start_logged(
     let meeting = Arc::new(Meeting::new(placement.shards()));
     let began = control.status.began();
     let mut shards = Vec::new();
-    for (shard, (listener, commands)) in listeners.into_iter().zip(asked).enumerate() {
+    let mut tls = tls.into_iter();
+    for (shard, (listener, commands)) in plain.into_iter().zip(asked).enumerate() {
         let seed = Seed {
             shard,
             cpu: placement.cpu(shard).or(config.cpu),
             config: config.clone(),
             table: Arc::clone(&table),
             listener,
+            tunnel_listener: tls.next(),
+            tunnels: tunnels.clone(),
             ring_limits: ring_limits.clone(),
             shard_limits: shard::Limits {
                 shard: u16::try_from(shard).unwrap_or(u16::MAX),
@@ -301,6 +316,7 @@ pub fn start_logged(
     drop(ready);
     let handle = NodeHandle {
         listen,
+        listen_tls,
         admin,
         control,
         shards,
@@ -333,8 +349,11 @@ impl NodeHandle {
                 *place = Some(waker);
             }
         }
-        let fields: [(&str, &dyn std::fmt::Display); 2] =
-            [("listen", &self.listen), ("admin", &self.admin)];
+        let mut fields: Vec<(&str, &dyn std::fmt::Display)> =
+            vec![("listen", &self.listen), ("admin", &self.admin)];
+        if let Some(tls) = &self.listen_tls {
+            fields.insert(1, ("listen_tls", tls));
+        }
         self.control.log.event(Level::Info, "ready", &fields);
         Ok(self)
     }
@@ -408,7 +427,31 @@ fn spawn(
     })
 }
 
-type Listeners = (Vec<std::net::TcpListener>, std::net::TcpListener);
+/// What makes the tunnels of a node, if it has a certificate.
+fn tunnels(config: &NodeConfig) -> Result<Option<tls::Server>, Diagnosis> {
+    let Some(files) = &config.tls else {
+        return Ok(None);
+    };
+    let served = tls::Served::new(files.read()?);
+    let server = tls::Server::new(served).map_err(|error| {
+        diagnose(
+            RANDOM_FAILED,
+            "a key for tickets",
+            error.to_string(),
+            "random bytes of the kernel",
+            "see the kernel log",
+        )
+    })?;
+    Ok(Some(server))
+}
+
+/// Every shard's listeners, and the one of the admin port.
+struct Listeners {
+    plain: Vec<std::net::TcpListener>,
+    /// As many, or none.
+    tls: Vec<std::net::TcpListener>,
+    admin: std::net::TcpListener,
+}
 
 fn listeners(config: &NodeConfig, shards: usize) -> Result<Listeners, Diagnosis> {
     let listen = Purpose {
@@ -419,11 +462,23 @@ fn listeners(config: &NodeConfig, shards: usize) -> Result<Listeners, Diagnosis>
         setting: "node.admin",
         taken: ADMIN_PORT_TAKEN,
     };
-    let mut all = vec![tcp::listen(config.listen, config.backlog, true, listen)?];
-    while all.len() < shards {
-        all.push(tcp::listen_beside(&all[0], config.backlog, listen)?);
-    }
-    Ok((all, tcp::listen(config.admin, 128, false, admin)?))
+    let listen_tls = Purpose {
+        setting: "node.listen_tls",
+        taken: PORT_TAKEN,
+    };
+    let each = |address, purpose| {
+        let mut all = vec![tcp::listen(address, config.backlog, true, purpose)?];
+        while all.len() < shards {
+            all.push(tcp::listen_beside(&all[0], config.backlog, purpose)?);
+        }
+        Ok(all)
+    };
+    let tls = config.listen_tls.map(|address| each(address, listen_tls));
+    Ok(Listeners {
+        plain: each(config.listen, listen)?,
+        tls: tls.transpose()?.unwrap_or_default(),
+        admin: tcp::listen(config.admin, 128, false, admin)?,
+    })
 }
 
 fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, Diagnosis> {

@@ -11,6 +11,7 @@ use shard::{Hottest, Shard};
 use wire::ids::AckMode;
 use wire::route::RouteTable;
 
+use crate::accept::tls::TunnelCounters;
 use crate::distribution::Distribution;
 use crate::fair::FairCounters;
 use crate::files::FileCounters;
@@ -254,6 +255,9 @@ pub(crate) struct Snapshot {
     /// What passed between this shard and others, if there are any.
     pub(crate) mesh: Option<PeerCounters>,
     pub(crate) refused_moves: u64,
+    /// Connections with a tunnel.
+    pub(crate) tunnels: usize,
+    pub(crate) tunnel_counters: TunnelCounters,
 }
 
 impl Snapshot {
@@ -313,6 +317,8 @@ impl Snapshot {
             here.add(there);
         }
         self.refused_moves += other.refused_moves;
+        self.tunnels += other.tunnels;
+        self.tunnel_counters += &other.tunnel_counters;
     }
 }
 

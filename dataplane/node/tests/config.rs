@@ -190,6 +190,48 @@ fn mistakes_are_named_with_their_line_and_remedy() {
             "node.admin",
         ),
         (
+            "one port for plain and TLS",
+            "[node]\nlisten_tls = \"127.0.0.1:7411\"\n",
+            2007,
+            "node.listen_tls",
+        ),
+        (
+            "TLS without a certificate",
+            "[node]\nlisten_tls = \"127.0.0.1:7413\"\n",
+            2007,
+            "forebay cert dev",
+        ),
+        (
+            "a certificate without its key",
+            "[node.tls]\ncertificate = \"cert.pem\"\n",
+            2007,
+            "tls.key",
+        ),
+        (
+            "a key without its certificate",
+            "[node.tls]\nkey = \"key.pem\"\n",
+            2007,
+            "tls.certificate",
+        ),
+        (
+            "a certificate that nobody is shown",
+            "[node.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n",
+            2007,
+            "listen_tls",
+        ),
+        (
+            "plain TCP for everybody",
+            "[node]\nlisten = \"0.0.0.0:7411\"\n",
+            2008,
+            "plain = \"anywhere\"",
+        ),
+        (
+            "plain TCP for everybody by name",
+            "[node]\nlisten = \"[::]:7411\"\nplain = \"anyone\"\n",
+            2003,
+            "\"anywhere\"",
+        ),
+        (
             "an open admin port",
             "[node]\nadmin = \"0.0.0.0:7412\"\n",
             2007,
@@ -254,8 +296,17 @@ fn every_setting_can_be_given_by_file_and_by_variable() {
         let least = least.to_string();
         let value = setting.default.unwrap_or(&least);
         let variable = setting.variable();
-        parse("", &[(&variable, value)]).unwrap();
-        let shown = parse("", &[(&variable, value)]).unwrap().render();
+        let env = match setting.key {
+            // None of the three without the others.
+            "listen_tls" | "tls.certificate" | "tls.key" => vec![
+                ("FOREBAY_NODE_LISTEN_TLS", "[::1]:7413"),
+                ("FOREBAY_NODE_TLS_CERTIFICATE", "cert.pem"),
+                ("FOREBAY_NODE_TLS_KEY", "key.pem"),
+            ],
+            _ => vec![(&*variable, value)],
+        };
+        assert!(env.iter().any(|(name, _)| *name == variable));
+        let shown = parse("", &env).unwrap().render();
         parse(&shown, &[]).unwrap();
         assert!(setting.about.ends_with('.'), "{}", setting.key);
     }
@@ -270,4 +321,17 @@ fn every_code_is_listed_once_and_explained() {
         assert!((2000..4000).contains(code), "{code}");
         assert!(!title.is_empty() && explanation.ends_with('.'), "{code}");
     }
+}
+
+#[test]
+fn frames_without_encryption_come_from_other_machines_only_where_that_was_said() {
+    let open = "[node]\nlisten = \"0.0.0.0:7411\"\n";
+    assert_eq!(parse(open, &[]).unwrap_err().code, 2008);
+    let said = format!("{open}plain = \"anywhere\"\n");
+    assert_eq!(parse(&said, &[]).unwrap().listen.port(), 7411);
+    let tunnels = "[node]\nlisten_tls = \"0.0.0.0:7413\"\n\
+                   [node.tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+    let config = parse(tunnels, &[]).unwrap();
+    assert_eq!(config.listen_tls.unwrap().port(), 7413);
+    assert!(config.listen.ip().is_loopback());
 }

@@ -61,7 +61,7 @@ pub(crate) struct Connection {
     /// The moment under which the connection stands in the timers.
     pub(crate) timer: Duration,
     /// Until HELLO: what its answer is made from.
-    pub(crate) random: Option<Box<[u8; 48]>>,
+    pub(crate) start: Option<Box<Start>>,
     /// Once an envelope has come.
     pub(crate) relays: Option<Box<Relays>>,
     pub(crate) peer: IpAddr,
@@ -72,6 +72,28 @@ const _: () = assert!(size_of::<Option<Connection>>() == 256);
 
 /// What a connection takes of memory: its place, its timer, its randomness, its entries in lists.
 pub(crate) const CONNECTION_BYTES: usize = size_of::<Option<Connection>>() + 256;
+
+/// What the answer to a HELLO is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    /// 16 bytes for a session id, 32 for the server nonce.
+    pub(crate) random: [u8; 48],
+    /// That of the tunnel, if the connection runs through one.
+    pub(crate) exporter: Option<[u8; 32]>,
+}
+
+impl Start {
+    /// What is bound to the tunnel: nothing without one.
+    pub(crate) fn exporter(&self) -> &[u8] {
+        self.exporter.as_ref().map_or(&[], |exporter| exporter)
+    }
+}
+
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Start(..)")
+    }
+}
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +155,10 @@ impl Connection {
         Self {
             id: opened.connection,
             peer: opened.peer.ip(),
-            random: Some(Box::new(opened.random)),
+            start: Some(Box::new(Start {
+                random: opened.random,
+                exporter: None,
+            })),
             phase: match opened.handed_over {
                 true => Phase::Hello,
                 false => Phase::Preface,

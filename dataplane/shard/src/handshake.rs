@@ -13,7 +13,7 @@ use wire::token::{Token, TokenError};
 use crate::across::claim_away;
 use crate::bans::Credential;
 use crate::budget::Pressure;
-use crate::connection::Goodbye;
+use crate::connection::{Goodbye, Start};
 use crate::hand_over::stamp;
 use crate::io::ConnectionId;
 use crate::log::Log;
@@ -51,6 +51,8 @@ struct Proven {
     token: Option<TokenTerms>,
     keys: SessionKeys,
     id: SessionId,
+    /// Its connection runs through a tunnel.
+    tunnelled: bool,
     resumed: Option<SessionRef>,
 }
 
@@ -89,8 +91,8 @@ fn open<S: Segment>(
     let connection = peers.connections.get_mut(id).ok_or(gone)?;
     let peer = connection.peer;
     // A connection says HELLO once.
-    let random = *connection.random.take().ok_or(gone)?;
-    let proven = prove(peers, hello, &random)?;
+    let start = *connection.start.take().ok_or(gone)?;
+    let proven = prove(peers, hello, &start)?;
     check_fresh(peers, hello, proven.endpoint)?;
     let credential = credential(peers, &proven);
     check_pressure(peers, credential, peer)?;
@@ -111,7 +113,7 @@ fn open<S: Segment>(
         None => begin(peers, id, proven),
     };
     let waits = claim(peers, logs, owned, reference, true);
-    let server_nonce = *random.last_chunk::<32>().expect("48 bytes hold 32");
+    let server_nonce = *start.random.last_chunk::<32>().expect("48 bytes hold 32");
     Ok(Welcoming {
         connection: id,
         session: reference,
@@ -172,13 +174,20 @@ fn check_fresh(peers: &mut Peers, hello: &Hello<'_>, endpoint: u32) -> Result<()
 }
 
 /// Check the proof in HELLO, then the state of the credential behind it.
-fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, HandshakeError> {
-    let (id_bytes, server_nonce) = random.split_at(16);
+fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, HandshakeError> {
+    let exporter = start.exporter();
+    let (id_bytes, server_nonce) = start.random.split_at(16);
     let mut id = SessionId(id_bytes.try_into().expect("16 bytes"));
     stamp(&mut id, peers.limits.shard, peers.limits.shards);
     let server_nonce: [u8; 32] = server_nonce.try_into().expect("32 bytes");
     let derive = |secret: &[u8], id| {
-        SessionKeys::derive(secret, &hello.fields.client_nonce, &server_nonce, id, &[])
+        SessionKeys::derive(
+            secret,
+            &hello.fields.client_nonce,
+            &server_nonce,
+            id,
+            exporter,
+        )
     };
     let table = &peers.table;
     let endpoint = table.endpoint_by_name(hello.fields.name);
@@ -188,7 +197,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
         Auth::Key(key) => {
             let key = endpoint.and_then(|endpoint| endpoint.key(key));
             let (key, secret) = prove_symmetric(key, |secret| {
-                verify_hello(secret.text_bytes(), &hello.frame())
+                verify_hello(secret.text_bytes(), exporter, &hello.frame())
             })?;
             (key, None, derive(secret.text_bytes(), id))
         }
@@ -196,7 +205,11 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
             let token = Token::parse(text)?;
             let key = endpoint.and_then(|endpoint| endpoint.key_by_name(token.key_name()));
             let proof = |secret: &SecretKey| {
-                verify_hello(&token.expected_signature(secret.mac()), &hello.frame())
+                verify_hello(
+                    &token.expected_signature(secret.mac()),
+                    exporter,
+                    &hello.frame(),
+                )
             };
             let (key, secret) = prove_symmetric(key, proof)?;
             let signature = token.check(secret.mac(), peers.now.unix, hello.fields.name)?;
@@ -206,7 +219,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
             };
             (key, Some(terms), derive(&signature, id))
         }
-        Auth::Resume(session) => return prove_resumption(peers, hello, session, derive),
+        Auth::Resume(session) => return prove_resumption(peers, hello, session, exporter, derive),
     };
     let endpoint = endpoint.ok_or(bad)?;
     check_key(key, endpoint, peers.now.unix)?;
@@ -218,6 +231,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, random: &[u8; 48]) -> Result<Proven, 
         token,
         keys,
         id,
+        tunnelled: start.exporter.is_some(),
         resumed: None,
     })
 }
@@ -250,13 +264,17 @@ fn prove_resumption(
     peers: &Peers,
     hello: &Hello<'_>,
     id: SessionId,
+    exporter: &[u8],
     derive: impl Fn(&[u8], SessionId) -> SessionKeys,
 ) -> Result<Proven, HandshakeError> {
     let unknown = fault(Reason::SessionUnknown, 0, 0);
     let reference = peers.sessions.find(id).ok_or(unknown)?;
     let session = peers.sessions.get(reference).ok_or(unknown)?;
-    if !verify_hello(&session.keys.resume, &hello.frame()) {
+    if !verify_hello(&session.keys.resume, exporter, &hello.frame()) {
         return Err(fault(Reason::BadCredential, 0, 0));
+    }
+    if session.tunnelled && exporter.is_empty() {
+        return Err(unknown);
     }
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
     if *endpoint.name != *hello.fields.name {
@@ -279,6 +297,7 @@ fn prove_resumption(
         token: session.token.as_deref().copied(),
         keys: derive(&session.keys.resume, id),
         id,
+        tunnelled: !exporter.is_empty(),
         resumed: Some(reference),
     })
 }
@@ -361,6 +380,7 @@ fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> SessionRef {
         token: proven.token.map(Box::new),
         key_expires: proven.key_expires,
         keys: proven.keys,
+        tunnelled: proven.tunnelled,
         connection: Some(id),
         linger_until: Default::default(),
         unacked_frames: 0,
@@ -391,6 +411,7 @@ fn resume(
         .get_mut(reference)
         .expect("prove_resumption has found it");
     session.keys = proven.keys;
+    session.tunnelled = proven.tunnelled;
     session.forget_streams();
     session.credit = None;
     reference

@@ -53,6 +53,16 @@ pub struct Opened {
     pub handed_over: bool,
 }
 
+/// A connection whose tunnel stands, under TLS or QUIC. Said once, before its first bytes: its HELLO and its session are bound
+/// to this tunnel.
+#[derive(Clone, Copy)]
+pub struct Tunnel {
+    /// Which one.
+    pub connection: ConnectionId,
+    /// The tunnel's exporter value (`PROTOCOL.md`, section 4).
+    pub exporter: [u8; 32],
+}
+
 /// Bytes of one connection, in order of arrival. They are borrowed for one turn only.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
@@ -102,6 +112,8 @@ pub enum StorageEvent<S> {
 pub struct Input<'a, S: Segment> {
     /// Connections accepted since the last turn.
     pub opened: &'a [Opened],
+    /// Connections whose tunnel has come to stand since.
+    pub tunnels: &'a [Tunnel],
     /// Bytes received; several pieces of one connection stand in order.
     pub received: &'a [Received<'a>],
     /// Bytes that left.

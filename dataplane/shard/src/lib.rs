@@ -83,7 +83,7 @@ pub use handshake::HandshakeError;
 pub use hottest::{HALF_LIFE, Hot, Hottest, PLACES, Ranking};
 pub use io::{
     ConnectionId, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
-    StorageRequest,
+    StorageRequest, Tunnel,
 };
 pub use limits::{Limits, LimitsError};
 pub use mesh::Peer;

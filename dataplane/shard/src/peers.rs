@@ -19,7 +19,7 @@ use crate::counters::Counters;
 use crate::guest::Claim;
 use crate::hand_over::Leaving;
 use crate::hottest::Heat;
-use crate::io::{ConnectionId, Now, Opened, Outgoing, Output};
+use crate::io::{ConnectionId, Now, Opened, Outgoing, Output, Tunnel};
 use crate::limits::Limits;
 use crate::nonces::Nonces;
 use crate::ownership::Ownership;
@@ -79,6 +79,8 @@ pub(crate) struct Peers {
     pub(crate) memory: MemoryStatus,
     /// Bytes that the caller holds of connections that move between shards.
     pub(crate) moving_bytes: u64,
+    /// And for tunnels.
+    pub(crate) tunnel_bytes: u64,
 }
 
 impl Peers {
@@ -99,6 +101,7 @@ impl Peers {
             claims: Vec::new(),
             memory: MemoryStatus::new(limits.memory_bytes),
             moving_bytes: 0,
+            tunnel_bytes: 0,
             sessions: Sessions::new(limits.sessions_max as usize),
             nonces: Nonces::new(limits.nonces_max),
             limits,
@@ -148,6 +151,14 @@ impl Peers {
             self.goodbye(opened.connection, Goodbye::Silent);
         }
         self.meet(opened.connection, opened.peer.ip(), opened.handed_over);
+    }
+
+    /// A connection runs through a tunnel: its HELLO is to be made for it.
+    pub(crate) fn tunnel(&mut self, tunnel: &Tunnel) {
+        let connection = self.connections.get_mut(tunnel.connection);
+        if let Some(start) = connection.and_then(|connection| connection.start.as_mut()) {
+            start.exporter = Some(tunnel.exporter);
+        }
     }
 
     /// A connection is gone.
@@ -207,7 +218,8 @@ impl Peers {
             unsent: (self.unsent + self.delivered) as u64,
             mesh: away as u64 + self.moving_bytes,
             connections: u64::from(self.connections.count()) * CONNECTION_BYTES as u64
-                + self.strangers.bytes() as u64,
+                + self.strangers.bytes() as u64
+                + self.tunnel_bytes,
             sessions: self.sessions.bytes() as u64,
             ..Memory::default()
         }

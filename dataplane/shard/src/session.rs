@@ -101,6 +101,8 @@ pub(crate) struct Session {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) endpoint: EndpointId,
     pub(crate) direction: Direction,
+    /// Its connection runs, or ran, through a tunnel.
+    pub(crate) tunnelled: bool,
     pub(crate) unacked_frames: u32,
     pub(crate) streams: Vec<Stream>,
     pub(crate) keys: SessionKeys,

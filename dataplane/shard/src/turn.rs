@@ -271,6 +271,9 @@ impl<S: Segment> Shard<S> {
         for opened in input.opened {
             self.peers.open(opened);
         }
+        for tunnel in input.tunnels {
+            self.peers.tunnel(tunnel);
+        }
     }
 
     /// Make room while memory is short, and go on where there is room again.
@@ -520,7 +523,12 @@ impl<S: Segment> Shard<S> {
         self.peers.memory
     }
 
-    /// What the caller holds of connections that move between shards, for the next turn's reckoning.
+    /// What the caller holds for the tunnels of connections, for the next turn's reckoning.
+    pub fn note_tunnels(&mut self, bytes: u64) {
+        self.peers.tunnel_bytes = bytes;
+    }
+
+    /// What the caller holds of connections that move between shards, likewise.
     pub fn note_moving(&mut self, bytes: u64) {
         self.peers.moving_bytes = bytes;
     }

@@ -90,7 +90,12 @@ fn open(world: &mut World, session: u8, nonce: u8) -> ConnectionId {
 #[test]
 fn a_shard_says_the_worked_conversation_byte_for_byte() {
     let mut world = World::new(setup());
-    let connections = [open(&mut world, 0xA1, 0x80), open(&mut world, 0xB2, 0xC0)];
+    let connections = [
+        open(&mut world, 0xA1, 0x80),
+        open(&mut world, 0xB2, 0xC0),
+        open(&mut world, 0xC3, 0x30),
+    ];
+    world.tunnel(connections[2], std::array::from_fn(|at| 0xE0 + at as u8));
     let (mut expected, mut titles) = (Vec::new(), Vec::new());
     let (mut at, mut checked) = (connections[0], 0);
     for line in lines() {
@@ -111,7 +116,7 @@ fn a_shard_says_the_worked_conversation_byte_for_byte() {
     }
     world.settle();
     assert_eq!(world.take_said(at), expected, "nothing is said behind BYE");
-    assert_eq!(checked, 8, "frames of the server");
+    assert_eq!(checked, 10, "frames of the server");
     assert!(
         connections
             .iter()

@@ -334,3 +334,85 @@ fn a_hello_that_was_overheard_opens_nothing_and_disturbs_nobody() {
         assert_eq!(acks(&said), [1], "the sender's streams are still its own");
     }
 }
+
+/// A client of the sender in the tunnel that has this exporter value; it believes to be in the one of `believed`.
+fn in_tunnel(
+    world: &mut World,
+    (actual, believed): (Option<[u8; 32]>, Option<[u8; 32]>),
+    secret: &[u8],
+) -> Client {
+    let mut client = Client::new(world, SENDER, secret);
+    if let Some(exporter) = actual {
+        world.tunnel(client.connection, exporter);
+    }
+    client.exporter = believed.map_or(Vec::new(), |exporter| exporter.to_vec());
+    client
+}
+
+#[test]
+fn a_hello_is_good_in_the_tunnel_it_was_made_for_and_nowhere_else() {
+    const ONE: Option<[u8; 32]> = Some([1; 32]);
+    const OTHER: Option<[u8; 32]> = Some([2; 32]);
+    const ZEROS: Option<[u8; 32]> = Some([0; 32]);
+    let key = *secret(1).text_bytes();
+    for (why, actual, believed, good) in [
+        ("no tunnel", None, None, true),
+        ("the same tunnel", ONE, ONE, true),
+        ("another tunnel", ONE, OTHER, false),
+        ("made for a tunnel, said in plain", None, ONE, false),
+        ("made for zeros, said in plain", None, ZEROS, false),
+        ("made for plain, said in a tunnel", ONE, None, false),
+        (
+            "made for plain, said where the value is zero",
+            ZEROS,
+            None,
+            false,
+        ),
+    ] {
+        let mut world = World::with_ack(AckMode::Local);
+        let mut client = in_tunnel(&mut world, (actual, believed), &key);
+        if good {
+            client.greet(&mut world, Auth::Key(KeyId(1)));
+            let frame = client.send(&[b"x"]);
+            assert_eq!(acks(&client.exchange(&mut world, &frame)), [1], "{why}");
+            continue;
+        }
+        let hello = client.hello_bytes(Auth::Key(KeyId(1)), 0);
+        let said = client.exchange(&mut world, &hello);
+        assert_eq!(reason(&said), Reason::BadCredential, "{why}");
+        assert_eq!(world.shard.sessions(), 0, "{why}");
+    }
+}
+
+#[test]
+fn a_session_is_resumed_in_a_new_tunnel_by_who_is_in_it_and_by_nobody_who_carries_it_elsewhere() {
+    let mut world = World::with_ack(AckMode::Local);
+    let (one, two) = (Some([1; 32]), Some([2; 32]));
+    let key = *secret(1).text_bytes();
+    let mut first = in_tunnel(&mut world, (one, one), &key);
+    first.greet(&mut world, Auth::Key(KeyId(1)));
+    let resume = first.keys.as_ref().unwrap().resume;
+    for (why, actual, believed, want) in [
+        (
+            "carried into another tunnel",
+            two,
+            one,
+            Reason::BadCredential,
+        ),
+        ("carried out of it", None, one, Reason::BadCredential),
+        ("its owner, in plain", None, None, Reason::SessionUnknown),
+    ] {
+        let mut thief = in_tunnel(&mut world, (actual, believed), &resume);
+        let hello = thief.hello_bytes(Auth::Resume(first.session), 0);
+        assert_eq!(reason(&thief.exchange(&mut world, &hello)), want, "{why}");
+        let frame = first.send(&[b"still there"]);
+        let acked = acks(&first.exchange(&mut world, &frame));
+        assert_eq!(acked.len(), 1, "{why}: the session goes on as it was");
+    }
+    let mut second = in_tunnel(&mut world, (two, two), &resume);
+    second.greet(&mut world, Auth::Resume(first.session));
+    assert_eq!(second.session, first.session);
+    assert_ne!(second.keys, first.keys);
+    let frame = second.send(&[b"on"]);
+    assert_eq!(acks(&second.exchange(&mut world, &frame)), [4]);
+}

@@ -178,7 +178,9 @@ fn opened(server: &Rc<Server>, hello: &Hello<'_>) -> Option<Opened> {
     let KeyMaterial::Symmetric(secret) = &key.material else {
         return None;
     };
-    if key.direction != Direction::Ingress || !verify_hello(secret.text_bytes(), &hello.frame()) {
+    if key.direction != Direction::Ingress
+        || !verify_hello(secret.text_bytes(), &[], &hello.frame())
+    {
         return None;
     }
     let (mut server_nonce, mut session) = ([0; 32], [0; 16]);

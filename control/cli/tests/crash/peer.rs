@@ -31,7 +31,7 @@ pub(crate) fn opening(credentials: &Credentials, random: &mut fastrand::Rng) -> 
     random.fill(&mut nonce);
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = now.map_or(0, |since| since.as_secs());
-    Opening::begin(credentials, None, nonce, seconds).expect("credentials that fit a HELLO")
+    Opening::begin(credentials, None, nonce, seconds, None).expect("credentials that fit a HELLO")
 }
 
 impl Peer {

@@ -42,7 +42,8 @@ impl Target {
             Direction::Ingress => &self.keys.ingress,
             Direction::Egress => &self.keys.egress,
         };
-        Opening::begin(credentials, None, nonce, seconds).expect("credentials that fit a HELLO")
+        Opening::begin(credentials, None, nonce, seconds, None)
+            .expect("credentials that fit a HELLO")
     }
 }
 

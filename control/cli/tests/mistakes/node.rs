@@ -128,7 +128,11 @@ fn a_start_that_cannot_succeed_says_why() {
         ),
         (
             "address of another machine",
-            spoiled("forebay.toml", listen, "listen = \"203.0.113.7:7411\""),
+            spoiled(
+                "forebay.toml",
+                listen,
+                "listen = \"203.0.113.7:7411\"\nplain = \"anywhere\"",
+            ),
             3110,
             &["203.0.113.7"],
         ),

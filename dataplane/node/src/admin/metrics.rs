@@ -113,6 +113,7 @@ pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -
     control(&mut page, status, table);
     if let Some(snapshot) = &Snapshot::sum(shards) {
         ingress(&mut page, snapshot);
+        tunnels(&mut page, snapshot);
         memory(&mut page, snapshot, shards);
         bans(&mut page, snapshot);
         verify(&mut page, snapshot);
@@ -636,6 +637,23 @@ fn mesh(page: &mut Page, sum: &Snapshot) {
     let name = "forebay_mesh_frames_total";
     let help = "Frames that came to another shard than their log's; of a sender whose logs are all at home, none.";
     page.counters(name, help, "frame", &rows);
+}
+
+fn tunnels(page: &mut Page, sum: &Snapshot) {
+    let name = "forebay_tunnels_open";
+    page.gauge(name, "Connections that run through TLS.", sum.tunnels);
+    let counters = &sum.tunnel_counters;
+    let rows = [
+        ("whole", counters.handshakes - counters.resumed),
+        ("resumed", counters.resumed),
+        ("refused", counters.refused),
+    ];
+    let name = "forebay_tunnel_handshakes_total";
+    let help = "Handshakes of TLS, by what became of them.";
+    page.counters(name, help, "result", &rows);
+    let name = "forebay_tunnels_broken_total";
+    let help = "Tunnels ended by bytes that are no records of theirs.";
+    page.counter(name, help, counters.broken);
 }
 
 /// Divide by `forebay_append_messages_total` for what a message costs in each stage.

@@ -90,6 +90,14 @@ impl Values {
         }
     }
 
+    pub(super) fn optional_text(&self, key: &'static str) -> Option<&str> {
+        self.get(key).map(|_| self.text(key))
+    }
+
+    pub(super) fn optional_address(&self, key: &'static str) -> Option<SocketAddr> {
+        self.get(key).map(|_| self.address(key))
+    }
+
     pub(super) fn address(&self, key: &'static str) -> SocketAddr {
         match self.get(key) {
             Some(Value::Address(address)) => *address,

@@ -77,7 +77,19 @@ pub const SETTINGS: &[Setting] = &[
         "listen",
         Kind::Address,
         "127.0.0.1:7411",
-        "Where frames over TCP are accepted.",
+        "Where frames over TCP are accepted, without encryption.",
+    ),
+    Setting {
+        key: "listen_tls",
+        kind: Kind::Address,
+        default: None,
+        about: "Where frames over TLS are accepted; needs tls.certificate and tls.key.",
+    },
+    setting(
+        "plain",
+        Kind::Choice(&["loopback", "anywhere"]),
+        "loopback",
+        "From where frames without encryption may come: this machine alone, or any other.",
     ),
     setting(
         "admin",
@@ -235,6 +247,18 @@ pub const SETTINGS: &[Setting] = &[
         "300s",
         "How long a ban lasts at most.",
     ),
+    Setting {
+        key: "tls.certificate",
+        kind: Kind::Text,
+        default: None,
+        about: "PEM file of the certificate that this node shows, followed by those that lead to its root.",
+    },
+    Setting {
+        key: "tls.key",
+        kind: Kind::Text,
+        default: None,
+        about: "PEM file of its private key.",
+    },
     setting(
         "timeouts.handshake",
         Kind::Duration(100, 60 * SECOND),

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tls::Tunnel;
+
 use node::config::{LogFormat, NodeConfig};
 use node::diagnosis::Diagnosis;
 use node::log::Log;
@@ -172,6 +174,9 @@ pub enum Said {
 /// A client on one connection.
 pub struct Client {
     pub stream: TcpStream,
+    /// What the connection runs through, if it does.
+    pub tunnel: Option<Tunnel>,
+    exporter: Vec<u8>,
     nonce: [u8; 32],
     endpoint: EndpointId,
     keys: Option<SessionKeys>,
@@ -186,6 +191,38 @@ pub struct Client {
     used: usize,
 }
 
+/// A connection to a node.
+pub fn dial(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Make a tunnel of a connection, or say why there is none.
+pub fn shake(mut stream: &TcpStream, trusts: &tls::Client) -> Result<Tunnel, String> {
+    let mut tunnel = trusts.tunnel().unwrap();
+    let (mut out, mut plain) = (Vec::new(), Vec::new());
+    let mut buffer = [0; 16 << 10];
+    while !tunnel.stands() {
+        tunnel.flush(&mut out);
+        stream.write_all(&std::mem::take(&mut out)).unwrap();
+        let bytes = stream.read(&mut buffer).unwrap_or(0);
+        if bytes == 0 {
+            return Err("the end".to_owned());
+        }
+        if let Err(broken) = tunnel.receive(&buffer[..bytes], &mut plain) {
+            tunnel.flush(&mut out);
+            stream.write_all(&out).unwrap();
+            return Err(broken.to_string());
+        }
+    }
+    tunnel.flush(&mut out);
+    stream.write_all(&out).unwrap();
+    assert!(plain.is_empty(), "the server waits for HELLO");
+    Ok(tunnel)
+}
+
 /// A client nonce that no HELLO of this process has had.
 fn fresh_nonce() -> [u8; 32] {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -197,12 +234,24 @@ fn fresh_nonce() -> [u8; 32] {
 impl Client {
     /// Connect, say HELLO, take the WELCOME.
     pub fn connect(addr: SocketAddr, name: &str) -> Self {
-        let stream = TcpStream::connect(addr).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::greet(dial(addr), None, name)
+    }
+
+    /// The same through a tunnel.
+    pub fn connect_tls(addr: SocketAddr, trusts: &tls::Client, name: &str) -> Self {
+        let stream = dial(addr);
+        let tunnel = shake(&stream, trusts).unwrap();
+        Self::greet(stream, Some(tunnel), name)
+    }
+
+    /// Say HELLO, take the WELCOME.
+    fn greet(stream: TcpStream, tunnel: Option<Tunnel>, name: &str) -> Self {
+        let exporter = tunnel.as_ref().and_then(Tunnel::exporter);
         let nonce = fresh_nonce();
         let mut client = Self {
             stream,
+            tunnel,
+            exporter: exporter.map_or(Vec::new(), |exporter| exporter.to_vec()),
             nonce,
             endpoint: EndpointId::of(name),
             keys: None,
@@ -221,8 +270,8 @@ impl Client {
             client_nonce: nonce,
             unix_seconds: 0,
         };
-        encode_hello(&mut bytes, &fields, secret().text_bytes()).unwrap();
-        client.stream.write_all(&bytes).unwrap();
+        encode_hello(&mut bytes, &fields, secret().text_bytes(), &client.exporter).unwrap();
+        client.write(&bytes);
         client.fill(8);
         client.used = 8;
         let Said::Welcome(entries) = client.read() else {
@@ -291,10 +340,22 @@ impl Client {
         self.sign(|out, signer| encode_relay(out, Sequence(number), &inner, signer));
     }
 
+    fn write(&mut self, bytes: &[u8]) {
+        let mut sealed = Vec::new();
+        let bytes = match &mut self.tunnel {
+            Some(tunnel) => {
+                tunnel.send(bytes, &mut sealed);
+                &sealed
+            }
+            None => bytes,
+        };
+        self.stream.write_all(bytes).unwrap();
+    }
+
     /// Write everything that was put.
     pub fn flush(&mut self) {
-        self.stream.write_all(&self.out).unwrap();
-        self.out.clear();
+        let out = std::mem::take(&mut self.out);
+        self.write(&out);
     }
 
     pub fn send(&mut self, bodies: &[&[u8]]) {
@@ -338,7 +399,10 @@ impl Client {
         while self.inbox.len() - self.used < bytes {
             match self.stream.read(&mut block) {
                 Ok(0) => return false,
-                Ok(more) => self.inbox.extend_from_slice(&block[..more]),
+                Ok(more) => match &mut self.tunnel {
+                    Some(tunnel) => tunnel.receive(&block[..more], &mut self.inbox).unwrap(),
+                    None => self.inbox.extend_from_slice(&block[..more]),
+                },
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,
                 // A signal to any thread of the process may cut a call short; the bytes are still to come.
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -377,7 +441,8 @@ impl Client {
             let welcome = Welcome::parse(frame).unwrap();
             let (fields, secret) = (&welcome.fields, secret());
             let (nonce, id) = (&fields.server_nonce, fields.session_id);
-            let keys = SessionKeys::derive(secret.text_bytes(), &self.nonce, nonce, id, &[]);
+            let keys =
+                SessionKeys::derive(secret.text_bytes(), &self.nonce, nonce, id, &self.exporter);
             assert!(verify_session(&keys.server, 0, &frame), "WELCOME is signed");
             let entries = welcome.entries();
             let entries = entries.map(|entry| (entry.channel, entry.last_sequence));

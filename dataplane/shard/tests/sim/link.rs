@@ -73,7 +73,8 @@ impl Link {
     /// Preface and HELLO.
     pub(crate) fn hello(&self, fields: &HelloFields<'_>) -> Vec<u8> {
         let mut out = Preface::CLIENT.encode().to_vec();
-        encode_hello(&mut out, fields, &self.secret).expect("the plan's names are well formed");
+        encode_hello(&mut out, fields, &self.secret, &[])
+            .expect("the plan's names are well formed");
         out
     }
 

@@ -218,6 +218,7 @@ impl World {
         self.in_force[shard] = Arc::clone(&table);
         let mut input = Input {
             opened: &opened,
+            tunnels: &[],
             received: &received,
             sent: &sent,
             closed: &closed,

@@ -21,6 +21,8 @@ pub struct Client {
     /// The secret of the credential in use.
     pub secret: Vec<u8>,
     pub nonce: [u8; 32],
+    /// That of the tunnel it believes to be in; empty on a plain connection.
+    pub exporter: Vec<u8>,
     pub keys: Option<SessionKeys>,
     pub session: SessionId,
     pub frames_out: u64,
@@ -41,6 +43,7 @@ impl Client {
             name: name.to_owned(),
             secret: secret.to_vec(),
             nonce: nonce(connection),
+            exporter: Vec::new(),
             keys: None,
             session: SessionId::default(),
             frames_out: 0,
@@ -60,7 +63,7 @@ impl Client {
             client_nonce: self.nonce,
             unix_seconds,
         };
-        encode_hello(&mut bytes, &fields, &self.secret).unwrap();
+        encode_hello(&mut bytes, &fields, &self.secret, &self.exporter).unwrap();
         bytes
     }
 

@@ -52,7 +52,7 @@ impl Client {
                 ours,
                 theirs,
                 fields.session_id,
-                &[],
+                &self.exporter,
             ));
             self.session = fields.session_id;
         }

@@ -10,7 +10,7 @@ use partition::{LogId, Partition, PartitionLimits, Recovery, Storage};
 use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
 use shard::{
     ConnectionId, HandOver, Input, Limits, Now, Opened, Output, Ownership, Peer, Received, Sent,
-    Shard, StorageEvent, StorageRequest,
+    Shard, StorageEvent, StorageRequest, Tunnel,
 };
 use wire::ids::*;
 use wire::route::*;
@@ -91,6 +91,7 @@ pub struct World {
     pub mesh: Vec<(u16, Peer<MemoryView>)>,
     events: Vec<StorageEvent<MemorySegment>>,
     opened: Vec<Opened>,
+    tunnels: Vec<Tunnel>,
     received: Vec<(ConnectionId, Vec<u8>)>,
     sent: Vec<Sent>,
     closed: Vec<ConnectionId>,
@@ -184,6 +185,7 @@ impl World {
             mesh: Vec::new(),
             events: Vec::new(),
             opened: Vec::new(),
+            tunnels: Vec::new(),
             received: Vec::new(),
             sent: Vec::new(),
             closed: Vec::new(),
@@ -232,6 +234,14 @@ impl World {
         handed.bytes.extend_from_slice(since);
         self.receive(connection, &handed.bytes);
         connection
+    }
+
+    /// The tunnel of a connection stands, under TLS or QUIC, and has this exporter value.
+    pub fn tunnel(&mut self, connection: ConnectionId, exporter: [u8; 32]) {
+        self.tunnels.push(Tunnel {
+            connection,
+            exporter,
+        });
     }
 
     /// Hand bytes in with the next turn.
@@ -284,10 +294,12 @@ impl World {
                 bytes,
             })
             .collect();
+        let tunnels = std::mem::take(&mut self.tunnels);
         let sent = std::mem::take(&mut self.sent);
         let closed = std::mem::take(&mut self.closed);
         let mut input = Input {
             opened: &opened,
+            tunnels: &tunnels,
             received: &received,
             sent: &sent,
             closed: &closed,

@@ -157,7 +157,8 @@ fn full_name(bytes: &[u8]) -> Result<&str, ParseError> {
     }
 }
 
-/// Append a HELLO, signed with the credential's secret.
+/// Append a HELLO, signed with the credential's secret for the tunnel that has this exporter value; it is empty on a plain
+/// connection.
 ///
 /// # Errors
 /// When the name or the token is empty, too long or not what [`Hello::parse`] accepts; `out` then is as before.
@@ -165,6 +166,7 @@ pub fn encode_hello(
     out: &mut Vec<u8>,
     fields: &HelloFields<'_>,
     secret: &[u8],
+    exporter: &[u8],
 ) -> Result<(), ParseError> {
     let (auth, key_id, token, session_id) = match fields.auth {
         Auth::Key(id) => (1, id.0, "", SessionId::default()),
@@ -201,6 +203,7 @@ pub fn encode_hello(
         start,
         Signer::Hello {
             key: &MacKey::new(secret),
+            exporter,
         },
     );
     Ok(())

@@ -4,6 +4,7 @@
 //! |--------------------|------------------------------------|-------------------------------------------------|
 //! | session            | of that direction, from HKDF       | frame index, u64 LE, then the frame up to its signature |
 //! | HELLO              | the credential's secret            | `forebay hello 1` NUL, then the frame likewise  |
+//! | HELLO in a tunnel  | the same                           | `forebay hello 1` 01, the exporter value, then the frame likewise |
 //! | envelope           | the endpoint's own, HMAC or Ed25519 | `forebay relay 1` NUL, then the frame likewise |
 //!
 //! A turn has many signatures to check and to make: [`verify_many`] and [`sign_many`] take them two at a time.
@@ -33,7 +34,8 @@ pub use keys::{
 pub use mac::{MacKey, TAG_BYTES};
 pub use pair::{SignJob, VerifyJob, sign_many, sign_two, verify_many, verify_two};
 pub use session::{
-    HELLO_CONTEXT, SESSION_INFO, SessionKeys, hello_tag, sign_session, verify_hello, verify_session,
+    HELLO_CONTEXT, SESSION_INFO, SessionKeys, TUNNEL_HELLO_CONTEXT, hello_tag, sign_session,
+    verify_hello, verify_session,
 };
 
 use crate::frame::SignatureKind;
@@ -59,6 +61,8 @@ pub enum Signer<'a> {
     Hello {
         /// That secret, as a key.
         key: &'a MacKey,
+        /// The tunnel's exporter value, empty on a plain connection.
+        exporter: &'a [u8],
     },
     /// An envelope, with the endpoint's symmetric key.
     Key {
@@ -100,8 +104,9 @@ impl Signer<'_> {
         match self {
             Self::None => {}
             Self::Session { key, frame_index } => sign_session(key, frame_index, out, start),
-            Self::Hello { key } => {
-                let tag = key.sign(&[HELLO_CONTEXT, &out[start..]]);
+            Self::Hello { key, exporter } => {
+                let context = session::hello_context(exporter);
+                let tag = key.sign(&[context, exporter, &out[start..]]);
                 out.extend_from_slice(&tag);
             }
             Self::Key { key, .. } => {

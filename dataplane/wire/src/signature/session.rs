@@ -10,7 +10,9 @@ use crate::ids::SessionId;
 
 /// What is put before a HELLO when it is signed.
 pub const HELLO_CONTEXT: &[u8; 16] = b"forebay hello 1\0";
-/// How the info for HKDF begins; the session's id and the channel's exporter value follow.
+/// What is put before it in a tunnel, that is under TLS or QUIC; the tunnel's exporter value follows.
+pub const TUNNEL_HELLO_CONTEXT: &[u8; 16] = b"forebay hello 1\x01";
+/// How the info for HKDF begins; the session's id and the tunnel's exporter value follow.
 pub const SESSION_INFO: &[u8; 17] = b"forebay session 1";
 
 /// The keys of one session: one per direction, and the secret that resumes it.
@@ -26,8 +28,8 @@ pub struct SessionKeys {
 
 impl SessionKeys {
     /// HKDF-SHA256 (RFC 5869) with salt = client nonce, server nonce; input = the credential's secret;
-    /// info = [`SESSION_INFO`], session id, exporter. `exporter` is empty on a plain channel and the
-    /// channel's 32 bytes of exported keying material under TLS and QUIC.
+    /// info = [`SESSION_INFO`], session id, exporter. `exporter` is empty on a plain connection and the
+    /// tunnel's 32 bytes of exported keying material under TLS and QUIC.
     pub fn derive(
         secret: &[u8],
         client_nonce: &[u8; 32],
@@ -79,15 +81,25 @@ pub fn verify_session(key: &MacKey, frame_index: u64, frame: &Frame<'_>) -> bool
     VerifyJob::session(key, frame_index, frame).is_some_and(|job| job.verify())
 }
 
-/// The signature of a HELLO whose bytes up to the signature are `signed`.
-pub fn hello_tag(secret: &[u8], signed: &[u8]) -> [u8; TAG_BYTES] {
-    MacKey::new(secret).sign(&[HELLO_CONTEXT, signed])
+/// What a HELLO is signed in front of: it is good in the tunnel it was made for and nowhere else. `exporter` as in
+/// [`SessionKeys::derive`].
+pub(crate) fn hello_context(exporter: &[u8]) -> &'static [u8; 16] {
+    match exporter.is_empty() {
+        true => HELLO_CONTEXT,
+        false => TUNNEL_HELLO_CONTEXT,
+    }
 }
 
-/// Whether a HELLO is signed with this secret.
-pub fn verify_hello(secret: &[u8], frame: &Frame<'_>) -> bool {
+/// The signature of a HELLO whose bytes up to the signature are `signed`. `exporter` as in [`SessionKeys::derive`].
+pub fn hello_tag(secret: &[u8], exporter: &[u8], signed: &[u8]) -> [u8; TAG_BYTES] {
+    MacKey::new(secret).sign(&[hello_context(exporter), exporter, signed])
+}
+
+/// Whether a HELLO is signed with this secret, for this tunnel. `exporter` as in [`SessionKeys::derive`].
+pub fn verify_hello(secret: &[u8], exporter: &[u8], frame: &Frame<'_>) -> bool {
+    let signed: [&[u8]; 3] = [hello_context(exporter), exporter, frame.signed()];
     frame.signature_kind() == SignatureKind::Key
-        && MacKey::new(secret).verify(&[HELLO_CONTEXT, frame.signed()], frame.signature())
+        && MacKey::new(secret).verify(&signed, frame.signature())
 }
 
 #[cfg(test)]
@@ -153,7 +165,7 @@ mod tests {
                 SessionKeys::derive(b"secret", &[1; 32], &[2; 32], SessionId([9; 16]), &[]),
             ),
             (
-                "channel",
+                "tunnel",
                 SessionKeys::derive(b"secret", &[1; 32], &[2; 32], SessionId([3; 16]), &[0; 32]),
             ),
         ] {

@@ -58,7 +58,7 @@ pub(crate) fn hello(auth: Auth<'_>, name: &str) -> Vec<u8> {
         unix_seconds: NOW,
     };
     let mut out = Vec::new();
-    encode_hello(&mut out, &fields, &connection.secret).expect("within all limits");
+    encode_hello(&mut out, &fields, &connection.secret, &[]).expect("within all limits");
     out
 }
 

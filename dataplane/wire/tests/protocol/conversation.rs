@@ -1,9 +1,9 @@
-//! The worked conversation: two connections, every byte of them, made and taken apart again.
+//! The worked conversation: three connections, every byte of them, made and taken apart again.
 
 use wire::ack::{Ack, Reject};
 use wire::delivery::{Deliver, DeliverBuilder, Fetch, Outcome, Settle, Source};
 use wire::handshake::{
-    Auth, Hello, HelloFields, Welcome, WelcomeFields, encode_hello, encode_welcome,
+    Auth, Hello, HelloFields, Welcome, WelcomeEntry, WelcomeFields, encode_hello, encode_welcome,
 };
 use wire::link::{encode_bye, encode_ping, encode_pong, parse_bye, parse_ping, parse_pong};
 use wire::preface::Preface;
@@ -77,7 +77,9 @@ impl<'a> Line<'a> {
             Preface::CLIENT.encode().to_vec(),
         );
         let mut out = Vec::new();
-        encode_hello(&mut out, &fields, &self.connection.secret).expect("within all limits");
+        let connection = self.connection;
+        encode_hello(&mut out, &fields, &connection.secret, &connection.exporter)
+            .expect("within all limits");
         self.bytes("client", "HELLO", note, out);
         let answer = Preface::CLIENT.answer().encode().to_vec();
         self.bytes("server", "preface", "version 1 is chosen", answer);
@@ -222,6 +224,32 @@ fn second(connection: &Connection) -> Vec<Block> {
     line.blocks
 }
 
+fn third(connection: &Connection) -> Vec<Block> {
+    let mut line = Line::new(3, connection);
+    let fields = HelloFields {
+        auth: Auth::Key(SENDER_KEY),
+        name: SENDER,
+        client_nonce: connection.client_nonce,
+        unix_seconds: NOW,
+    };
+    line.open(fields, "auth 1, signed with the key's text for this tunnel");
+    let welcome = terms(connection, SENDER, Direction::Ingress);
+    let entry = WelcomeEntry {
+        last_sequence: Sequence(1),
+        ..ingress_entry()
+    };
+    line.server("WELCOME", "number 2 is next", |out, signer| {
+        encode_welcome(out, &welcome, [entry].into_iter(), signer);
+    });
+    let bye = Notice::new(Reason::PeerBye, 0, 0);
+    line.client(
+        "BYE",
+        "the connection is closed by the client",
+        |out, signer| encode_bye(out, bye, signer),
+    );
+    line.blocks
+}
+
 /// The messages of SEND 1, as a log holds them.
 fn stored() -> Vec<u8> {
     let connection = Connection::ingress();
@@ -243,7 +271,12 @@ fn stored() -> Vec<u8> {
 }
 
 pub(crate) fn blocks() -> Vec<Block> {
-    [first(&Connection::ingress()), second(&Connection::egress())].concat()
+    [
+        first(&Connection::ingress()),
+        second(&Connection::egress()),
+        third(&Connection::tunnelled()),
+    ]
+    .concat()
 }
 
 #[test]
@@ -292,7 +325,7 @@ fn the_server_takes_the_first_connection_as_it_stands() {
         (SENDER, Auth::Key(SENDER_KEY))
     );
     let secret = *sender_secret().text_bytes();
-    assert!(verify_hello(&secret, &frames[0]));
+    assert!(verify_hello(&secret, &[], &frames[0]));
     let ours = Connection::ingress();
     let keys = SessionKeys::derive(
         &secret,
@@ -378,7 +411,7 @@ fn the_second_connection_stands_on_a_token_without_its_signature() {
             hello.fields.name,
         )
         .expect("covers its endpoint");
-    assert!(verify_hello(&secret, &client[0]));
+    assert!(verify_hello(&secret, &[], &client[0]));
     let terms = Welcome::parse(server[0]).expect("a good WELCOME").fields;
     let keys = SessionKeys::derive(
         &secret,
@@ -411,4 +444,33 @@ fn the_second_connection_stands_on_a_token_without_its_signature() {
         (settle.number, settle.outcome),
         (Sequence(2), Outcome::AcceptUpTo)
     );
+}
+
+#[test]
+fn the_third_connection_is_made_for_its_tunnel_and_good_nowhere_else() {
+    let (client, server) = (heard(3, "client"), heard(3, "server"));
+    let ((_, client), (_, server)) = (frames(&client), frames(&server));
+    let ours = Connection::tunnelled();
+    let hello = Hello::parse(client[0]).expect("a good HELLO");
+    assert_eq!(hello.fields.auth, Auth::Key(SENDER_KEY));
+    let secret = *sender_secret().text_bytes();
+    assert!(verify_hello(&secret, &counting(0xE0), &client[0]));
+    for (why, exporter) in [
+        ("plain", &[][..]),
+        ("another tunnel", &counting(0xE1)),
+        ("zeros", &[0; 32]),
+    ] {
+        assert!(!verify_hello(&secret, exporter, &client[0]), "{why}");
+        let keys = SessionKeys::derive(
+            &secret,
+            &ours.client_nonce,
+            &ours.server_nonce,
+            ours.session,
+            exporter,
+        );
+        assert!(!verify_session(&keys.server, 0, &server[0]), "{why}");
+        assert!(!verify_session(&keys.client, 0, &client[1]), "{why}");
+    }
+    assert!(verify_session(&ours.keys.server, 0, &server[0]));
+    assert!(verify_session(&ours.keys.client, 0, &client[1]));
 }

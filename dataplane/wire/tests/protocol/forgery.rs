@@ -41,7 +41,7 @@ impl Spoken {
             unix_seconds: NOW,
         };
         let mut hello = Vec::new();
-        encode_hello(&mut hello, &fields, &connection.secret).expect("within all limits");
+        encode_hello(&mut hello, &fields, &connection.secret, &[]).expect("within all limits");
         Self {
             connection,
             frames: vec![hello],
@@ -133,7 +133,7 @@ fn proves(hello: &Hello<'_>) -> bool {
         }
         Auth::Resume(_) => return false,
     };
-    verify_hello(&secret, &hello.frame())
+    verify_hello(&secret, &[], &hello.frame())
 }
 
 fn signed_by_its_endpoint(send: &Send<'_>) -> bool {

@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) server_nonce: [u8; 32],
     pub(crate) session: SessionId,
     pub(crate) secret: Vec<u8>,
+    /// That of the tunnel; empty on a plain connection.
+    pub(crate) exporter: Vec<u8>,
     pub(crate) keys: SessionKeys,
 }
 
@@ -63,12 +65,23 @@ impl Connection {
     pub(crate) fn new(client: u8, server: u8, session: u8, secret: Vec<u8>) -> Self {
         let (client_nonce, server_nonce) = (counting(client), counting(server));
         let session = SessionId([session; 16]);
-        let keys = SessionKeys::derive(&secret, &client_nonce, &server_nonce, session, &[]);
+        Self::with(client_nonce, server_nonce, session, secret, Vec::new())
+    }
+
+    fn with(
+        client_nonce: [u8; 32],
+        server_nonce: [u8; 32],
+        session: SessionId,
+        secret: Vec<u8>,
+        exporter: Vec<u8>,
+    ) -> Self {
+        let keys = SessionKeys::derive(&secret, &client_nonce, &server_nonce, session, &exporter);
         Self {
             client_nonce,
             server_nonce,
             session,
             secret,
+            exporter,
             keys,
         }
     }
@@ -84,6 +97,14 @@ impl Connection {
         let token = receiver_token();
         let token = wire::token::Token::parse(&token).expect("our own token");
         Self::new(0xA0, 0xC0, 0xB2, token.expected_signature(&key).to_vec())
+    }
+
+    /// The sender's, opened with its key in a tunnel.
+    pub(crate) fn tunnelled() -> Self {
+        let secret = sender_secret().text_bytes().to_vec();
+        let (client, server) = (counting(0x10), counting(0x30));
+        let exporter = counting(0xE0).to_vec();
+        Self::with(client, server, SessionId([0xC3; 16]), secret, exporter)
     }
 
     pub(crate) fn welcome(&self, name: &str, direction: Direction) -> WelcomeFields {

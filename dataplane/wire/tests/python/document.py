@@ -50,19 +50,19 @@ def table(number, columns):
 class Replay:
     """One connection of section 14: holds the client's encoders to the document's bytes, and reads the server's."""
 
-    def __init__(self, name, credential, nonce, direction, unix_seconds):
+    def __init__(self, name, credential, nonce, direction, unix_seconds, exporter=b""):
         self.blocks = {}
         for key, data in conversation().items():
             if key.startswith(name):
                 self.blocks[key.removeprefix(f"{name}, ")] = data
         self.credential, self.nonce, self.direction = credential, nonce, direction
-        self.unix_seconds = unix_seconds
+        self.unix_seconds, self.exporter = unix_seconds, exporter
         self.keys = None
         self.client_index = self.server_index = 0
 
     def hello(self):
         equal(forebay.encode_preface(), self.blocks["client: preface"], "preface")
-        equal(forebay.encode_hello(self.credential, self.nonce, self.unix_seconds),
+        equal(forebay.encode_hello(self.credential, self.nonce, self.unix_seconds, self.exporter),
               self.blocks["client: HELLO"], "HELLO")  # fmt: skip
 
     def welcome(self):
@@ -70,7 +70,7 @@ class Replay:
         frame = forebay.split_frame(self.blocks["server: WELCOME"])
         welcome = forebay.decode_server_frame(frame)
         self.keys = forebay.session_keys(
-            self.credential.secret, self.nonce, welcome.server_nonce, welcome.session_id
+            self.credential.secret, self.nonce, welcome.server_nonce, welcome.session_id, self.exporter
         )
         self._check(frame)
         equal(welcome.direction, self.direction, "direction")
@@ -112,6 +112,12 @@ def connection_2():
     token = forebay.Token(f"SharedAccessSignature sr={sr}&se={expiry}&skn=primary", secret)
     credential = forebay.Credential.of_token(RECEIVER, token)
     return Replay("connection 2", credential, bytes(range(0xA0, 0xC0)), forebay.EGRESS, unix_seconds=0)
+
+
+def connection_3():
+    credential = forebay.Credential.of_key(SENDER, 1, SENDER_KEY)
+    nonce, exporter = bytes(range(0x10, 0x30)), bytes(range(0xE0, 0x100))
+    return Replay("connection 3", credential, nonce, forebay.INGRESS, CLOCK, exporter)
 
 
 # --- the checks -------------------------------------------------------------------------------------------------------
@@ -156,11 +162,22 @@ def check_receiving():
     replay.bye()
 
 
+def check_tunnel():
+    """section 14, connection 3: a session in a tunnel, whose HELLO is that of no other one"""
+    replay = connection_3()
+    replay.hello()
+    equal(replay.welcome().entry(CHANNEL).last_sequence, 1, "last sequence")
+    replay.bye()
+    for exporter in (b"", bytes(32), bytes(range(0xDF, 0xFF))):
+        other = forebay.encode_hello(replay.credential, replay.nonce, CLOCK, exporter)
+        assert other != replay.blocks["client: HELLO"], f"the same HELLO for {exporter.hex()}"
+
+
 def check_nothing_left():
     """section 14: no block of the conversation is left unread"""
     frames = {"preface", "HELLO", "WELCOME", "SEND", "ACK", "REJECT", "PING", "PONG", "BYE", "FETCH", "DELIVER", "SETTLE"}
     blocks = conversation()
-    equal(len(blocks), 19, "blocks")
+    equal(len(blocks), 24, "blocks")
     equal({name.split(": ")[1].split()[0] for name in blocks}, frames, "frames")
 
 
@@ -229,6 +246,6 @@ def check_minting():
 
 
 CHECKS = [
-    check_sending, check_receiving, check_nothing_left, check_tampering, check_lengths, check_reasons, check_kinds,
+    check_sending, check_receiving, check_tunnel, check_nothing_left, check_tampering, check_lengths, check_reasons, check_kinds,
     check_limits, check_minting,
 ]  # fmt: skip

@@ -43,6 +43,7 @@ RELAY_STREAM, QUEUE_STREAM, NO_STREAM = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
 # Section 4.
 HELLO_DOMAIN = b"forebay hello 1\0"
+TUNNEL_HELLO_DOMAIN = b"forebay hello 1\1"
 RELAY_DOMAIN = b"forebay relay 1\0"
 SESSION_INFO = b"forebay session 1"
 
@@ -570,13 +571,14 @@ def encode_unsigned(kind, body=b"", count=0, sequence=0, signature_kind=BY_SESSI
     return HEADER.pack(size, kind, signature_kind, count, sequence) + body
 
 
-def encode_hello(credential, client_nonce, unix_seconds):
-    """Section 5, HELLO (`0x01`): the whole frame."""
+def encode_hello(credential, client_nonce, unix_seconds, exporter=b""):
+    """Section 5, HELLO (`0x01`): the whole frame. `exporter` is empty on plain TCP."""
     name = credential.endpoint.encode()
     body = struct.pack("<BBHI32sQ16s", credential.auth, len(name), len(credential.token), credential.key_id,
                        client_nonce, unix_seconds, credential.session_id)  # fmt: skip
     unsigned = encode_unsigned(HELLO, body + name + credential.token, signature_kind=BY_KEY)
-    return unsigned + hmac_sha256(credential.secret, HELLO_DOMAIN, unsigned)
+    domain = TUNNEL_HELLO_DOMAIN + exporter if exporter else HELLO_DOMAIN
+    return unsigned + hmac_sha256(credential.secret, domain, unsigned)
 
 
 def send_body(endpoint, channel, messages, key_id=0):
@@ -607,6 +609,8 @@ def settle_body(outcome, source=QUEUE):
 class Connection:
     """A session on one socket: it signs each frame sent and checks the signature of each frame read (section 4)."""
 
+    exporter = b""  # that of the tunnel, for sessions that run in one
+
     def __init__(self, address, credential, timeout=10.0, unix_seconds=None):
         """Connects and shakes hands (sections 2 and 5). Raises `Refused`, `GoneAway` or `VersionRefused`."""
         self.address = address
@@ -631,7 +635,7 @@ class Connection:
 
     def _shake_hands(self, unix_seconds):
         nonce = os.urandom(32)
-        self.send_bytes(encode_preface() + encode_hello(self.credential, nonce, unix_seconds))
+        self.send_bytes(encode_preface() + encode_hello(self.credential, nonce, unix_seconds, self.exporter))
         read_preface(self)
         frame = split_frame(self.read_frame_bytes())
         if frame.kind not in (WELCOME, REFUSED, GOAWAY):
@@ -641,7 +645,7 @@ class Connection:
             raise Refused(answer)
         if frame.kind == GOAWAY:
             raise GoneAway(answer.notice)
-        self.keys = session_keys(self.credential.secret, nonce, answer.server_nonce, answer.session_id)
+        self.keys = session_keys(self.credential.secret, nonce, answer.server_nonce, answer.session_id, self.exporter)
         self._check_signature(frame)
         self.welcome = answer
 

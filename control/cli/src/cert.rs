@@ -1,0 +1,192 @@
+//! `forebay cert dev`: a certificate, its key and the authority that signed it, for tests and for one's own machine.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::Subcommand;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use wire::diagnosis::Diagnosis;
+
+use crate::diagnosis::{CERTIFICATE_NAMES, CERTIFICATE_UNWRITTEN};
+use crate::fault::Fault;
+use crate::say::say;
+
+/// Arguments of `cert`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a certificate for tests: ca.pem for clients, cert.pem and key.pem for the node
+    Dev {
+        /// Folder for the three files; made if it does not exist
+        #[arg(long, value_name = "FOLDER", default_value = "certificates")]
+        out: PathBuf,
+        /// Name or address that clients connect to; repeat for several
+        #[arg(long, value_name = "NAME", default_values_t = NAMES.map(String::from))]
+        name: Vec<String>,
+        /// Days that it is good for
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// Replace files that are there; a node that runs takes the new ones by itself
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// What a client on the same machine may call it.
+pub(crate) const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// Clocks differ: it is good from a little before it was made.
+const BEFORE: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The three files of a pair for tests.
+pub(crate) struct Files {
+    /// The authority, for clients. Its key is thrown away: it will never sign anything else.
+    pub(crate) ca: PathBuf,
+    /// The certificate.
+    pub(crate) certificate: PathBuf,
+    /// Its key, which only its owner may read.
+    pub(crate) key: PathBuf,
+}
+
+impl Files {
+    /// Those of a folder, whether they are there or not.
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self {
+            ca: folder.join("ca.pem"),
+            certificate: folder.join("cert.pem"),
+            key: folder.join("key.pem"),
+        }
+    }
+}
+
+/// Make the files and say how they are used.
+pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
+    let Command::Dev {
+        out,
+        name,
+        days,
+        replace,
+    } = &args.command;
+    let names: Vec<&str> = name.iter().map(String::as_str).collect();
+    let files = make(out, &names, DAY * *days, *replace)?;
+    let made = read(&files)?;
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    say!("authority    {} (for clients: --ca)", files.ca.display());
+    say!(
+        "certificate  {certificate} for {}, {days} days",
+        names.join(", ")
+    );
+    say!("key          {key} (mode 0600)");
+    say!("fingerprint  {} (for clients: --pin)\n", made.fingerprint());
+    say!(
+        "[node]\nlisten_tls = \"0.0.0.0:7413\"\n[node.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\""
+    );
+    Ok(0)
+}
+
+/// The pair in these files.
+fn read(files: &Files) -> Result<tls::Certificate, Diagnosis> {
+    let pair = node::CertificateFiles {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+    };
+    pair.read()
+}
+
+/// Make an authority and a certificate of these names, good for so long from now, and write them.
+pub(crate) fn make(
+    folder: &Path,
+    names: &[&str],
+    lasts: Duration,
+    replace: bool,
+) -> Result<Files, Diagnosis> {
+    let files = Files::of(folder);
+    let refused = |error: rcgen::Error| {
+        Diagnosis::new(
+            CERTIFICATE_NAMES,
+            "a certificate cannot be made",
+            format!("{error} for {}", names.join(", ")),
+            "host names and addresses",
+            "use --name localhost --name 127.0.0.1",
+        )
+    };
+    let (ca, certificate, key) = signed(names, lasts).map_err(refused)?;
+    std::fs::create_dir_all(folder).map_err(|error| unwritten(folder, &error))?;
+    // The key first: a node that looks in between finds a pair that does not fit, says so, and looks again.
+    for (path, text, mode) in [
+        (&files.key, key, 0o600),
+        (&files.certificate, certificate, 0o644),
+        (&files.ca, ca, 0o644),
+    ] {
+        write(path, &text, mode, replace).map_err(|error| unwritten(path, &error))?;
+    }
+    Ok(files)
+}
+
+/// PEM of an authority, of a certificate that it signed, and of that one's key.
+fn signed(names: &[&str], lasts: Duration) -> Result<(String, String, String), rcgen::Error> {
+    let now = SystemTime::now();
+    let mut authority = CertificateParams::default();
+    let common = "Forebay development authority";
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, common);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    authority.not_before = (now - BEFORE).into();
+    authority.not_after = (now + lasts).into();
+    let authority_key = KeyPair::generate()?;
+    let ca = authority.self_signed(&authority_key)?;
+    let issuer = Issuer::new(authority, authority_key);
+
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let common = names.first().cloned().unwrap_or_default();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, common);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.not_before = (now - BEFORE).into();
+    params.not_after = (now + lasts).into();
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &issuer)?;
+    Ok((ca.pem(), certificate.pem(), key.serialize_pem()))
+}
+
+/// Write a file whole or not at all; another one is replaced only if that was asked for.
+fn write(path: &Path, text: &str, mode: u32, replace: bool) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).mode(mode);
+    let target = match replace {
+        true => options.create(true).truncate(true).open(&new),
+        false => options.create_new(true).open(path),
+    };
+    let mut file = target?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    match replace {
+        true => std::fs::rename(&new, path),
+        false => Ok(()),
+    }
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Diagnosis {
+    Diagnosis::new(
+        CERTIFICATE_UNWRITTEN,
+        format!("{} cannot be written", path.display()),
+        error.to_string(),
+        "a folder that may be written, without files of these names",
+        "give another with --out, or --replace those that are there",
+    )
+}

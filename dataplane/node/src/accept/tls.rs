@@ -1,0 +1,306 @@
+//! The tunnels of a shard's connections: ciphertext of the ring to plaintext for the shard, and back.
+//!
+//! What waits its turn waits as ciphertext in the buffers it came in, as on a plain connection, and is opened when it is chosen for a
+//! turn. The shard never hears of TLS: it is told the exporter value when a tunnel stands, and how much of what it handed out has left.
+//! A tunnel goes with its connection to another shard.
+
+use std::collections::VecDeque;
+use std::ops::{AddAssign, Range};
+
+use ring::{ConnectionId, Lease, Ring};
+use shard::Tunnel as Standing;
+use tls::rustls::Error;
+use tls::{Server, Tunnel};
+
+/// What a tunnel takes of memory while it is idle, rustls's own buffers included; `perf/README.md` says how that was measured.
+pub(crate) const TUNNEL_BYTES: usize = 8 << 10;
+
+/// What tunnels did.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct TunnelCounters {
+    /// Handshakes done, those with a ticket included.
+    pub(crate) handshakes: u64,
+    /// Of them with a ticket.
+    pub(crate) resumed: u64,
+    /// Tunnels that ended before they stood, told by an alert.
+    pub(crate) refused: u64,
+    /// Tunnels that stood and got bytes that are no records of theirs.
+    pub(crate) broken: u64,
+}
+
+impl AddAssign<&Self> for TunnelCounters {
+    fn add_assign(&mut self, other: &Self) {
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
+        self.refused += other.refused;
+        self.broken += other.broken;
+    }
+}
+
+/// This end of one connection's tunnel.
+pub(crate) struct End {
+    connection: ConnectionId,
+    tunnel: Tunnel,
+    /// Nothing is read any more; the connection is closing.
+    deaf: bool,
+    /// The shard knows that it stands.
+    told: bool,
+    /// The peer said that it will send no more, and that was passed on.
+    half: bool,
+    /// What was given to the ring and has not left: bytes of ciphertext, and of plaintext in them.
+    way: VecDeque<(usize, usize)>,
+}
+
+/// The tunnels of one shard.
+#[derive(Default)]
+pub(crate) struct Tunnels {
+    server: Option<Server>,
+    slots: Vec<Option<Box<End>>>,
+    open: usize,
+    /// Plaintext of this turn, and which of it is whose: by the place of the piece, `None` for a plain connection's.
+    plaintext: Vec<u8>,
+    pieces: Vec<Option<Range<usize>>>,
+    /// Tunnels that stand since the last turn.
+    standing: Vec<Standing>,
+    counters: TunnelCounters,
+}
+
+impl Tunnels {
+    /// For a shard that shows the certificate of this server, if it has one.
+    pub(crate) fn new(server: Option<Server>) -> Self {
+        Self {
+            server,
+            ..Self::default()
+        }
+    }
+
+    /// A connection has come that must have a tunnel before anything else.
+    pub(crate) fn begin(&mut self, connection: ConnectionId) -> Result<(), Error> {
+        let server = self.server.as_ref();
+        let server = server.expect("only a node with a certificate listens for tunnels");
+        let tunnel = server.tunnel()?;
+        self.put(Box::new(End {
+            connection,
+            tunnel,
+            deaf: false,
+            told: false,
+            half: false,
+            way: VecDeque::new(),
+        }));
+        Ok(())
+    }
+
+    /// A connection has come from another shard with its tunnel.
+    pub(crate) fn adopt(
+        &mut self,
+        connection: ConnectionId,
+        end: Option<Box<End>>,
+        ring: &mut Ring,
+    ) {
+        let Some(mut end) = end else { return };
+        end.connection = connection;
+        end.way.clear();
+        end.flush(ring);
+        if let Some(exporter) = end.tunnel.exporter() {
+            let connection = shard::ConnectionId(connection.0);
+            self.standing.push(Standing {
+                connection,
+                exporter,
+            });
+        }
+        self.put(end);
+    }
+
+    fn put(&mut self, end: Box<End>) {
+        let slot = end.connection.slot();
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        self.open += 1;
+        let before = self.slots[slot].replace(end);
+        assert!(before.is_none(), "slot {slot} has two tunnels");
+    }
+
+    /// A connection is gone from this shard, with its tunnel.
+    pub(crate) fn take(&mut self, connection: ConnectionId) -> Option<Box<End>> {
+        let slot = self.slots.get_mut(connection.slot())?;
+        let end = slot.take_if(|end| end.connection == connection)?;
+        self.open -= 1;
+        Some(end)
+    }
+
+    fn find(&mut self, connection: ConnectionId) -> Option<&mut Box<End>> {
+        let end = self.slots.get_mut(connection.slot())?.as_mut()?;
+        (end.connection == connection).then_some(end)
+    }
+
+    /// Open what a turn works on: [`Self::piece`] then tells the plaintext of each. A tunnel that breaks says why to its peer and its
+    /// connection is closed. `finished` is told of connections whose peer will send no more.
+    pub(crate) fn open(
+        &mut self,
+        ring: &mut Ring,
+        leases: &[(shard::ConnectionId, Lease)],
+        mut finished: impl FnMut(ConnectionId),
+    ) {
+        self.plaintext.clear();
+        self.pieces.clear();
+        if self.open == 0 {
+            return;
+        }
+        for (connection, lease) in leases {
+            let connection = ConnectionId(connection.0);
+            let start = self.plaintext.len();
+            let mut plaintext = std::mem::take(&mut self.plaintext);
+            let opened = self.open_one(ring.bytes(lease), connection, &mut plaintext);
+            self.plaintext = plaintext;
+            self.pieces
+                .push(opened.is_some().then_some(start..self.plaintext.len()));
+            let Some(good) = opened else { continue };
+            let Some(end) = self.find(connection) else {
+                continue;
+            };
+            end.flush(ring);
+            if !good {
+                ring.close(connection);
+            } else if end.tunnel.peer_finished() && !std::mem::replace(&mut end.half, true) {
+                finished(connection);
+            }
+        }
+    }
+
+    /// Add the plaintext of one piece to `plaintext`. Whether the tunnel is good; `None` if the connection has none.
+    fn open_one(
+        &mut self,
+        ciphertext: &[u8],
+        connection: ConnectionId,
+        plaintext: &mut Vec<u8>,
+    ) -> Option<bool> {
+        let end = self.find(connection)?;
+        if end.deaf {
+            return Some(true);
+        }
+        let received = end.tunnel.receive(ciphertext, plaintext);
+        let stood = std::mem::replace(&mut end.told, end.tunnel.stands());
+        let news = (!stood).then(|| end.tunnel.exporter()).flatten();
+        end.deaf = received.is_err();
+        let (resumed, good) = (end.tunnel.resumed(), received.is_ok());
+        let counters = &mut self.counters;
+        match (stood, good) {
+            (false, false) => counters.refused += 1,
+            (true, false) => counters.broken += 1,
+            (_, true) => {}
+        }
+        if let Some(exporter) = news.filter(|_| good) {
+            counters.handshakes += 1;
+            counters.resumed += u64::from(resumed);
+            let connection = shard::ConnectionId(connection.0);
+            self.standing.push(Standing {
+                connection,
+                exporter,
+            });
+        }
+        Some(good)
+    }
+
+    /// The plaintext of the piece at this place of those that were opened last; `None` if it is what it is.
+    pub(crate) fn piece(&self, place: usize) -> Option<&[u8]> {
+        let range = self.pieces.get(place)?.clone()?;
+        Some(&self.plaintext[range])
+    }
+
+    /// Tunnels that stand since [`Self::told`].
+    pub(crate) fn standing(&self) -> &[Standing] {
+        &self.standing
+    }
+
+    /// The shard knows of those.
+    pub(crate) fn told(&mut self) {
+        self.standing.clear();
+    }
+
+    /// Bytes of a connection on its way to another shard: their plaintext is added to `bytes`. Whether they are good. What TLS has to
+    /// say to them is said from there.
+    pub(crate) fn take_along(
+        &mut self,
+        connection: ConnectionId,
+        received: &[u8],
+        bytes: &mut Vec<u8>,
+    ) -> bool {
+        match self.open_one(received, connection, bytes) {
+            Some(good) => good,
+            None => {
+                bytes.extend_from_slice(received);
+                true
+            }
+        }
+    }
+
+    /// Send what the shard says. Before its tunnel stands nothing can be said to a peer.
+    pub(crate) fn send(&mut self, ring: &mut Ring, connection: ConnectionId, plaintext: Vec<u8>) {
+        let Some(end) = self.find(connection) else {
+            return ring.send(connection, plaintext);
+        };
+        let mut out = ring.take_buffer();
+        end.tunnel.send(&plaintext, &mut out);
+        end.way.push_back((out.len(), plaintext.len()));
+        ring.send(connection, out);
+        ring.recycle_buffer(plaintext);
+    }
+
+    /// Say that nothing more will be sent, before the connection is closed.
+    pub(crate) fn finish(&mut self, ring: &mut Ring, connection: ConnectionId) {
+        if let Some(end) = self.find(connection)
+            && end.tunnel.stands()
+        {
+            let mut out = ring.take_buffer();
+            end.tunnel.finish(&mut out);
+            end.give(ring, out);
+        }
+    }
+
+    /// Bytes of a connection have left: how many of the shard's those were. Of a record that has left in part, none.
+    pub(crate) fn sent(&mut self, connection: ConnectionId, mut bytes: usize) -> usize {
+        let Some(end) = self.find(connection) else {
+            return bytes;
+        };
+        let mut left = 0;
+        while let Some((ciphertext, plaintext)) = end.way.front_mut() {
+            if *ciphertext > bytes {
+                *ciphertext -= bytes;
+                break;
+            }
+            bytes -= *ciphertext;
+            left += *plaintext;
+            end.way.pop_front();
+        }
+        left
+    }
+
+    /// Connections with a tunnel.
+    pub(crate) fn count(&self) -> usize {
+        self.open
+    }
+
+    /// What was counted since the start.
+    pub(crate) fn counters(&self) -> TunnelCounters {
+        self.counters
+    }
+}
+
+impl End {
+    /// Send what TLS itself has to say.
+    fn flush(&mut self, ring: &mut Ring) {
+        if self.tunnel.wants_flush() {
+            let mut out = ring.take_buffer();
+            self.tunnel.flush(&mut out);
+            self.give(ring, out);
+        }
+    }
+
+    fn give(&mut self, ring: &mut Ring, out: Vec<u8>) {
+        if !out.is_empty() {
+            self.way.push_back((out.len(), 0));
+        }
+        ring.send(self.connection, out);
+    }
+}

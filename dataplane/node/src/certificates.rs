@@ -1,0 +1,62 @@
+//! The certificate of this node: read from its two files, proven to be a pair, and shown by every transport that speaks TLS.
+
+use std::path::{Path, PathBuf};
+
+use tls::{Certificate, CertificateFault};
+
+use crate::diagnosis::{CERTIFICATE_REFUSED, CERTIFICATE_UNREADABLE, Diagnosis, diagnose};
+
+/// Where the certificate and its key are kept, both as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, followed by those that lead from it to its root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// Read both.
+    ///
+    /// # Errors
+    /// `FB-3121` when a file cannot be read, `FB-3122` when they are no pair that can be used.
+    pub fn read(&self) -> Result<Certificate, Diagnosis> {
+        let chain = read("node.tls.certificate", &self.certificate)?;
+        let key = read("node.tls.key", &self.key)?;
+        Certificate::from_pem(&chain, &key).map_err(|fault| self.refuse(&fault))
+    }
+
+    fn refuse(&self, fault: &CertificateFault) -> Diagnosis {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        let (what, remedy) = match fault {
+            CertificateFault::NoCertificate | CertificateFault::Certificate(_) => (
+                format!("node.tls.certificate {certificate}"),
+                format!("see `openssl x509 -in {certificate} -noout -text`"),
+            ),
+            CertificateFault::NoKey(_) | CertificateFault::KeyKind(_) => (
+                format!("node.tls.key {key}"),
+                format!("see `openssl pkey -in {key} -noout -text`; encrypted keys cannot be read"),
+            ),
+            CertificateFault::Mismatch => (
+                format!("node.tls.key {key}"),
+                format!(
+                    "use the key that {certificate} was made for; `openssl x509 -pubkey` and `openssl pkey -pubout` show one public key for a pair"
+                ),
+            ),
+        };
+        let needed = "a certificate and its private key, both as PEM";
+        diagnose(CERTIFICATE_REFUSED, what, fault.to_string(), needed, remedy)
+    }
+}
+
+fn read(setting: &str, path: &Path) -> Result<Vec<u8>, Diagnosis> {
+    std::fs::read(path).map_err(|error| {
+        diagnose(
+            CERTIFICATE_UNREADABLE,
+            format!("{setting} {}", path.display()),
+            error.to_string(),
+            "a file that this process may read",
+            format!("change {setting}, or the owner or mode of the file"),
+        )
+    })
+}

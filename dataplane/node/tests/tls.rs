@@ -1,0 +1,233 @@
+//! Tunnels as their users see them: the same journey over TLS, who is refused, and tunnels that move between shards.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use node::config::NodeConfig;
+use node::placement::Shards;
+use node::{CertificateFiles, NodeHandle};
+use support::*;
+use tls::{Client as Trusting, Trust};
+use wire::ids::AckMode;
+
+/// Make a certificate for this machine in a folder: its files, and the PEM of its authority, which is itself.
+fn certificate(folder: &Path) -> (CertificateFiles, Vec<u8>) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let files = CertificateFiles {
+        certificate: folder.join("cert.pem"),
+        key: folder.join("key.pem"),
+    };
+    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    (files, made.cert.pem().into_bytes())
+}
+
+fn with_tls(data: &Path) -> (NodeConfig, Trusting) {
+    let (files, authority) = certificate(data);
+    let mut config = config(&data.join("logs"));
+    config.listen_tls = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.tls = Some(files);
+    let trusts = Trusting::new(&Trust::Roots(authority), "localhost").unwrap();
+    (config, trusts)
+}
+
+fn tls_addr(node: &NodeHandle) -> SocketAddr {
+    node.listen_tls_addr().unwrap()
+}
+
+#[test]
+fn a_message_goes_from_send_to_settle_through_tunnels() {
+    let data = tempfile::tempdir().unwrap();
+    let (config, trusts) = with_tls(data.path());
+    let node = try_start(config, table(parts(AckMode::Durable, 2))).unwrap();
+    let mut sender = Client::connect_tls(tls_addr(&node), &trusts, &support::sender(0));
+    sender.send(&[b"one", b"two"]);
+    sender.wait_acked(1);
+    let mut plain = Client::connect(node.listen_addr(), &support::sender(1));
+    plain.send(&[b"beside"]);
+    plain.wait_acked(1);
+    let mut receiver = Client::connect_tls(tls_addr(&node), &trusts, RECEIVER);
+    receiver.fetch(10);
+    let (last, mut bodies) = receiver.take(3);
+    bodies.sort_unstable();
+    assert_eq!(bodies, [&b"beside"[..], b"one", b"two"]);
+    receiver.settle(last);
+    let admin = node.admin_addr();
+    assert_eq!(metric(admin, "forebay_tunnels_open"), Some(2.0));
+    node.stop();
+    assert_eq!(node.join().unwrap().counters.append.messages, 3);
+}
+
+#[test]
+fn frames_of_every_length_and_many_at_once_come_through_a_tunnel_whole_and_in_order() {
+    let data = tempfile::tempdir().unwrap();
+    let (config, trusts) = with_tls(data.path());
+    let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
+    let mut sender = Client::connect_tls(tls_addr(&node), &trusts, &support::sender(0));
+    let bodies: Vec<Vec<u8>> = (0_usize..200)
+        .map(|number| vec![number as u8; number * number + 1])
+        .collect();
+    for body in &bodies {
+        sender.put_send(&[body, b"tail"]);
+    }
+    sender.flush();
+    sender.wait_acked(bodies.len() as u64);
+    let mut receiver = Client::connect_tls(tls_addr(&node), &trusts, RECEIVER);
+    receiver.fetch(1_000);
+    let (_, got) = receiver.take(2 * bodies.len());
+    let heads: Vec<_> = got.iter().step_by(2).collect();
+    assert!(heads.iter().zip(&bodies).all(|(got, want)| *got == want));
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn a_tunnel_goes_with_its_connection_to_the_shard_of_its_endpoint() {
+    const SENDERS: usize = 16;
+    for shards in [2, 5] {
+        let data = tempfile::tempdir().unwrap();
+        let (mut config, trusts) = with_tls(data.path());
+        config.shards = Shards::Count(shards);
+        let mut parts = parts(AckMode::Local, SENDERS);
+        parts.hubs[0].partitions = 8;
+        let node = try_start(config, table(parts)).unwrap();
+        let connect = |number| Client::connect_tls(tls_addr(&node), &trusts, &sender(number));
+        let mut clients: Vec<Client> = (0..SENDERS).map(connect).collect();
+        let admin = node.admin_addr();
+        let moved = metric(admin, "forebay_connections_moved_total").unwrap();
+        assert!(moved > 0.0, "the kernel deals connections out");
+        for round in 1..=50 {
+            for client in &mut clients {
+                client.send(&[b"sticky"]);
+            }
+            for client in &mut clients {
+                client.wait_acked(round);
+            }
+        }
+        assert_eq!(metric(admin, "forebay_tunnels_open"), Some(SENDERS as f64));
+        let resumed = "forebay_tunnel_handshakes_total{result=\"resumed\"}";
+        assert!(
+            metric(admin, resumed).unwrap() > 0.0,
+            "a ticket of one shard is good on all"
+        );
+        node.stop();
+        let counters = node.join().unwrap().counters;
+        assert_eq!(counters.append.messages, 50 * SENDERS as u64);
+        let hops = &counters.mesh;
+        assert_eq!((hops.frames_out, hops.frames_in), (0, 0), "{shards} shards");
+        println!("{shards} shards: {moved} tunnels moved, 0 hops");
+    }
+}
+
+#[test]
+fn who_speaks_no_tls_or_another_protocol_is_closed_and_others_go_on() {
+    let data = tempfile::tempdir().unwrap();
+    let (config, trusts) = with_tls(data.path());
+    let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
+    let mut good = Client::connect_tls(tls_addr(&node), &trusts, &sender(0));
+    for (why, bytes) in [
+        ("a plain preface", &b"FBAY\0\x01\x01\0"[..]),
+        ("HTTP", b"GET / HTTP/1.1\r\n\r\n"),
+        ("a record too long", &[22, 3, 1, 0xFF, 0xFF, 1]),
+        ("a record of no kind", &[99, 3, 3, 0, 1, 0]),
+    ] {
+        let mut stream = dial(tls_addr(&node));
+        stream.write_all(bytes).unwrap();
+        let mut said = Vec::new();
+        // A reset is an end as well.
+        let _ = stream.read_to_end(&mut said);
+        assert!(said.len() <= 7, "{why}: an alert at most, not {said:?}");
+    }
+    let other = Trusting::new(&Trust::Pin(tls::Fingerprint([0; 32])), "localhost").unwrap();
+    let refused = shake(&dial(tls_addr(&node)), &other).unwrap_err();
+    assert!(refused.contains("certificate"), "{refused}");
+    good.send(&[b"still here"]);
+    good.wait_acked(1);
+    let refused = "forebay_tunnel_handshakes_total{result=\"refused\"}";
+    until("five are counted", || {
+        metric(node.admin_addr(), refused) == Some(5.0)
+    });
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_leaves_its_handshake_lying_is_let_go() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut config, trusts) = with_tls(data.path());
+    config.timeouts.handshake = std::time::Duration::from_millis(100);
+    let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
+    let mut hello = Vec::new();
+    trusts.tunnel().unwrap().flush(&mut hello);
+    for bytes in [0, 1, hello.len() - 1, hello.len()] {
+        let mut stream = dial(tls_addr(&node));
+        stream.write_all(&hello[..bytes]).unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+    }
+    let mut silent = dial(tls_addr(&node));
+    let mut tunnel = shake(&silent, &trusts).unwrap();
+    let (mut said, mut plain) = (Vec::new(), Vec::new());
+    silent.read_to_end(&mut said).unwrap();
+    tunnel.receive(&said, &mut plain).unwrap();
+    assert!(!plain.is_empty(), "who has a tunnel is told why");
+    assert!(tunnel.peer_finished(), "and that nothing more comes");
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn a_pair_that_is_none_keeps_the_node_from_starting_and_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let (config, _) = with_tls(data.path());
+    let (files, _) = certificate(other.path());
+    let own = config.tls.clone().unwrap();
+    for (why, certificate, key, code, shown) in [
+        (
+            "another's key",
+            &own.certificate,
+            &files.key,
+            3122,
+            "not the certificate's",
+        ),
+        (
+            "no key in it",
+            &own.certificate,
+            &own.certificate,
+            3122,
+            "no private key",
+        ),
+        (
+            "no certificate in it",
+            &own.key,
+            &own.key,
+            3122,
+            "no certificate",
+        ),
+        (
+            "not there",
+            &own.certificate,
+            &data.path().join("absent"),
+            3121,
+            "No such file",
+        ),
+    ] {
+        let mut config = config.clone();
+        config.tls = Some(CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        });
+        let refused = try_start(config, table(parts(AckMode::Local, 1))).unwrap_err();
+        assert_eq!(refused.code, code, "{why}: {refused}");
+        assert!(refused.to_string().contains(shown), "{why}: {refused}");
+    }
+}

@@ -1,0 +1,173 @@
+//! The side that connects: whom it trusts. There is no way to trust everybody.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
+
+use crate::certificate::{CertificateFault, Fingerprint, certificates};
+use crate::tunnel::Tunnel;
+use crate::{PROTOCOL, provider};
+
+/// Whose certificates a client takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that lead to one of the certificates of this PEM text.
+    Roots(Vec<u8>),
+    /// Those that lead to a root that this machine trusts.
+    System,
+    /// The one with this fingerprint, whatever it says of itself. Its key must sign the handshake all the same.
+    Pin(Fingerprint),
+}
+
+/// Why a client cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustFault {
+    /// The roots cannot be read.
+    #[error("{0}")]
+    Roots(#[from] CertificateFault),
+    /// This machine has no root.
+    #[error("this machine trusts no root certificate: {0}")]
+    NoSystemRoots(String),
+    /// The server's name is neither a name nor an address.
+    #[error("`{0}` is neither a host name nor an address")]
+    Name(String),
+    /// TLS refuses the set-up.
+    #[error("{0}")]
+    Tls(#[from] Error),
+}
+
+/// Makes tunnels to servers of one name. Tickets are kept between them.
+#[derive(Clone)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({:?})", self.name)
+    }
+}
+
+impl Client {
+    /// One that takes certificates as `trust` says, for this host name or address.
+    ///
+    /// # Errors
+    /// When there is nobody to trust, or the name is none.
+    pub fn new(trust: &Trust, name: &str) -> Result<Self, TrustFault> {
+        let known = ServerName::try_from(name.to_owned());
+        let name = known.map_err(|_| TrustFault::Name(name.to_owned()))?;
+        let provider = provider();
+        let versions = [&TLS13, &TLS12];
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_protocol_versions(&versions)?;
+        let builder = match trust {
+            Trust::Roots(pem) => builder.with_root_certificates(roots(certificates(pem)?)?),
+            Trust::System => builder.with_root_certificates(system_roots()?),
+            Trust::Pin(fingerprint) => {
+                let pinned = Pinned {
+                    fingerprint: *fingerprint,
+                    provider,
+                };
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(pinned))
+            }
+        };
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.require_ems = true;
+        Ok(Self {
+            config: Arc::new(config),
+            name,
+        })
+    }
+
+    /// A tunnel over a connection just made; [`Tunnel::flush`] gives its first bytes.
+    ///
+    /// # Errors
+    /// When rustls cannot begin one, for want of random bytes.
+    pub fn tunnel(&self) -> Result<Tunnel, Error> {
+        ClientConnection::new(Arc::clone(&self.config), self.name.clone())
+            .map(|connection| Tunnel::new(connection.into()))
+    }
+}
+
+fn roots(from: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TrustFault> {
+    let mut roots = RootCertStore::empty();
+    for root in from {
+        roots.add(root)?;
+    }
+    Ok(roots)
+}
+
+/// What this machine trusts; single ones that cannot be read are passed over, as everybody does.
+fn system_roots() -> Result<RootCertStore, TrustFault> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    match roots.is_empty() {
+        false => Ok(roots),
+        true => {
+            let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+            Err(TrustFault::NoSystemRoots(errors.join("; ")))
+        }
+    }
+}
+
+/// Takes one certificate.
+#[derive(Debug)]
+struct Pinned {
+    fingerprint: Fingerprint,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match Fingerprint::of(own) == self.fingerprint {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
