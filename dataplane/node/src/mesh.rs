@@ -50,7 +50,7 @@ pub struct PeerCounters {
     pub sent: u64,
     /// Items taken from the peer.
     pub received: u64,
-    /// Items refused because the queue to the peer was full.
+    /// Times an item began to wait because the queue to the peer was full; trying again before there is room counts no more.
     pub full: u64,
     /// Items refused because the peer was gone.
     pub gone: u64,
@@ -129,6 +129,8 @@ struct Peer<T, D> {
     doorbell: D,
     /// The doorbell is to be rung at the end of the turn.
     to_ring: bool,
+    /// The last item was refused because the queue was full.
+    waits: bool,
     counters: PeerCounters,
 }
 
@@ -286,6 +288,7 @@ impl<T, D: Doorbell> Peer<T, D> {
             incoming_room: incoming.1,
             doorbell,
             to_ring: false,
+            waits: false,
             counters: PeerCounters::default(),
         }
     }
@@ -302,12 +305,12 @@ impl<T, D: Doorbell> Peer<T, D> {
         });
         match sent {
             Ok(()) => {
-                self.to_ring = true;
+                (self.to_ring, self.waits) = (true, false);
                 self.counters.sent += 1;
                 Ok(())
             }
             Err(PushError::Full(item)) => {
-                self.counters.full += 1;
+                self.counters.full += u64::from(!std::mem::replace(&mut self.waits, true));
                 Err(Refused::Full(item))
             }
         }

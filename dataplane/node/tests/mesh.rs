@@ -57,6 +57,21 @@ fn a_full_queue_gives_the_item_back_and_leaves_all_other_pairs_alone() {
 }
 
 #[test]
+fn what_waits_is_counted_once_however_often_it_is_tried() {
+    let (_, mut ports) = shards(2, 1);
+    ports[0].send(1, 1).unwrap();
+    for _ in 0..5_000 {
+        assert_eq!(ports[0].send(1, 2), Err(Refused::Full(2)));
+    }
+    assert_eq!(ports[0].counters(1).full, 1, "turn after turn it waits");
+    let mut items = Vec::new();
+    ports[1].receive(&mut items, 9);
+    ports[0].send(1, 2).unwrap();
+    assert_eq!(ports[0].send(1, 3), Err(Refused::Full(3)));
+    assert_eq!(ports[0].counters(1).full, 2, "the next one begins to wait");
+}
+
+#[test]
 fn a_doorbell_rings_once_a_turn_for_those_that_were_sent_something() {
     let (bells, mut ports) = shards(3, 8);
     for item in 0..5 {

@@ -112,7 +112,7 @@ pub struct MeshView {
     pub items_out: u64,
     /// Things that others said to it.
     pub items_in: u64,
-    /// Items that waited because the queue to their shard was full.
+    /// Times an item began to wait because the queue to its shard was full.
     pub full: u64,
     /// Frames that came here, envelopes among them, and went to the shard that owns their log.
     pub frames_out: u64,
