@@ -264,8 +264,8 @@ fn disturbed(steps: &[Step], machine: &Machine) -> Option<String> {
     let cores = machine.cores;
     (most > OTHERS_MOST * cores as f64).then(|| {
         format!(
-            "Other processes, or other guests of the host, had {most:.2} of {cores} processors at a step: the figures say as much \
-             about them as about shards. Measure again when they are gone, before following this advice."
+            "Others than server and generator (processes, guests of the host, the kernel) had {most:.2} of {cores} processors at a \
+             step: the figures say as much about them as about shards. Measure again when they are gone, before following this advice."
         )
     })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use node::view::NodeView;
 use wire::diagnosis::Diagnosis;
 
+use super::show;
 use crate::diagnosis::{NODE_SILENT, NOT_A_NODE};
 
 /// Long enough for a node whose shards do not answer at once: it waits a second for them.
@@ -72,11 +73,7 @@ fn silent(address: SocketAddr, error: &std::io::Error) -> Diagnosis {
 fn strange(address: SocketAddr, answer: &[u8]) -> Diagnosis {
     let text = String::from_utf8_lossy(answer);
     let first = text.lines().next().unwrap_or_default();
-    let shown: String = first
-        .chars()
-        .map(|one| if one.is_control() { '.' } else { one })
-        .take(SHOWN_MAX)
-        .collect();
+    let shown: String = show::harmless(first).chars().take(SHOWN_MAX).collect();
     let seen = match answer.len() {
         0 => "an end without an answer".to_owned(),
         _ => format!("`{shown}`"),

@@ -77,7 +77,7 @@ pub(super) struct MeshRates {
     pub(super) connections_out_per_second: f64,
     pub(super) connections_in_per_second: f64,
     pub(super) doorbells_per_second: f64,
-    /// Times something waited because the queue to its shard was full.
+    /// Times something began to wait because the queue to its shard was full.
     pub(super) full_per_second: f64,
 }
 

@@ -184,7 +184,7 @@ fn not_serving(now: &NodeView) -> Diagnosis {
     Diagnosis::new(
         NOT_SERVING,
         "the node does not serve",
-        format!("{}, {done} of {all} logs open", now.phase),
+        format!("{}, {done} of {all} logs open", show::harmless(&now.phase)),
         "ready",
         "wait until /ready of its admin port answers 200, or look without --once",
     )
@@ -198,4 +198,69 @@ fn gone(address: SocketAddr, fault: &Diagnosis) -> Diagnosis {
         "an answer",
         "see what it logged; start it again with `forebay run`",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use node::view::{Buckets, HottestView, Received, Sent, ShardView};
+
+    use super::*;
+
+    /// A node with these shards.
+    pub(super) fn node(shards: Vec<Option<ShardView>>) -> NodeView {
+        NodeView {
+            forebay: "1.0".to_owned(),
+            process: 1,
+            phase: "ready".to_owned(),
+            logs_open: [1, 1],
+            resident_bytes: None,
+            shards,
+            silent_seconds: Vec::new(),
+        }
+    }
+
+    /// A shard that has done nothing for a second.
+    pub(super) fn shard(number: usize) -> ShardView {
+        ShardView {
+            shard: number,
+            cpu: None,
+            seconds: 1.0,
+            cpu_seconds: 0.0,
+            turns: Buckets::default(),
+            batch_frames: Buckets::default(),
+            batch_messages: Buckets::default(),
+            received: Received::default(),
+            sent: Sent::default(),
+            mesh: None,
+            partitions: 0,
+            queue_groups: 0,
+            connections: 0,
+            strangers: 0,
+            sessions: 0,
+            buffers_free: 1,
+            buffers: 1,
+            memory_bytes: BTreeMap::new(),
+            memory_budget_bytes: None,
+            hottest: HottestView {
+                one_in: 1,
+                ..HottestView::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_a_stranger_calls_himself_cannot_steer_the_terminal() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let evil = "\u{1b}]52;c;AAAA\u{7}\u{9b}2J";
+        let mut seen = node(Vec::new());
+        (seen.forebay, seen.phase) = (evil.to_owned(), evil.to_owned());
+        let waiting = waiting(address, &seen);
+        let refused = not_serving(&seen).to_string();
+        for text in [waiting.lines[0].text(), refused] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+            assert!(text.contains("]52;c;AAAA"), "{text:?}");
+        }
+    }
 }

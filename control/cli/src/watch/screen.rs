@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 
 use terminal_size::{Height, Width, terminal_size_of};
 
+use super::show;
+
 /// How a part of a line looks on a terminal with colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Style {
@@ -44,14 +46,17 @@ impl Style {
 impl Line {
     /// A line of one part.
     pub(super) fn plain(text: impl Into<String>) -> Self {
-        Self(vec![(text.into(), Style::Plain)])
+        let mut line = Self::default();
+        line.push(&text.into(), Style::Plain);
+        line
     }
 
-    /// Add a part.
+    /// Add a part. What it says may come from anybody: control characters are shown as dots.
     pub(super) fn push(&mut self, text: &str, style: Style) {
+        let text = show::harmless(text);
         match self.0.last_mut() {
-            Some((last, same)) if *same == style => last.push_str(text),
-            _ => self.0.push((text.to_owned(), style)),
+            Some((last, same)) if *same == style => last.push_str(&text),
+            _ => self.0.push((text, style)),
         }
     }
 
@@ -185,5 +190,13 @@ mod tests {
         screen.looks = 1;
         assert_eq!(screen.append(&[line.clone()]), "\nbusy 97 %\n");
         assert_eq!(line.draw(7, true), "busy \x1b[1;31m97\x1b[0m");
+    }
+
+    #[test]
+    fn names_cannot_steer_a_terminal() {
+        let mut line = Line::plain("a\x1b[2Jb");
+        line.push("\u{9b}31m\r\n\x07c", Style::Alarm);
+        assert_eq!(line.text(), "a.[2Jb.31m...c");
+        assert_eq!(line.draw(80, true), "a.[2Jb\x1b[1;31m.31m...c\x1b[0m");
     }
 }

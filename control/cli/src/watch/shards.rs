@@ -7,6 +7,7 @@ use node::view::NodeView;
 use super::figures::{Figures, First, MeshRates};
 use super::screen::{Line, Style};
 use super::table::{Cell, cell, lines, marked, numbers, words};
+use super::top::silent;
 use super::{Shown, Watch, show};
 use crate::fault::Fault;
 
@@ -48,14 +49,15 @@ fn shown(address: SocketAddr, before: &NodeView, now: &NodeView) -> Shown {
         .collect();
     let told: Vec<Figures> = figures.iter().filter_map(|(_, one)| one.clone()).collect();
     let total = Figures::sum(&told, now);
-    let silent: Vec<usize> = figures
-        .iter()
-        .filter(|(_, one)| one.is_none())
+    let silent = silent(now);
+    let without = figures.iter().filter(|(_, one)| one.is_none());
+    let fresh: Vec<usize> = without
         .map(|(number, _)| *number)
+        .filter(|number| !silent.contains(number))
         .collect();
     let json = serde_json::json!({
         "node": address.to_string(), "forebay": now.forebay, "phase": now.phase, "resident_bytes": now.resident_bytes,
-        "seconds": total.as_ref().map(|total| total.seconds), "shards": told, "silent": silent, "total": total,
+        "seconds": total.as_ref().map(|total| total.seconds), "shards": told, "silent": silent, "fresh": fresh, "total": total,
     });
     let mut lines = vec![heading(address, now, total.as_ref())];
     if let Some(total) = &total {
@@ -63,6 +65,10 @@ fn shown(address: SocketAddr, before: &NodeView, now: &NodeView) -> Shown {
             lines.push(Line::default());
             lines.extend(block(&told, total));
         }
+    }
+    for number in fresh {
+        let text = format!("shard {number} answers again: its figures come with the next look");
+        lines.push(Line::plain(text).in_style(Style::High));
     }
     for number in silent {
         let since = now.silent_seconds.get(number).copied().flatten();
@@ -262,4 +268,31 @@ fn hottest(shards: &[Figures], total: &Figures) -> Vec<Line> {
             cell(of_all),
         ]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{node, shard};
+    use super::*;
+
+    #[test]
+    fn a_shard_is_silent_that_does_not_answer_now_whatever_it_did_before() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let later = |number| {
+            let mut shard = shard(number);
+            shard.seconds += 1.0;
+            Some(shard)
+        };
+        let before = node(vec![Some(shard(0)), None, Some(shard(2)), None]);
+        let now = node(vec![later(0), later(1), None, None]);
+        let seen = shown(address, &before, &now);
+        assert_eq!(seen.json["silent"], serde_json::json!([2, 3]));
+        assert_eq!(seen.json["fresh"], serde_json::json!([1]));
+        assert_eq!(seen.json["shards"].as_array().map(Vec::len), Some(1));
+        let lines: Vec<String> = seen.lines.iter().map(Line::text).collect();
+        let text = lines.join("\n");
+        assert!(text.contains("shard 1 answers again"), "{text}");
+        assert!(text.contains("shard 2 does not answer") && text.contains("shard 3 does not"));
+        assert!(!text.contains("shard 1 does not"), "{text}");
+    }
 }

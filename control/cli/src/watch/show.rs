@@ -68,6 +68,12 @@ pub(super) fn name(name: &str, columns: usize) -> String {
     }
 }
 
+/// A text without control characters: a dot for each, so that it keeps its length.
+pub(super) fn harmless(text: &str) -> String {
+    let dot = |one: char| if one.is_control() { '.' } else { one };
+    text.chars().map(dot).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

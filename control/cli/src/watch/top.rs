@@ -111,7 +111,17 @@ pub(super) fn merge(rankings: &[&RankingView], by: impl Fn(&HotView) -> f64) -> 
     }
 }
 
+/// Shards that do not answer.
+pub(super) fn silent(now: &NodeView) -> Vec<usize> {
+    let shards = now.shards.iter().enumerate();
+    shards
+        .filter(|(_, one)| one.is_none())
+        .map(|(number, _)| number)
+        .collect()
+}
+
 fn shown(address: SocketAddr, now: &NodeView, by: By, rows_max: usize) -> Shown {
+    let silent = silent(now);
     let answering = || now.shards.iter().flatten().map(|shard| &shard.hottest);
     let (endpoints, channels): (Vec<_>, Vec<_>) = match by {
         By::Messages => answering()
@@ -144,10 +154,14 @@ fn shown(address: SocketAddr, now: &NodeView, by: By, rows_max: usize) -> Shown 
     let mut lines = vec![heading(address, now, by)];
     for (title, merged) in [("endpoint", &endpoints), ("channel", &channels)] {
         lines.push(Line::default());
-        lines.extend(ranking(title, merged, by, rows_max));
+        lines.extend(ranking(title, merged, by, rows_max, silent.is_empty()));
     }
     lines.push(Line::default());
-    lines.extend(bound(&endpoints, one_in, by));
+    lines.extend(bound(&endpoints, one_in, by, silent.is_empty()));
+    for number in &silent {
+        let text = format!("shard {number} does not answer: who sends to it is not in here");
+        lines.push(Line::plain(text).in_style(Style::Alarm));
+    }
     for merged in [&mut endpoints, &mut channels] {
         merged.rows.truncate(rows_max);
     }
@@ -156,7 +170,7 @@ fn shown(address: SocketAddr, now: &NodeView, by: By, rows_max: usize) -> Shown 
         json: serde_json::json!({
             "node": address.to_string(), "forebay": now.forebay, "phase": now.phase,
             "by": match by { By::Messages => "messages", By::Bytes => "bytes" },
-            "sampled_one_in": one_in, "half_life_seconds": shard_half_life(),
+            "silent": silent, "sampled_one_in": one_in, "half_life_seconds": shard_half_life(),
             "endpoints": endpoints, "channels": channels,
         }),
     }
@@ -190,7 +204,13 @@ fn heading(address: SocketAddr, now: &NodeView, by: By) -> Line {
     line
 }
 
-fn ranking(title: &'static str, merged: &Merged, by: By, rows_max: usize) -> Vec<Line> {
+fn ranking(
+    title: &'static str,
+    merged: &Merged,
+    by: By,
+    rows_max: usize,
+    complete: bool,
+) -> Vec<Line> {
     let groups = [
         words("", &[title]),
         match by {
@@ -204,13 +224,19 @@ fn ranking(title: &'static str, merged: &Merged, by: By, rows_max: usize) -> Vec
     let shown = merged.rows.iter().filter(lives).take(rows_max);
     let rows: Vec<Vec<Cell>> = shown.map(|row| cells(row, by)).collect();
     if rows.is_empty() {
-        return vec![Line::plain(format!("no {title} sent anything"))];
+        let whom = if complete {
+            ""
+        } else {
+            " to the shards that answer"
+        };
+        return vec![Line::plain(format!("no {title} sent anything{whom}"))];
     }
     let amount = match by {
         By::Messages => show::count(merged.total),
         By::Bytes => show::bytes(merged.total),
     };
-    let total = ["all", &amount, "", "100 %", "", ""].map(cell).to_vec();
+    let all = if complete { "all" } else { "all that answer" };
+    let total = [all, &amount, "", "100 %", "", ""].map(cell).to_vec();
     lines(&groups, &rows, Some(&total))
 }
 
@@ -239,7 +265,7 @@ fn cells(row: &Row, by: By) -> Vec<Cell> {
 }
 
 /// What the figures are worth.
-fn bound(endpoints: &Merged, one_in: u32, by: By) -> Vec<Line> {
+fn bound(endpoints: &Merged, one_in: u32, by: By, complete: bool) -> Vec<Line> {
     let amount = |value: f64| match by {
         By::Messages => format!("{} messages/s", show::count(value)),
         By::Bytes => format!("{}/s", show::bytes(value)),
@@ -248,12 +274,13 @@ fn bound(endpoints: &Merged, one_in: u32, by: By) -> Vec<Line> {
         1 => "every frame is counted".to_owned(),
         _ => format!("1 frame in {one_in} is counted"),
     };
-    let absent = match endpoints.absent_max > 0.0 {
-        true => format!(
+    let absent = match (complete, endpoints.absent_max > 0.0) {
+        (false, _) => "not all shards answer".to_owned(),
+        (true, true) => format!(
             "an endpoint not kept has at most {}",
             amount(endpoints.absent_max)
         ),
-        false => "no endpoint is left out".to_owned(),
+        (true, false) => "no endpoint is left out".to_owned(),
     };
     let half = shard_half_life();
     [
@@ -267,6 +294,9 @@ fn bound(endpoints: &Merged, one_in: u32, by: By) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
+    use node::view::ShardView;
+
+    use super::super::tests::{node, shard};
     use super::*;
 
     fn hot(name: &str, messages: f64, too_high_max: f64, spread: f64) -> HotView {
@@ -325,6 +355,35 @@ mod tests {
         ];
         assert_eq!(seen, want);
         assert!((merged.rows[0].share - 70.0 / 160.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn shards_that_do_not_answer_are_named_and_nothing_is_claimed_for_them() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut one = shard(0);
+        one.hottest.endpoints_by_messages = ranking(9.0, 0.0, vec![hot("a", 9.0, 0.0, 0.0)]);
+        let look = |shards: Vec<Option<ShardView>>| {
+            let seen = shown(address, &node(shards), By::Messages, 10);
+            let lines: Vec<String> = seen.lines.iter().map(Line::text).collect();
+            (lines.join("\n"), seen.json["silent"].clone())
+        };
+        let (text, silent) = look(vec![Some(one.clone()), None]);
+        assert!(text.contains("shard 1 does not answer"), "{text}");
+        assert!(!text.contains("left out"), "{text}");
+        assert!(text.contains("all that answer"), "{text}");
+        assert_eq!(silent, serde_json::json!([1]));
+        let (text, silent) = look(vec![None]);
+        assert!(
+            text.contains("no endpoint sent anything to the shards that answer"),
+            "{text}"
+        );
+        assert_eq!(silent, serde_json::json!([0]));
+        let (text, silent) = look(vec![Some(one)]);
+        assert!(
+            text.contains("no endpoint is left out") && !text.contains("answer"),
+            "{text}"
+        );
+        assert_eq!(silent, serde_json::json!([]));
     }
 
     #[test]
