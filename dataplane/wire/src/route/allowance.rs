@@ -50,6 +50,9 @@ pub enum Unit {
 const SECOND: u64 = 1_000_000_000;
 /// At rates beyond a million a second, nanoseconds of more than a second's worth that may be taken at once: what rounding up costs.
 const ROUNDING_MAX: u64 = SECOND / 1_000;
+/// By how much the clocks of two shards may differ: each reads it once a turn. What is owed for longer than that beyond what this
+/// rate lets anybody owe was taken at another rate.
+const CLOCKS_APART: u64 = SECOND;
 
 /// One rate and what was taken of it, shared by all who hold a clone.
 #[derive(Debug, Clone)]
@@ -127,6 +130,20 @@ impl Allowance {
         self.cost(self.holds()).unwrap_or(0) + rounding
     }
 
+    /// What time has paid for. Where more is owed than this rate lets anybody owe, the rate was lower when it was taken: what is too
+    /// much is forgiven, or who is given a higher rate would have to wait as the lower one had it.
+    fn paid(&self, now: u64) -> u64 {
+        let paid = self.paid.load(Ordering::Relaxed);
+        let most = now + self.most();
+        if paid <= most + CLOCKS_APART {
+            return paid;
+        }
+        let exchange = self
+            .paid
+            .compare_exchange(paid, most, Ordering::Relaxed, Ordering::Relaxed);
+        exchange.map_or_else(|seen| seen, |_| most)
+    }
+
     /// Nanoseconds until so much could be taken; 0: now.
     fn wait(&self, paid: u64, now: u64, cost: u64) -> u64 {
         (paid.max(now) + cost).saturating_sub(now + self.most())
@@ -150,9 +167,13 @@ impl Allowance {
         }
     }
 
-    /// What was taken was not used.
+    /// What was taken was not used. The rate may have become lower since, and the cost higher than it was.
     fn give_back(&self, cost: u64) {
-        self.paid.fetch_sub(cost, Ordering::Relaxed);
+        let less = |paid: u64| Some(paid.saturating_sub(cost));
+        let changed = self
+            .paid
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        changed.expect("it is always changed");
     }
 
     fn overdrawn(&self, count: u64, wait: Option<u64>) -> Overdrawn {
@@ -190,7 +211,7 @@ pub fn take<'a>(
         let Some(cost) = allowance.cost(count) else {
             return Err(allowance.overdrawn(count, None));
         };
-        let wait = allowance.wait(allowance.paid.load(Ordering::Relaxed), now, cost);
+        let wait = allowance.wait(allowance.paid(now), now, cost);
         if wait > worst.map_or(0, |(wait, ..)| wait) {
             worst = Some((wait, allowance, count));
         }
@@ -287,6 +308,23 @@ mod tests {
     }
 
     #[test]
+    fn of_several_that_are_short_the_one_is_told_that_takes_longest_in_whatever_order() {
+        let bytes = 1 << 20;
+        let mut all = [
+            messages(10),
+            Allowance::new(Holder::Endpoint, Unit::Bytes, bytes),
+            Allowance::new(Holder::Account, Unit::Messages, 40),
+        ];
+        assert_eq!(take(all.iter(), 10, bytes, 0), Ok(()));
+        assert_eq!(take(all[2..].iter(), 30, 0, 0), Ok(()));
+        for _ in 0..3 {
+            let told = take(all.iter(), 1, bytes / 2, 0).expect_err("all are short");
+            assert_eq!(told.reason, Reason::EndpointByteRate);
+            all.rotate_left(1);
+        }
+    }
+
+    #[test]
     fn the_longest_frame_comes_at_some_time_however_few_bytes_a_second_there_are() {
         let slow = [Allowance::new(Holder::Account, Unit::Bytes, 1_024)];
         let frame = FRAME_BYTES_MAX as u64;
@@ -295,6 +333,48 @@ mod tests {
         let wait = u64::from(told.retry_after_ms) * MILLI;
         assert!((511 * SECOND..=512 * SECOND).contains(&wait), "{wait}");
         assert_eq!(take(slow.iter(), 1, frame, SECOND + wait), Ok(()));
+    }
+
+    #[test]
+    fn who_is_given_a_higher_rate_waits_as_long_as_that_rate_asks_and_no_longer() {
+        let frame = FRAME_BYTES_MAX as u64;
+        let bytes = |per_second| [Allowance::new(Holder::Endpoint, Unit::Bytes, per_second)];
+        let slow = bytes(1_024);
+        assert_eq!(take(slow.iter(), 1, frame, SECOND), Ok(()));
+        let mut fast = bytes(frame);
+        fast[0].go_on_from(&slow[0]);
+        // It owes what is owed at most at its new rate: a second's worth.
+        let told = take(fast.iter(), 1, frame, SECOND).expect_err("all is taken");
+        assert_eq!(told.retry_after_ms, 1_000);
+        assert_eq!(take(fast.iter(), 1, frame, 2 * SECOND), Ok(()));
+        let told = take(fast.iter(), 1, frame, 2 * SECOND).expect_err("all is taken again");
+        assert_eq!(told.retry_after_ms, 1_000);
+    }
+
+    #[test]
+    fn a_shard_whose_turn_is_long_forgives_nothing_that_others_took() {
+        let one = [messages(100)];
+        let mut given = 0;
+        for turn in 0..1_000 {
+            let now = 10 * SECOND + turn * MILLI;
+            while take(one.iter(), 1, 0, now).is_ok() {
+                given += 1;
+            }
+            // Its clock is that of the begin of its turn.
+            assert!(take(one.iter(), 1, 0, now - 900 * MILLI).is_err());
+        }
+        assert!((199..=200).contains(&given), "{given} in a second");
+    }
+
+    #[test]
+    fn what_is_given_back_after_the_rate_became_lower_makes_nobody_owe_more() {
+        let fast = [messages(1_000)];
+        assert_eq!(take(fast.iter(), 10, 0, MILLI), Ok(()));
+        let mut slow = [messages(20)];
+        slow[0].go_on_from(&fast[0]);
+        give_back(slow.iter(), 10, 0);
+        assert_eq!(take(slow.iter(), 20, 0, MILLI), Ok(()));
+        assert!(take(slow.iter(), 1, 0, MILLI).is_err());
     }
 
     #[test]

@@ -129,3 +129,102 @@ fn allowances(holder: Holder, rates: Rates) -> Vec<Allowance> {
     };
     units.into_iter().filter_map(allowance).collect()
 }
+
+#[cfg(test)]
+#[cfg(not(feature = "interleavings"))]
+mod tests {
+    use super::*;
+    use crate::ids::EndpointId;
+    use crate::reason::Reason;
+    use crate::route::{Grant, QueueBounds, Restriction, TableParts, take};
+
+    const CHANNEL: ChannelId = ChannelId(3);
+
+    /// A table of these endpoints of one account, with rates of a grant, an endpoint and the account.
+    fn table(names: &[&str], rates: [Option<u32>; 3]) -> RouteTable {
+        let [grant, endpoint, account] = rates;
+        let rates = |messages_per_second| Rates {
+            messages_per_second,
+            bytes_per_second: None,
+        };
+        let endpoint = |name: &&str| Endpoint {
+            id: EndpointId::of(name),
+            name: (*name).into(),
+            enabled: true,
+            relay: false,
+            keys: Vec::new(),
+            send: vec![Grant {
+                channel: CHANNEL,
+                restriction: Restriction {
+                    messages_per_second: grant,
+                    ..Restriction::default()
+                },
+            }],
+            receive: Vec::new(),
+            queue: QueueBounds::default(),
+            rates: rates(endpoint),
+        };
+        let parts = TableParts {
+            epoch: 1,
+            queue_groups: 1,
+            hubs: vec![super::super::Hub {
+                id: 1,
+                name: "acme/prod/main".into(),
+                partitions: 1,
+                ack: crate::ids::AckMode::Durable,
+                segment_bytes: 1 << 20,
+                retention_bytes: None,
+                retention_age: None,
+            }],
+            channels: vec![super::super::ChannelParts {
+                id: CHANNEL,
+                name: "acme/prod/telemetry".into(),
+                hub: 0,
+                priority: Default::default(),
+            }],
+            endpoints: names.iter().map(endpoint).collect(),
+            accounts: vec![Account {
+                name: "acme".into(),
+                rates: rates(account),
+            }],
+        };
+        RouteTable::build(parts).expect("nothing is wrong in it")
+    }
+
+    /// Why an endpoint cannot send so many messages, if so.
+    fn refused(table: &RouteTable, name: &str, messages: u32) -> Option<Reason> {
+        let endpoint = table.endpoint_index(EndpointId::of(name));
+        let allowances = table.allowances(endpoint.expect("it is there"), CHANNEL);
+        let told = take(allowances, messages, 0, 5_000_000_000);
+        told.err().map(|overdrawn| overdrawn.reason)
+    }
+
+    #[test]
+    fn a_new_table_goes_on_from_what_was_taken_out_of_each_allowance_of_the_old_one() {
+        let (pump, valve) = ("acme/prod/pump", "acme/prod/valve");
+        for (at, reason) in [
+            Reason::RestrictedRate,
+            Reason::EndpointRate,
+            Reason::AccountRate,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut rates = [None; 3];
+            rates[at] = Some(3);
+            let old = table(&[pump], rates);
+            assert_eq!(refused(&old, pump, 3), None);
+            assert_eq!(refused(&old, pump, 1), Some(reason));
+            let mut new = table(&[valve, pump], rates);
+            new.go_on_from(&old);
+            assert_eq!(
+                refused(&new, pump, 1),
+                Some(reason),
+                "nothing is there anew"
+            );
+            // Who was not there before has what is its own, and shares what is its account's.
+            let own = (reason == Reason::AccountRate).then_some(reason);
+            assert_eq!(refused(&new, valve, 3), own);
+        }
+    }
+}
