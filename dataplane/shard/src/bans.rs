@@ -313,6 +313,36 @@ mod tests {
     }
 
     #[test]
+    fn who_was_banned_has_after_a_pause_what_anybody_has_and_no_more() {
+        let mut bans = Bans::default();
+        let start = Duration::from_secs(100);
+        let ban = (0..6).find_map(|_| connect(&mut bans, 7, start));
+        assert!(ban.is_some());
+        assert_eq!(connect(&mut bans, 7, start + Duration::from_secs(1)), None);
+        // It is remembered still, for its ban; but time does not pay in advance.
+        let late = start + Duration::from_secs(40);
+        for _ in 0..5 {
+            assert_eq!(connect(&mut bans, 7, late), None);
+        }
+        assert!(connect(&mut bans, 7, late).is_some_and(|ban| ban.bans == 2));
+    }
+
+    #[test]
+    fn a_row_of_bans_ends_with_its_time_though_more_is_remembered() {
+        let mut bans = Bans::default();
+        let start = Duration::from_secs(100);
+        let ban = (0..6).find_map(|_| connect(&mut bans, 7, start));
+        let over = start + ban.expect("6 at once are too many").lasts;
+        let almost = over + Duration::from_secs(59);
+        for _ in 0..5 {
+            assert_eq!(connect(&mut bans, 7, almost), None);
+        }
+        let after = over + Duration::from_millis(60_500);
+        let ban = (0..2).find_map(|_| connect(&mut bans, 7, after));
+        assert_eq!(ban.map(|ban| (ban.new, ban.bans)), Some((true, 1)));
+    }
+
+    #[test]
     fn the_table_has_a_bound_and_who_is_banned_is_forgotten_last() {
         let mut bans = Bans::default();
         let now = Duration::from_secs(50);

@@ -268,6 +268,14 @@ fn of_more_frames_than_are_looked_at_the_hottest_are_known_within_their_spread()
             let total = total / case.heat.seconds;
             let differs = (seen.endpoints_by_messages.total / total - 1.0).abs();
             assert!(differs < 0.1, "seed {seed}, {crowd:?}: {differs} of all");
+            // What is counted fades, and what is not known of it with it.
+            let later = case.heat.hottest(case.now + HALF_LIFE);
+            let unsure = |seen: &Hottest| {
+                let first = &seen.endpoints_by_messages.rows[0];
+                first.spread / first.messages
+            };
+            let (before, after) = (unsure(&seen), unsure(&later));
+            assert!(before > 0.0 && (after / before - 1.0).abs() < 0.001);
         }
     }
 }
