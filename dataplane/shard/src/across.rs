@@ -18,7 +18,7 @@ use crate::io::ConnectionId;
 use crate::limits::Limits;
 use crate::parse::Refusal;
 use crate::peers::Peers;
-use crate::route::Routed;
+use crate::route::{Routed, give_back};
 use crate::session::{Session, SessionRef, Stream};
 
 /// A stream to a log of another shard.
@@ -32,7 +32,8 @@ pub(crate) struct Across {
     high: Sequence,
     /// Numbers that went to the owner rise as long as this stands still.
     round: u32,
-    /// The first of each round that may have no answer yet; the last one's is there when a number went.
+    /// The first of each round that may have no answer yet; the last one's is there when a number went. There is one more at most
+    /// than has no answer: each answer ends the rounds before its own.
     firsts: VecDeque<(u32, Sequence)>,
     /// What went to the owner in this round.
     gone: Taken,
@@ -108,22 +109,17 @@ impl Stream {
     /// Note that a number goes to the owner, with what it takes. Returns where it stands in its round.
     fn go(&mut self, number: Sequence, bytes: usize) -> Mark {
         let across = self.across.as_mut().expect("its log is another shard's");
-        // 0 is no number, and leaves no gap.
-        if number > Sequence(0) && number <= self.received {
+        // 0 is no number, but the owner takes it for one before all others: it does not discard it.
+        if number <= self.received {
             across.begin_round();
         }
-        if number > Sequence(0) {
-            self.received = number;
-            if across.unanswered == 0 {
-                across.firsts.clear();
-            }
-            if across
-                .firsts
-                .back()
-                .is_none_or(|(round, _)| *round != across.round)
-            {
-                across.firsts.push_back((across.round, number));
-            }
+        self.received = number;
+        if across.unanswered == 0 {
+            across.firsts.clear();
+        }
+        let last = across.firsts.back();
+        if last.is_none_or(|(round, _)| *round != across.round) {
+            across.firsts.push_back((across.round, number));
         }
         if bytes > 0 {
             across.high = across.high.max(number);
@@ -147,6 +143,12 @@ impl Across {
     fn begin_round(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.gone = Taken::default();
+    }
+
+    /// Something of a round was answered: whatever went in those before it has been judged, and what refuses any of it has come.
+    fn end_rounds_before(&mut self, round: u32) {
+        let over = |(before, _): &mut (u32, Sequence)| is_before(*before, round);
+        while self.firsts.pop_front_if(over).is_some() {}
     }
 
     /// Bytes that wait for the way in the batch of this number.
@@ -175,23 +177,29 @@ impl Across {
     }
 }
 
+/// Whether a round came before another one, of which fewer than 2^31 are ever looked at together.
+fn is_before(round: u32, other: u32) -> bool {
+    (1..1 << 31).contains(&other.wrapping_sub(round))
+}
+
 /// A session's own frame for a log of another shard.
 #[inline(never)]
 pub(crate) fn append_across(peers: &mut Peers, to: u16, frame: &Routed<'_>) {
     let (id, reference, at) = (frame.connection(), frame.session(), frame.stream() as usize);
     let (number, bytes) = (frame.send().sequence(), frame.send().frame().bytes());
     let Some(session) = peers.sessions.get_mut(reference) else {
-        return;
+        return give_back(peers, frame);
     };
     let stream = &mut session.streams[at];
     if stream.blocked.is_some_and(|blocked| number > blocked) {
         peers.counters.append.discarded += 1;
-        return;
+        return give_back(peers, frame);
     }
     stream.blocked = None;
     let away = &mut peers.away[usize::from(to)];
     if let Some(notice) = busy(&peers.limits, session, at, away, bytes.len()) {
         peers.counters.append.refused += 1;
+        give_back(peers, frame);
         return refuse_across(peers, to, id, (reference, at), number, notice);
     }
     session.unacked_frames += 1;
@@ -201,14 +209,13 @@ pub(crate) fn append_across(peers: &mut Peers, to: u16, frame: &Routed<'_>) {
     if let Some(across) = &mut stream.across {
         across.waits = (away.number, across.waiting(away.number) + bytes.len());
     }
-    let granted = frame.granted();
+    let cargo = Cargo::Direct {
+        granted: frame.granted(),
+        paid: frame.paid(),
+        mark,
+    };
     let whose = (id, reference, at as u32);
-    away.load(
-        stream.partition,
-        whose,
-        Cargo::Direct { granted, mark },
-        bytes,
-    );
+    away.load(stream.partition, whose, cargo, bytes);
     peers.carried += 1;
     peers.counters.mesh.frames_out += 1;
 }
@@ -317,6 +324,9 @@ pub(crate) fn take_answer(peers: &mut Peers, answered: &Answered) {
         return session.return_credit(taken.frames, taken.bytes);
     };
     across.unanswered -= answered.items;
+    if let Some(round) = answered.said.round() {
+        across.end_rounds_before(round);
+    }
     let doomed = match answered.said {
         Said::Discarded(round) | Said::Superseded(round) => across.forget_doomed(round, taken),
         _ => false,
@@ -340,6 +350,7 @@ pub(crate) fn take_answer(peers: &mut Peers, answered: &Answered) {
             last,
             offset,
             ack_mode,
+            round: _,
         } => {
             let weaker = stream.dirty && stream.ack_mode == AckMode::Local;
             stream.ack_mode = if weaker { AckMode::Local } else { ack_mode };
@@ -375,9 +386,8 @@ fn go_back(session: &mut Session, at: usize, number: Sequence, mark: Option<Mark
     };
     let Some(mark) = mark.filter(|mark| mark.round == across.round) else {
         let went_back = mark.is_some_and(|mark| {
-            let over = |(round, _): &mut (u32, Sequence)| mark.round.wrapping_sub(*round) < 1 << 31;
-            while across.firsts.pop_front_if(over).is_some() {}
-            across.firsts.iter().any(|(_, first)| *first <= number)
+            let mut firsts = across.firsts.iter();
+            firsts.any(|(round, first)| is_before(mark.round, *round) && *first <= number)
         });
         if !went_back {
             stream.block(number);
@@ -397,3 +407,7 @@ fn go_back(session: &mut Session, at: usize, number: Sequence, mark: Option<Mark
     stream.block(number);
     session.return_credit(frames, bytes);
 }
+
+#[cfg(test)]
+#[path = "across_tests.rs"]
+mod tests;

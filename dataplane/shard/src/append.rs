@@ -200,18 +200,16 @@ fn append_run<S: Segment>(
 
 fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed<'_>) {
     // A session that ended, or that moved to another connection since, is owed nothing here.
-    let Some(session) = peers.sessions.get(frame.session()) else {
-        return;
-    };
-    if session.connection != Some(frame.connection()) {
-        return;
+    let session = peers.sessions.get(frame.session());
+    if session.is_none_or(|session| session.connection != Some(frame.connection())) {
+        return give_back(peers, frame);
     }
     let result = match frame.origin() {
         Origin::Direct => match frame.away() {
             Some(to) => return append_across(peers, to, frame),
             None => append_direct(peers, &mut logs[frame.log() as usize], frame),
         },
-        Origin::Carried(..) | Origin::Guest(_) => {
+        Origin::Carried(..) | Origin::Guest(..) => {
             unreachable!("what came to another shard was routed there")
         }
         Origin::Relayed(number) => match take_relay_number(peers, frame.connection(), number) {
@@ -229,7 +227,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
     give_back(peers, frame);
     peers.counters.append.refused += 1;
     let (partition, sequence) = match frame.origin() {
-        Origin::Direct | Origin::Guest(_) => (frame.partition(), frame.send().sequence()),
+        Origin::Direct | Origin::Guest(..) => (frame.partition(), frame.send().sequence()),
         Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
     };
     refuse(

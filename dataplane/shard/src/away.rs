@@ -22,7 +22,8 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 const UNDER_WAY_BYTES_MAX: usize = 32 << 20;
 /// What each thing that waits is reckoned to take besides its frame.
 const ITEM_BYTES: usize = 128;
-/// What waits for the way to one shard besides frames: claims, and refusals that only the owner of the log can tell.
+/// What waits for the way to one shard besides frames: claims, and refusals that only the owner of the log can tell; of these, what
+/// has no answer yet, too.
 const ITEMS_MAX: usize = 16_384;
 /// Bans that wait.
 const BANS_MAX: usize = 1_024;
@@ -32,6 +33,13 @@ const BANS_MAX: usize = 1_024;
 pub struct Batch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: Vec<Carried>,
+}
+
+impl Batch {
+    /// What it is reckoned to take.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.len() + self.items.len() * ITEM_BYTES
+    }
 }
 
 /// One thing in a batch, and who is told about it. The names are those of the shard that it came to.
@@ -51,13 +59,19 @@ pub(crate) struct Carried {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cargo {
     /// Append an envelope, under this relay number.
-    Envelope(Sequence),
+    Envelope {
+        number: Sequence,
+        /// As in `Direct`.
+        paid: bool,
+    },
     /// Let this session alone append direct frames of the endpoint, and say where its stream stands.
     Claim(EndpointId),
     /// Append a frame of the session's, if its number says so.
     Direct {
         /// Whether it may be appended, as `Routed` has it.
         granted: bool,
+        /// Whether it was taken out of an allowance, which gets it back if it is not appended.
+        paid: bool,
         mark: Mark,
     },
     /// A frame of the session's was refused: say how that is told, and let its stream go back.
@@ -111,6 +125,7 @@ pub(crate) enum Said {
         last: Sequence,
         offset: Offset,
         ack_mode: AckMode,
+        round: u32,
     },
     /// A number was refused; whether it is a gap to which its stream goes back. Without a mark it had been appended.
     Rejected {
@@ -127,6 +142,19 @@ pub(crate) enum Said {
     Closed(Notice),
 }
 
+impl Said {
+    /// The round of what this answers, if it tells. Whatever went in rounds before it was judged before.
+    pub(crate) fn round(&self) -> Option<u32> {
+        match *self {
+            Self::Acked { round, .. } | Self::Discarded(round) | Self::Superseded(round) => {
+                Some(round)
+            }
+            Self::Rejected { mark, .. } => mark.map(|mark| mark.round),
+            Self::Relayed(..) | Self::Claimed { .. } | Self::Closed(_) => None,
+        }
+    }
+}
+
 /// What waits to go to one other shard.
 #[derive(Debug, Default)]
 pub(crate) struct Away {
@@ -138,6 +166,8 @@ pub(crate) struct Away {
     under_way: usize,
     /// Bans that began here.
     pub(crate) bans: Vec<NewBan>,
+    /// Refusals that have none: they take no credit.
+    refusals: usize,
 }
 
 impl Away {
@@ -150,8 +180,15 @@ impl Away {
 
     /// Bytes that have no answer yet, or wait for the way.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let items = self.batch.items.len() * size_of::<Carried>();
+        let items = self.batch.items.len().max(self.refusals) * size_of::<Carried>();
         self.under_way + items + self.answers.len() * size_of::<Answered>()
+    }
+
+    /// Something was answered.
+    fn forget(&mut self, answered: &Answered) {
+        self.under_way -= answered.taken.bytes as usize;
+        // Whatever else is answered takes credit, or is no thing that counts.
+        self.refusals -= (answered.items - answered.taken.frames) as usize;
     }
 
     /// Put something into the batch.
@@ -163,6 +200,7 @@ impl Away {
         bytes: &[u8],
     ) {
         self.under_way += bytes.len();
+        self.refusals += usize::from(matches!(cargo, Cargo::Refused { .. }));
         self.batch.bytes.extend_from_slice(bytes);
         self.batch.items.push(Carried {
             partition,
@@ -190,7 +228,7 @@ impl Away {
     /// Why a frame of so many bytes has no room, if it has none: what is there, and what may be. A session of which `own`
     /// bytes wait already may have as much as it leaves to all others.
     pub(crate) fn crowded(&self, own: usize, bytes: usize) -> Option<(u64, u64)> {
-        let waits = self.batch.bytes.len() + self.batch.items.len() * ITEM_BYTES;
+        let waits = self.batch.room();
         let left = WAITING_BYTES_MAX.saturating_sub(waits);
         let under_way = self.under_way + bytes;
         let crowded = bytes > left || (own > 0 && own + bytes > left);
@@ -205,12 +243,13 @@ impl Away {
 
     /// Whether so much waits that its owner is long in coming.
     pub(crate) fn slow(&self) -> bool {
-        self.batch.bytes.len() >= WAITING_BYTES_MAX / 4 || self.batch.items.len() >= ITEMS_MAX / 4
+        let items = self.batch.items.len().max(self.refusals);
+        self.batch.bytes.len() >= WAITING_BYTES_MAX / 4 || items >= ITEMS_MAX / 4
     }
 
     /// Whether nothing at all has room any more.
     pub(crate) fn full(&self) -> bool {
-        self.batch.items.len() >= ITEMS_MAX
+        self.batch.items.len().max(self.refusals) >= ITEMS_MAX
     }
 }
 
@@ -230,7 +269,11 @@ pub(crate) fn carry(peers: &mut Peers, to: u16, frame: &Routed<'_>) -> Result<()
         });
     }
     let whose = (frame.connection(), frame.session(), 0);
-    away.load(frame.partition(), whose, Cargo::Envelope(number), bytes);
+    let cargo = Cargo::Envelope {
+        number,
+        paid: frame.paid(),
+    };
+    away.load(frame.partition(), whose, cargo, bytes);
     peers.carried += 1;
     peers.counters.mesh.envelopes_out += 1;
     Ok(())
@@ -248,7 +291,7 @@ pub(crate) fn take_answers(peers: &mut Peers, from: u16, answers: &[Answered]) {
     for answered in answers {
         peers.carried -= u64::from(answered.items);
         let away = &mut peers.away[usize::from(from)];
-        away.under_way -= answered.taken.bytes as usize;
+        away.forget(answered);
         let Said::Relayed(number, refused) = answered.said else {
             take_answer(peers, answered);
             continue;

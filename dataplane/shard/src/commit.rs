@@ -162,7 +162,7 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
     for waiting in log.give_up_waiting() {
         let answer = waiting.answer;
         peers.counters.commit.sealed_frames += u64::from(answer.frames);
-        if let Origin::Carried(from, _) | Origin::Guest(from) = answer.origin {
+        if let Origin::Carried(from, _) | Origin::Guest(from, _) = answer.origin {
             guest::give_up(peers, log, &answer, from, notice);
             continue;
         }
@@ -176,7 +176,7 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
                 // Those behind it go back with it, as everything does that follows a refused frame.
                 peers.counters.append.discarded += u64::from(answer.frames - 1);
             }
-            Origin::Direct | Origin::Carried(..) | Origin::Guest(_) => {}
+            Origin::Direct | Origin::Carried(..) | Origin::Guest(..) => {}
             Origin::Relayed(number) => {
                 refuse(peers, answer.connection, RELAY_STREAM, number, notice)
             }
@@ -248,7 +248,7 @@ fn settle<S: Segment>(
         peers.counters.commit.messages += u64::from(appended.count);
         hand_on(log.id, appended, answer.frames, committed);
     }
-    if let Origin::Carried(from, _) | Origin::Guest(from) = answer.origin {
+    if let Origin::Carried(from, _) | Origin::Guest(from, _) = answer.origin {
         return guest::settle(peers, log, waiting, from);
     }
     let session = peers.sessions.get_mut(answer.session);

@@ -1,6 +1,8 @@
 //! What sessions of other shards send to logs of this one. They are judged as this shard's own are: by their number, in the
 //! order in which they came to their shard, and answered there.
 
+use std::collections::BTreeMap;
+
 use partition::{Place, Segment};
 use wire::ids::{EndpointId, Offset, Sequence};
 use wire::reason::{Notice, Reason};
@@ -8,11 +10,11 @@ use wire::send::Send;
 
 use crate::append::{AppendError, Next, appended, not_taken, place, record};
 use crate::away::{Answered, Batch, Cargo, Carried, Mark, Said, Taken, frame_of};
-use crate::budget::Pressure;
 use crate::io::ConnectionId;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
+use crate::route::{give_back_for, shed};
 use crate::session::SessionRef;
 use crate::verify::Origin;
 use crate::waiting::{Answer, Appended, Waiting};
@@ -35,11 +37,13 @@ pub(crate) struct Guest {
 pub(crate) struct Claim {
     from: u16,
     carried: Carried,
-    log: u32,
-    sender: u32,
     last: Sequence,
     upto: Offset,
 }
+
+/// Claims that wait, by log and sender, each by its place. A later one of the same takes an earlier one's place: however often an
+/// endpoint comes while a disk stands still, one waits.
+pub(crate) type Claims = BTreeMap<(u32, u32), Claim>;
 
 /// Where a frame comes from, and where it stands among those of its stream.
 #[derive(Clone, Copy)]
@@ -74,24 +78,35 @@ pub(crate) fn take_batch<S: Segment>(
         }
         let log = &mut logs[at];
         match carried.cargo {
-            Cargo::Envelope(number) => {
+            Cargo::Envelope { number, paid } => {
                 peers.counters.mesh.envelopes_in += 1;
-                let said = append_envelope(peers, log, &frame_of(bytes), from, carried, number);
-                if let Err(error) = said {
+                let send = frame_of(bytes);
+                if let Err(notice) = append_envelope(peers, log, &send, from, carried, number) {
                     peers.counters.append.refused += 1;
-                    let said = Said::Relayed(number, Some(error.notice()));
+                    let said = Said::Relayed(number, Some(notice));
                     answer(peers, from, carried, (1, taken(carried)), said);
+                    if paid {
+                        give_back_for(peers, &send);
+                    }
                 }
             }
             Cargo::Claim(endpoint) => claim(peers, log, at as u32, from, carried, endpoint),
-            Cargo::Direct { granted, mark } => {
+            Cargo::Direct {
+                granted,
+                paid,
+                mark,
+            } => {
                 peers.counters.mesh.frames_in += 1;
                 let sent = Sent {
                     from,
                     carried,
                     mark,
                 };
-                append_direct(peers, log, sent, &frame_of(bytes), granted);
+                let send = frame_of(bytes);
+                let taken = append_direct(peers, log, sent, &send, granted);
+                if paid && !taken {
+                    give_back_for(peers, &send);
+                }
             }
             Cargo::Refused {
                 endpoint,
@@ -161,25 +176,34 @@ fn claim<S: Segment>(
         log.partition.appended(),
     );
     let uncertain = committed < last || log.owes_sync();
-    peers.claims.push(Claim {
+    let claim = Claim {
         from,
         carried: *carried,
-        log: at,
-        sender,
         last,
         upto: if uncertain { upto } else { Offset(0) },
-    });
+    };
+    if let Some(before) = peers.claims.insert((at, sender), claim) {
+        let busy = Notice::new(Reason::Busy, 0, 0).retry_after(peers.retry_after_ms());
+        let nothing = (0, Taken::default());
+        answer(
+            peers,
+            before.from,
+            &before.carried,
+            nothing,
+            Said::Closed(busy),
+        );
+    }
 }
 
 /// Answer the claims whose logs have come far enough.
 pub(crate) fn answer_claims<S: Segment>(peers: &mut Peers, logs: &[Log<S>]) {
     let mut claims = std::mem::take(&mut peers.claims);
-    claims.retain(|claim| {
-        let log = &logs[claim.log as usize];
+    claims.retain(|(log, sender), claim| {
+        let log = &logs[*log as usize];
         let early = active(Bug::WelcomeBeforeCommit);
         let ready = log.sealed() || log.ackable() >= claim.upto || early;
         if ready {
-            let committed = log.senders[claim.sender as usize].committed;
+            let committed = log.senders[*sender as usize].committed;
             let said = Said::Claimed {
                 last: claim.last,
                 committed: if early { claim.last } else { committed },
@@ -209,31 +233,36 @@ impl<S: Segment> Log<S> {
     }
 }
 
-/// A direct frame, as `append` has it for sessions of this shard.
+/// A direct frame, as `route` and `append` have it for sessions of this shard. Whether it was taken; if not, that is told.
 fn append_direct<S: Segment>(
     peers: &mut Peers,
     log: &mut Log<S>,
     sent: Sent<'_>,
     send: &Send<'_>,
     granted: bool,
-) {
+) -> bool {
     let (seen, sender) = (send.sequence(), log.sender(send.endpoint()));
     let Some(guest) = log.guest(sender, sent.from, sent.carried) else {
-        return superseded(peers, sent);
+        superseded(peers, sent);
+        return false;
     };
     if guest.blocked.is_some_and(|blocked| seen > blocked) {
-        return discard(peers, sent);
+        discard(peers, sent);
+        return false;
     }
     guest.blocked = None;
     let (received, claimed_last) = (guest.received, guest.claimed_last);
-    if log.sealed() {
-        return refuse(
-            peers,
-            log,
-            sent,
-            (sender, seen),
-            AppendError::Sealed.notice(),
-        );
+    let refused = match log.sealed() {
+        true => Some(AppendError::Sealed.notice()),
+        // What may be in the log already takes no memory of its own.
+        false if seen <= claimed_last.max(received) => None,
+        false => shed(peers, send.channel())
+            .err()
+            .map(|error| error.notice()),
+    };
+    if let Some(notice) = refused {
+        refuse(peers, log, sent, (sender, seen), notice);
+        return false;
     }
     let needed = log.senders[sender as usize].last.next();
     let next = match granted || seen < needed {
@@ -254,7 +283,8 @@ fn append_direct<S: Segment>(
             if let Some(guest) = log.guests.get_mut(&sender) {
                 guest.received = seen.max(guest.received);
             }
-            let answer = answer_of(sent.carried, Origin::Guest(sent.from), seen);
+            let origin = Origin::Guest(sent.from, sent.mark.round);
+            let answer = answer_of(sent.carried, origin, seen);
             let mut waiting = Waiting {
                 end,
                 appended,
@@ -265,8 +295,12 @@ fn append_direct<S: Segment>(
                 (waiting.answer.frames, waiting.answer.bytes) = (0, 0);
             }
             log.wait(waiting);
+            true
         }
-        Err(error) => refuse(peers, log, sent, (sender, seen), error.notice()),
+        Err(error) => {
+            refuse(peers, log, sent, (sender, seen), error.notice());
+            false
+        }
     }
 }
 
@@ -354,31 +388,28 @@ fn append_envelope<S: Segment>(
     from: u16,
     carried: &Carried,
     number: Sequence,
-) -> Result<(), AppendError> {
+) -> Result<(), Notice> {
     if log.sealed() {
-        return Err(AppendError::Sealed);
+        return Err(AppendError::Sealed.notice());
     }
     let state = log.partition.sender(send.endpoint());
     let place = state.place(send.sequence());
     if place == Place::Below {
-        return Err(AppendError::Replayed {
+        let replayed = AppendError::Replayed {
             seen: send.sequence(),
             needed: state.last.next(),
-        });
+        };
+        return Err(replayed.notice());
     }
-    if place != Place::Seen && peers.memory.pressure == Pressure::All {
-        peers.counters.shed.normal_frames += 1;
-        return Err(AppendError::Busy {
-            seen: peers.memory.used.total(),
-            needed: peers.memory.ends(Pressure::All),
-            retry_after_ms: peers.retry_after_ms(),
-        });
+    if place != Place::Seen {
+        shed(peers, send.channel()).map_err(|error| error.notice())?;
     }
     let (end, appended) = if place == Place::Seen && !active(Bug::SkipReplayWindow) {
         peers.counters.append.duplicates += 1;
         (log.partition.appended(), None)
     } else {
-        let (end, appended) = write(peers, log, send)?;
+        let written = write(peers, log, send);
+        let (end, appended) = written.map_err(|error| error.notice())?;
         (end, Some(appended))
     };
     // Its place in the log is its own number; the relay's is in its origin, for the answer.
@@ -427,10 +458,14 @@ pub(crate) fn settle<S: Segment>(peers: &mut Peers, log: &Log<S>, waiting: &Wait
     let answer = &waiting.answer;
     let said = match answer.origin {
         Origin::Carried(_, number) => Said::Relayed(number, None),
-        _ => Said::Acked {
+        origin => Said::Acked {
             last: answer.last,
             offset: waiting.last_offset(),
             ack_mode: log.ack,
+            round: match origin {
+                Origin::Guest(_, round) => round,
+                _ => unreachable!("it came from another shard"),
+            },
         },
     };
     tell(peers, answer, from, said);

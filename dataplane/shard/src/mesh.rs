@@ -23,6 +23,10 @@ use crate::planted::{Bug, active};
 /// Runs that just became committed, told a shard in a turn. Those left out are read back from the log.
 const FRESH_MAX: usize = 64;
 
+/// Bytes of frames from other shards that a turn goes on to the next batch below, each item reckoned as in `away.rs`: as fast as the
+/// others are, this shard's own connections have their part of each turn.
+const CARRIED_BYTES: usize = 256 << 10;
+
 /// One message from a shard to another one of the same node. They must arrive in the order in which they were said.
 #[derive(Debug, Clone)]
 pub enum Peer<V> {
@@ -94,6 +98,10 @@ pub(crate) struct Mesh<S: Segment> {
     followed: Vec<Followed<S::View>>,
     /// In the order of the shard's logs.
     published: Vec<Published<S>>,
+    /// Batches that wait for a turn, by the shard that they came from. What a shard sent and has no answer to has a bound, so these have.
+    carried: Vec<VecDeque<Box<Batch>>>,
+    /// The shard whose batch is taken next.
+    next: usize,
     shards: u16,
     shard: u16,
     /// Which shards take something now.
@@ -144,6 +152,8 @@ impl<S: Segment> Mesh<S> {
                 true => Vec::new(),
                 false => logs.iter().map(readers).collect(),
             },
+            carried: (0..ownership.shards()).map(|_| VecDeque::new()).collect(),
+            next: 0,
             shards: ownership.shards(),
             shard,
             open: vec![false; if alone { 0 } else { ownership.shards().into() }],
@@ -154,6 +164,27 @@ impl<S: Segment> Mesh<S> {
     /// The logs of other shards, by rising partition.
     pub(crate) fn followed(&self) -> &[Followed<S::View>] {
         &self.followed
+    }
+
+    /// Whether something that other shards sent waits for a turn.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.carried.iter().any(|batches| !batches.is_empty())
+    }
+
+    /// Do what other shards carried here, a batch of each in turn, as much as fits into a turn of this shard's.
+    pub(crate) fn take_carried(&mut self, logs: &mut [Log<S>], peers: &mut Peers) {
+        let (shards, mut bytes) = (self.carried.len(), 0);
+        while bytes < CARRIED_BYTES {
+            let mut turns = (0..shards).map(|at| (self.next + at) % shards);
+            let Some(from) = turns.find(|from| !self.carried[*from].is_empty()) else {
+                return;
+            };
+            self.next = from + 1;
+            if let Some(batch) = self.carried[from].pop_front() {
+                bytes += batch.room();
+                take_batch(peers, logs, from as u16, &batch);
+            }
+        }
     }
 
     /// Take in what other shards say.
@@ -183,7 +214,7 @@ impl<S: Segment> Mesh<S> {
                         log.fresh.push(records);
                     }
                 }
-                Peer::Carried(batch) => take_batch(peers, logs, from, &batch),
+                Peer::Carried(batch) => self.carried[usize::from(from)].push_back(batch),
                 Peer::Answers(answers) => take_answers(peers, from, &answers),
                 Peer::Banned(new) => peers.hear_ban(&new),
                 Peer::Read {
@@ -388,5 +419,66 @@ impl<V: View> Followed<V> {
         let passed = said < self.boundary && self.boundary <= watermark;
         let due = first != said_first || passed || (in_time && watermark != said);
         due.then_some((watermark, first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use partition::memory::MemorySegment;
+    use wire::ids::UnixNanos;
+    use wire::route::{RouteTable, TableParts};
+
+    use super::*;
+    use crate::io::Now;
+    use crate::limits::Limits;
+
+    #[test]
+    fn batches_of_all_shards_are_taken_in_turn_and_in_the_order_of_each() {
+        let table = RouteTable::build(TableParts {
+            epoch: 1,
+            queue_groups: 1,
+            hubs: Vec::new(),
+            channels: Vec::new(),
+            endpoints: Vec::new(),
+            accounts: Vec::new(),
+        });
+        let table = Arc::new(table.expect("nothing is wrong in an empty table"));
+        let limits = Limits {
+            shards: 4,
+            ..Limits::default()
+        };
+        let now = Now {
+            monotonic: Duration::from_secs(1),
+            unix: UnixNanos(0),
+        };
+        let mut mesh: Mesh<MemorySegment> = Mesh::new(&Ownership::new(&table, 4), 0, &[], false);
+        let mut peers = Peers::new(limits, table, now);
+        for batches in &mut mesh.carried[1..] {
+            let batch = |at: usize| {
+                Box::new(Batch {
+                    bytes: vec![0; (100 << 10) + at],
+                    items: Vec::new(),
+                })
+            };
+            batches.extend((0..20).map(batch));
+        }
+        let mut left = 60;
+        while mesh.is_holding() {
+            mesh.take_carried(&mut [], &mut peers);
+            let lengths = mesh.carried[1..].iter().map(VecDeque::len);
+            let (least, most) = (lengths.clone().min(), lengths.clone().max());
+            assert!(most <= least.map(|least| least + 1), "one is left behind");
+            let before = std::mem::replace(&mut left, lengths.sum::<usize>());
+            assert_eq!(before - left, 3, "256 KiB and what ends it");
+            let firsts = mesh.carried[1..]
+                .iter()
+                .filter_map(|all| all.front().map(|one| (one, all.len())));
+            for (first, length) in firsts {
+                assert_eq!(first.bytes.len(), (100 << 10) + 20 - length, "in order");
+            }
+        }
     }
 }

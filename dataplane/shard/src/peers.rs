@@ -16,7 +16,7 @@ use crate::away::Away;
 use crate::budget::{Memory, MemoryStatus, Pressure};
 use crate::connection::{CONNECTION_BYTES, Connection, Connections, Goodbye, Phase};
 use crate::counters::Counters;
-use crate::guest::Claim;
+use crate::guest::Claims;
 use crate::hand_over::Leaving;
 use crate::hottest::Heat;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output, Tunnel};
@@ -74,7 +74,7 @@ pub(crate) struct Peers {
     /// What went to logs of other shards and has no answer yet.
     pub(crate) carried: u64,
     /// Sessions of other shards that wait to know where their streams stand.
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Claims,
     /// What is in use of the memory budget, and what is shed because of it.
     pub(crate) memory: MemoryStatus,
     /// Bytes that the caller holds of connections that move between shards.
@@ -98,7 +98,7 @@ impl Peers {
                 shards => (0..shards).map(|_| Away::default()).collect(),
             },
             carried: 0,
-            claims: Vec::new(),
+            claims: Claims::new(),
             memory: MemoryStatus::new(limits.memory_bytes),
             moving_bytes: 0,
             tunnel_bytes: 0,

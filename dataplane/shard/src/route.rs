@@ -107,7 +107,6 @@ pub(crate) struct Routed<'a> {
     log: u32,
     stream: u32,
     granted: bool,
-    /// Whether it was taken out of an allowance.
     paid: bool,
 }
 
@@ -154,6 +153,11 @@ impl<'a> Routed<'a> {
     /// Whether it may be appended. One that may not has a number that may be in the log already, and is here for that.
     pub(crate) fn granted(&self) -> bool {
         self.granted
+    }
+
+    /// Whether it was taken out of an allowance: see [`give_back`].
+    pub(crate) fn paid(&self) -> bool {
+        self.paid
     }
 }
 
@@ -280,7 +284,7 @@ fn route_one<'a>(
             peers.counters.route.refused += 1;
             let (connection, send) = (frame.connection(), frame.send());
             let (partition, sequence) = match frame.origin() {
-                Origin::Direct | Origin::Guest(_) => {
+                Origin::Direct | Origin::Guest(..) => {
                     (stream_of(peers, connection, send), send.sequence())
                 }
                 Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
@@ -334,7 +338,7 @@ fn find<'a>(
         match route {
             // What is in the log already is at most acked again and needs no grant any more; to refuse it for want of
             // one would tell its sender that it is not in the log.
-            _ if send.sequence() <= stream.claimed_last.max(stream.received) => {
+            _ if send.sequence() <= stream.taken() => {
                 let granted = |route: &ChannelRoute| !route.restricted || granted(route).is_ok();
                 found.granted = route.is_some_and(granted);
                 return Ok(found);
@@ -443,8 +447,15 @@ fn admit(peers: &mut Peers, send: &Send<'_>) -> Result<bool, RouteError> {
 /// A frame that was let in was not appended: what it was taken out of gets it back.
 #[cold]
 pub(crate) fn give_back(peers: &Peers, frame: &Routed<'_>) {
-    let send = frame.send();
-    if let Some(allowances) = allowances(&peers.table, send).filter(|_| frame.paid) {
+    if frame.paid {
+        give_back_for(peers, frame.send());
+    }
+}
+
+/// The same for one that came from another shard and had been taken out of an allowance there.
+#[cold]
+pub(crate) fn give_back_for(peers: &Peers, send: &Send<'_>) {
+    if let Some(allowances) = allowances(&peers.table, send) {
         let (messages, bytes) = (u32::from(send.count()), send.frame().bytes().len() as u64);
         wire::route::give_back(allowances, messages, bytes);
     }
@@ -461,7 +472,7 @@ fn allowances<'t>(
 }
 
 /// While memory is short, refuse messages to channels of low priority, and in the end all.
-fn shed(peers: &mut Peers, channel: ChannelId) -> Result<(), RouteError> {
+pub(crate) fn shed(peers: &mut Peers, channel: ChannelId) -> Result<(), RouteError> {
     let pressure = peers.memory.pressure;
     if pressure < Pressure::LowPriority {
         return Ok(());

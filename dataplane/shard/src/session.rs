@@ -58,6 +58,16 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// The highest number that may be in the log already. How far a stream to another shard's log was taken here is its client's
+    /// word as long as the log's owner has not said so.
+    pub(crate) fn taken(&self) -> Sequence {
+        let seen = match self.across {
+            None => self.received,
+            Some(_) => self.acked,
+        };
+        self.claimed_last.max(seen)
+    }
+
     /// The shard that owns its log, if it is another one than its session's.
     pub(crate) fn away(&self) -> Option<u16> {
         away(self.log)
@@ -167,16 +177,23 @@ impl Session {
 
     /// Begin anew on another connection: its streams are claimed again.
     pub(crate) fn forget_streams(&mut self) {
-        for stream in self.streams.drain(..) {
-            // They are answered one by one, as if their stream had never gone back.
-            let doomed = stream
-                .across
-                .map(|across| across.doomed)
-                .unwrap_or_default();
+        self.take_back_doomed();
+        self.streams.clear();
+        self.routes.clear();
+    }
+
+    /// Frames behind a refused one take credit again, since the connection ends that they came on: they are answered one by one, as
+    /// if their stream had never gone back.
+    fn take_back_doomed(&mut self) {
+        for across in self
+            .streams
+            .iter_mut()
+            .filter_map(|stream| stream.across.as_mut())
+        {
+            let doomed = std::mem::take(&mut across.doomed);
             self.unacked_frames += doomed.frames;
             self.unacked_bytes += doomed.bytes;
         }
-        self.routes.clear();
     }
 
     /// Bytes of its streams and routes, and of its token.
@@ -189,6 +206,11 @@ impl Session {
 
     /// Give back the credit of frames that were answered.
     pub(crate) fn return_credit(&mut self, frames: u32, bytes: u64) {
+        debug_assert!(
+            frames <= self.unacked_frames && bytes <= self.unacked_bytes,
+            "{frames} frames of {} come back",
+            self.unacked_frames
+        );
         self.unacked_frames = self.unacked_frames.saturating_sub(frames);
         self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
     }
@@ -308,6 +330,7 @@ impl Sessions {
         let Some(session) = self.get_mut(reference) else {
             return;
         };
+        session.take_back_doomed();
         session.connection = None;
         session.linger_until = until;
         session.credit = None;

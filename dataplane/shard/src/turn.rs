@@ -294,12 +294,13 @@ impl<S: Segment> Shard<S> {
         }
     }
 
-    /// What other shards said.
+    /// What other shards said, and what they sent.
     fn hear(&mut self, input: &mut Input<'_, S>) {
-        if input.mesh.is_empty() {
+        if input.mesh.is_empty() && !self.mesh.is_holding() {
             return;
         }
         let heard = self.mesh.hear(&mut self.logs, input.mesh, &mut self.peers);
+        self.mesh.take_carried(&mut self.logs, &mut self.peers);
         if heard.whole {
             for group in &mut self.groups {
                 group.queues.look_again();
@@ -332,6 +333,7 @@ impl<S: Segment> Shard<S> {
             (&mut self.peers, output),
         );
         self.mesh.forget_fresh();
+        output.more |= self.mesh.is_holding();
         if self.peers.draining {
             self.drain(output);
         }

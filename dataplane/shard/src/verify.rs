@@ -107,8 +107,8 @@ pub(crate) enum Origin {
     Relayed(Sequence),
     /// The same through a session of the shard with this number; here only its log is.
     Carried(u16, Sequence),
-    /// A session of the shard with this number, as `Direct` is one of this shard; here only its log is.
-    Guest(u16),
+    /// A session of the shard with this number, as `Direct` is one of this shard, in this round; here only its log is.
+    Guest(u16, u32),
 }
 
 /// A SEND whose signature is good.

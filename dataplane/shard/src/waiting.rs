@@ -62,7 +62,7 @@ impl Waiting {
             return false;
         };
         let (answer, other) = (&self.answer, &next.answer);
-        let goes_on = matches!(answer.origin, Origin::Direct | Origin::Guest(_))
+        let goes_on = matches!(answer.origin, Origin::Direct | Origin::Guest(..))
             && answer.origin == other.origin
             && answer.connection == other.connection
             && answer.session == other.session

@@ -12,10 +12,12 @@
 )]
 
 mod client;
+mod node;
 mod said;
 mod world;
 
 pub use client::*;
+pub use node::*;
 pub use said::*;
 pub use world::*;
 
