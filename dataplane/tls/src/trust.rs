@@ -6,13 +6,15 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
     SignatureScheme,
 };
+use subtle::ConstantTimeEq;
 
-use crate::certificate::{CertificateFault, Fingerprint, certificates};
+use crate::certificate::{Certificate, CertificateFault, Fingerprint, certificates};
 use crate::tunnel::Tunnel;
 use crate::{PROTOCOL, provider};
 
@@ -63,6 +65,18 @@ impl Client {
     /// # Errors
     /// When there is nobody to trust, or the name is none.
     pub fn new(trust: &Trust, name: &str) -> Result<Self, TrustFault> {
+        Self::showing(trust, name, None)
+    }
+
+    /// The same, and it shows this certificate of its own to a server that asks for one.
+    ///
+    /// # Errors
+    /// As for [`Client::new`].
+    pub fn showing(
+        trust: &Trust,
+        name: &str,
+        own: Option<&Certificate>,
+    ) -> Result<Self, TrustFault> {
         let known = ServerName::try_from(name.to_owned());
         let name = known.map_err(|_| TrustFault::Name(name.to_owned()))?;
         let provider = provider();
@@ -82,13 +96,29 @@ impl Client {
                     .with_custom_certificate_verifier(Arc::new(pinned))
             }
         };
-        let mut config = builder.with_no_client_auth();
+        let mut config = match own {
+            Some(own) => {
+                let shown = SingleCertAndKey::from(Arc::clone(own.key()));
+                builder.with_client_cert_resolver(Arc::new(shown))
+            }
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.require_ems = true;
         Ok(Self {
             config: Arc::new(config),
             name,
         })
+    }
+
+    /// The configuration, for a transport that makes its tunnels itself.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// The name or address that certificates must be for.
+    pub fn name(&self) -> String {
+        self.name.to_str().into_owned()
     }
 
     /// A tunnel over a connection just made; [`Tunnel::flush`] gives its first bytes.
@@ -139,7 +169,7 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match Fingerprint::of(own) == self.fingerprint {
+        match bool::from(Fingerprint::of(own).0.ct_eq(&self.fingerprint.0)) {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
