@@ -78,6 +78,24 @@ pub const CODES: &[(u16, &str, &str, &str)] = &[
         "The server did not answer in time.",
         "Check the network and the node's load; raise `Options::handshake_timeout`.",
     ),
+    (
+        5113,
+        "nobody_trusted",
+        "A tunnel was asked for, but it is not said whom to trust in a way that can be used.",
+        "Give the authority's file, the fingerprint that `forebay cert dev` printed, or install the roots of this machine; there is no way to trust everybody.",
+    ),
+    (
+        5114,
+        "server_not_trusted",
+        "The server's certificate does not lead to what is trusted, is for another name, has ended, or is not the one pinned.",
+        "Check the address, the server's name and its certificate; give the authority or the fingerprint that the node's operator names.",
+    ),
+    (
+        5115,
+        "tunnel_failed",
+        "No tunnel was made: the server speaks no TLS at this address, another version of it, or another protocol inside.",
+        "Check that the address is one where the node listens for this transport; `forebay run` prints them.",
+    ),
 ];
 
 /// Why the client could not do what it was asked.
@@ -150,6 +168,32 @@ pub enum ClientError {
     /// No answer in time.
     #[error("{}", self.diagnosis())]
     NoAnswer(String),
+    /// Nobody to trust, or no name to look for.
+    #[error("{}", self.diagnosis())]
+    Trust {
+        /// What cannot be used.
+        what: &'static str,
+        /// What it is.
+        seen: String,
+        /// What it should be.
+        needed: &'static str,
+    },
+    /// A server that is not trusted.
+    #[error("{}", self.diagnosis())]
+    Untrusted {
+        /// The node's address.
+        addr: String,
+        /// What is wrong with its certificate.
+        error: String,
+    },
+    /// No tunnel, for another reason.
+    #[error("{}", self.diagnosis())]
+    Tunnel {
+        /// The node's address.
+        addr: String,
+        /// What TLS says.
+        error: String,
+    },
 }
 
 impl ClientError {
@@ -195,6 +239,19 @@ impl ClientError {
                 ..of_notice("settlement", notice)
             },
             Self::NoAnswer(seen) => own(5112, "answer", seen, "an answer in time"),
+            Self::Trust { what, seen, needed } => own(5113, what, seen, needed),
+            Self::Untrusted { addr, error } => own(
+                5114,
+                &format!("the certificate of {addr}"),
+                error,
+                "one that is trusted",
+            ),
+            Self::Tunnel { addr, error } => own(
+                5115,
+                &format!("a tunnel to {addr}"),
+                error,
+                "TLS that carries forebay/1",
+            ),
         }
     }
 

@@ -2,8 +2,12 @@
 //! connection, and faults on demand. It keeps messages in memory and knows one sender key and one receiver key.
 
 mod connection;
+mod encrypted;
+#[cfg(feature = "quic")]
+mod quic;
 
 use connection::{Connection, terms};
+pub use encrypted::{Authority, Pair, tls_config, tls_config_for};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wire::delivery::{Fetch, Outcome, Settle};
 use wire::frame::{Frame, FrameKind, split};
-use wire::handshake::{Auth, Hello, WelcomeEntry, encode_refused, encode_welcome};
+use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, encode_welcome};
 use wire::ids::{
     AckMode, ChannelId, Direction, EndpointId, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence,
     SessionId,
@@ -32,6 +36,7 @@ pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 pub const CHANNEL: &str = "a/e/readings";
 const PARTITION: PartitionId = PartitionId(7 << 16);
 const NONCE: [u8; 32] = [9; 32];
+const READ_TIME: Duration = Duration::from_millis(1);
 
 /// What goes wrong. Frames are counted over all connections from 0, as they are appended or received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,14 @@ pub struct State {
     pub duplicates: usize,
     /// Handshakes by kind: with key or token, by resume.
     pub hellos: (usize, usize),
+    /// The exporter value of each handshake's tunnel, empty without one.
+    pub exporters: Vec<Vec<u8>>,
+    /// Tunnels that were made, and how many of them with a ticket.
+    pub tunnels: (usize, usize),
+    /// First byte of the ID with which each QUIC connection arrived.
+    pub arrivals: Vec<u8>,
+    /// What WELCOME names as the endpoint's home shard, and the number of shards if that is more than 1.
+    pub home: (u16, u16),
     faults: Vec<Fault>,
     last: HashMap<EndpointId, u64>,
     sessions: HashMap<SessionId, ([u8; 32], String)>,
@@ -107,6 +120,16 @@ pub struct Fake {
 impl Fake {
     /// Start on a free port of the loopback interface.
     pub fn start(faults: &[Fault]) -> Self {
+        Self::start_with(faults, |server, stream| {
+            drop(server.serve(&mut &stream, &[]));
+        })
+    }
+
+    /// The same, with something between the sockets and [`Fake::serve`]. A socket's reads end after a millisecond.
+    fn start_with(
+        faults: &[Fault],
+        serve: impl Fn(&Self, TcpStream) + std::marker::Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let state = Arc::new(Mutex::new(State {
@@ -115,13 +138,16 @@ impl Fake {
         }));
         let fake = Self { addr, state };
         let server = fake.clone();
+        let serve = Arc::new(serve);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if server.state().gone {
+                let set = stream.set_nodelay(true);
+                let set = set.and_then(|()| stream.set_read_timeout(Some(READ_TIME)));
+                if set.is_err() || server.state().gone {
                     continue;
                 }
-                let server = server.clone();
-                std::thread::spawn(move || drop(server.serve(stream)));
+                let (server, serve) = (server.clone(), Arc::clone(&serve));
+                std::thread::spawn(move || serve(&server, stream));
             }
         });
         fake
@@ -132,13 +158,16 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        stream.set_nodelay(true)?;
+    /// Serve one connection to its end, over anything whose reads give up with `WouldBlock` after a moment. `exporter`
+    /// is the tunnel's, empty without one.
+    ///
+    /// # Errors
+    /// Those of the stream, and frames that are none.
+    pub fn serve(&self, stream: &mut (impl Read + Write), exporter: &[u8]) -> std::io::Result<()> {
         let mut input = Vec::new();
-        let Some(mut connection) = self.handshake(&mut stream, &mut input)? else {
+        let Some(mut connection) = self.handshake(stream, exporter, &mut input)? else {
             return Ok(());
         };
-        stream.set_read_timeout(Some(Duration::from_millis(1)))?;
         let mut buffer = vec![0; 1 << 16];
         loop {
             let mut rest = &input[..];
@@ -166,7 +195,8 @@ impl Fake {
 
     fn handshake(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut (impl Read + Write),
+        exporter: &[u8],
         input: &mut Vec<u8>,
     ) -> std::io::Result<Option<Connection>> {
         let mut buffer = [0; 4096];
@@ -176,21 +206,24 @@ impl Fake {
             {
                 let mut out = preface.answer().encode().to_vec();
                 let hello = Hello::parse(frame).map_err(std::io::Error::other)?;
-                let connection = self.welcome(&hello, &mut out);
+                let connection = self.welcome(&hello, exporter, &mut out);
                 let done = input.len() - rest.len();
                 input.drain(..done);
                 stream.write_all(&out)?;
                 return Ok(connection);
             }
-            match stream.read(&mut buffer)? {
-                0 => return Ok(None),
-                bytes => input.extend_from_slice(&buffer[..bytes]),
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(bytes) => input.extend_from_slice(&buffer[..bytes]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn welcome(&self, hello: &Hello<'_>, out: &mut Vec<u8>) -> Option<Connection> {
+    fn welcome(&self, hello: &Hello<'_>, exporter: &[u8], out: &mut Vec<u8>) -> Option<Connection> {
         let mut state = self.state();
+        state.exporters.push(exporter.to_vec());
         let fields = hello.fields;
         let refuse = |reason, out: &mut Vec<u8>| encode_refused(out, Notice::new(reason, 0, 0));
         let secret = match fields.auth {
@@ -209,7 +242,7 @@ impl Fake {
                 }
             },
         };
-        if !verify_hello(&secret, &[], &hello.frame()) {
+        if !verify_hello(&secret, exporter, &hello.frame()) {
             refuse(Reason::BadCredential, out);
             return None;
         }
@@ -229,7 +262,7 @@ impl Fake {
         } else {
             Direction::Ingress
         };
-        let keys = SessionKeys::derive(&secret, &fields.client_nonce, &NONCE, session_id, &[]);
+        let keys = SessionKeys::derive(&secret, &fields.client_nonce, &NONCE, session_id, exporter);
         state
             .sessions
             .insert(session_id, (keys.resume, fields.name.to_owned()));
@@ -248,7 +281,11 @@ impl Fake {
         };
         encode_welcome(
             out,
-            &terms(session_id, endpoint, direction),
+            &WelcomeFields {
+                home_shard: state.home.0,
+                shards: state.home.1.max(1),
+                ..terms(session_id, endpoint, direction)
+            },
             [entry].into_iter(),
             signer,
         );

@@ -29,6 +29,7 @@ mod message;
 pub mod outbox;
 mod receiver;
 mod sender;
+pub mod transport;
 
 pub use credentials::Credentials;
 pub use diagnosis::ClientError;
@@ -38,4 +39,6 @@ pub use message::{Delivery, Message};
 pub use outbox::{Receipt, Rejected};
 pub use receiver::{FetchOptions, Receiver};
 pub use sender::{Sender, Ticket};
+pub use tls::{Fingerprint, Trust};
+pub use transport::{Identity, Security, Transport};
 pub use wire::delivery::Source;

@@ -5,9 +5,8 @@ use crate::diagnosis::ClientError;
 use crate::handshake::{ChannelTerms, Opened, Opening, Resume, Seal};
 use crate::receiver::{FetchOptions, Receiver};
 use crate::sender::Sender;
+use crate::transport::{self, Home, Reach, Stream, Transport};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use wire::frame::{Frame, FrameKind, split};
 use wire::handshake::WelcomeFields;
@@ -17,6 +16,8 @@ use wire::link::{encode_bye, encode_ping};
 use wire::reason::{Notice, Reason};
 
 const READ_BYTES: usize = 64 * 1024;
+/// Plenty for one BYE; the session is forgotten by itself otherwise.
+pub(crate) const BYE_TIMEOUT: Duration = Duration::from_millis(500);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
@@ -35,6 +36,8 @@ pub struct Options {
     pub in_flight_bytes_max: usize,
     /// How long `close` waits for what is unanswered.
     pub close_timeout: Duration,
+    /// Plain, or through which tunnel, and whom to trust then.
+    pub transport: Transport,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             in_flight_frames_max: 1_024,
             in_flight_bytes_max: 16 << 20,
             close_timeout: Duration::from_secs(30),
+            transport: Transport::Tcp,
         }
     }
 }
@@ -72,14 +76,14 @@ pub async fn connect(
 /// Connect to a node and open a session.
 ///
 /// # Errors
-/// The first fault: no connection, no answer, or the server's refusal.
+/// The first fault: nobody to trust, no connection, no answer, or the server's refusal.
 pub async fn connect_with(
     addr: impl Into<String>,
     credentials: Credentials,
     options: Options,
 ) -> Result<Connection, ClientError> {
     let mut dialer = Dialer {
-        addr: addr.into(),
+        reach: Reach::new(addr.into(), &options.transport)?,
         credentials,
         options,
         resume: None,
@@ -140,15 +144,33 @@ impl Connection {
 /// Opens connections for one session.
 #[derive(Debug)]
 pub(crate) struct Dialer {
-    addr: String,
+    reach: Reach,
     credentials: Credentials,
     pub(crate) options: Options,
     resume: Option<Resume>,
 }
 
 impl Dialer {
-    /// Try once, resuming the session if there is one; a session the server no longer knows is opened anew.
+    /// Try once, and once more if that arrived at another shard than the endpoint's and the transport can choose: the frames
+    /// of a long connection shall not all cross shards.
     async fn dial(&mut self) -> Result<(Link, Vec<ChannelTerms>), ClientError> {
+        let opened = self.dial_somewhere().await?;
+        let (stream, terms) = (&opened.0.stream, &opened.0.terms);
+        let home = Home {
+            shard: terms.home_shard,
+            shards: terms.shards,
+        };
+        if !self.reach.learn(stream, home) {
+            return Ok(opened);
+        }
+        // A session does not move between shards: this one ends and another is opened at home.
+        let _ = tokio::time::timeout(BYE_TIMEOUT, opened.0.bye()).await;
+        self.resume = None;
+        self.dial_somewhere().await
+    }
+
+    /// Try once, resuming the session if there is one; a session the server no longer knows is opened anew.
+    async fn dial_somewhere(&mut self) -> Result<(Link, Vec<ChannelTerms>), ClientError> {
         let timeout = self.options.handshake_timeout;
         let attempt = tokio::time::timeout(timeout, self.attempt()).await;
         let timed_out = || ClientError::NoAnswer(format!("nothing for {timeout:?}"));
@@ -182,20 +204,15 @@ impl Dialer {
         }
     }
 
-    async fn attempt(&self) -> Result<(Link, Vec<ChannelTerms>), ClientError> {
-        let failed = |error: std::io::Error| ClientError::Connect {
-            addr: self.addr.clone(),
-            error: error.to_string(),
-        };
-        let lost = |error: std::io::Error| ClientError::Lost(error.to_string());
-        let mut stream = TcpStream::connect(&self.addr).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+    async fn attempt(&mut self) -> Result<(Link, Vec<ChannelTerms>), ClientError> {
+        let mut stream = self.reach.connect().await?;
+        let lost = |error: std::io::Error| transport::lost(&self.reach.addr, &error);
         let (opening, flight) = Opening::begin(
             &self.credentials,
             self.resume.as_ref(),
             nonce()?,
             unix_seconds(),
-            None,
+            stream.exporter(),
         )?;
         stream.write_all(&flight).await.map_err(lost)?;
         let mut input = Vec::with_capacity(READ_BYTES);
@@ -247,7 +264,7 @@ fn unix_seconds() -> u64 {
 /// One live connection after its handshake.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     pub(crate) terms: WelcomeFields,
     pub(crate) seal: Seal,
     input: Vec<u8>,
@@ -260,13 +277,8 @@ pub(crate) struct Link {
 
 impl Link {
     /// Wait until something can be read, or written if there is something to write.
-    pub(crate) async fn ready(&self) {
-        let interest = match self.written < self.output.len() {
-            true => Interest::READABLE | Interest::WRITABLE,
-            false => Interest::READABLE,
-        };
-        // An error shows again, with its cause, in the read that follows.
-        let _ = self.stream.ready(interest).await;
+    pub(crate) async fn ready(&mut self) {
+        self.stream.ready(true, &self.output[self.written..]).await;
     }
 
     /// Write and read what goes without waiting.
@@ -288,7 +300,10 @@ impl Link {
         }
         self.output.clear();
         self.written = 0;
-        Ok(())
+        match self.stream.try_flush() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            flushed => flushed,
+        }
     }
 
     fn read(&mut self) -> std::io::Result<()> {
