@@ -208,7 +208,7 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
     (
         BENCH_FOLDER,
         "bench_folder",
-        "A measurement with a node of its own makes a temporary folder beside the data folder, so that it measures the same disk, and cannot.",
+        "A measurement with a node of its own makes a temporary folder on the disk of the data folder, beside it or in it where it is a mount, and cannot.",
         "let the user write beside the data folder, or name another configuration with --config",
     ),
     (
