@@ -47,6 +47,7 @@ mod prepare;
 
 pub mod log;
 mod status;
+mod watch;
 pub use status::Phase;
 mod admin;
 pub use admin::view;

@@ -21,7 +21,7 @@ use crate::between::{Between, Moved};
 use crate::bounds::ring_fault;
 use crate::diagnosis::{Diagnosis, RANDOM_FAILED, diagnose};
 use crate::distribution::Distribution;
-use crate::fair::{Fair, Spared};
+use crate::fair::{Fair, Known, Spared};
 use crate::files::Files;
 use crate::log::{Level, Log};
 use crate::random::Random;
@@ -299,7 +299,6 @@ impl Loop {
         self.top_up();
         let batch = &mut self.batch;
         let (shard, leases) = (&self.shard, &mut batch.leases);
-        let strangers = shard.strangers() as usize;
         let short = shard.memory().pressure == Pressure::All;
         let eighths = |count: u16| usize::from(self.ring.limits().buffers) * usize::from(count) / 8;
         let fair = &mut batch.fair;
@@ -307,7 +306,11 @@ impl Loop {
             later: eighths(SPARED_EIGHTHS.0),
             not_yet: eighths(SPARED_EIGHTHS.1),
         }));
-        fair.choose(now.monotonic, leases, &batch.closed, strangers, shard);
+        let known = Known {
+            shard,
+            tunnels: &self.tunnels,
+        };
+        fair.choose(now.monotonic, leases, &batch.closed, &known);
         if batch.waiting_at <= now.monotonic {
             batch.waiting_at = now.monotonic + WAITING_LOOK;
             for connection in batch.fair.waiting() {

@@ -12,6 +12,7 @@ use wire::route::RouteTable;
 use crate::accept::tcp::{self, Purpose};
 use crate::admin::{self, Admin};
 use crate::bounds::{ring_fault, ring_limits, shard_limits};
+use crate::certificates::CertificateFiles;
 use crate::config::NodeConfig;
 use crate::diagnosis::{
     ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, PORT_TAKEN, RANDOM_FAILED, RELOAD_REFUSED,
@@ -26,6 +27,7 @@ use crate::recover::RecoverySummary;
 use crate::run::Command;
 use crate::shard_thread::{self, Seed, tell_recovery};
 use crate::status::{Phase, Snapshot, Status};
+use crate::watch::{Watch, Watched};
 
 /// Commands that may wait for the loop. Questions for numbers leave room for tables, and these leave room for a stop: it is never
 /// lost, however far behind a loop is.
@@ -152,6 +154,7 @@ pub struct NodeHandle {
     control: Arc<Control>,
     shards: Vec<JoinHandle<Result<Summary, Diagnosis>>>,
     admin_thread: Admin,
+    watch: Option<Watch>,
 }
 
 impl std::fmt::Debug for NodeHandle {
@@ -210,6 +213,7 @@ impl NodeHandle {
         let stuck = self.control.ending.wait();
         let summary = join_all(self.shards, &stuck);
         self.admin_thread.end();
+        drop(self.watch);
         summary
     }
 }
@@ -252,7 +256,7 @@ pub fn start_logged(
     tell_features(&log, &features);
     let folder = Folder::open(&config.data)?;
     folder.settle_format(&table)?;
-    let tunnels = tunnels(&config)?;
+    let tunnels = Tunnels::of(&config)?;
     let Listeners {
         plain,
         tls,
@@ -272,6 +276,8 @@ pub fn start_logged(
     });
     let admin = local(&admin_listener)?;
     let admin_thread = admin::serve(admin_listener, Arc::clone(&control))?;
+    let server = tunnels.as_ref().map(|tunnels| tunnels.server.clone());
+    let watch = tunnels.map(|tunnels| tunnels.watch(&control)).transpose()?;
     log.event(Level::Info, "placed", &[("shards", &placement)]);
     tell_memory(&log, &shard_limits);
     log.event(Level::Info, "recovering", &[("admin", &admin)]);
@@ -289,7 +295,7 @@ pub fn start_logged(
             table: Arc::clone(&table),
             listener,
             tunnel_listener: tls.next(),
-            tunnels: tunnels.clone(),
+            tunnels: server.clone(),
             ring_limits: ring_limits.clone(),
             shard_limits: shard::Limits {
                 shard: u16::try_from(shard).unwrap_or(u16::MAX),
@@ -315,6 +321,7 @@ pub fn start_logged(
     }
     drop(ready);
     let handle = NodeHandle {
+        watch,
         listen,
         listen_tls,
         admin,
@@ -427,22 +434,47 @@ fn spawn(
     })
 }
 
-/// What makes the tunnels of a node, if it has a certificate.
-fn tunnels(config: &NodeConfig) -> Result<Option<tls::Server>, Diagnosis> {
-    let Some(files) = &config.tls else {
-        return Ok(None);
-    };
-    let served = tls::Served::new(files.read()?);
-    let server = tls::Server::new(served).map_err(|error| {
-        diagnose(
-            RANDOM_FAILED,
-            "a key for tickets",
-            error.to_string(),
-            "random bytes of the kernel",
-            "see the kernel log",
-        )
-    })?;
-    Ok(Some(server))
+/// What makes the tunnels of a node, and the certificate that it shows.
+struct Tunnels {
+    server: tls::Server,
+    served: Arc<tls::Served>,
+    files: CertificateFiles,
+}
+
+impl Tunnels {
+    /// Of a node that has a certificate.
+    fn of(config: &NodeConfig) -> Result<Option<Self>, Diagnosis> {
+        let Some(files) = config.tls.clone() else {
+            return Ok(None);
+        };
+        let served = tls::Served::new(files.read()?);
+        let server = tls::Server::new(Arc::clone(&served)).map_err(|error| {
+            diagnose(
+                RANDOM_FAILED,
+                "a key for tickets",
+                error.to_string(),
+                "random bytes of the kernel",
+                "see the kernel log",
+            )
+        })?;
+        Ok(Some(Self {
+            server,
+            served,
+            files,
+        }))
+    }
+
+    /// Show another certificate when its files change.
+    fn watch(self, control: &Control) -> Result<Watch, Diagnosis> {
+        let status = Arc::clone(&control.status);
+        status.certificate_good(self.served.current().validity().until);
+        Watch::start(Watched {
+            files: self.files,
+            served: self.served,
+            status,
+            log: Arc::clone(&control.log),
+        })
+    }
 }
 
 /// Every shard's listeners, and the one of the admin port.

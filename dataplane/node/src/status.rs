@@ -1,6 +1,6 @@
 //! What the shard's thread tells the others about itself: its phase at any time, its numbers when asked.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,21 @@ pub(crate) struct Status {
     logs_recovered: AtomicUsize,
     config_stale: AtomicBool,
     reloads_refused: AtomicU64,
+    /// The certificate that is shown, if one is.
+    certificate: CertificateStatus,
     /// From when on the moments of shards are told.
     began: Instant,
+}
+
+/// What is known of the certificate that is shown.
+#[derive(Debug, Default)]
+pub(crate) struct CertificateStatus {
+    /// Its last second, in unix seconds; 0 if none is shown.
+    pub(crate) until: AtomicI64,
+    /// The files hold a pair that was refused.
+    pub(crate) stale: AtomicBool,
+    pub(crate) replaced: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
 /// What one shard's thread tells at any time.
@@ -79,6 +92,7 @@ impl Status {
             logs_recovered: AtomicUsize::new(0),
             config_stale: AtomicBool::new(false),
             reloads_refused: AtomicU64::new(0),
+            certificate: CertificateStatus::default(),
             began: Instant::now(),
         }
     }
@@ -160,6 +174,28 @@ impl Status {
 
     pub(crate) fn reload_applied(&self) {
         self.config_stale.store(false, Ordering::Relaxed);
+    }
+
+    /// The files hold the certificate that is shown, which is good until then.
+    pub(crate) fn certificate_good(&self, until: i64) {
+        self.certificate.until.store(until, Ordering::Relaxed);
+        self.certificate.stale.store(false, Ordering::Relaxed);
+    }
+
+    /// Another certificate is shown from now on.
+    pub(crate) fn certificate_replaced(&self, until: i64) {
+        self.certificate_good(until);
+        self.certificate.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The files hold a pair that cannot be shown.
+    pub(crate) fn certificate_refused(&self) {
+        self.certificate.stale.store(true, Ordering::Relaxed);
+        self.certificate.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn certificate(&self) -> &CertificateStatus {
+        &self.certificate
     }
 
     pub(crate) fn config_stale(&self) -> bool {

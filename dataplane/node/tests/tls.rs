@@ -10,14 +10,16 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use node::config::NodeConfig;
+use node::config::{LogFormat, NodeConfig};
+use node::log::Log;
 use node::placement::Shards;
 use node::{CertificateFiles, NodeHandle};
 use support::*;
 use tls::{Client as Trusting, Trust};
 use wire::ids::AckMode;
 
-/// Make a certificate for this machine in a folder: its files, and the PEM of its authority, which is itself.
+/// Make a certificate for this machine in a folder, or replace the one that is there: its files, and the PEM of its
+/// authority, which is itself.
 fn certificate(folder: &Path) -> (CertificateFiles, Vec<u8>) {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
@@ -37,6 +39,10 @@ fn with_tls(data: &Path) -> (NodeConfig, Trusting) {
     config.tls = Some(files);
     let trusts = Trusting::new(&Trust::Roots(authority), "localhost").unwrap();
     (config, trusts)
+}
+
+fn count(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
 fn tls_addr(node: &NodeHandle) -> SocketAddr {
@@ -229,5 +235,165 @@ fn a_pair_that_is_none_keeps_the_node_from_starting_and_is_named() {
         let refused = try_start(config, table(parts(AckMode::Local, 1))).unwrap_err();
         assert_eq!(refused.code, code, "{why}: {refused}");
         assert!(refused.to_string().contains(shown), "{why}: {refused}");
+    }
+}
+
+#[test]
+fn certificates_are_swapped_under_load_and_no_connection_is_dropped() {
+    let swaps = count("FOREBAY_CERTIFICATE_SWAPS", 2);
+    let data = tempfile::tempdir().unwrap();
+    let (config, first) = with_tls(data.path());
+    let node = try_start(config, table(parts(AckMode::Local, 3))).unwrap();
+    let (addr, admin) = (tls_addr(&node), node.admin_addr());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let pem = || std::fs::read(data.path().join("cert.pem")).unwrap();
+    // Made anew for each look: one that kept a ticket would not be shown a certificate.
+    let trusting = |pem: &[u8]| Trusting::new(&Trust::Roots(pem.to_vec()), "localhost").unwrap();
+    let mut longest = std::time::Duration::ZERO;
+    std::thread::scope(|scope| {
+        let loads: Vec<_> = (0..2)
+            .map(|number| {
+                let mut client = Client::connect_tls(addr, &first, &sender(number));
+                let over = &over;
+                scope.spawn(move || {
+                    let mut sent = 0;
+                    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        client.send(&[b"meanwhile"]);
+                        sent += 1;
+                        client.wait_acked(sent);
+                    }
+                    sent
+                })
+            })
+            .collect();
+        for swap in 1..=swaps {
+            let before = pem();
+            let (_, now) = certificate(data.path());
+            let began = std::time::Instant::now();
+            until("the new one is served", || {
+                shake(&dial(addr), &trusting(&now)).is_ok()
+            });
+            longest = longest.max(began.elapsed());
+            let old = shake(&dial(addr), &trusting(&before)).unwrap_err();
+            assert!(old.contains("certificate"), "swap {swap}: {old}");
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let sent: u64 = loads.into_iter().map(|load| load.join().unwrap()).sum();
+        println!(
+            "{swaps} swaps, longest {longest:?} until served, {sent} messages meanwhile, 0 connections dropped"
+        );
+        assert!(sent > swaps, "there was load");
+    });
+    let series = "forebay_certificate_changes_total{result=\"replaced\"}";
+    assert_eq!(metric(admin, series), Some(swaps as f64));
+    let mut again = Client::connect_tls(addr, &trusting(&pem()), &sender(2));
+    again.send(&[b"after"]);
+    again.wait_acked(1);
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn a_pair_that_does_not_fit_is_refused_while_running_and_the_one_in_use_stays() {
+    let data = tempfile::tempdir().unwrap();
+    let (config, trusts) = with_tls(data.path());
+    let files = config.tls.clone().unwrap();
+    let log = Lines::default();
+    let told = std::sync::Arc::new(Log::new(LogFormat::Text, Box::new(log.clone())));
+    let parts = table(parts(AckMode::Local, 1));
+    let node = node::start_logged(config, parts, no_reload(), told).unwrap();
+    let (addr, admin) = (tls_addr(&node), node.admin_addr());
+    let stale = || metric(admin, "forebay_certificate_stale");
+    assert_eq!(stale(), Some(0.0));
+    let good = std::fs::read(&files.key).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&files.key, other.signing_key.serialize_pem()).unwrap();
+    until("it is refused", || stale() == Some(1.0));
+    let said = log.text();
+    for part in [
+        "certificate_refused",
+        "FB-3122",
+        "not the certificate's",
+        "key.pem",
+    ] {
+        assert!(said.contains(part), "no `{part}` in: {said}");
+    }
+    let mut client = Client::connect_tls(addr, &trusts, &sender(0));
+    client.send(&[b"under the old one"]);
+    client.wait_acked(1);
+    std::fs::write(&files.key, good).unwrap();
+    until("it is good again", || stale() == Some(0.0));
+    let refused = "forebay_certificate_changes_total{result=\"refused\"}";
+    assert_eq!(metric(admin, refused), Some(1.0));
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_told_of_at_start() {
+    for (days, want) in [
+        (40, None),
+        (6, Some("certificate_ends_soon days=6")),
+        (-1, Some("certificate_ended")),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let (config, _) = with_tls(data.path());
+        let files = config.tls.clone().unwrap();
+        let now = std::time::SystemTime::now();
+        let day = std::time::Duration::from_secs(86_400);
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = (now - 90 * day).into();
+        params.not_after = match u32::try_from(days) {
+            Ok(days) => (now + days * day + day / 2).into(),
+            Err(_) => (now - day / 2).into(),
+        };
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        std::fs::write(&files.certificate, made.pem()).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        let log = Lines::default();
+        let told = std::sync::Arc::new(Log::new(LogFormat::Text, Box::new(log.clone())));
+        let parts = table(parts(AckMode::Local, 1));
+        let node = node::start_logged(config, parts, no_reload(), told).unwrap();
+        let ends = metric(node.admin_addr(), "forebay_certificate_until_seconds").unwrap();
+        let since = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64();
+        assert!(
+            ((ends - since) / 86_400.0 - f64::from(days) - 0.5).abs() < 0.01,
+            "{days}"
+        );
+        if let Some(want) = want {
+            until(want, || log.text().contains(want));
+        }
+        node.stop();
+        node.join().unwrap();
+        assert_eq!(
+            log.text().contains("certificate_end"),
+            want.is_some(),
+            "{days}"
+        );
+    }
+}
+
+/// What a log says, kept.
+#[derive(Default, Clone)]
+struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Tunnels {
     server: Option<Server>,
     slots: Vec<Option<Box<End>>>,
     open: usize,
+    /// Of those, how many do not stand.
+    shaking: usize,
     /// Plaintext of this turn, and which of it is whose: by the place of the piece, `None` for a plain connection's.
     plaintext: Vec<u8>,
     pieces: Vec<Option<Range<usize>>>,
@@ -117,6 +119,7 @@ impl Tunnels {
             self.slots.resize_with(slot + 1, || None);
         }
         self.open += 1;
+        self.shaking += usize::from(!end.told);
         let before = self.slots[slot].replace(end);
         assert!(before.is_none(), "slot {slot} has two tunnels");
     }
@@ -126,6 +129,7 @@ impl Tunnels {
         let slot = self.slots.get_mut(connection.slot())?;
         let end = slot.take_if(|end| end.connection == connection)?;
         self.open -= 1;
+        self.shaking -= usize::from(!end.told);
         Some(end)
     }
 
@@ -180,7 +184,8 @@ impl Tunnels {
             return Some(true);
         }
         let received = end.tunnel.receive(ciphertext, plaintext);
-        let stood = std::mem::replace(&mut end.told, end.tunnel.stands());
+        let stands = end.tunnel.stands();
+        let stood = std::mem::replace(&mut end.told, stands);
         let news = (!stood).then(|| end.tunnel.exporter()).flatten();
         end.deaf = received.is_err();
         let (resumed, good) = (end.tunnel.resumed(), received.is_ok());
@@ -190,9 +195,10 @@ impl Tunnels {
             (true, false) => counters.broken += 1,
             (_, true) => {}
         }
+        self.shaking -= usize::from(!stood && stands);
         if let Some(exporter) = news.filter(|_| good) {
-            counters.handshakes += 1;
-            counters.resumed += u64::from(resumed);
+            self.counters.handshakes += 1;
+            self.counters.resumed += u64::from(resumed);
             let connection = shard::ConnectionId(connection.0);
             self.standing.push(Standing {
                 connection,
@@ -274,6 +280,17 @@ impl Tunnels {
             end.way.pop_front();
         }
         left
+    }
+
+    /// Whether the tunnel of a connection does not stand yet.
+    pub(crate) fn shakes_hands(&self, connection: shard::ConnectionId) -> bool {
+        let end = self.slots.get(connection.slot()).and_then(Option::as_ref);
+        end.is_some_and(|end| end.connection.0 == connection.0 && !end.told)
+    }
+
+    /// How many do not.
+    pub(crate) fn shaking(&self) -> usize {
+        self.shaking
     }
 
     /// Connections with a tunnel.

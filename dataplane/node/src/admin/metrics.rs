@@ -1,6 +1,7 @@
 //! Numbers as Prometheus text: prefix `forebay_`, base units, labels with few values, never an endpoint's name.
 
 use std::fmt::{Display, Write as _};
+use std::sync::atomic::Ordering;
 
 use partition::LogState;
 use wire::reason::Reason;
@@ -111,6 +112,7 @@ pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -
     let mut page = Page(String::with_capacity(16 << 10));
     process(&mut page, status, shards);
     control(&mut page, status, table);
+    certificate(&mut page, status);
     if let Some(snapshot) = &Snapshot::sum(shards) {
         ingress(&mut page, snapshot);
         tunnels(&mut page, snapshot);
@@ -637,6 +639,29 @@ fn mesh(page: &mut Page, sum: &Snapshot) {
     let name = "forebay_mesh_frames_total";
     let help = "Frames that came to another shard than their log's; of a sender whose logs are all at home, none.";
     page.counters(name, help, "frame", &rows);
+}
+
+/// Of the certificate that is shown; nothing if none is.
+fn certificate(page: &mut Page, status: &Status) {
+    let known = status.certificate();
+    let until = known.until.load(Ordering::Relaxed);
+    if until == 0 {
+        return;
+    }
+    let name = "forebay_certificate_until_seconds";
+    let help = "The last second of the certificate that is shown, in unix time.";
+    page.gauge(name, help, until);
+    let name = "forebay_certificate_stale";
+    let help = "1 when its files hold a pair that was refused.";
+    let stale = u8::from(known.stale.load(Ordering::Relaxed));
+    page.gauge(name, help, stale);
+    let rows = [
+        ("replaced", known.replaced.load(Ordering::Relaxed)),
+        ("refused", known.refused.load(Ordering::Relaxed)),
+    ];
+    let name = "forebay_certificate_changes_total";
+    let help = "Times its files changed, by what became of it.";
+    page.counters(name, help, "result", &rows);
 }
 
 fn tunnels(page: &mut Page, sum: &Snapshot) {
