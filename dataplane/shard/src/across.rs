@@ -32,8 +32,8 @@ pub(crate) struct Across {
     high: Sequence,
     /// Numbers that went to the owner rise as long as this stands still.
     round: u32,
-    /// The first of each round that may have no answer yet; the last one's is there when a number went. There is one more at most
-    /// than has no answer: each answer ends the rounds before its own.
+    /// The first frame of each round that may have no answer yet; refusals are left out. There is one more at most than has no
+    /// answer: each answer ends the rounds before its own.
     firsts: VecDeque<(u32, Sequence)>,
     /// What went to the owner in this round.
     gone: Taken,
@@ -117,8 +117,12 @@ impl Stream {
         if across.unanswered == 0 {
             across.firsts.clear();
         }
-        let last = across.firsts.back();
-        if last.is_none_or(|(round, _)| *round != across.round) {
+        // A refusal takes its stream back only if its owner says so.
+        let known = across
+            .firsts
+            .back()
+            .is_some_and(|(round, _)| *round == across.round);
+        if bytes > 0 && !known {
             across.firsts.push_back((across.round, number));
         }
         if bytes > 0 {

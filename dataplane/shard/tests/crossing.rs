@@ -368,6 +368,33 @@ fn refusals_that_only_a_slow_owner_can_tell_have_a_bound() {
     assert_eq!(acks(&node.exchange(&mut next, &frame)), [2]);
 }
 
+#[test]
+fn a_repeat_that_is_refused_where_it_came_in_does_not_take_its_stream_back() {
+    let answers = |count: u16| {
+        let mut node = Node::new(count);
+        let mut client = node.connect();
+        let bytes = frames(&node, &mut client, 1..3);
+        node.exchange(&mut client, &bytes);
+        // Out of sequence, and behind it a repeat that was changed on the way.
+        let mut bytes = frames(&node, &mut client, [5, 2].into_iter());
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let mut told = vec![rejects(&node.exchange(&mut client, &bytes))];
+        // What comes behind the refused frame is discarded, whoever has the stream since.
+        node.connect();
+        let frame = frames(&node, &mut client, 6..7);
+        let said = node.exchange(&mut client, &frame);
+        assert_eq!(said, [], "{count} shards");
+        let frame = frames(&node, &mut client, 3..4);
+        told.push(vec![(3, reason(&node.exchange(&mut client, &frame)))]);
+        told
+    };
+    let alone = answers(1);
+    assert_eq!(alone[0].len(), 2);
+    assert_eq!(alone[1], [(3, Reason::SessionUnknown)]);
+    assert_eq!(answers(2), alone);
+}
+
 /// A client that comes, sends, goes and comes back, while what shards say to each other takes its time.
 struct Wild {
     node: Node,
