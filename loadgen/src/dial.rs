@@ -1,91 +1,195 @@
-//! Opening the sessions of a run, before its clock starts: plain blocking sockets, one after the other.
+//! Opening the sessions of a run, before its clock starts: blocking, one after the other, over any transport.
 
 use crate::diagnosis;
+use crate::socket::Socket;
 use client::handshake::{Opened, Opening};
-use client::{ClientError, Credentials};
-use std::io::{Read, Write};
+use client::transport::quic::Quic;
+use client::transport::{self, Home};
+use client::{ClientError, Credentials, Transport};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::runtime::{Builder, Runtime};
 use wire::diagnosis::Diagnosis;
+use wire::link::encode_bye;
+use wire::reason::{Notice, Reason};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An open session and its socket.
+/// An open session and its connection.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    /// The socket, non-blocking again.
-    pub(crate) stream: TcpStream,
+    /// The connection.
+    pub(crate) socket: Socket,
     /// Terms, channels and keys.
     pub(crate) opened: Opened,
     /// What the server sent behind its WELCOME.
     pub(crate) rest: Vec<u8>,
 }
 
-/// Connect, prove `endpoint`, and wait for WELCOME.
-///
-/// # Errors
-/// The client's diagnosis: 51xx, or the server's reason.
-pub(crate) fn dial(
-    addr: SocketAddr,
-    endpoint: &str,
-    key_id: u32,
-    key: &str,
-) -> Result<Dialled, Diagnosis> {
-    dial_within(addr, (endpoint, key_id, key), TIMEOUT)
+impl Dialled {
+    /// Say BYE: a session that is left in silence would linger.
+    pub(crate) fn leave(mut self, timeout: Duration) {
+        let mut bytes = Vec::new();
+        let notice = Notice::new(Reason::PeerBye, 0, 0);
+        encode_bye(&mut bytes, notice, self.opened.seal.signer());
+        // The server may have ended it already, which is what was wanted.
+        let _ = self.socket.write_all(&bytes, timeout);
+    }
 }
 
-/// The same, with at most so long a wait for each step.
-///
-/// # Errors
-/// As `dial`.
-pub(crate) fn dial_within(
+/// Opens sessions for one thread of a run. Connections of QUIC live on its runtime, which only moves while somebody waits on it.
+#[derive(Debug)]
+pub(crate) struct Dialler {
     addr: SocketAddr,
-    (endpoint, key_id, key): (&str, u32, &str),
-    timeout: Duration,
-) -> Result<Dialled, Diagnosis> {
-    let credentials = Credentials::key(endpoint, key_id, key).map_err(|error| error.diagnosis())?;
-    open(addr, &credentials, timeout).map_err(|error| error.diagnosis())
+    how: How,
 }
 
-fn open(
-    addr: SocketAddr,
-    credentials: &Credentials,
-    timeout: Duration,
-) -> Result<Dialled, ClientError> {
+#[derive(Debug)]
+enum How {
+    Tcp,
+    Tls(tls::Client),
+    Quic(Box<Quic>, Arc<Runtime>),
+}
+
+impl Dialler {
+    /// For the node at `addr`.
+    ///
+    /// # Errors
+    /// `FB-5113` when there is nobody to trust.
+    pub(crate) fn new(addr: SocketAddr, transport: &Transport) -> Result<Self, Diagnosis> {
+        let named = addr.to_string();
+        let failed = |error: ClientError| error.diagnosis();
+        let how = match transport {
+            Transport::Tcp => How::Tcp,
+            Transport::Tls(security) => How::Tls(security.tunnels(&named).map_err(failed)?),
+            Transport::Quic(security) => {
+                let runtime = Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| diagnosis::thread(&error))?;
+                let quic = Quic::new(&named, security).map_err(failed)?;
+                How::Quic(Box::new(quic), Arc::new(runtime))
+            }
+        };
+        Ok(Self { addr, how })
+    }
+
+    /// Connect, prove `endpoint`, and wait for WELCOME.
+    ///
+    /// # Errors
+    /// The client's diagnosis: 51xx, or the server's reason.
+    pub(crate) fn dial(
+        &mut self,
+        endpoint: &str,
+        key_id: u32,
+        key: &str,
+    ) -> Result<Dialled, Diagnosis> {
+        self.dial_within((endpoint, key_id, key), TIMEOUT)
+    }
+
+    /// The same, with at most so long a wait for each step.
+    ///
+    /// # Errors
+    /// As `dial`.
+    pub(crate) fn dial_within(
+        &mut self,
+        (endpoint, key_id, key): (&str, u32, &str),
+        timeout: Duration,
+    ) -> Result<Dialled, Diagnosis> {
+        let credentials = Credentials::key(endpoint, key_id, key);
+        let opened = credentials.and_then(|credentials| self.open_at_home(&credentials, timeout));
+        opened.map_err(|error| error.diagnosis())
+    }
+
+    /// Open a session. Over QUIC, one that arrived at another shard than its endpoint's ends at once, and another is opened at home.
+    fn open_at_home(
+        &mut self,
+        credentials: &Credentials,
+        timeout: Duration,
+    ) -> Result<Dialled, ClientError> {
+        let dialled = self.open(credentials, None, timeout)?;
+        let home = Home {
+            shard: dialled.opened.terms.home_shard,
+            shards: dialled.opened.terms.shards,
+        };
+        match &dialled.socket {
+            Socket::Quic(lane, _) if !home.is_met_by(lane.arrived_by()) => {
+                dialled.leave(timeout);
+                self.open(credentials, Some(home), timeout)
+            }
+            _ => Ok(dialled),
+        }
+    }
+
+    fn open(
+        &mut self,
+        credentials: &Credentials,
+        home: Option<Home>,
+        timeout: Duration,
+    ) -> Result<Dialled, ClientError> {
+        let addr = self.addr.to_string();
+        let lost = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => {
+                ClientError::NoAnswer(format!("nothing for {timeout:?}"))
+            }
+            _ => transport::lost(&addr, &error),
+        };
+        let mut socket = self.connect(home, timeout)?;
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(|error| ClientError::Lost(error.to_string()))?;
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let exporter = socket.exporter();
+        let (opening, flight) =
+            Opening::begin(credentials, None, nonce, seconds, exporter.as_ref())?;
+        socket.write_all(&flight, timeout).map_err(lost)?;
+        let mut input = Vec::new();
+        loop {
+            if let Some((opened, taken)) = opening.read(&input)? {
+                return Ok(Dialled {
+                    socket,
+                    opened,
+                    rest: input.split_off(taken),
+                });
+            }
+            if socket.read(&mut input, timeout).map_err(lost)? == 0 {
+                return Err(ClientError::Lost("end of stream".to_owned()));
+            }
+        }
+    }
+
+    fn connect(&mut self, home: Option<Home>, timeout: Duration) -> Result<Socket, ClientError> {
+        let addr = self.addr;
+        match &mut self.how {
+            How::Tcp => Ok(Socket::Tcp(stream(addr, timeout)?)),
+            How::Tls(client) => {
+                let named = addr.to_string();
+                let tunnel = client.tunnel();
+                let tunnel = tunnel.map_err(|error| ClientError::Lost(error.to_string()))?;
+                let stream = stream(addr, timeout)?;
+                Socket::tunnel(stream, tunnel).map_err(|error| transport::lost(&named, &error))
+            }
+            How::Quic(quic, runtime) => {
+                quic.set_home(home);
+                let lane = runtime
+                    .block_on(async { tokio::time::timeout(timeout, quic.connect(addr)).await });
+                let nothing = |_| ClientError::NoAnswer(format!("nothing for {timeout:?}"));
+                let lane = lane.map_err(nothing)??;
+                Ok(Socket::Quic(Box::new(lane), Arc::clone(runtime)))
+            }
+        }
+    }
+}
+
+fn stream(addr: SocketAddr, timeout: Duration) -> Result<TcpStream, ClientError> {
     let failed = |error: std::io::Error| ClientError::Connect {
         addr: addr.to_string(),
         error: error.to_string(),
     };
-    let lost = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => ClientError::NoAnswer(format!("nothing for {timeout:?}")),
-        _ => ClientError::Lost(error.to_string()),
-    };
-    let mut stream = TcpStream::connect_timeout(&addr, timeout).map_err(failed)?;
+    let stream = TcpStream::connect_timeout(&addr, timeout).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     stream.set_read_timeout(Some(timeout)).map_err(failed)?;
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|error| ClientError::Lost(error.to_string()))?;
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let (opening, flight) = Opening::begin(credentials, None, nonce, seconds, None)?;
-    stream.write_all(&flight).map_err(lost)?;
-    let mut input = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some((opened, taken)) = opening.read(&input)? {
-            stream.set_read_timeout(None).map_err(failed)?;
-            return Ok(Dialled {
-                stream,
-                opened,
-                rest: input.split_off(taken),
-            });
-        }
-        match stream.read(&mut buffer).map_err(lost)? {
-            0 => return Err(ClientError::Lost("end of stream".to_owned())),
-            bytes => input.extend_from_slice(&buffer[..bytes]),
-        }
-    }
+    Ok(stream)
 }
 
 /// A random number that names one run.

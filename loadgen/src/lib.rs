@@ -4,7 +4,7 @@
 //! message carries evidence ([`stamp`]), is read back through the receiving endpoints and booked ([`verify`]). A run
 //! that missed its rate, or whose own lateness is a notable share of what it measured, is void ([`report`]).
 //!
-//! [`run`] is all a caller needs. The protocol's logic lives in `client`, bytes travel over `ring`; nothing here knows
+//! [`run`] is all a caller needs. The protocol's logic lives in `client`, bytes travel over `ring` or, for QUIC, over quinn; nothing here knows
 //! the inside of a server.
 
 pub mod activity;
@@ -21,10 +21,12 @@ pub mod progress;
 pub mod report;
 pub mod rows;
 pub mod schedule;
+mod socket;
 pub mod stamp;
 pub mod verify;
 
 pub use activity::Activity;
+pub use client::{Fingerprint, Security, Transport, Trust};
 pub use engine::run;
 pub use payload::{BodySizes, PayloadSource};
 pub use plan::{LoadOptions, LoadPlan, Others, ReceiverCredential, SenderCredential, ServerCpu};

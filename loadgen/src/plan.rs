@@ -4,6 +4,7 @@ use crate::activity::Activity;
 use crate::diagnosis;
 use crate::payload::{BodySizes, PayloadSource};
 use crate::schedule::Arrival;
+use client::Transport;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -72,6 +73,8 @@ pub enum ServerCpu {
 pub struct LoadPlan {
     /// The node's address.
     pub addr: SocketAddr,
+    /// What carries the connections to it, and whom to trust then.
+    pub transport: Transport,
     /// Sending endpoints, one session each unless `options.connections` says otherwise.
     pub senders: Vec<SenderCredential>,
     /// Receiving endpoints; may be empty, then nothing is read back.
@@ -307,6 +310,7 @@ pub(crate) mod tests {
         };
         LoadPlan {
             addr: "127.0.0.1:1".parse().expect("valid"),
+            transport: Transport::Tcp,
             senders: (0..senders).map(sender).collect(),
             receivers: Vec::new(),
             options: LoadOptions::default(),

@@ -75,6 +75,8 @@ pub struct Report {
     pub senders: usize,
     /// Connections that carried them.
     pub connections: usize,
+    /// What carried the connections: `tcp`, `tls` or `quic`.
+    pub transport: String,
     /// Receiving endpoints.
     pub receivers: usize,
     /// Messages per frame.
@@ -206,6 +208,7 @@ impl Report {
             load: load(saturated, options.arrival),
             senders: plan.senders.len(),
             connections: plan.connections(),
+            transport: plan.transport.name().to_owned(),
             receivers: plan.receivers.len(),
             batch: options.batch,
             bodies: bodies(plan),
@@ -363,8 +366,14 @@ impl fmt::Display for Report {
             .try_for_each(|reason| writeln!(out, "              {reason}"))?;
         writeln!(
             out,
-            "load          {}: {} senders on {} connections, {} receivers, {} messages per frame, {}",
-            self.load, self.senders, self.connections, self.receivers, self.batch, self.bodies
+            "load          {}: {} senders on {} connections over {}, {} receivers, {} messages per frame, {}",
+            self.load,
+            self.senders,
+            self.connections,
+            self.transport,
+            self.receivers,
+            self.batch,
+            self.bodies
         )?;
         writeln!(
             out,

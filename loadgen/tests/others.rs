@@ -33,6 +33,7 @@ fn run(fake: &Fake, senders: usize, rate: f64, activity: Activity, others: Other
     let slow = !others.slow_receivers.is_empty();
     let plan = LoadPlan {
         addr: fake.addr,
+        transport: client::Transport::Tcp,
         senders: (0..senders)
             .map(|number| sender(&format!("sender-{number}")))
             .collect(),

@@ -22,6 +22,7 @@ fn plan(fake: &Fake, senders: usize, options: LoadOptions) -> LoadPlan {
     };
     LoadPlan {
         addr: fake.addr,
+        transport: client::Transport::Tcp,
         senders: (0..senders).map(sender).collect(),
         receivers: vec![reader],
         options,

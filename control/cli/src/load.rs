@@ -1,5 +1,6 @@
 //! `forebay load`: the load generator, told whom and how much.
 
+mod carried;
 mod sweep;
 mod who;
 
@@ -16,6 +17,7 @@ use crate::diagnosis::ARGUMENT;
 use crate::fault::Fault;
 use crate::project::{Project, read_plan};
 use crate::say::say;
+use carried::Carried;
 use sweep::Sweep;
 use who::who;
 
@@ -31,6 +33,8 @@ pub(crate) struct Args {
     /// Address of the node, instead of the one in the configuration
     #[arg(long, value_name = "IP:PORT")]
     addr: Option<String>,
+    #[command(flatten)]
+    carried: Carried,
     /// Sending endpoint; repeat for more; all that may send unless given
     #[arg(long, value_name = "ENDPOINT")]
     sender: Vec<String>,
@@ -165,9 +169,12 @@ fn plan(args: &Args) -> Result<LoadPlan, Fault> {
     };
     let addr = match (&args.addr, &project) {
         (Some(text), _) => address(text)?,
-        (None, Some(project)) => project.node.listen,
+        (None, Some(project)) => args.carried.address(&project.node)?,
         (None, None) => unreachable!("clap requires --addr with --plan"),
     };
+    let transport = args
+        .carried
+        .transport(project.as_ref().map(|project| &project.node))?;
     let who = who(args, &table)?;
     let server_cpu = match &project {
         _ if let Some(pid) = args.server_pid => ServerCpu::Process(pid),
@@ -177,6 +184,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Fault> {
     let data = project.map(|project| project.node.data);
     Ok(LoadPlan {
         addr,
+        transport,
         senders: who.senders,
         receivers: who.receivers,
         others: who.others,

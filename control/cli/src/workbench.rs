@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use node::config::NodeConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use wire::diagnosis::Diagnosis;
 
@@ -118,20 +119,43 @@ fn lock(folder: &Path) -> std::io::Result<Option<File>> {
     Ok(same.then_some(file))
 }
 
+/// The tunnels that a node of one's own takes besides plain connections.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tunnels {
+    tls: bool,
+}
+
+impl Tunnels {
+    /// Those that these settings know.
+    pub(crate) fn of(node: &NodeConfig) -> Self {
+        Self {
+            tls: node.listen_tls.is_some(),
+        }
+    }
+}
+
 /// A node of its own, stopped and its data removed when this value goes.
 pub(crate) struct Node {
     process: Child,
     data: PathBuf,
     /// Where it takes messages.
     pub(crate) addr: SocketAddr,
+    /// Where it takes them over TLS.
+    pub(crate) tls: Option<SocketAddr>,
     /// Its admin port.
     pub(crate) admin: SocketAddr,
 }
 
 impl Node {
-    /// Start one with the settings of `config`, over an empty data folder inside `folder`, on free ports of this machine. It ends
-    /// when the calling thread does, however that ends.
-    pub(crate) fn start(config: &Path, folder: &Folder, shards: &str) -> Result<Self, Diagnosis> {
+    /// Start one with the settings of `config`, over an empty data folder inside `folder`, on free ports of this machine: a port that
+    /// the settings name may be one where the node that they are for takes its own connections. It ends when the calling thread does,
+    /// however that ends.
+    pub(crate) fn start(
+        config: &Path,
+        tunnels: Tunnels,
+        folder: &Folder,
+        shards: &str,
+    ) -> Result<Self, Diagnosis> {
         let (data, log) = (folder.path.join("data"), folder.path.join("node.log"));
         let failed = |seen: String| {
             Diagnosis::new(
@@ -162,12 +186,17 @@ impl Node {
             .stdin(lock)
             .stdout(file)
             .stderr(errors);
+        match tunnels.tls {
+            true => command.env("FOREBAY_NODE_LISTEN_TLS", "127.0.0.1:0"),
+            false => command.env_remove("FOREBAY_NODE_LISTEN_TLS"),
+        };
         let process = command.spawn().map_err(|error| failed(error.to_string()))?;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut node = Self {
             process,
             data,
             addr: nowhere,
+            tls: None,
             admin: nowhere,
         };
         let until = Instant::now() + START_TIME;
@@ -176,6 +205,7 @@ impl Node {
             let at = |mark: &str| address(&text, mark);
             if let (Some(addr), Some(admin)) = (at("listening on "), at("admin on ")) {
                 (node.addr, node.admin) = (addr, admin);
+                node.tls = at("listening with TLS on ");
                 return Ok(node);
             }
             let ended = node.process.try_wait().ok().flatten();

@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+/// The runs of a quickstart, and what carries them.
+const RUNS: [(&str, &str); 3] = [("host", "tls"), ("tcp", "tcp"), ("tls", "tls")];
+
 fn quickstart(data: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
     command
@@ -52,9 +55,14 @@ fn everything_sent_is_read_back_and_the_next_commands_work() {
             .mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    for (run, over) in RUNS {
+        let run = &report["runs"][run];
+        assert_eq!((&run["transport"], &run["lost"]), (&over.into(), &0.into()));
+        assert!(run["delivered"].as_u64() > Some(100), "{over}: {run}");
+    }
     let next = report["next"].as_array().expect("a list");
     assert_eq!(next.len(), 3);
-    run_and_load(&next[0], &next[1]);
+    run_and_load(&next[0], &next[1], &data);
     let verify = next[2].as_str().expect("a text").split_whitespace().skip(1);
     let verified = Command::new(env!("CARGO_BIN_EXE_forebay"))
         .args(verify)
@@ -110,15 +118,17 @@ fn when_everything_is_rejected_it_says_why_and_what_was_promised() {
     );
 }
 
-fn run_and_load(run: &serde_json::Value, load: &serde_json::Value) {
-    let ports = [free_port(), free_port()];
+/// Run the node as it was printed, and load it as it was printed and in every other way that there is.
+fn run_and_load(run: &serde_json::Value, load: &serde_json::Value, data: &Path) {
+    let ports = [free_port(), free_port(), free_port()];
     let command = |line: &serde_json::Value| {
         let mut words = line.as_str().expect("a text").split_whitespace();
         let mut command = Command::new(words.next().expect("the program comes first"));
         command.args(words);
         command
             .env("FOREBAY_NODE_LISTEN", &ports[0])
-            .env("FOREBAY_NODE_ADMIN", &ports[1]);
+            .env("FOREBAY_NODE_ADMIN", &ports[1])
+            .env("FOREBAY_NODE_LISTEN_TLS", &ports[2]);
         command
     };
     let mut node = command(run)
@@ -128,12 +138,30 @@ fn run_and_load(run: &serde_json::Value, load: &serde_json::Value) {
     let out = BufReader::new(node.stdout.take().expect("stdout is piped"));
     let mut out = out.lines().map_while(Result::ok);
     let ready = out.any(|line| line.contains("listening on "));
-    let output = command(load)
-        .args(["--duration", "2s", "--json"])
-        .output()
-        .expect("the binary was built");
-    let report: serde_json::Value =
-        serde_json::from_slice(&output.stdout).expect("one JSON object");
+    for (ways, over) in loads(data) {
+        let output = command(load)
+            .args(["--duration", "2s", "--json"])
+            .args(&ways)
+            .output()
+            .expect("the binary was built");
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!(report["transport"], *over, "{ways:?}: {report}");
+        assert_eq!(report["lost"], 0, "{ways:?}: {report}");
+        assert!(report["delivered"].as_u64() > Some(100), "{ways:?}");
+        assert_eq!(report["sent"], report["delivered"], "{ways:?}: {report}");
+    }
+    for (ways, code) in refused(data, &ports[2]) {
+        let mut refused = command(load);
+        // This machine has no roots, for a moment.
+        refused
+            .env("SSL_CERT_FILE", "/dev/null")
+            .env_remove("SSL_CERT_DIR");
+        let refused = refused.args(&ways).output().expect("the binary was built");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains(code), "{ways:?}: {said}");
+        assert!(!refused.status.success(), "{ways:?}: {said}");
+    }
     let ended = Command::new("kill")
         .arg(node.id().to_string())
         .status()
@@ -148,11 +176,46 @@ fn run_and_load(run: &serde_json::Value, load: &serde_json::Value) {
         node.wait().expect("it ends after SIGTERM").success(),
         "a graceful stop exits with 0"
     );
-    assert_eq!(
-        (&report["lost"], &report["sent"]),
-        (&0.into(), &report["delivered"]),
-        "{report}"
-    );
+}
+
+/// Arguments of loads that the node takes, and what carries them.
+fn loads(data: &Path) -> Vec<(Vec<String>, &'static str)> {
+    let ca = data.join("certificates/ca.pem");
+    let trusting = |transport: &str| {
+        let ca = ca.to_string_lossy().into_owned();
+        let words = [
+            "--transport",
+            transport,
+            "--ca",
+            &ca,
+            "--server-name",
+            "localhost",
+        ];
+        words.map(str::to_owned).to_vec()
+    };
+    let pinned = |transport: &str| vec!["--transport".to_owned(), transport.to_owned()];
+    vec![
+        (Vec::new(), "tcp"),
+        (pinned("tls"), "tls"),
+        (trusting("tls"), "tls"),
+    ]
+}
+
+/// Arguments of loads that trust nobody who is there, and what is said of that.
+fn refused(data: &Path, tls: &str) -> Vec<(Vec<String>, &'static str)> {
+    let plan = data.join("plan.toml").to_string_lossy().into_owned();
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let wrong = "0123456789abcdef".repeat(4);
+    let elsewhere = ["--transport", "tls", "--plan", &plan, "--addr", tls];
+    vec![
+        (words(&elsewhere), "FB-5113"),
+        (words(&["--transport", "tls", "--pin", &wrong]), "FB-5114"),
+        (words(&["--transport", "tls", "--pin", "none"]), "--pin"),
+        (
+            words(&["--transport", "tls", "--ca", "/dev/null"]),
+            "FB-5113",
+        ),
+    ]
 }
 
 fn free_port() -> String {

@@ -15,8 +15,23 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Over networks that others share, say so in [`Options::transport`]: the session then runs through TLS, or through QUIC with the
+//! feature `quic`, to a server that shows a certificate which is trusted: by an authority, by its fingerprint, or by the roots of
+//! the machine.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use client::{Credentials, Options, Security, Transport};
+//! let trust = Security::authority(std::fs::read("ca.pem")?);
+//! let options = Options { transport: Transport::Tls(trust), ..Options::default() };
+//! let credentials = Credentials::key("acme/prod/sensor-7", 1, &std::env::var("FOREBAY_KEY")?)?;
+//! let sender = client::connect_with("node.example:7413", credentials, options).await?.sender()?;
+//! # Ok(()) }
+//! ```
+//!
 //! [`handshake`], [`outbox`] and [`inbox`] hold the protocol without socket or clock; the rest carries their bytes over
-//! tokio. This crate knows the wire format only through `wire` and nothing of the server.
+//! tokio. This crate knows the wire format only through `wire`, TLS only through
+//! `tls` and quinn, and nothing of the server.
 
 pub mod credentials;
 pub mod diagnosis;

@@ -2,9 +2,8 @@
 
 use super::connections::Connections;
 use super::sending::Sending;
-use crate::dial::dial_within;
+use crate::dial::Dialler;
 use crate::plan::SenderCredential;
-use std::net::SocketAddr;
 use std::time::Duration;
 use wire::diagnosis::Diagnosis;
 
@@ -17,7 +16,7 @@ const SPARE: usize = 8;
 
 /// Opens connections again that the server ended.
 pub(crate) struct Again {
-    addr: SocketAddr,
+    dialler: Dialler,
     flooders: Vec<Flooder>,
     end: u64,
     deadline: u64,
@@ -38,7 +37,7 @@ struct Flooder {
 
 impl Again {
     /// For these flooders, whose lanes have the same order; nobody comes back after `deadline`.
-    pub(crate) fn new(addr: SocketAddr, who: &[SenderCredential], end: u64, deadline: u64) -> Self {
+    pub(crate) fn new(dialler: Dialler, who: &[SenderCredential], end: u64, deadline: u64) -> Self {
         let flooder = |who: &SenderCredential| Flooder {
             who: who.clone(),
             next: 0,
@@ -46,7 +45,7 @@ impl Again {
             ended: false,
         };
         Self {
-            addr,
+            dialler,
             flooders: who.iter().map(flooder).collect(),
             end,
             deadline,
@@ -104,11 +103,8 @@ impl Again {
         let each = &mut self.flooders[index];
         each.next = now + AGAIN_EVERY;
         each.last_attempts -= u32::from(now >= self.end);
-        let dialled = match dial_within(
-            self.addr,
-            (&each.who.endpoint, each.who.key_id, &each.who.key),
-            DIAL_TIME,
-        ) {
+        let who = (&*each.who.endpoint, each.who.key_id, &*each.who.key);
+        let dialled = match self.dialler.dial_within(who, DIAL_TIME) {
             Ok(dialled) => dialled,
             Err(turned_away) => {
                 self.turned_away += 1;
@@ -128,7 +124,7 @@ impl Again {
         };
         each.ended = false;
         self.reopened += 1;
-        port.replace(index, dialled.stream)?;
+        port.replace(index, dialled.socket)?;
         sending.reopen(index, dialled.opened, last, now);
         sending.receive(index, now, &dialled.rest);
         Ok(())

@@ -16,13 +16,14 @@ pub(crate) mod threads;
 
 use crate::cost;
 use crate::diagnosis;
-use crate::dial::{Dialled, dial, run_id};
+use crate::dial::{Dialled, Dialler, run_id};
 use crate::histogram::Latencies;
 use crate::payload::{Bodies, PayloadSource};
 use crate::plan::{LoadPlan, ReceiverCredential};
 use crate::progress::Progress;
 use crate::report::{Costs, Report};
 use crate::rows::{SenderRow, SlowRow, StormRow};
+use crate::socket::Socket;
 use crate::verify::{Outcome, Source, Verification, reconcile, totals};
 use driving::{Cast, Ended, drive};
 use flooding::Again;
@@ -31,7 +32,6 @@ use measured::Times;
 use opening::{Senders, open_flooders, open_senders, tap};
 use sending::Sending;
 use slow::Slow;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use storm::Storm;
@@ -83,7 +83,7 @@ fn nanos(duration: Duration) -> u64 {
 /// Sessions with their sockets, ready for a thread.
 #[derive(Default)]
 pub(crate) struct Sockets {
-    pub(crate) streams: Vec<TcpStream>,
+    pub(crate) streams: Vec<Socket>,
     pub(crate) rests: Vec<Vec<u8>>,
 }
 
@@ -105,16 +105,19 @@ pub fn run(plan: LoadPlan, progress: &mut dyn Progress) -> Result<Report, Diagno
     )?;
     let id = run_id()?;
     let good = open_senders(&plan, &bodies)?;
-    let flooders = open_flooders(&plan, &flood_bodies)?;
-    let dialled = |who: &[ReceiverCredential]| -> Result<Vec<Dialled>, Diagnosis> {
-        who.iter()
-            .map(|who| dial(plan.addr, &who.endpoint, who.key_id, &who.key))
-            .collect()
+    let mut flood_dialler = Dialler::new(plan.addr, &plan.transport)?;
+    let flooders = open_flooders(&plan, &mut flood_dialler, &flood_bodies)?;
+    let dialled = |dialler: &mut Dialler, who: &ReceiverCredential| {
+        dialler.dial(&who.endpoint, who.key_id, &who.key)
     };
-    let (readers, slow) = (
-        dialled(&plan.receivers)?,
-        dialled(&plan.others.slow_receivers)?,
-    );
+    let mut dialler = Dialler::new(plan.addr, &plan.transport)?;
+    let readers = plan.receivers.iter();
+    let readers = readers.map(|who| dialled(&mut dialler, who));
+    let readers: Vec<Dialled> = readers.collect::<Result<_, _>>()?;
+    // Each has a thread of its own.
+    let slow = plan.others.slow_receivers.iter();
+    let slow = slow.map(|who| dialled(&mut Dialler::new(plan.addr, &plan.transport)?, who));
+    let slow: Vec<Dialled> = slow.collect::<Result<_, _>>()?;
     let sources = good.0.iter().chain(&flooders.0).map(|flow| flow.source);
     let sources: Arc<[Source]> = sources.collect();
     let server_before = cost::server(&plan.server_cpu);
@@ -136,7 +139,7 @@ pub fn run(plan: LoadPlan, progress: &mut dyn Progress) -> Result<Report, Diagno
             let (sending, sockets) = sending(good, bodies, run, times, options.batch);
             (sending, sockets, near)
         },
-        flooders: flooding(&plan, flooders, flood_bodies, run, times),
+        flooders: flooding(&plan, (flooders, flood_dialler), flood_bodies, run, times),
         taps: Vec::new(),
         read_sockets: Sockets::default(),
         slow: Vec::new(),
@@ -174,7 +177,7 @@ fn sending(
 
 fn flooding(
     plan: &LoadPlan,
-    flooders: Senders,
+    (flooders, dialler): (Senders, Dialler),
     bodies: Bodies,
     run: Run,
     times: Times,
@@ -184,7 +187,7 @@ fn flooding(
         saturate: true,
         ..times
     };
-    let again = Again::new(plan.addr, who, times.end, times.deadline);
+    let again = Again::new(dialler, who, times.end, times.deadline);
     let (mut sending, sockets) = sending(flooders, bodies, run, times, plan.options.batch);
     sending.first_sender = plan.senders.len() as u32;
     (!who.is_empty()).then_some((sending, sockets, again))
@@ -194,6 +197,7 @@ fn storm(plan: &LoadPlan, times: Times) -> Option<Storm> {
     let per_s = plan.others.storm_per_s;
     (per_s > 0.0).then(|| Storm {
         addr: plan.addr,
+        transport: plan.transport.clone(),
         who: plan.others.storm.clone(),
         per_s,
         warm_up: times.warm_up,
@@ -209,7 +213,7 @@ fn with_receivers(
     sources: &Arc<[Source]>,
 ) -> Cast {
     for (dialled, reader) in readers.into_iter().zip(&plan.receivers) {
-        cast.read_sockets.streams.push(dialled.stream);
+        cast.read_sockets.streams.push(dialled.socket);
         cast.read_sockets.rests.push(dialled.rest);
         cast.taps
             .push(tap(dialled.opened, reader, run, times, sources));
@@ -217,7 +221,7 @@ fn with_receivers(
     for (dialled, reader) in slow.into_iter().zip(&plan.others.slow_receivers) {
         cast.slow.push(Slow {
             tap: tap(dialled.opened, reader, run, times, sources),
-            stream: dialled.stream,
+            socket: dialled.socket,
             rest: dialled.rest,
             per_s: plan.others.slow_per_s,
             taken: 0,

@@ -7,7 +7,7 @@ use super::receiving::Tap;
 use super::{START_DELAY, Sockets, nanos};
 use crate::activity::Activity;
 use crate::diagnosis;
-use crate::dial::dial;
+use crate::dial::Dialler;
 use crate::payload::Bodies;
 use crate::plan::{LoadOptions, LoadPlan, ReceiverCredential, SenderCredential};
 use crate::schedule::Schedule;
@@ -31,13 +31,24 @@ pub(super) type Senders = (Vec<Flow>, Vec<Lane>, Sockets, usize);
 
 /// The senders of the plan.
 pub(super) fn open_senders(plan: &LoadPlan, bodies: &Bodies) -> Result<Senders, Diagnosis> {
-    open(plan, &plan.senders, plan.connections(), bodies)
+    let mut dialler = Dialler::new(plan.addr, &plan.transport)?;
+    open(
+        plan,
+        &plan.senders,
+        (plan.connections(), &mut dialler),
+        bodies,
+    )
 }
 
 /// The flooders of the plan, one connection each.
-pub(super) fn open_flooders(plan: &LoadPlan, bodies: &Bodies) -> Result<Senders, Diagnosis> {
+pub(super) fn open_flooders(
+    plan: &LoadPlan,
+    dialler: &mut Dialler,
+    bodies: &Bodies,
+) -> Result<Senders, Diagnosis> {
     let flooders = &plan.others.flooders;
-    let (mut flows, mut lanes, sockets, frame) = open(plan, flooders, flooders.len(), bodies)?;
+    let connections = (flooders.len(), dialler);
+    let (mut flows, mut lanes, sockets, frame) = open(plan, flooders, connections, bodies)?;
     flows.iter_mut().for_each(|flow| flow.schedule = None);
     lanes.iter_mut().for_each(Lane::flood);
     Ok((flows, lanes, sockets, frame))
@@ -46,7 +57,7 @@ pub(super) fn open_flooders(plan: &LoadPlan, bodies: &Bodies) -> Result<Senders,
 fn open(
     plan: &LoadPlan,
     senders: &[SenderCredential],
-    connections: usize,
+    (connections, dialler): (usize, &mut Dialler),
     bodies: &Bodies,
 ) -> Result<Senders, Diagnosis> {
     let count = senders.len();
@@ -59,7 +70,7 @@ fn open(
     let relays = connections < count;
     let mut frame_most = FRAME_BYTES_MAX;
     for (index, sender) in senders.iter().enumerate() {
-        let dialled = dial(plan.addr, &sender.endpoint, sender.key_id, &sender.key)?;
+        let dialled = dialler.dial(&sender.endpoint, sender.key_id, &sender.key)?;
         let terms = granted(sender, &dialled.opened.channels)?.clone();
         let source = Source {
             endpoint: dialled.opened.terms.endpoint,
@@ -93,7 +104,7 @@ fn open(
             };
             let window = plan.options.window;
             lanes.push(Lane::new(dialled.opened, stream, last, window));
-            sockets.streams.push(dialled.stream);
+            sockets.streams.push(dialled.socket);
             sockets.rests.push(dialled.rest);
         }
     }

@@ -1,23 +1,22 @@
-//! Receivers that take less than there is: each a thread with a blocking socket, which it leaves alone most of the time.
+//! Receivers that take less than there is: each a thread with a connection of its own, which it leaves alone most of the time.
 
 use super::Clock;
 use super::receiving::Tap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use crate::socket::Socket;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long one read or one pause lasts at most.
 const STEP: Duration = Duration::from_millis(20);
 const WRITE_TIME: Duration = Duration::from_secs(1);
-const READ_BYTES: usize = 4 << 10;
 /// Bytes that a message is thought to take before the first has come whole.
 const MESSAGE_BYTES: f64 = 192.0;
 
 /// One slow receiver.
 pub(crate) struct Slow {
     pub(crate) tap: Tap,
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: Socket,
     pub(crate) rest: Vec<u8>,
     /// Messages per second; 0 to read nothing.
     pub(crate) per_s: f64,
@@ -38,25 +37,24 @@ impl Slow {
     }
 
     fn read_on(&mut self, clock: Clock, over: &AtomicBool) -> std::io::Result<()> {
-        self.stream.set_read_timeout(Some(STEP))?;
-        self.stream.set_write_timeout(Some(WRITE_TIME))?;
         self.tap
             .receive(&std::mem::take(&mut self.rest), 0, clock.unix(0));
-        let mut buffer = [0; READ_BYTES];
+        let mut buffer = Vec::new();
         while !over.load(Ordering::Relaxed) && self.tap.fault.is_none() {
             let now = clock.now();
             self.tap.keep_alive(now);
             let out = std::mem::take(&mut self.tap.out);
-            self.stream.write_all(&out)?;
+            self.socket.write_all(&out, WRITE_TIME)?;
             if self.taken as f64 >= self.due(now) {
-                std::thread::park_timeout(STEP);
+                self.socket.pause(STEP);
                 continue;
             }
-            match self.stream.read(&mut buffer) {
+            buffer.clear();
+            match self.socket.read(&mut buffer, STEP) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(bytes) => {
                     self.taken += bytes as u64;
-                    self.tap.receive(&buffer[..bytes], now, clock.unix(now));
+                    self.tap.receive(&buffer, now, clock.unix(now));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),

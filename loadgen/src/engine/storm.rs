@@ -1,16 +1,15 @@
 //! A storm of connections: sessions that are opened when they are due, whatever became of those before, and left at once.
 
 use super::Clock;
-use crate::dial::{Dialled, dial_within};
+use crate::dial::Dialler;
 use crate::histogram::Latencies;
 use crate::plan::ReceiverCredential;
+use client::Transport;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use wire::link::encode_bye;
-use wire::reason::{Notice, Reason};
+use wire::diagnosis::Diagnosis;
 
 const DIAL_TIME: Duration = Duration::from_secs(5);
 /// Threads that open sessions, one at a time each.
@@ -19,6 +18,7 @@ const WORKERS: u64 = 32;
 /// What is to come.
 pub(crate) struct Storm {
     pub(crate) addr: SocketAddr,
+    pub(crate) transport: Transport,
     pub(crate) who: Vec<ReceiverCredential>,
     pub(crate) per_s: f64,
     /// Attempts due before are not timed.
@@ -61,6 +61,8 @@ impl Storm {
 
     fn work(&self, clock: Clock, next: &AtomicU64) -> Weather {
         let mut weather = Weather::default();
+        // It could be made when the senders' was; should it not be any more, every attempt says so.
+        let mut dialler = Dialler::new(self.addr, &self.transport);
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let due = (number as f64 * 1e9 / self.per_s) as u64;
@@ -72,13 +74,23 @@ impl Storm {
                     due.saturating_sub(clock.now()).clamp(1_000, 20_000_000),
                 ));
             }
-            self.attempt(number, due, clock, &mut weather);
+            self.attempt(&mut dialler, (number, due), clock, &mut weather);
         }
     }
 
-    fn attempt(&self, number: u64, due: u64, clock: Clock, weather: &mut Weather) {
+    fn attempt(
+        &self,
+        dialler: &mut Result<Dialler, Diagnosis>,
+        (number, due): (u64, u64),
+        clock: Clock,
+        weather: &mut Weather,
+    ) {
         let who = &self.who[(number % self.who.len() as u64) as usize];
-        let dialled = dial_within(self.addr, (&who.endpoint, who.key_id, &who.key), DIAL_TIME);
+        let who = (&*who.endpoint, who.key_id, &*who.key);
+        let dialled = match dialler {
+            Ok(dialler) => dialler.dial_within(who, DIAL_TIME),
+            Err(fault) => Err(fault.clone()),
+        };
         let now = clock.now();
         weather.due += 1;
         match dialled {
@@ -87,20 +99,11 @@ impl Storm {
                 if due >= self.warm_up {
                     weather.open.record(now.saturating_sub(due));
                 }
-                leave(dialled);
+                dialled.leave(DIAL_TIME);
             }
             Err(refused) => *weather.refused.entry(refused.code).or_default() += 1,
         }
     }
-}
-
-/// Say BYE: a session that is left in silence would linger.
-fn leave(mut dialled: Dialled) {
-    let mut bytes = Vec::new();
-    let notice = Notice::new(Reason::PeerBye, 0, 0);
-    encode_bye(&mut bytes, notice, dialled.opened.seal.signer());
-    // The server may have ended it already, which is what was wanted.
-    let _ = dialled.stream.write_all(&bytes);
 }
 
 impl Weather {

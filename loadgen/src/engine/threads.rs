@@ -1,4 +1,4 @@
-//! The threads that send and that read back, each with a ring of its own.
+//! The threads that send and that read back, each with connections of its own.
 
 use super::connections::{BYE_TIME, Connections, WAIT_MAX};
 use super::flooding::Again;
@@ -7,7 +7,6 @@ use super::receiving::Tap;
 use super::sending::{Port, Sending};
 use super::{Clock, Sockets};
 use crate::cost::{self, Steady};
-use crate::diagnosis;
 use crate::progress::Live;
 use crate::verify::Source;
 use std::sync::Mutex;
@@ -61,9 +60,7 @@ pub(crate) fn send_thread(
         let now = if came { clock.now() } else { now };
         let released = sending.release(now, &mut port);
         if released {
-            port.ring
-                .submit()
-                .map_err(|error| diagnosis::ring(&error))?;
+            port.submit()?;
             sending.submitted(clock.now());
         }
         let prepared = sending.prepare(now, &mut port);
@@ -112,7 +109,7 @@ fn say_bye(sending: &mut Sending, port: &mut Connections, clock: Clock) -> Resul
             );
             port.send(lane, bytes);
         }
-        port.ring.close(port.ids[lane]);
+        port.close(lane);
     }
     drain(port, clock)
 }
@@ -120,9 +117,9 @@ fn say_bye(sending: &mut Sending, port: &mut Connections, clock: Clock) -> Resul
 /// Let the connections end, for a bounded time.
 fn drain(port: &mut Connections, clock: Clock) -> Result<(), Diagnosis> {
     let until = clock.now() + BYE_TIME;
-    while port.ring.connections() > 0 && clock.now() < until {
+    while port.open() > 0 && clock.now() < until {
         port.poll(|_, _| {})?;
-        if port.ring.connections() > 0 {
+        if port.open() > 0 {
             port.wait(WAIT_MAX)?;
         }
     }
@@ -202,9 +199,7 @@ pub(crate) fn receive_thread(
             }
         }
         if sent {
-            port.ring
-                .submit()
-                .map_err(|error| diagnosis::ring(&error))?;
+            port.submit()?;
         }
         live.delivered.store(
             taps.iter().map(|tap| tap.observer.delivered()).sum(),
@@ -223,7 +218,7 @@ pub(crate) fn receive_thread(
         if tap.fault.is_none() {
             port.send(index, std::mem::take(&mut tap.out));
         }
-        port.ring.close(port.ids[index]);
+        port.close(index);
     }
     drain(&mut port, clock)?;
     Ok((taps, cpu))

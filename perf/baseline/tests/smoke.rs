@@ -97,6 +97,7 @@ fn what_the_baseline_acks_is_all_that_was_sent_and_all_that_its_log_holds() {
         let report = loadgen::run(
             LoadPlan {
                 addr: server.addr,
+                transport: loadgen::Transport::Tcp,
                 senders,
                 receivers: Vec::new(),
                 options: LoadOptions {
@@ -137,6 +138,7 @@ fn a_log_whose_bytes_changed_is_not_counted() {
     let server = serve(folder.path());
     let plan = LoadPlan {
         addr: server.addr,
+        transport: loadgen::Transport::Tcp,
         senders,
         receivers: Vec::new(),
         options: LoadOptions {

@@ -8,7 +8,7 @@ use crate::diagnosis::{ARGUMENT, SWEEP};
 use crate::fault::{Fault, as_json};
 use crate::project::Project;
 use crate::say::say;
-use crate::workbench::{Folder, Node};
+use crate::workbench::{Folder, Node, Tunnels};
 
 const POINTS_MAX: usize = 256;
 /// What can be swept.
@@ -205,9 +205,10 @@ fn point(
     let (Some(folder), Some((_, shards))) = (folder, shards) else {
         return super::measure(plan);
     };
-    let node = Node::start(&args.config, folder, shards)?;
+    let tunnels = Tunnels::of(&Project::read(&args.config)?.node);
+    let node = Node::start(&args.config, tunnels, folder, shards)?;
     super::measure(LoadPlan {
-        addr: node.addr,
+        addr: args.carried.choose(node.addr, node.tls)?,
         server_cpu: ServerCpu::Process(node.pid()),
         data: Some(node.data().to_owned()),
         ..plan

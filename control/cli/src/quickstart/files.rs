@@ -1,14 +1,17 @@
-//! The folder that quickstart makes: configuration, plan with fresh keys, logs.
+//! The folder that quickstart makes: configuration, plan with fresh keys, certificates, logs.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use control::keys::new_secret;
 use control::render::{NewEndpoint, NewPlan, render};
+use node::CertificateFiles;
 use wire::diagnosis::Diagnosis;
 
+use crate::cert;
 use crate::diagnosis::{CANNOT_WRITE, FOREIGN_FOLDER};
 
 /// Account and environment of everything made here.
@@ -20,6 +23,12 @@ pub(super) const SENDERS: [&str; 5] = ["host", "pump-1", "pump-2", "pump-3", "pu
 /// The endpoint that receives.
 pub(super) const RECEIVER: &str = "office";
 
+/// The folder of certificates in the folder.
+const CERTIFICATES: &str = "certificates";
+const CERTIFICATE_LASTS: Duration = Duration::from_secs(30 * 86_400);
+/// One that is not good for so long is replaced.
+const CERTIFICATE_LEFT: Duration = Duration::from_secs(86_400);
+
 /// How a configuration of ours begins; the mark of a folder that may be used again.
 const MARK: &str = "# Made by `forebay quickstart`.";
 
@@ -28,16 +37,27 @@ pub(super) struct Made {
     pub(super) folder: PathBuf,
     pub(super) config: PathBuf,
     pub(super) plan: PathBuf,
+    /// The authority that clients trust.
+    pub(super) ca: PathBuf,
+    /// What the node shows.
+    pub(super) certificate: CertificateFiles,
 }
 
 /// Make the files, or take those of an earlier quickstart.
 pub(super) fn prepare(folder: &Path) -> Result<Made, Diagnosis> {
+    let pair = cert::Files::of(&folder.join(CERTIFICATES));
     let made = Made {
         folder: folder.to_owned(),
         config: folder.join("forebay.toml"),
         plan: folder.join("plan.toml"),
+        ca: pair.ca,
+        certificate: CertificateFiles {
+            certificate: pair.certificate,
+            key: pair.key,
+        },
     };
     if is_ours(&made) {
+        renew(&made)?;
         return Ok(made);
     }
     let entries = match std::fs::read_dir(folder) {
@@ -61,8 +81,22 @@ pub(super) fn prepare(folder: &Path) -> Result<Made, Diagnosis> {
         .create(folder)
         .map_err(|error| cannot("folder", folder, &error))?;
     write(&made.plan, &render(&new_plan()))?;
+    renew(&made)?;
     write(&made.config, &configuration())?;
     Ok(made)
+}
+
+/// Make a certificate unless there is one that is good for a while.
+fn renew(made: &Made) -> Result<(), Diagnosis> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let soon = now.unwrap_or_default() + CERTIFICATE_LEFT;
+    let soon = i64::try_from(soon.as_secs()).unwrap_or(i64::MAX);
+    let there = made.certificate.read();
+    if !there.is_ok_and(|there| there.validity().until > soon) {
+        let folder = made.folder.join(CERTIFICATES);
+        cert::make(&folder, &cert::NAMES, CERTIFICATE_LASTS, true)?;
+    }
+    Ok(())
 }
 
 /// The file that takes the node's log lines, so that they do not stand between those of the report.
@@ -110,7 +144,8 @@ fn new_plan() -> NewPlan {
 fn configuration() -> String {
     format!(
         "{MARK} Paths are relative to this file; `forebay config show` lists every setting.\n\
-         [node]\ndata = \"logs\"\nlisten = \"127.0.0.1:7411\"\nadmin = \"127.0.0.1:7412\"\n\n\
+         [node]\ndata = \"logs\"\nlisten = \"127.0.0.1:7411\"\nadmin = \"127.0.0.1:7412\"\nlisten_tls = \"127.0.0.1:7413\"\n\n\
+         [node.tls]\ncertificate = \"{CERTIFICATES}/cert.pem\"\nkey = \"{CERTIFICATES}/key.pem\"\n\n\
          [plan]\nfile = \"plan.toml\"\n"
     )
 }
@@ -128,6 +163,11 @@ fn write(path: &Path, text: &str) -> Result<(), Diagnosis> {
             file.sync_all()
         });
     written.map_err(|error| cannot("file", path, &error))
+}
+
+/// A file that was made and cannot be read.
+pub(super) fn unreadable(path: &Path, error: &Error) -> Diagnosis {
+    cannot("file", path, error)
 }
 
 fn cannot(kind: &str, path: &Path, error: &Error) -> Diagnosis {

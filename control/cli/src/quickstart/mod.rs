@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadgen::{
-    BodySizes, LoadOptions, LoadPlan, Others, PayloadSource, ReceiverCredential, Report,
-    SenderCredential, ServerCpu,
+    BodySizes, LoadOptions, LoadPlan, Others, PayloadSource, ReceiverCredential, Report, Security,
+    SenderCredential, ServerCpu, Transport,
 };
+use node::NodeHandle;
 use node::log::Log;
 use wire::diagnosis::Diagnosis;
 use wire::ids::{AckMode, Direction};
@@ -21,6 +22,7 @@ use crate::diagnosis::NOT_READ_BACK;
 use crate::fault::Fault;
 use crate::project::{Project, endpoint, key};
 use crate::say::say;
+use files::Made;
 use report::Outcome;
 
 /// Arguments of `quickstart`.
@@ -43,7 +45,7 @@ pub(crate) struct Args {
 /// Messages per second of the telemetry part.
 const HOST_RATE: f64 = 500.0;
 /// Share of the time that belongs to telemetry.
-const HOST_SHARE: f64 = 0.3;
+const HOST_SHARE: f64 = 0.2;
 /// Messages per frame of the synthetic load.
 const BATCH: u16 = 16;
 /// How the names of the node's shard threads begin; its own costs are read from them.
@@ -79,6 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let mut config = project.node;
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.admin = SocketAddr::from(([127, 0, 0, 1], 0));
+    // A folder of an earlier version has a configuration without tunnels.
+    config.listen_tls = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.tls = Some(made.certificate.clone());
     if !args.json {
         say!("folder      {}", made.folder.display());
         say!(
@@ -86,10 +91,15 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
             made.plan.display()
         );
         say!(
-            "endpoints   {} send, {} receives, channel {}\n",
+            "endpoints   {} send, {} receives, channel {}",
             files::SENDERS.join(", "),
             files::RECEIVER,
             files::CHANNEL
+        );
+        say!(
+            "certificate {} (authority for clients: {})\n",
+            made.certificate.certificate.display(),
+            made.ca.display()
         );
     }
     let logs = config.data.clone();
@@ -100,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let reload = Box::new(crate::run::reload(project.plan));
     let handle = node::start_logged(config, Arc::clone(&table), reload, log)?;
     let target = Target {
-        addr: handle.listen_addr(),
+        ways: ways(&handle, &made)?,
         table: &table,
         logs,
     };
@@ -128,30 +138,56 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     }
 }
 
+/// One way to reach the node.
+struct Way {
+    addr: SocketAddr,
+    transport: Transport,
+}
+
+/// All ways to reach it. Whoever comes through a tunnel trusts the authority that was made for it, and nobody else.
+fn ways(node: &NodeHandle, made: &Made) -> Result<Vec<Way>, Diagnosis> {
+    let authority = std::fs::read(&made.ca);
+    let authority = authority.map_err(|error| files::unreadable(&made.ca, &error))?;
+    let trusting = || Security::authority(authority.clone());
+    let plain = Some((node.listen_addr(), Transport::Tcp));
+    let tls = node.listen_tls_addr();
+    let tls = tls.map(|addr| (addr, Transport::Tls(trusting())));
+    let all = [plain, tls].into_iter().flatten();
+    Ok(all
+        .map(|(addr, transport)| Way { addr, transport })
+        .collect())
+}
+
 /// The node to drive.
 struct Target<'a> {
-    addr: SocketAddr,
+    ways: Vec<Way>,
     table: &'a RouteTable,
     logs: PathBuf,
 }
 
 impl Target<'_> {
-    /// Telemetry first, then the synthetic load; each is read back in full.
+    /// Telemetry first, then the synthetic load over every transport; each is read back in full.
     fn drive(&self, args: &Args) -> Result<Vec<Report>, Fault> {
+        let (first, others) = files::SENDERS.split_at(1);
         let host = LoadOptions {
             rate: HOST_RATE,
             batch: 1,
             payload: PayloadSource::Host,
             ..self.options(args.seconds * HOST_SHARE)
         };
-        let synthetic = LoadOptions {
-            rate: args.rate,
-            batch: BATCH,
-            message_bytes: BodySizes::Uniform(64, 512),
-            ..self.options(args.seconds * (1.0 - HOST_SHARE))
-        };
-        let (first, others) = files::SENDERS.split_at(1);
-        Ok(vec![self.load(first, host)?, self.load(others, synthetic)?])
+        let encrypted = self.ways.last().expect("there is always plain TCP");
+        let mut reports = vec![self.load(encrypted, first, host)?];
+        let each = (1.0 - HOST_SHARE) / self.ways.len() as f64;
+        for way in &self.ways {
+            let synthetic = LoadOptions {
+                rate: args.rate,
+                batch: BATCH,
+                message_bytes: BodySizes::Uniform(64, 512),
+                ..self.options(args.seconds * each)
+            };
+            reports.push(self.load(way, others, synthetic)?);
+        }
+        Ok(reports)
     }
 
     fn options(&self, seconds: f64) -> LoadOptions {
@@ -165,7 +201,7 @@ impl Target<'_> {
         }
     }
 
-    fn load(&self, senders: &[&str], options: LoadOptions) -> Result<Report, Fault> {
+    fn load(&self, way: &Way, senders: &[&str], options: LoadOptions) -> Result<Report, Fault> {
         let sender = |name: &&str| -> Result<SenderCredential, Diagnosis> {
             let endpoint = endpoint(self.table, name)?;
             let (key, text) = key(endpoint, None, Direction::Ingress)?;
@@ -186,7 +222,8 @@ impl Target<'_> {
             key: text.to_owned(),
         };
         let plan = LoadPlan {
-            addr: self.addr,
+            addr: way.addr,
+            transport: way.transport.clone(),
             senders: senders.iter().map(sender).collect::<Result<_, _>>()?,
             receivers: vec![receiver],
             options,

@@ -10,10 +10,21 @@ use wire::ids::AckMode;
 use super::files::Made;
 use crate::config::meaning;
 
-/// Titles of the runs, in order.
+/// What the first run sends, and what all others do.
 const TITLES: [&str; 2] = ["host telemetry", "synthetic load"];
+/// Columns of the table behind the two that name a run.
+const COLUMNS: [&str; 8] = [
+    "messages",
+    "asked/s",
+    "sent/s",
+    "ack p50",
+    "ack p99",
+    "read p50",
+    "read p99",
+    "server CPU",
+];
 
-/// Both runs and the folder they ran in.
+/// The runs and the folder they ran in.
 pub(super) struct Outcome {
     made: Made,
     logs: PathBuf,
@@ -75,6 +86,17 @@ impl Outcome {
         ]
     }
 
+    /// The first run, and the others by their transport.
+    fn runs_by_name(&self) -> serde_json::Value {
+        let name = |(index, run): (usize, &Report)| match index {
+            0 => "host".to_owned(),
+            _ => run.transport.clone(),
+        };
+        let all = self.runs.iter().enumerate();
+        let all = all.map(|each| (name(each), serde_json::json!(each.1)));
+        serde_json::Value::Object(all.collect())
+    }
+
     fn disk(&self) -> Option<u64> {
         self.runs.last().and_then(|run| run.disk_bytes)
     }
@@ -116,7 +138,7 @@ impl Outcome {
             "lost": self.total(|run| run.lost), "duplicated": self.total(|run| run.duplicated),
             "misordered": self.total(|run| run.misordered), "stray": self.total(|run| run.stray),
             "altered": self.total(|run| run.altered), "disk_bytes": self.disk(),
-            "runs": { "host": self.runs.first(), "synthetic": self.runs.get(1) },
+            "runs": self.runs_by_name(),
             "next": self.next(),
         })
     }
@@ -136,31 +158,20 @@ impl fmt::Display for Outcome {
         )?;
         writeln!(out, "{}\n", self.faults())?;
         writeln!(out, "ack mode    {}: {}\n", self.ack_mode(), self.promise())?;
-        writeln!(out, "{:<27}{:>16}{:>18}", "", TITLES[0], TITLES[1])?;
-        row(out, "messages", &self.runs, |run| Some(count(run.sent)))?;
-        row(out, "messages/s asked", &self.runs, |run| {
-            Some(count(run.offered_per_s as u64))
-        })?;
-        row(out, "messages/s sent", &self.runs, |run| {
-            Some(count(run.achieved_per_s as u64))
-        })?;
-        let ms = |value: f64| format!("{value:.2} ms");
-        row(out, "acked after, p50", &self.runs, |run| {
-            run.ack_ms.as_ref().map(|ack| ms(ack.p50))
-        })?;
-        row(out, "acked after, p99", &self.runs, |run| {
-            run.ack_ms.as_ref().map(|ack| ms(ack.p99))
-        })?;
-        row(out, "delivered after, p50", &self.runs, |run| {
-            run.delivery_ms.as_ref().map(|end| ms(end.p50))
-        })?;
-        row(out, "delivered after, p99", &self.runs, |run| {
-            run.delivery_ms.as_ref().map(|end| ms(end.p99))
-        })?;
-        row(out, "server CPU per message", &self.runs, |run| {
-            run.server_ns_per_message
-                .map(|cpu| format!("{:.1} µs", cpu / 1e3))
-        })?;
+        write!(out, "{:<16}{:<6}", "", "over")?;
+        COLUMNS
+            .iter()
+            .try_for_each(|column| write!(out, "{column:>12}"))?;
+        writeln!(out)?;
+        for (index, run) in self.runs.iter().enumerate() {
+            write!(out, "{:<16}{:<6}", TITLES[index.min(1)], run.transport)?;
+            let cells = cells(run);
+            cells
+                .iter()
+                .try_for_each(|cell| write!(out, "{cell:>12}"))?;
+            writeln!(out)?;
+            writeln!(out, "{:<22}  {}", "", faults_of(run))?;
+        }
         if let Some(bytes) = self.disk() {
             writeln!(
                 out,
@@ -171,7 +182,7 @@ impl fmt::Display for Outcome {
         }
         writeln!(
             out,
-            "Times count from the moment a message was due. Node and load generator share this machine.\n"
+            "Times count from the moment a message was due to its ack, and until it was read back; processor time is the server's for each message.\nNode and load generator share this machine.\n"
         )?;
         writeln!(out, "Next (load wants a second terminal beside run):")?;
         self.next()
@@ -180,18 +191,30 @@ impl fmt::Display for Outcome {
     }
 }
 
-fn row(
-    out: &mut fmt::Formatter<'_>,
-    title: &str,
-    runs: &[Report],
-    value: impl Fn(&Report) -> Option<String>,
-) -> fmt::Result {
-    write!(out, "{title:<27}")?;
-    for (run, width) in runs.iter().zip([16, 18]) {
-        let text = value(run).unwrap_or_else(|| "-".to_owned());
-        write!(out, "{text:>width$}")?;
-    }
-    writeln!(out)
+/// The figures of a run, as the columns say.
+fn cells(run: &Report) -> [String; 8] {
+    let none = || "-".to_owned();
+    let ms = |value: Option<f64>| value.map_or_else(none, |ms| format!("{ms:.2} ms"));
+    let (ack, end) = (run.ack_ms.as_ref(), run.delivery_ms.as_ref());
+    let cpu = run.server_ns_per_message;
+    [
+        count(run.sent),
+        count(run.offered_per_s as u64),
+        count(run.achieved_per_s as u64),
+        ms(ack.map(|ack| ack.p50)),
+        ms(ack.map(|ack| ack.p99)),
+        ms(end.map(|end| end.p50)),
+        ms(end.map(|end| end.p99)),
+        cpu.map_or_else(none, |cpu| format!("{:.1} µs", cpu / 1e3)),
+    ]
+}
+
+/// The counts of a run that must be zero.
+fn faults_of(run: &Report) -> String {
+    format!(
+        "{} lost, {} duplicated, {} misordered, {} stray, {}",
+        run.lost, run.duplicated, run.misordered, run.stray, run.ack_mode
+    )
 }
 
 /// A count with its thousands apart.

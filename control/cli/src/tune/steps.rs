@@ -17,7 +17,7 @@ use wire::ids::EndpointId;
 
 use crate::diagnosis::{BENCH_FOLDER, BENCH_LOAD};
 use crate::fault::Fault;
-use crate::workbench::{Folder, Node};
+use crate::workbench::{Folder, Node, Tunnels};
 
 const ENVIRONMENT: &str = "tune/load";
 const CHANNEL: &str = "tune/load/readings";
@@ -72,6 +72,9 @@ pub(super) struct Bench {
     folder: Folder,
 }
 
+/// Settings of tunnels.
+const TUNNELS: [&str; 3] = ["listen_tls", "listen_quic", "tls"];
+
 /// Partitions that the steps use: two or more for every shard, and the same at each step.
 fn partitions(shards_max: u16) -> u16 {
     (2 * shards_max)
@@ -113,6 +116,10 @@ impl Bench {
         let mut section = toml::Table::new();
         section.insert("file".to_owned(), "plan.toml".into());
         config.insert("plan".to_owned(), section.into());
+        // The steps are plain: tunnels would need the certificate, and the ports of the node that the settings are for.
+        if let Some(node) = config.get_mut("node").and_then(toml::Value::as_table_mut) {
+            node.retain(|setting, _| !TUNNELS.contains(&setting));
+        }
         let path = folder.path().join("forebay.toml");
         let text = config.to_string();
         for (path, text) in [
@@ -140,7 +147,12 @@ impl Bench {
 
     /// One run at so many shards, `seconds` of it measured.
     pub(super) fn run(&self, shards: u16, seconds: f64, warm_up: f64) -> Result<Run, Fault> {
-        let node = Node::start(&self.config, &self.folder, &shards.to_string())?;
+        let node = Node::start(
+            &self.config,
+            Tunnels::default(),
+            &self.folder,
+            &shards.to_string(),
+        )?;
         let before = (Told::by(node.admin), Processors::now(), Instant::now());
         let reports = self.load(&node, seconds + warm_up, warm_up)?;
         let after = (Told::by(node.admin), Processors::now(), before.2.elapsed());
@@ -182,6 +194,7 @@ impl Bench {
     fn load(&self, node: &Node, seconds: f64, warm_up: f64) -> Result<Vec<Report>, Fault> {
         let plan = |generator: usize| LoadPlan {
             addr: node.addr,
+            transport: loadgen::Transport::Tcp,
             senders: self
                 .senders
                 .iter()
