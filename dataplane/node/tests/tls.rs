@@ -18,20 +18,6 @@ use support::*;
 use tls::{Client as Trusting, Trust};
 use wire::ids::AckMode;
 
-/// Make a certificate for this machine in a folder, or replace the one that is there: its files, and the PEM of its
-/// authority, which is itself.
-fn certificate(folder: &Path) -> (CertificateFiles, Vec<u8>) {
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let files = CertificateFiles {
-        certificate: folder.join("cert.pem"),
-        key: folder.join("key.pem"),
-    };
-    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    (files, made.cert.pem().into_bytes())
-}
-
 fn with_tls(data: &Path) -> (NodeConfig, Trusting) {
     let (files, authority) = certificate(data);
     let mut config = config(&data.join("logs"));

@@ -1,7 +1,7 @@
 //! Acknowledged messages survive `kill -9`: the real process is killed at random moments under load, while it starts and
 //! while it recovers from the kill before, and every byte that was acknowledged is read back through the receiving
 //! endpoints. Settlements that the node has confirmed survive, too. Once with as many shards as the machine asks for, or
-//! `FOREBAY_NODE_SHARDS` says, and once with another number of them, 1 to 8, at each start.
+//! `FOREBAY_NODE_SHARDS` says, once with another number of them, 1 to 8, at each start, and once with all that the SDK does over TLS.
 //!
 //! `FOREBAY_CRASH_CYCLES` sets the kills per acknowledgement mode, `FOREBAY_CRASH_SEED` replays what is chosen at random.
 
@@ -16,8 +16,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use supervisor::Supervisor;
-use world::{PATIENCE, Progress, RECEIVERS, Upto, load, receive, settled_stays_settled, world};
+use supervisor::{Addresses, Supervisor};
+use world::{
+    PATIENCE, Progress, RECEIVERS, Reach, Upto, load, receive, settled_stays_settled, world,
+};
 
 /// Longest wait between the first acknowledgement after a start and the kill.
 const UNDER_LOAD_MAX: Duration = Duration::from_millis(80);
@@ -103,7 +105,7 @@ fn cycles(
     ack: &str,
     kills_max: u64,
     random: &mut fastrand::Rng,
-    shards: Option<fastrand::Rng>,
+    (shards, tls): (Option<fastrand::Rng>, bool),
 ) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -114,11 +116,15 @@ fn cycles(
     let world = world(ack);
     let mut node = Supervisor::new(folder.path(), &world.plan, shards);
     node.spawn();
-    let address = node.ready();
+    let Addresses { plain, tls: over } = node.ready();
+    let reach = match tls {
+        true => Reach::over_tls(&node.ca(), over),
+        false => Reach::plain(plain.clone()),
+    };
     let (progress, upto) = (Arc::new(Progress::default()), Arc::new(Upto::default()));
     let mut loads = Vec::new();
     for (at, credentials) in world.senders.iter().enumerate() {
-        let connection = client::connect(&address, credentials.clone());
+        let connection = reach.connect(credentials);
         let connection = runtime.block_on(connection).expect("the node is ready");
         let _inside = runtime.enter();
         let sender = connection.sender().expect("an ingress key sends");
@@ -126,10 +132,10 @@ fn cycles(
     }
     let (by_sdk, by_hand) = (RECEIVERS[0], RECEIVERS[1]);
     let credentials = world.receivers[0].clone();
-    let received = receive(address.clone(), credentials, by_sdk.2, Arc::clone(&upto));
+    let received = receive(reach.clone(), credentials, by_sdk.2, Arc::clone(&upto));
     let received = runtime.spawn(received);
     let settler = {
-        let (address, upto) = (address.clone(), Arc::clone(&upto));
+        let (address, upto) = (plain, Arc::clone(&upto));
         let credentials = world.receivers[1].clone();
         let run = move || Settler::default().run(&address, &credentials, by_hand.2, &upto);
         std::thread::spawn(run)
@@ -150,7 +156,7 @@ fn cycles(
     seen.check(by_sdk.0, &acked, by_sdk.2);
     let settler = settler.join().expect("the receiver does not panic");
     settler.check(by_hand.0, &acked, by_hand.2);
-    runtime.block_on(settled_stays_settled(&address, &world));
+    runtime.block_on(settled_stays_settled(&reach, &world));
     node.kill();
     verify(&node);
     println!(
@@ -175,8 +181,8 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-/// Both modes; `changing` draws another number of shards at each start.
-fn both_modes(changing: bool) {
+/// Both modes; `changing` draws another number of shards at each start, and `tls` puts the SDK's connections into tunnels.
+fn both_modes(changing: bool, tls: bool) {
     let kills = setting("FOREBAY_CRASH_CYCLES", 4);
     let seed = setting("FOREBAY_CRASH_SEED", fastrand::u64(..));
     println!("FOREBAY_CRASH_SEED={seed}");
@@ -184,7 +190,7 @@ fn both_modes(changing: bool) {
     let mut all = 0;
     for ack in ["durable", "local"] {
         let shards = changing.then(|| random.fork());
-        all += cycles(ack, kills, &mut random, shards);
+        all += cycles(ack, kills, &mut random, (shards, tls));
     }
     println!(
         "crash: {all} kills, 0 acknowledged messages lost, altered, reordered or cross-delivered"
@@ -193,10 +199,15 @@ fn both_modes(changing: bool) {
 
 #[test]
 fn acknowledged_messages_survive_kill_9_in_both_modes() {
-    both_modes(false);
+    both_modes(false, false);
 }
 
 #[test]
 fn acknowledged_messages_survive_kill_9_with_another_number_of_shards_at_each_start() {
-    both_modes(true);
+    both_modes(true, false);
+}
+
+#[test]
+fn acknowledged_messages_survive_kill_9_over_tls() {
+    both_modes(true, true);
 }

@@ -21,18 +21,25 @@ fn log() -> Stdio {
     }
 }
 
-/// A process that was started, and the address it will tell once.
+/// Where a node listens: for plain connections, and for those that begin with TLS.
+#[derive(Clone)]
+pub(crate) struct Addresses {
+    pub(crate) plain: String,
+    pub(crate) tls: String,
+}
+
+/// A process that was started, and the addresses it will tell once.
 struct Running {
     child: Child,
     began: Instant,
-    address: mpsc::Receiver<String>,
+    addresses: mpsc::Receiver<Addresses>,
     ready: bool,
 }
 
 /// The process under test.
 pub(crate) struct Supervisor {
     config: PathBuf,
-    address: Option<String>,
+    addresses: Option<Addresses>,
     running: Option<Running>,
     /// Draws another number of shards for each start; otherwise the configuration says how many there are.
     shards: Option<fastrand::Rng>,
@@ -49,23 +56,39 @@ impl Supervisor {
         std::fs::write(folder.join("plan.toml"), plan).expect("the folder is writable");
         let supervisor = Self {
             config,
-            address: None,
+            addresses: None,
             running: None,
             shards,
             starts: [0; SHARDS_MAX as usize],
             start_time: Duration::from_millis(100),
         };
-        supervisor.configure("127.0.0.1:0");
+        let made = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["cert", "dev", "--out"])
+            .arg(folder)
+            .output();
+        let made = made.expect("the binary was built for this test");
+        assert!(made.status.success(), "{made:?}");
+        let any = "127.0.0.1:0".to_owned();
+        supervisor.configure(&Addresses {
+            plain: any.clone(),
+            tls: any,
+        });
         supervisor
     }
 
-    fn configure(&self, listen: &str) {
+    fn configure(&self, Addresses { plain, tls }: &Addresses) {
         let text = format!(
-            "[node]\ndata = {:?}\nlisten = {listen:?}\nadmin = \"127.0.0.1:0\"\n\
+            "[node]\ndata = {:?}\nlisten = {plain:?}\nlisten_tls = {tls:?}\nadmin = \"127.0.0.1:0\"\n\
+             tls.certificate = \"cert.pem\"\ntls.key = \"key.pem\"\n\
              disk.journal_segment_bytes = {JOURNAL_SEGMENT_BYTES}\n\n[plan]\nfile = \"plan.toml\"\n",
             self.data(),
         );
         std::fs::write(&self.config, text).expect("the folder is writable");
+    }
+
+    /// The authority of the node's certificate.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.config.with_file_name("ca.pem")
     }
 
     /// The data folder.
@@ -89,41 +112,46 @@ impl Supervisor {
             .spawn()
             .expect("the binary was built for this test");
         let out = child.stdout.take().expect("stdout is piped");
-        let (tell, address) = mpsc::channel();
+        let (tell, addresses) = mpsc::channel();
         std::thread::spawn(move || {
+            let mut plain = None;
             for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listening on ") {
-                    let address = rest.split_whitespace().next().unwrap_or_default();
-                    // Whoever killed it does not want the address any more.
-                    let _ = tell.send(address.to_owned());
+                if let Some(address) = line.strip_prefix("listening on ") {
+                    plain = Some(address.to_owned());
+                }
+                if let Some(tls) = line.strip_prefix("listening with TLS on ") {
+                    let plain = plain.take().expect("that line comes first");
+                    let tls = tls.to_owned();
+                    // Whoever killed it does not want the addresses any more.
+                    let _ = tell.send(Addresses { plain, tls });
                 }
             }
         });
         self.running = Some(Running {
             child,
             began: Instant::now(),
-            address,
+            addresses,
             ready: false,
         });
     }
 
     /// Wait until it listens; the port chosen first is kept from then on.
-    pub(crate) fn ready(&mut self) -> String {
+    pub(crate) fn ready(&mut self) -> Addresses {
         let running = self.running.as_mut().expect("it was spawned");
-        if let (true, Some(address)) = (running.ready, &self.address) {
-            return address.clone();
+        if let (true, Some(addresses)) = (running.ready, &self.addresses) {
+            return addresses.clone();
         }
-        let address = running
-            .address
+        let addresses = running
+            .addresses
             .recv_timeout(PATIENCE)
             .expect("the node says where it listens before it ends");
         self.start_time = running.began.elapsed();
         running.ready = true;
-        if self.address.is_none() {
-            self.configure(&address);
-            self.address = Some(address.clone());
+        if self.addresses.is_none() {
+            self.configure(&addresses);
+            self.addresses = Some(addresses.clone());
         }
-        address
+        addresses
     }
 
     /// SIGKILL, as the kernel's out-of-memory killer would. Whether it was ready by then.
@@ -133,7 +161,7 @@ impl Supervisor {
         assert!(ended.is_none(), "it ended by itself: {ended:?}");
         running.child.kill().expect("the child is ours");
         running.child.wait().expect("the child is ours");
-        running.ready || running.address.try_recv().is_ok()
+        running.ready || running.addresses.try_recv().is_ok()
     }
 }
 

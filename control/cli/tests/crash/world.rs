@@ -1,10 +1,14 @@
 //! Who sends and who receives in the crash test: three senders and a receiver by the SDK, one receiver by hand.
 
 use crate::books::{Seen, body};
-use client::{Credentials, FetchOptions, Message, Sender};
+use client::{
+    ClientError, Connection, Credentials, FetchOptions, Message, Options, Security, Sender,
+    Transport,
+};
 use control::keys::new_secret;
 use control::render::{EGRESS_KEY_ID, INGRESS_KEY_ID, NewEndpoint, NewPlan, render};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +31,34 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many messages of each sender were acknowledged in all, once that is known.
 pub(crate) type Upto = Mutex<Option<Vec<u64>>>;
+
+/// How the SDK reaches the node.
+#[derive(Clone)]
+pub(crate) struct Reach {
+    address: String,
+    options: Options,
+}
+
+impl Reach {
+    pub(crate) fn plain(address: String) -> Self {
+        let options = Options::default();
+        Self { address, options }
+    }
+
+    pub(crate) fn over_tls(ca: &Path, address: String) -> Self {
+        let ca = std::fs::read(ca).expect("it was made with the folder");
+        let options = Options {
+            transport: Transport::Tls(Security::authority(ca)),
+            ..Options::default()
+        };
+        Self { address, options }
+    }
+
+    pub(crate) async fn connect(&self, who: &Credentials) -> Result<Connection, ClientError> {
+        let (address, options) = (self.address.clone(), self.options.clone());
+        client::connect_with(address, who.clone(), options).await
+    }
+}
 
 /// The plan and everybody's credentials.
 pub(crate) struct World {
@@ -127,7 +159,7 @@ pub(crate) async fn load(sender: Sender, at: usize, progress: Arc<Progress>) -> 
 
 /// Receive and settle by the SDK until `upto` of every sender has come, once it is known.
 pub(crate) async fn receive(
-    address: String,
+    reach: Reach,
     credentials: Credentials,
     hears: &'static [usize],
     upto: Arc<Upto>,
@@ -135,7 +167,7 @@ pub(crate) async fn receive(
     // The node may be killed in the middle of this very handshake; its successor takes the next one.
     let began = Instant::now();
     let connection = loop {
-        match client::connect(&address, credentials.clone()).await {
+        match reach.connect(&credentials).await {
             Ok(connection) => break connection,
             Err(error) => assert!(began.elapsed() < Duration::from_secs(30), "{error}"),
         }
@@ -176,11 +208,9 @@ pub(crate) async fn receive(
 }
 
 /// Everything was settled: what a new receiver gets first is what is sent now.
-pub(crate) async fn settled_stays_settled(address: &str, world: &World) {
+pub(crate) async fn settled_stays_settled(reach: &Reach, world: &World) {
     for (at, credentials) in world.senders.iter().enumerate() {
-        let connection = client::connect(address, credentials.clone())
-            .await
-            .expect("the node is ready");
+        let connection = reach.connect(credentials).await.expect("the node is ready");
         let sender = connection.sender().expect("an ingress key sends");
         let channel = format!("{ENVIRONMENT}/{}", SENDERS[at]);
         let ticket = sender
@@ -191,9 +221,7 @@ pub(crate) async fn settled_stays_settled(address: &str, world: &World) {
         sender.close().await.expect("nothing is unanswered");
     }
     for ((name, _, hears), credentials) in RECEIVERS.iter().zip(&world.receivers) {
-        let connection = client::connect(address, credentials.clone())
-            .await
-            .expect("the node is ready");
+        let connection = reach.connect(credentials).await.expect("the node is ready");
         let mut receiver = connection
             .receiver(FetchOptions::default())
             .expect("an egress key opens the queue");

@@ -21,6 +21,9 @@ pub(crate) fn idle() {
     slope("session", |node, number| {
         Client::connect(node.listen, &sender(number)).stream
     });
+    slope("tunnel", |node, number| {
+        Client::connect_tls(node.listen_tls, &node.trusts, &sender(number)).stream
+    });
 }
 
 fn slope(name: &str, connect: impl Fn(&Served, usize) -> TcpStream) {

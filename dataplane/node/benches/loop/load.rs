@@ -47,7 +47,8 @@ impl Script {
         let bodies = vec![&BODY[..]; messages];
         let mut piece = |client: &mut Client| {
             (0..frames).for_each(|_| client.put_send(&bodies));
-            (client.take_out(), client.sequence - 1)
+            let bytes = client.take_out();
+            (client.seal(bytes), client.sequence - 1)
         };
         let rounds = (0..rounds)
             .map(|_| clients.iter_mut().map(&mut piece).collect())
@@ -133,6 +134,47 @@ pub(crate) fn ready() {
                 timed.iter().for_each(|round| play(&mut clients, round));
             });
         }
+    }
+    one_of_many();
+    pin(std::process::id(), true, DRIVER_CPU);
+}
+
+/// 64 plain connections and 64 through TLS, in turn, to one node: 16 messages a frame, and 1, 4 or 16 such frames a record or as many as it takes.
+pub(crate) fn tunnel() {
+    const TURNS: usize = 9;
+    const ROUNDS: usize = 32;
+    for (ack, frames) in [AckMode::Local, AckMode::Durable]
+        .into_iter()
+        .flat_map(|ack| [1, 4, 16].map(|frames| (ack, frames)))
+    {
+        one_of_many();
+        let node = Served::start(setup(ack, 2 * CONNECTIONS));
+        let mut plain = connect(&node, CONNECTIONS);
+        let mut tunnelled: Vec<Client> = (CONNECTIONS..2 * CONNECTIONS)
+            .map(|number| Client::connect_tls(node.listen_tls, &node.trusts, &sender(number)))
+            .collect();
+        pin(std::process::id(), true, NODE_CPU);
+        first(node.pid());
+        let mut spent = [Vec::new(), Vec::new()];
+        for turn in 0..=TURNS {
+            for (clients, spent) in [&mut plain, &mut tunnelled].into_iter().zip(&mut spent) {
+                let script = Script::write(clients, ROUNDS / frames + 1, frames, 16);
+                let before = Usage::of(&node);
+                script.rounds.iter().for_each(|round| play(clients, round));
+                let used = Usage::of(&node).since(before);
+                if turn > 0 {
+                    spent.push(used.shard_nanos as f64 / used.messages as f64);
+                }
+            }
+        }
+        let [plain, tls] = spent.map(|mut all| {
+            all.sort_unstable_by(f64::total_cmp);
+            all[all.len() / 2]
+        });
+        let name = format!("tunnel/{}/{frames}x16", mode(ack));
+        tell(&format!("{name}/plain/shard-cpu"), plain, "ns/message");
+        tell(&format!("{name}/tls/shard-cpu"), tls, "ns/message");
+        tell(&format!("{name}/ratio"), tls / plain, "");
     }
     one_of_many();
     pin(std::process::id(), true, DRIVER_CPU);

@@ -1,6 +1,6 @@
 //! What the loop itself costs, measured on a real node: real sockets, real mapped logs, a process of its own.
 //!
-//! `cargo bench -p forebay-node --bench loop -- [ready|lockstep|pipelined|idle|wake|commit|device|sync] ...`; without words all of them.
+//! `cargo bench -p forebay-node --bench loop -- [ready|lockstep|pipelined|tunnel|idle|wake|commit|device|sync] ...`; without words all of them.
 //! Prints one JSON object a line: `{"what","value","unit"}`. The node runs in a child process, so that its processor time, faults,
 //! memory and system calls are its own; it and the driver are pinned to one processor each, or both to one where the text says so.
 //! System calls are counted by `perf stat -e raw_syscalls:sys_enter` where `perf` is there and may, beside the ring's own count.
@@ -28,10 +28,11 @@ pub(crate) fn tell(what: &str, value: f64, unit: &str) {
     println!("{{\"what\":\"{what}\",\"value\":{value:.4},\"unit\":\"{unit}\"}}");
 }
 
-const SCENARIOS: [(&str, fn()); 8] = [
+const SCENARIOS: [(&str, fn()); 9] = [
     ("ready", load::ready),
     ("lockstep", load::lockstep),
     ("pipelined", load::pipelined),
+    ("tunnel", load::tunnel),
     ("idle", idle::idle),
     ("wake", wake::wake),
     ("commit", commit::commit),

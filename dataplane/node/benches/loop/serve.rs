@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{config, no_reload, parts, quiet, table};
+use crate::support::{certificate, config, no_reload, parts, quiet, table, trusting};
 use wire::ids::AckMode;
 
 /// No scenario fills one, so that waiting for the next one, which is the disk's time, is in no figure.
@@ -25,6 +25,9 @@ pub(crate) struct Setup {
 pub(crate) struct Served {
     child: Child,
     pub(crate) listen: SocketAddr,
+    pub(crate) listen_tls: SocketAddr,
+    /// Makes tunnels to it.
+    pub(crate) trusts: tls::Client,
     pub(crate) admin: SocketAddr,
     pub(crate) data: tempfile::TempDir,
 }
@@ -42,10 +45,14 @@ impl Served {
         let mut addresses = line
             .split_whitespace()
             .map(|address| address.parse().unwrap());
-        let (listen, admin) = (addresses.next().unwrap(), addresses.next().unwrap());
+        let mut next = || addresses.next().unwrap();
+        let (listen, listen_tls, admin) = (next(), next(), next());
+        let authority = std::fs::read(data.path().join("cert.pem")).unwrap();
         Self {
             child,
             listen,
+            listen_tls,
+            trusts: trusting(&authority),
             admin,
             data,
         }
@@ -94,11 +101,16 @@ pub(crate) fn serve(words: &[String]) {
     // Nobody receives here: a queue that fills is another measurement.
     parts.endpoints.retain(|endpoint| !endpoint.send.is_empty());
     let mut config = config(Path::new(folder));
+    config.listen_tls = Some(config.listen);
+    config.tls = Some(certificate(Path::new(folder)).0);
     config.cpu = Some(cpu.parse().unwrap());
+    // Those that say nothing are all to stay.
+    config.shard.strangers_max = 1 << 20;
     config.timeouts.handshake = Duration::from_secs(600);
     config.timeouts.idle = Duration::from_secs(600);
     let node = node::start_logged(config, table(parts), no_reload(), quiet()).unwrap();
-    println!("{} {}", node.listen_addr(), node.admin_addr());
+    let (plain, tls) = (node.listen_addr(), node.listen_tls_addr().unwrap());
+    println!("{plain} {tls} {}", node.admin_addr());
     let mut rest = Vec::new();
     std::io::stdin().read_to_end(&mut rest).unwrap();
     node.stop();

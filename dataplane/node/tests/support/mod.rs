@@ -21,7 +21,7 @@ use tls::Tunnel;
 use node::config::{LogFormat, NodeConfig};
 use node::diagnosis::Diagnosis;
 use node::log::Log;
-use node::{NodeHandle, Reload};
+use node::{CertificateFiles, NodeHandle, Reload};
 use wire::ack::{Ack, Reject};
 use wire::delivery::{Deliver, Fetch, Outcome, Settle, Source};
 use wire::frame::{FrameKind, split};
@@ -191,6 +191,25 @@ pub struct Client {
     used: usize,
 }
 
+/// Make a certificate for this machine in a folder, or replace the one that is there: its files, and the PEM of its
+/// authority, which is itself.
+pub fn certificate(folder: &Path) -> (CertificateFiles, Vec<u8>) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let files = CertificateFiles {
+        certificate: folder.join("cert.pem"),
+        key: folder.join("key.pem"),
+    };
+    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    (files, made.cert.pem().into_bytes())
+}
+
+/// Whoever trusts the authority of [`certificate`].
+pub fn trusting(authority: &[u8]) -> tls::Client {
+    tls::Client::new(&tls::Trust::Roots(authority.to_vec()), "localhost").unwrap()
+}
+
 /// A connection to a node.
 pub fn dial(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(addr).unwrap();
@@ -341,15 +360,18 @@ impl Client {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        let mut sealed = Vec::new();
-        let bytes = match &mut self.tunnel {
-            Some(tunnel) => {
-                tunnel.send(bytes, &mut sealed);
-                &sealed
-            }
-            None => bytes,
+        let bytes = self.seal(bytes.to_vec());
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// As the socket takes it: in records, if there is a tunnel.
+    pub fn seal(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(tunnel) = &mut self.tunnel else {
+            return bytes;
         };
-        self.stream.write_all(bytes).unwrap();
+        let mut sealed = Vec::new();
+        tunnel.send(&bytes, &mut sealed);
+        sealed
     }
 
     /// Write everything that was put.
