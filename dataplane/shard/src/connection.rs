@@ -80,6 +80,8 @@ pub(crate) struct Start {
     pub(crate) random: [u8; 48],
     /// That of the tunnel, if the connection runs through one.
     pub(crate) exporter: Option<[u8; 32]>,
+    /// It cannot go to another shard.
+    pub(crate) stays: bool,
 }
 
 impl Start {
@@ -158,6 +160,7 @@ impl Connection {
             start: Some(Box::new(Start {
                 random: opened.random,
                 exporter: None,
+                stays: false,
             })),
             phase: match opened.handed_over {
                 true => Phase::Hello,

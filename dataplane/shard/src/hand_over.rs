@@ -1,5 +1,8 @@
 //! A connection whose endpoint lives on another shard goes there, once, as soon as its HELLO is whole and before anything
 //! in it is judged. There it is like any other, but for its preface, which has been answered here.
+//!
+//! A connection that cannot go is served here: its frames for logs of other shards cross (`across.rs`), and who would receive from a
+//! queue of another shard is told which one that is, once it has proven who it is (`handshake.rs`).
 
 use wire::frame::split;
 use wire::handshake::{Auth, Hello};
@@ -41,6 +44,9 @@ impl Peers {
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
         };
+        if connection.start.as_ref().is_some_and(|start| start.stays) {
+            return false;
+        }
         if connection.handed_over {
             // Two shards have two tables, for a moment.
             let notice = Notice::new(Reason::Busy, 0, 0).retry_after(self.retry_after_ms());

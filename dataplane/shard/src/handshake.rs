@@ -93,6 +93,7 @@ fn open<S: Segment>(
     // A connection says HELLO once.
     let start = *connection.start.take().ok_or(gone)?;
     let proven = prove(peers, hello, &start)?;
+    check_home(peers, &proven, start.stays)?;
     check_fresh(peers, hello, proven.endpoint)?;
     let credential = credential(peers, &proven);
     check_pressure(peers, credential, peer)?;
@@ -129,6 +130,20 @@ fn credential(peers: &Peers, proven: &Proven) -> Credential {
         key: proven.key,
         token: proven.token.map_or(0, |token| token.mark),
     }
+}
+
+/// A queue is read on the shard that owns it, and not every connection can go there.
+fn check_home(peers: &Peers, proven: &Proven, stays: bool) -> Result<(), HandshakeError> {
+    let endpoint = peers.table.endpoint_at(proven.endpoint);
+    let home = peers
+        .ownership
+        .home(&peers.table, endpoint, proven.direction);
+    if !stays || proven.direction == Direction::Ingress || home == peers.limits.shard {
+        return Ok(());
+    }
+    let (shards, home) = (u64::from(peers.limits.shards), u64::from(home));
+    let notice = Notice::new(Reason::AnotherShard, shards, home);
+    Err(HandshakeError(notice.retry_after(1)))
 }
 
 /// A good credential opens no session while it is banned, or while memory is so short that strangers make room.

@@ -61,6 +61,8 @@ pub struct Tunnel {
     pub connection: ConnectionId,
     /// The tunnel's exporter value (`PROTOCOL.md`, section 4).
     pub exporter: [u8; 32],
+    /// It cannot go to another shard: it is one of many on a QUIC connection, which stays where its datagrams come.
+    pub stays: bool,
 }
 
 /// Bytes of one connection, in order of arrival. They are borrowed for one turn only.

@@ -158,6 +158,7 @@ impl Peers {
         let connection = self.connections.get_mut(tunnel.connection);
         if let Some(start) = connection.and_then(|connection| connection.start.as_mut()) {
             start.exporter = Some(tunnel.exporter);
+            start.stays = tunnel.stays;
         }
     }
 

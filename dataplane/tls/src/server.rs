@@ -42,6 +42,11 @@ impl Server {
         })
     }
 
+    /// The configuration of every tunnel, for a transport that makes its own: QUIC.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
     /// A tunnel for a connection that has come.
     ///
     /// # Errors

@@ -108,6 +108,7 @@ impl Tunnels {
             self.standing.push(Standing {
                 connection,
                 exporter,
+                stays: false,
             });
         }
         self.put(end);
@@ -203,6 +204,7 @@ impl Tunnels {
             self.standing.push(Standing {
                 connection,
                 exporter,
+                stays: false,
             });
         }
         Some(good)
@@ -217,6 +219,11 @@ impl Tunnels {
     /// Tunnels that stand since [`Self::told`].
     pub(crate) fn standing(&self) -> &[Standing] {
         &self.standing
+    }
+
+    /// The tunnel of a connection that is no socket's stands.
+    pub(crate) fn stand(&mut self, tunnel: Standing) {
+        self.standing.push(tunnel);
     }
 
     /// The shard knows of those.

@@ -239,6 +239,7 @@ impl World {
     /// The tunnel of a connection stands, under TLS or QUIC, and has this exporter value.
     pub fn tunnel(&mut self, connection: ConnectionId, exporter: [u8; 32]) {
         self.tunnels.push(Tunnel {
+            stays: false,
             connection,
             exporter,
         });

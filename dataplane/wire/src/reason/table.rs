@@ -143,6 +143,10 @@ reasons! {
         "connections without a session make room while the server's memory is short",
         "bytes of memory in use", "bytes in use below which they may stay",
         "connect again after the time given";
+    AnotherShard = 1124, "another_shard", true,
+        "over QUIC an endpoint receives only on its home shard",
+        "shards of the node", "the home shard",
+        "connect again with a connection ID whose first byte, modulo the shards, is the home shard";
     FrameTooShort = 1201, "frame_too_short", false,
         "the frame cannot hold what its kind needs",
         "bytes seen", "bytes needed",
