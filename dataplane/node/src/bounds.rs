@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use partition::PartitionLimits;
-use ring::RingLimits;
+use ring::{DatagramLimits, RingLimits};
 use wire::route::{Hub, RouteTable};
 
+use crate::accept::quic::admission::AdmissionLimits;
+use crate::accept::quic::settings::{CONNECTION_BYTES, QuicLimits};
 use crate::accept::tls::TUNNEL_BYTES;
 use crate::config::NodeConfig;
 use crate::diagnosis::{Diagnosis, OUT_OF_BOUNDS, diagnose};
@@ -101,7 +103,14 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         Some(_) => u64::from(limits.connections_max) * TUNNEL_BYTES as u64,
         None => 0,
     };
-    let suits = limits.memory_parts().total() + tunnels;
+    // A lane is a connection like any other.
+    let lanes = match config.listen_quic {
+        Some(_) => connections_max(config.quic.connections_max, shards),
+        None => 0,
+    };
+    limits.connections_max = limits.connections_max.saturating_add(lanes);
+    let quic = u64::from(lanes) * CONNECTION_BYTES as u64;
+    let suits = limits.memory_parts().total() + tunnels + quic;
     limits.memory_bytes = config.shard.memory_bytes.unwrap_or(suits);
     limits.check().map_err(|error| {
         diagnose(
@@ -113,6 +122,31 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         )
     })?;
     Ok(limits)
+}
+
+/// What QUIC may hold of one shard.
+pub(crate) fn quic_limits(config: &NodeConfig, shards: usize) -> QuicLimits {
+    let defaults = QuicLimits::default();
+    let connections_max = connections_max(config.quic.connections_max, shards) as usize;
+    QuicLimits {
+        admission: AdmissionLimits {
+            per_second: config.quic.handshakes_per_second,
+            retry_above: config.quic.retry_above as usize,
+            ..defaults.admission
+        },
+        connections_max,
+        lanes_max: connections_max,
+        streams_max: config.quic.streams_max,
+        // A session that says nothing is ended by the shard, with a reason; its connection only then.
+        idle: config.timeouts.idle + defaults.unused,
+        unused: config.timeouts.handshake,
+        ..defaults
+    }
+}
+
+/// The ring's buffers for datagrams.
+pub(crate) fn datagram_limits() -> DatagramLimits {
+    DatagramLimits::default()
 }
 
 /// A partition's limits, as its hub says.

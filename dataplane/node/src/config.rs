@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Where connections come in that begin with TLS; nowhere without it.
     pub listen_tls: Option<SocketAddr>,
+    /// Where QUIC connections come in; nowhere without it.
+    pub listen_quic: Option<SocketAddr>,
     /// The files of the certificate that this node shows, and of its key.
     pub tls: Option<CertificateFiles>,
     /// Where metrics and probes are served.
@@ -41,6 +43,8 @@ pub struct NodeConfig {
     pub backlog: u32,
     /// Bounds of the sockets' ring.
     pub ring: RingConfig,
+    /// Bounds of QUIC.
+    pub quic: QuicConfig,
     /// Bounds of the shard's own state.
     pub shard: ShardConfig,
     /// Who is kept out for a while.
@@ -54,6 +58,19 @@ pub struct NodeConfig {
     /// Frames without encryption may come from other machines.
     plain_anywhere: bool,
     effective: Vec<Effective>,
+}
+
+/// `[node.quic]`: bounds of QUIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuicConfig {
+    /// Connections that may be open at once, and streams of all of them.
+    pub connections_max: u32,
+    /// Streams that one connection may have open at once.
+    pub streams_max: u32,
+    /// Handshakes that a shard begins in a second.
+    pub handshakes_per_second: u32,
+    /// Handshakes under way on a shard from which clients must prove their address.
+    pub retry_above: u32,
 }
 
 /// `[node.ring]`: bounds of the sockets' ring.
@@ -179,6 +196,7 @@ impl NodeConfig {
             data: PathBuf::from(values.text("data")),
             listen: values.address("listen"),
             listen_tls: values.optional_address("listen_tls"),
+            listen_quic: values.optional_address("listen_quic"),
             tls: files(values)?,
             admin: values.address("admin"),
             shards: Shards::parse(values.text("shards")).expect("its text was checked"),
@@ -190,6 +208,12 @@ impl NodeConfig {
                 buffer_bytes: values.narrow("ring.buffer_bytes"),
                 connections_max: values.narrow("ring.connections_max"),
                 sends_bytes_max: values.count("ring.sends_bytes_max"),
+            },
+            quic: QuicConfig {
+                connections_max: values.narrow("quic.connections_max"),
+                streams_max: values.narrow("quic.streams_max"),
+                handshakes_per_second: values.narrow("quic.handshakes_per_second"),
+                retry_above: values.narrow("quic.retry_above"),
             },
             shard: ShardConfig {
                 sessions_max: values.narrow("shard.sessions_max"),
@@ -286,10 +310,17 @@ impl NodeConfig {
 
     /// A tunnel needs a certificate, a certificate somewhere to be shown, and who goes without says so.
     fn check_tunnels(&self) -> Result<(), Diagnosis> {
-        match (self.listen_tls, &self.tls) {
-            (Some(address), None) => Err(diagnose(
+        let ways = [
+            ("node.listen_tls", self.listen_tls),
+            ("node.listen_quic", self.listen_quic),
+        ];
+        let mut ways = ways
+            .into_iter()
+            .filter_map(|(name, way)| way.map(|way| (name, way)));
+        match (ways.next(), &self.tls) {
+            (Some((name, address)), None) => Err(diagnose(
                 SETTINGS_CONFLICT,
-                "node.listen_tls",
+                name,
                 format!("{address}, and no certificate"),
                 "tls.certificate and tls.key",
                 "name the files of both; `forebay cert dev` makes a pair for tests",
@@ -298,8 +329,8 @@ impl NodeConfig {
                 SETTINGS_CONFLICT,
                 "node.tls.certificate",
                 format!("{}, and nothing that shows it", files.certificate.display()),
-                "listen_tls",
-                "set listen_tls to the address where TLS comes in",
+                "listen_tls or listen_quic",
+                "set listen_tls to the address where TLS comes in, listen_quic to that of QUIC",
             )),
             _ => Ok(()),
         }?;

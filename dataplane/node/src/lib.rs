@@ -83,6 +83,9 @@ fn announce(node: &NodeHandle) {
     if let Some(address) = node.listen_tls_addr() {
         said = said.and_then(|()| writeln!(out, "listening with TLS on {address}"));
     }
+    if let Some(address) = node.listen_quic_addr() {
+        said = said.and_then(|()| writeln!(out, "listening with QUIC on {address}"));
+    }
     let said = said.and_then(|()| writeln!(out, "admin on {}", node.admin_addr()));
     let _ = said.and_then(|()| out.flush());
 }

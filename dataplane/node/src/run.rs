@@ -16,6 +16,8 @@ use shard::{
 use wire::ids::UnixNanos;
 use wire::route::RouteTable;
 
+use crate::accept::quic::LaneOpened;
+use crate::accept::quic::door::Door;
 use crate::accept::tls::{TUNNEL_BYTES, Tunnels};
 use crate::between::{Between, Moved};
 use crate::bounds::ring_fault;
@@ -66,6 +68,8 @@ pub(crate) struct Loop {
     pub(crate) listener: ring::ListenerId,
     pub(crate) tunnel_listener: Option<ring::ListenerId>,
     pub(crate) tunnels: Tunnels,
+    /// QUIC, if it is spoken.
+    pub(crate) quic: Option<Door>,
     pub(crate) shard: Shard<MappedSegment>,
     pub(crate) files: Files,
     /// The way to the other shards, if there are any.
@@ -191,12 +195,17 @@ impl Loop {
             };
             taken.map_err(|error| ring_fault(&error))?;
         }
+        if let Some(quic) = &mut self.quic {
+            quic.pass_time(Instant::now());
+        }
         self.close_finished();
         self.sort()?;
+        let lanes = self.gather_lanes()?;
         let heard = self.between.as_mut().is_some_and(Between::receive);
         self.files.take(&mut self.batch.storage);
         let batch = &self.batch;
         Ok(heard
+            || lanes
             || !(batch.opened.is_empty()
                 && batch.leases.is_empty()
                 && !batch.fair.is_holding()
@@ -214,8 +223,43 @@ impl Loop {
         let now = Instant::now();
         let due = |(at, _): &mut (Instant, ring::ConnectionId)| *at <= now;
         while let Some((_, connection)) = self.batch.finishing.pop_front_if(due) {
-            self.ring.close(connection);
+            self.close(ConnectionId(connection.0));
         }
+    }
+
+    /// Close a connection after what was sent to it has left.
+    fn close(&mut self, connection: ConnectionId) {
+        match &mut self.quic {
+            Some(quic) if quic.owns(connection) => quic.close(Instant::now(), connection),
+            _ => self.ring.close(ring::ConnectionId(connection.0)),
+        }
+    }
+
+    /// What became of lanes, and what those have to say that the shard wants to hear. Whether there is anything.
+    fn gather_lanes(&mut self) -> Result<bool, Diagnosis> {
+        let Some(quic) = &mut self.quic else {
+            return Ok(false);
+        };
+        let (now, batch) = (Instant::now(), &mut self.batch);
+        let any = quic.gather(now, &self.shard);
+        let (opened, random, tunnels) = (&mut batch.opened, &mut self.random, &mut self.tunnels);
+        let open = |lane: LaneOpened, tunnel| {
+            opened.push(Opened {
+                connection: lane.id,
+                peer: lane.peer,
+                random: random.piece()?,
+                handed_over: false,
+            });
+            tunnels.stand(tunnel);
+            Ok(())
+        };
+        let finishing = &mut batch.finishing;
+        let finished = |id: ConnectionId| {
+            finishing.push_back((now + HALF_CLOSE_GRACE, ring::ConnectionId(id.0)));
+        };
+        let (sent, closed) = (&mut batch.sent, &mut batch.closed);
+        quic.tell(open, sent, finished, closed, &mut self.ring)?;
+        Ok(any)
     }
 
     /// Sort events by kind, up to one that gives a slot of this batch to a new connection.
@@ -278,7 +322,11 @@ impl Loop {
                     between.detached(connection, socket, self.tunnels.take(connection));
                 }
                 Event::Synced { token, result } => self.files.synced(token, result),
-                Event::OutOfBuffers | Event::Datagrams(_) => {}
+                Event::Datagrams(train) => match &mut self.quic {
+                    Some(quic) => quic.receive(Instant::now(), &mut self.ring, train),
+                    None => self.ring.release_datagrams(train),
+                },
+                Event::OutOfBuffers => {}
                 Event::AcceptFailed { errno, .. } => {
                     let error = std::io::Error::from_raw_os_error(errno);
                     self.log
@@ -320,8 +368,9 @@ impl Loop {
         if let Some(between) = &self.between {
             self.shard.note_moving(between.moving_bytes());
         }
+        let quic = self.quic.as_ref().map_or(0, Door::memory_bytes);
         self.shard
-            .note_tunnels((self.tunnels.count() * TUNNEL_BYTES) as u64);
+            .note_tunnels((self.tunnels.count() * TUNNEL_BYTES + quic) as u64);
         let finishing = &mut batch.finishing;
         self.tunnels
             .open(&mut self.ring, &batch.leases, |connection| {
@@ -340,6 +389,7 @@ impl Loop {
                 None => self.ring.bytes(lease),
             },
         }));
+        received.extend(self.quic.iter().flat_map(Door::received));
         if self.tunnels.count() > 0 {
             // Of a handshake nothing is left to tell.
             received.retain(|piece| !piece.bytes.is_empty());
@@ -366,9 +416,13 @@ impl Loop {
         let after = work_of(&self.shard);
         batch.received = recycle(received);
         self.tunnels.told();
+        if let Some(quic) = &mut self.quic {
+            quic.worked();
+        }
         batch.clear(&mut self.ring);
         batch.note_work(before, after);
         self.carry_out();
+        self.flush_lanes();
         let took = self.clock.now().monotonic.saturating_sub(now.monotonic);
         let nanos = u64::try_from(took.as_nanos());
         self.batch.took.note(nanos.unwrap_or(u64::MAX));
@@ -408,7 +462,8 @@ impl Loop {
 
     /// Keep as many empty send buffers ready as the turn may need.
     fn top_up(&mut self) {
-        let wanted = (self.ring.connections() + BUFFERS_MIN).min(BUFFERS_MAX);
+        let connections = (self.ring.connections()).max(self.shard.connections() as usize);
+        let wanted = (connections + BUFFERS_MIN).min(BUFFERS_MAX);
         self.batch.turns += 1;
         if self.batch.turns.is_multiple_of(BUFFERS_LOOK_TURNS) {
             bound(&mut self.output.buffers, BUFFERS_BYTES_MAX);
@@ -420,11 +475,23 @@ impl Loop {
 
     fn carry_out(&mut self) {
         for outgoing in self.output.sends.drain(..) {
+            if let Some(quic) = &mut self.quic
+                && quic.owns(outgoing.connection)
+            {
+                quic.send(Instant::now(), outgoing.connection, outgoing.bytes);
+                continue;
+            }
             let connection = ring::ConnectionId(outgoing.connection.0);
             self.tunnels
                 .send(&mut self.ring, connection, outgoing.bytes);
         }
         for connection in self.output.closes.drain(..) {
+            if let Some(quic) = &mut self.quic
+                && quic.owns(connection)
+            {
+                quic.close(Instant::now(), connection);
+                continue;
+            }
             let connection = ring::ConnectionId(connection.0);
             self.tunnels.finish(&mut self.ring, connection);
             self.ring.close(connection);
@@ -500,11 +567,21 @@ impl Loop {
         Ok(())
     }
 
+    /// What QUIC has to send goes to the ring, and with it to the kernel.
+    fn flush_lanes(&mut self) {
+        if let Some(quic) = &mut self.quic {
+            quic.flush(Instant::now(), &mut self.ring);
+        }
+    }
+
     /// Sleep until there may be something. Returns whether to look again before anything else.
     fn sleep(&mut self, now: Duration, stop_by: Option<Duration>) -> Result<bool, Diagnosis> {
         let finishing = self.batch.finishing.front();
         let finishing = finishing.map(|(at, _)| now + at.saturating_duration_since(Instant::now()));
-        let deadlines = [self.output.wake_at, stop_by, finishing];
+        self.flush_lanes();
+        let quic = self.quic.as_ref().and_then(Door::wake_at);
+        let quic = quic.map(|at| now + at.saturating_duration_since(Instant::now()));
+        let deadlines = [self.output.wake_at, stop_by, finishing, quic];
         let next = deadlines.into_iter().flatten().min();
         let timeout = next.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
         if timeout.is_zero() || !self.commands.is_empty() {
@@ -536,6 +613,9 @@ impl Loop {
         if let Some(listener) = self.tunnel_listener {
             self.ring.stop_listening(listener);
         }
+        if let Some(quic) = &mut self.quic {
+            quic.refuse();
+        }
         // The shard hears of it at once, not with the next message.
         self.output.more = true;
         self.clock.now().monotonic + self.drain
@@ -544,12 +624,19 @@ impl Loop {
     /// Give the last words a moment to leave, let storage work end.
     fn end(mut self) -> Result<shard::Counters, Diagnosis> {
         let by = Instant::now() + Duration::from_millis(500);
-        while Instant::now() < by && (self.ring.connections() > 0 || self.files.is_busy()) {
+        let quiet = |quic: &Option<Door>| quic.as_ref().is_none_or(Door::is_quiet);
+        while Instant::now() < by
+            && (self.ring.connections() > 0 || self.files.is_busy() || !quiet(&self.quic))
+        {
             let _ = self.gather()?;
             let now = self.clock.now();
             self.turn(now, true);
             let slept = self.ring.wait(Duration::from_millis(5));
             slept.map_err(|error| ring_fault(&error))?;
+        }
+        if let Some(quic) = &mut self.quic {
+            quic.stop(Instant::now(), &mut self.ring);
+            self.ring.submit().map_err(|error| ring_fault(&error))?;
         }
         Ok(self.shard.counters().clone())
     }
@@ -585,6 +672,7 @@ impl Loop {
             refused_moves: self.batch.refused_moves + crowded_out,
             tunnels: self.tunnels.count(),
             tunnel_counters: self.tunnels.counters(),
+            quic: self.quic.as_ref().map(Door::counters),
         }
     }
 }

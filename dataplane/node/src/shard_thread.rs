@@ -1,6 +1,6 @@
 //! A shard's thread: its executor, its ring, its recovery, its loop.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,11 @@ use ring::{Features, Ring, RingLimits, Waker};
 use shard::{Output, Ownership, Shard};
 use wire::route::RouteTable;
 
+use crate::accept::quic::door::Door;
+use crate::accept::quic::settings::Settings;
 use crate::accept::tls::Tunnels;
 use crate::between::Between;
-use crate::bounds::ring_fault;
+use crate::bounds::{datagram_limits, ring_fault};
 use crate::config::NodeConfig;
 use crate::diagnosis::{CPU_ABSENT, Diagnosis, EXECUTOR_FAILED, SHARD_STOPPED, diagnose};
 use crate::files::Files;
@@ -41,6 +43,7 @@ pub(crate) struct Seed {
     /// Where connections come in that begin with a tunnel, and what makes one of them.
     pub(crate) tunnel_listener: Option<TcpListener>,
     pub(crate) tunnels: Option<tls::Server>,
+    pub(crate) quic: Option<QuicSeed>,
     pub(crate) ring_limits: RingLimits,
     pub(crate) shard_limits: shard::Limits,
     pub(crate) features: Features,
@@ -53,6 +56,16 @@ pub(crate) struct Seed {
     pub(crate) log: Arc<Log>,
     /// Told once: which shard serves, and the way to wake its loop.
     pub(crate) ready: Sender<(usize, Waker)>,
+}
+
+/// What a shard needs for QUIC.
+pub(crate) struct QuicSeed {
+    /// Where its datagrams come in.
+    pub(crate) socket: UdpSocket,
+    /// The sockets of all shards.
+    pub(crate) sockets: Arc<[UdpSocket]>,
+    /// What all shards share.
+    pub(crate) settings: Arc<Settings>,
 }
 
 /// Run a shard from recovery to its end. Called on the shard's own thread.
@@ -116,6 +129,7 @@ fn begin(
         Ring::new(seed.ring_limits, seed.features).map_err(|error| ring_fault(&error))?;
     let mut storage = MappedStorage::new(&seed.config.data);
     let number = seed.shard_limits.shard;
+    let place = (number, seed.shard_limits.shards);
     let ownership = Ownership::new(&seed.table, seed.shard_limits.shards);
     let by = Recoverer {
         shard: number,
@@ -156,6 +170,14 @@ fn begin(
     let tunnel_listener = seed.tunnel_listener.map(|listener| ring.listen(listener));
     let tunnel_listener = tunnel_listener.transpose();
     let tunnel_listener = tunnel_listener.map_err(|error| ring_fault(&error))?;
+    let quic = seed.quic.map(|quic| {
+        ring.bind_datagrams(quic.socket, datagram_limits())
+            .map_err(|error| ring_fault(&error))?;
+        let first_slot = ring.limits().connections_max as usize;
+        let (settings, sockets) = (quic.settings, quic.sockets);
+        Ok(Door::new(settings, place, first_slot, sockets))
+    });
+    let quic = quic.transpose()?;
     seed.status.enter(seed.shard, Phase::Ready);
     // Whoever started the node may be gone; then nobody is left to stop it but a signal.
     let _ = seed.ready.send((seed.shard, ring.waker()));
@@ -165,6 +187,7 @@ fn begin(
         listener,
         tunnel_listener,
         tunnels: Tunnels::new(seed.tunnels),
+        quic,
         shard,
         files: Files::new(flush, preparer, Arc::clone(&seed.log)),
         random: Random::new()?,

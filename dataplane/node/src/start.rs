@@ -1,6 +1,6 @@
 //! Starting a node: every fault that can be found before serving is found here and has a name.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,9 +9,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use ring::{Features, Waker};
 use wire::route::RouteTable;
 
+use crate::accept::quic::settings::Settings;
 use crate::accept::tcp::{self, Purpose};
+use crate::accept::udp;
 use crate::admin::{self, Admin};
-use crate::bounds::{ring_fault, ring_limits, shard_limits};
+use crate::bounds::{quic_limits, ring_fault, ring_limits, shard_limits};
 use crate::certificates::CertificateFiles;
 use crate::config::NodeConfig;
 use crate::diagnosis::{
@@ -25,7 +27,7 @@ use crate::meeting::Meeting;
 use crate::placement::Machine;
 use crate::recover::RecoverySummary;
 use crate::run::Command;
-use crate::shard_thread::{self, Seed, tell_recovery};
+use crate::shard_thread::{self, QuicSeed, Seed, tell_recovery};
 use crate::status::{Phase, Snapshot, Status};
 use crate::watch::{Watch, Watched};
 
@@ -150,6 +152,7 @@ impl Control {
 pub struct NodeHandle {
     listen: SocketAddr,
     listen_tls: Option<SocketAddr>,
+    listen_quic: Option<SocketAddr>,
     admin: SocketAddr,
     control: Arc<Control>,
     shards: Vec<JoinHandle<Result<Summary, Diagnosis>>>,
@@ -175,6 +178,11 @@ impl NodeHandle {
     /// Where tunnels are accepted, if they are.
     pub fn listen_tls_addr(&self) -> Option<SocketAddr> {
         self.listen_tls
+    }
+
+    /// Where QUIC connections are accepted, if they are.
+    pub fn listen_quic_addr(&self) -> Option<SocketAddr> {
+        self.listen_quic
     }
 
     /// Where metrics and probes are served.
@@ -260,10 +268,16 @@ pub fn start_logged(
     let Listeners {
         plain,
         tls,
+        quic,
         admin: admin_listener,
     } = listeners(&config, placement.shards())?;
     let listen = local(&plain[0])?;
     let listen_tls = tls.first().map(local).transpose()?;
+    let listen_quic = quic.first().and_then(|socket| socket.local_addr().ok());
+    let quic = match &tunnels {
+        Some(tunnels) if !quic.is_empty() => quic_seeds(quic, &tunnels.server, &config)?,
+        _ => Vec::new(),
+    };
     let (doors, asked) = doors(placement.shards());
     let control = Arc::new(Control {
         status: Arc::new(Status::new(placement.shards())),
@@ -287,6 +301,7 @@ pub fn start_logged(
     let began = control.status.began();
     let mut shards = Vec::new();
     let mut tls = tls.into_iter();
+    let mut quic = quic.into_iter();
     for (shard, (listener, commands)) in plain.into_iter().zip(asked).enumerate() {
         let seed = Seed {
             shard,
@@ -296,6 +311,7 @@ pub fn start_logged(
             listener,
             tunnel_listener: tls.next(),
             tunnels: server.clone(),
+            quic: quic.next(),
             ring_limits: ring_limits.clone(),
             shard_limits: shard::Limits {
                 shard: u16::try_from(shard).unwrap_or(u16::MAX),
@@ -324,6 +340,7 @@ pub fn start_logged(
         watch,
         listen,
         listen_tls,
+        listen_quic,
         admin,
         control,
         shards,
@@ -360,6 +377,9 @@ impl NodeHandle {
             vec![("listen", &self.listen), ("admin", &self.admin)];
         if let Some(tls) = &self.listen_tls {
             fields.insert(1, ("listen_tls", tls));
+        }
+        if let Some(quic) = &self.listen_quic {
+            fields.insert(1, ("listen_quic", quic));
         }
         self.control.log.event(Level::Info, "ready", &fields);
         Ok(self)
@@ -477,11 +497,52 @@ impl Tunnels {
     }
 }
 
+/// What each shard needs for QUIC.
+fn quic_seeds(
+    sockets: Vec<UdpSocket>,
+    server: &tls::Server,
+    config: &NodeConfig,
+) -> Result<Vec<QuicSeed>, Diagnosis> {
+    let limits = quic_limits(config, sockets.len());
+    let settings = Settings::new(server.config(), limits, draw);
+    let settings = settings.map(Arc::new).map_err(|error| {
+        diagnose(
+            crate::diagnosis::CERTIFICATE_REFUSED,
+            "node.listen_quic",
+            error.to_string(),
+            "TLS 1.3 with a cipher suite of QUIC",
+            "see the versions and suites that this build of rustls has",
+        )
+    })?;
+    let again: std::io::Result<Arc<[UdpSocket]>> =
+        sockets.iter().map(UdpSocket::try_clone).collect();
+    let again = again.map_err(|error| {
+        diagnose(
+            crate::diagnosis::LISTEN_FAILED,
+            "node.listen_quic",
+            error.to_string(),
+            "two descriptors for each shard",
+            "raise `ulimit -n`",
+        )
+    })?;
+    let seed = |socket| QuicSeed {
+        socket,
+        sockets: Arc::clone(&again),
+        settings: Arc::clone(&settings),
+    };
+    Ok(sockets.into_iter().map(seed).collect())
+}
+
+fn draw(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the kernel gave random bytes when the node started");
+}
+
 /// Every shard's listeners, and the one of the admin port.
 struct Listeners {
     plain: Vec<std::net::TcpListener>,
     /// As many, or none.
     tls: Vec<std::net::TcpListener>,
+    quic: Vec<UdpSocket>,
     admin: std::net::TcpListener,
 }
 
@@ -506,9 +567,16 @@ fn listeners(config: &NodeConfig, shards: usize) -> Result<Listeners, Diagnosis>
         Ok(all)
     };
     let tls = config.listen_tls.map(|address| each(address, listen_tls));
+    let listen_quic = Purpose {
+        setting: "node.listen_quic",
+        taken: PORT_TAKEN,
+    };
+    let open = |address| udp::open_for_shards(address, shards, listen_quic);
+    let quic = config.listen_quic.map(open).transpose()?;
     Ok(Listeners {
         plain: each(config.listen, listen)?,
         tls: tls.transpose()?.unwrap_or_default(),
+        quic: quic.unwrap_or_default(),
         admin: tcp::listen(config.admin, 128, false, admin)?,
     })
 }

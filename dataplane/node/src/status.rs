@@ -11,6 +11,7 @@ use shard::{Hottest, Shard};
 use wire::ids::AckMode;
 use wire::route::RouteTable;
 
+use crate::accept::quic::counters::QuicCounters;
 use crate::accept::tls::TunnelCounters;
 use crate::distribution::Distribution;
 use crate::fair::FairCounters;
@@ -294,6 +295,8 @@ pub(crate) struct Snapshot {
     /// Connections with a tunnel.
     pub(crate) tunnels: usize,
     pub(crate) tunnel_counters: TunnelCounters,
+    /// Of QUIC, if it is spoken.
+    pub(crate) quic: Option<QuicCounters>,
 }
 
 impl Snapshot {
@@ -355,6 +358,9 @@ impl Snapshot {
         self.refused_moves += other.refused_moves;
         self.tunnels += other.tunnels;
         self.tunnel_counters += &other.tunnel_counters;
+        if let (Some(sum), Some(other)) = (&mut self.quic, &other.quic) {
+            *sum += *other;
+        }
     }
 }
 

@@ -297,9 +297,10 @@ fn every_setting_can_be_given_by_file_and_by_variable() {
         let value = setting.default.unwrap_or(&least);
         let variable = setting.variable();
         let env = match setting.key {
-            // None of the three without the others.
-            "listen_tls" | "tls.certificate" | "tls.key" => vec![
+            // None of the files without the other, or without somewhere to be shown.
+            "listen_tls" | "listen_quic" | "tls.certificate" | "tls.key" => vec![
                 ("FOREBAY_NODE_LISTEN_TLS", "[::1]:7413"),
+                ("FOREBAY_NODE_LISTEN_QUIC", "[::1]:7413"),
                 ("FOREBAY_NODE_TLS_CERTIFICATE", "cert.pem"),
                 ("FOREBAY_NODE_TLS_KEY", "key.pem"),
             ],

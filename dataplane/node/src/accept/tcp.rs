@@ -78,14 +78,15 @@ fn try_open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpLi
     Ok(socket.into())
 }
 
-fn refused(address: SocketAddr, purpose: Purpose, error: &io::Error) -> Diagnosis {
+/// Why a socket could not be opened.
+pub(super) fn refused(address: SocketAddr, purpose: Purpose, error: &io::Error) -> Diagnosis {
     let what = format!("{} {address}", purpose.setting);
     let (code, needed, remedy) = match error.kind() {
         io::ErrorKind::AddrInUse => (
             purpose.taken,
             "a free port",
             format!(
-                "stop the process that listens there (`ss -ltnp` names it), or change {}",
+                "stop the process that listens there (`ss -ltunp` names it), or change {}",
                 purpose.setting
             ),
         ),

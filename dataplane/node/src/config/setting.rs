@@ -85,6 +85,12 @@ pub const SETTINGS: &[Setting] = &[
         default: None,
         about: "Where frames over TLS are accepted; needs tls.certificate and tls.key.",
     },
+    Setting {
+        key: "listen_quic",
+        kind: Kind::Address,
+        default: None,
+        about: "Where frames over QUIC are accepted; needs tls.certificate and tls.key.",
+    },
     setting(
         "plain",
         Kind::Choice(&["loopback", "anywhere"]),
@@ -144,6 +150,30 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Bytes(2 * MIB, GIB),
         "16MiB",
         "Bytes that may wait on one connection.",
+    ),
+    setting(
+        "quic.connections_max",
+        Kind::Count(1, 1 << 20),
+        "16384",
+        "QUIC connections that may be open at once, and streams of all of them.",
+    ),
+    setting(
+        "quic.streams_max",
+        Kind::Count(1, 4096),
+        "64",
+        "Streams that one QUIC connection may have open at once.",
+    ),
+    setting(
+        "quic.handshakes_per_second",
+        Kind::Count(1, 1_000_000),
+        "1000",
+        "QUIC handshakes that a shard begins in a second; more are not answered, and clients ask again.",
+    ),
+    setting(
+        "quic.retry_above",
+        Kind::Count(0, 1 << 20),
+        "64",
+        "QUIC handshakes under way on a shard from which clients must prove their address first (Retry).",
     ),
     setting(
         "shard.sessions_max",

@@ -25,9 +25,10 @@ use node::{CertificateFiles, NodeHandle, Reload};
 use wire::ack::{Ack, Reject};
 use wire::delivery::{Deliver, Fetch, Outcome, Settle, Source};
 use wire::frame::{FrameKind, split};
-use wire::handshake::{Auth, HelloFields, Welcome, encode_hello};
+use wire::handshake::{Auth, HelloFields, Welcome, WelcomeFields, encode_hello, parse_refused};
 use wire::ids::*;
 use wire::preface::Preface;
+use wire::reason::Notice;
 use wire::route::*;
 use wire::send::{SendBuilder, encode_relay};
 use wire::signature::{MacKey, SecretKey, SessionKeys, Signer, verify_session};
@@ -161,11 +162,13 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
 /// What the server said, as far as these tests look.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
-    Welcome(Vec<(ChannelId, Sequence)>),
+    Welcome(Box<WelcomeFields>, Vec<(ChannelId, Sequence)>),
     Ack(Ack),
     Reject(Reject),
     /// First number, bodies.
     Deliver(u64, Vec<Vec<u8>>),
+    /// Instead of WELCOME.
+    Refused(Notice),
     Other(FrameKind),
     /// The connection ended.
     End,
@@ -184,7 +187,9 @@ pub struct Client {
     frames_in: u64,
     /// The number of the next SEND.
     pub sequence: u64,
-    /// What WELCOME said of each channel.
+    /// What WELCOME said.
+    terms: Option<Box<WelcomeFields>>,
+    /// And of each channel.
     entries: Vec<(ChannelId, Sequence)>,
     out: Vec<u8>,
     inbox: Vec<u8>,
@@ -266,6 +271,17 @@ impl Client {
     /// Say HELLO, take the WELCOME.
     fn greet(stream: TcpStream, tunnel: Option<Tunnel>, name: &str) -> Self {
         let exporter = tunnel.as_ref().and_then(Tunnel::exporter);
+        let greeted = Self::try_greet(stream, tunnel, exporter, name);
+        greeted.unwrap_or_else(|said| panic!("{name} is not welcome: {said:?}"))
+    }
+
+    /// Say HELLO bound to this exporter value; what the server said instead of WELCOME.
+    pub fn try_greet(
+        stream: TcpStream,
+        tunnel: Option<Tunnel>,
+        exporter: Option<[u8; 32]>,
+        name: &str,
+    ) -> Result<Self, Said> {
         let nonce = fresh_nonce();
         let mut client = Self {
             stream,
@@ -277,6 +293,7 @@ impl Client {
             frames_out: 0,
             frames_in: 0,
             sequence: 1,
+            terms: None,
             entries: Vec::new(),
             out: Vec::new(),
             inbox: Vec::new(),
@@ -293,12 +310,20 @@ impl Client {
         client.write(&bytes);
         client.fill(8);
         client.used = 8;
-        let Said::Welcome(entries) = client.read() else {
-            panic!("{name} is not welcome")
+        client.entries = match client.read() {
+            Said::Welcome(terms, entries) => {
+                client.terms = Some(terms);
+                entries
+            }
+            other => return Err(other),
         };
-        client.entries = entries;
         client.sequence = client.last(CHANNEL) + 1;
-        client
+        Ok(client)
+    }
+
+    /// What WELCOME said.
+    pub fn terms(&self) -> &WelcomeFields {
+        self.terms.as_ref().unwrap()
     }
 
     /// The highest number of a channel's stream that WELCOME named; 0 for none.
@@ -468,7 +493,13 @@ impl Client {
             assert!(verify_session(&keys.server, 0, &frame), "WELCOME is signed");
             let entries = welcome.entries();
             let entries = entries.map(|entry| (entry.channel, entry.last_sequence));
-            return (Said::Welcome(entries.collect()), Some(keys));
+            return (
+                Said::Welcome(Box::new(*fields), entries.collect()),
+                Some(keys),
+            );
+        }
+        if frame.kind() == FrameKind::Refused {
+            return (Said::Refused(parse_refused(frame).unwrap()), None);
         }
         let keys = self.keys.as_ref().unwrap();
         let good = verify_session(&keys.server, self.frames_in, &frame);

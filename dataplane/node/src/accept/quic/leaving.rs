@@ -1,0 +1,109 @@
+//! What leaves: datagrams of every connection that something happened to, as trains; and connections that are over.
+
+use std::time::Instant;
+
+use quinn_proto::{ConnectionHandle, Transmit};
+
+use super::Quic;
+
+impl Quic {
+    /// Send what is to be sent: `send` takes a train, at most `segments_max` datagrams long, or gives its bytes back for want of room.
+    pub(crate) fn transmit(
+        &mut self,
+        now: Instant,
+        segments_max: usize,
+        mut buffer: impl FnMut() -> Vec<u8>,
+        mut send: impl FnMut(&Transmit, Vec<u8>) -> Result<(), Vec<u8>>,
+    ) {
+        while let Some((transmit, bytes)) = self.responses.pop_front() {
+            if let Err(bytes) = send(&transmit, bytes) {
+                self.responses.push_front((transmit, bytes));
+                return;
+            }
+        }
+        let mut later = Vec::new();
+        let mut room = true;
+        while let Some(at) = self.touched.pop() {
+            room = room && self.transmit_one(now, at, segments_max, &mut buffer, &mut send);
+            match room {
+                true => self.rearm(at),
+                false => later.push(at),
+            }
+        }
+        self.touched = later;
+    }
+
+    /// Send what one connection has to send. Whether there was room for all.
+    pub(super) fn transmit_one(
+        &mut self,
+        now: Instant,
+        at: usize,
+        segments_max: usize,
+        buffer: &mut impl FnMut() -> Vec<u8>,
+        send: &mut impl FnMut(&Transmit, Vec<u8>) -> Result<(), Vec<u8>>,
+    ) -> bool {
+        let Some(Some(peer)) = self.peers.get_mut(at) else {
+            return true;
+        };
+        loop {
+            let mut bytes = buffer();
+            let transmit = peer.connection.poll_transmit(now, segments_max, &mut bytes);
+            let Some(transmit) = transmit else {
+                self.told.spare.push(bytes);
+                return true;
+            };
+            bytes.truncate(transmit.size);
+            if send(&transmit, bytes).is_err() {
+                // As if the network had lost it: the connection sends again what matters.
+                self.counters.datagrams_unsent += 1;
+                return false;
+            }
+            let each = transmit.segment_size.unwrap_or(transmit.size).max(1);
+            self.counters.datagrams_out += transmit.size.div_ceil(each) as u64;
+        }
+    }
+
+    /// Settle a connection with the endpoint, and set its timer; it may be over for good.
+    pub(super) fn rearm(&mut self, at: usize) {
+        let Some(Some(peer)) = self.peers.get_mut(at) else {
+            return;
+        };
+        peer.touched = false;
+        while let Some(event) = peer.connection.poll_endpoint_events() {
+            if let Some(event) = self.endpoint.handle_event(ConnectionHandle(at), event) {
+                peer.connection.handle_event(event);
+            }
+        }
+        if peer.connection.is_drained() {
+            return self.remove(at);
+        }
+        let unused = peer.is_unused() && !peer.connection.is_closed();
+        let unused = unused.then(|| peer.unused_since + self.settings.limits.unused);
+        let timer = [peer.connection.poll_timeout(), unused];
+        let timer = timer.into_iter().flatten().min();
+        if timer != peer.timer {
+            if let Some(before) = peer.timer {
+                self.timers.remove(&(before, at));
+            }
+            peer.timer = timer;
+            self.timers.extend(timer.map(|timer| (timer, at)));
+        }
+    }
+
+    /// The endpoint has forgotten a connection: nothing of it is left.
+    pub(super) fn remove(&mut self, at: usize) {
+        let Some(peer) = self.peers[at].take() else {
+            return;
+        };
+        if let Some(timer) = peer.timer {
+            self.timers.remove(&(timer, at));
+        }
+        for (_, id) in peer.lanes {
+            self.forget(id);
+        }
+        self.under_way -= usize::from(!peer.connected);
+        self.trusted -= usize::from(peer.trusted);
+        self.count -= 1;
+        self.counters.connections_ended += 1;
+    }
+}

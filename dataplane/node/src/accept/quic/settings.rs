@@ -1,0 +1,124 @@
+//! What all shards of a node share of QUIC: certificate, keys of tokens and resets, bounds. Made once, before any shard begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn_proto::{
+    AckFrequencyConfig, EndpointConfig, ServerConfig, TransportConfig, VarInt, congestion,
+};
+
+use super::UNUSED;
+use super::admission::AdmissionLimits;
+use super::cids::{Draw, ShardIds};
+
+/// Packets after which a peer is asked to acknowledge, and how long it may wait with that.
+const ACK_AFTER: u32 = 10;
+const ACK_DELAY: Duration = Duration::from_millis(20);
+/// Bytes one connection may have on the way to a peer.
+const SEND_WINDOW: u64 = 1 << 20;
+/// Bytes on the way from a client that nobody knows yet: a HELLO and what little follows.
+const STRANGER_WINDOW: u32 = 64 << 10;
+/// Bytes on the way on one stream.
+const STREAM_WINDOW: u32 = 512 << 10;
+
+/// What a connection takes of memory while it is idle, its lane not counted; `perf/README.md` says how that was measured.
+pub(crate) const CONNECTION_BYTES: usize = 16 << 10;
+
+/// Bounds of one shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QuicLimits {
+    pub(crate) admission: AdmissionLimits,
+    /// Connections, lanes, lanes of one connection.
+    pub(crate) connections_max: usize,
+    pub(crate) lanes_max: usize,
+    pub(crate) streams_max: u32,
+    /// Connections whose window is `known_window`, and that.
+    pub(crate) trusted_max: usize,
+    pub(crate) known_window: u32,
+    /// Answers without a connection that may wait for room.
+    pub(crate) responses_max: usize,
+    /// Silence after which a connection is over.
+    pub(crate) idle: Duration,
+    /// How long it may be without a lane.
+    pub(crate) unused: Duration,
+}
+
+impl Default for QuicLimits {
+    fn default() -> Self {
+        Self {
+            admission: AdmissionLimits {
+                per_second: 1_000,
+                retry_above: 64,
+                under_way_max: 1_024,
+            },
+            connections_max: 16_384,
+            lanes_max: 16_384,
+            streams_max: 64,
+            trusted_max: 256,
+            known_window: 1 << 20,
+            responses_max: 256,
+            idle: Duration::from_secs(60),
+            unused: UNUSED,
+        }
+    }
+}
+
+/// What all shards share.
+pub(crate) struct Settings {
+    pub(crate) limits: QuicLimits,
+    pub(crate) server: Arc<ServerConfig>,
+    endpoint: EndpointConfig,
+    draw: Draw,
+}
+
+impl Settings {
+    /// With this certificate and these bounds; `draw` makes connection IDs.
+    ///
+    /// # Errors
+    /// When the TLS configuration has no cipher suite of QUIC.
+    pub(crate) fn new(
+        tls: Arc<tls::rustls::ServerConfig>,
+        limits: QuicLimits,
+        draw: Draw,
+    ) -> Result<Self, NoInitialCipherSuite> {
+        let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+        // The key of tokens is random and the same for all shards, as that of resets is.
+        let mut server = ServerConfig::with_crypto(crypto);
+        server.transport_config(Arc::new(transport(&limits)));
+        server.migration(true);
+        Ok(Self {
+            limits,
+            server: Arc::new(server),
+            endpoint: EndpointConfig::default(),
+            draw,
+        })
+    }
+
+    /// The endpoint of one shard.
+    pub(super) fn endpoint(&self, shard: u16, shards: u16) -> Arc<EndpointConfig> {
+        let mut endpoint = self.endpoint.clone();
+        let draw = self.draw;
+        endpoint.cid_generator(move || Box::new(ShardIds::new(shard, shards, draw)));
+        Arc::new(endpoint)
+    }
+}
+
+fn transport(limits: &QuicLimits) -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_AFTER));
+    acks.max_ack_delay(Some(ACK_DELAY));
+    let mut transport = TransportConfig::default();
+    let idle = limits.idle.try_into();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_max))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(Some(idle.expect("seconds fit")))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW))
+        .send_window(SEND_WINDOW)
+        .ack_frequency_config(Some(acks))
+        .datagram_receive_buffer_size(None)
+        .congestion_controller_factory(Arc::new(congestion::CubicConfig::default()));
+    transport
+}
