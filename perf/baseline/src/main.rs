@@ -5,6 +5,7 @@
 //! It is no part of the data plane. It leaves out what the compared scenarios do not use: queues and delivery, relays,
 //! tokens, resuming, retention, recovery.
 
+mod halves;
 mod log;
 mod peer;
 mod server;
@@ -32,6 +33,15 @@ enum Command {
         /// Where to listen
         #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Where to speak QUIC, as quinn does, if at all
+        #[arg(long, value_name = "IP:PORT", requires_all = ["certificate", "key"])]
+        listen_quic: Option<SocketAddr>,
+        /// The certificate for QUIC, as PEM
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// Its key
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
         /// A folder without a log of an earlier run
         #[arg(long, value_name = "FOLDER")]
         data: PathBuf,
@@ -46,7 +56,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Command::Serve { plan, listen, data } => server::run(&plan, listen, &data),
+        Command::Serve {
+            plan,
+            listen,
+            listen_quic,
+            certificate,
+            key,
+            data,
+        } => {
+            let pair = certificate
+                .zip(key)
+                .map(|(certificate, key)| [certificate, key]);
+            let quic = listen_quic.zip(pair);
+            let quic = quic.map(|(listen, pair)| server::Quic { listen, pair });
+            server::run(&plan, listen, &data, quic)
+        }
         Command::Count { data } => log::count(&data).map(|messages| println!("{messages}")),
     };
     match result {

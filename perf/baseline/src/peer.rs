@@ -1,9 +1,8 @@
 //! The writing half of a connection: answers are signed in order and written at once, without waking its task.
 
+use crate::halves::Writing;
 use std::cell::{Cell, RefCell};
-use std::io::ErrorKind;
 use std::rc::Rc;
-use tokio::net::tcp::OwnedWriteHalf;
 use wire::ack::{Ack, Reject};
 use wire::link::{encode_goaway, encode_pong};
 use wire::signature::{MacKey, Signer};
@@ -15,7 +14,7 @@ const UNWRITTEN_BYTES_MAX: usize = 8 << 20;
 /// One peer, as whoever answers it sees it.
 pub(crate) struct Peer {
     key: MacKey,
-    half: OwnedWriteHalf,
+    half: RefCell<Writing>,
     /// Frames sent so far.
     sent: Cell<u64>,
     /// Answers not written yet.
@@ -30,10 +29,10 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// A peer after `sent` frames, with its answers signed by `key`.
-    pub(crate) fn new(half: OwnedWriteHalf, key: MacKey, sent: u64) -> Rc<Self> {
+    pub(crate) fn new(half: Writing, key: MacKey, sent: u64) -> Rc<Self> {
         Rc::new(Self {
             key,
-            half,
+            half: RefCell::new(half),
             sent: Cell::new(sent),
             unwritten: RefCell::new(Vec::with_capacity(256)),
             flushing: Cell::new(false),
@@ -87,15 +86,11 @@ impl Peer {
     fn write_some(&self) -> bool {
         let mut unwritten = self.unwritten.borrow_mut();
         while !unwritten.is_empty() {
-            match self.half.try_write(&unwritten) {
-                Ok(bytes) => drop(unwritten.drain(..bytes)),
-                Err(error)
-                    if error.kind() == ErrorKind::WouldBlock
-                        && unwritten.len() <= UNWRITTEN_BYTES_MAX =>
-                {
-                    return false;
-                }
-                Err(_) => {
+            let written = self.half.borrow_mut().try_write(&unwritten);
+            match written {
+                Some(bytes @ 1..) => drop(unwritten.drain(..bytes)),
+                Some(0) if unwritten.len() <= UNWRITTEN_BYTES_MAX => return false,
+                _ => {
                     unwritten.clear();
                     self.cut();
                 }
@@ -106,15 +101,16 @@ impl Peer {
 
     /// End the connection both ways; its reader sees the end and cleans up.
     pub(crate) fn cut(&self) {
-        // It may have ended by itself meanwhile, which is as well.
-        let _ = rustix::net::shutdown(self.half.as_ref(), rustix::net::Shutdown::Both);
+        self.half.borrow_mut().cut();
     }
 
     async fn flush(self: Rc<Self>) {
         while !self.write_some() {
-            if self.half.writable().await.is_err() {
+            if !std::future::poll_fn(|context| self.half.borrow_mut().poll_writable(context)).await
+            {
                 break;
             }
+            tokio::task::yield_now().await;
         }
         self.flushing.set(false);
     }

@@ -1,5 +1,6 @@
 //! The serving thread: it accepts, keeps what all connections share, and commits for all of them together.
 
+use crate::halves::{Reading, Writing, halves};
 use crate::log::{Gathered, Log, LogFiles, ToFile, Waiting};
 use crate::peer::Peer;
 use crate::session::{self, CREDIT_BYTES, CREDIT_FRAMES, Entries, IDLE_SECONDS};
@@ -80,8 +81,14 @@ impl Sender {
     }
 }
 
+/// Where QUIC is spoken, and the files of certificate and key.
+pub(crate) struct Quic {
+    pub(crate) listen: SocketAddr,
+    pub(crate) pair: [std::path::PathBuf; 2],
+}
+
 /// Serve until killed.
-pub(crate) fn run(plan: &Path, listen: SocketAddr, data: &Path) -> Result<()> {
+pub(crate) fn run(plan: &Path, listen: SocketAddr, data: &Path, quic: Option<Quic>) -> Result<()> {
     let text = std::fs::read_to_string(plan)?;
     let table = control::compile(&text, &plan.display().to_string())
         .map_err(|faults| Error::other(format!("{faults:?}")))?;
@@ -101,16 +108,30 @@ pub(crate) fn run(plan: &Path, listen: SocketAddr, data: &Path) -> Result<()> {
         second: Cell::new(0),
     });
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(server, listen, files))
+    local.block_on(&runtime, serve(server, listen, quic, files))
 }
 
-async fn serve(server: Rc<Server>, listen: SocketAddr, files: LogFiles) -> Result<()> {
+async fn serve(
+    server: Rc<Server>,
+    listen: SocketAddr,
+    quic: Option<Quic>,
+    files: LogFiles,
+) -> Result<()> {
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
     let listener = socket.listen(BACKLOG)?;
     let mut out = std::io::stdout();
     writeln!(out, "listening on {}", listener.local_addr()?)?;
+    if let Some(Quic {
+        listen,
+        pair: [certificate, key],
+    }) = quic
+    {
+        let endpoint = open_quic(listen, &certificate, &key)?;
+        writeln!(out, "listening with QUIC on {}", endpoint.local_addr()?)?;
+        tokio::task::spawn_local(accept_quic(Rc::clone(&server), endpoint));
+    }
     out.flush()?;
     tokio::task::spawn_local(tick(Rc::clone(&server)));
     tokio::task::spawn_local(accept(Rc::clone(&server), listener));
@@ -126,13 +147,53 @@ async fn accept(server: Rc<Server>, listener: TcpListener) {
             Ok((stream, _)) => {
                 drop(tokio::task::spawn_local(session::serve(
                     Rc::clone(&server),
-                    stream,
+                    halves(stream),
+                    Vec::new(),
                 )));
             }
             // No descriptor is left: one must be closed first.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
+}
+
+/// The same by QUIC, as quinn does it: a task for the socket, one for each connection, one for each stream.
+async fn accept_quic(server: Rc<Server>, endpoint: quinn::Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        let server = Rc::clone(&server);
+        tokio::task::spawn_local(async move {
+            let Ok(connection) = incoming.await else {
+                return;
+            };
+            let mut exporter = vec![0; 32];
+            let label = b"EXPORTER-forebay-session-1";
+            if (connection.export_keying_material(&mut exporter, label, b"")).is_err() {
+                return;
+            }
+            while let Ok((write, read)) = connection.accept_bi().await {
+                tokio::task::spawn_local(session::serve(
+                    Rc::clone(&server),
+                    (Reading::Quic(read), Writing::Quic(write)),
+                    exporter.clone(),
+                ));
+            }
+        });
+    }
+}
+
+/// A QUIC port with this certificate.
+fn open_quic(listen: SocketAddr, certificate: &Path, key: &Path) -> Result<quinn::Endpoint> {
+    let pair = tls::Certificate::from_pem(&std::fs::read(certificate)?, &std::fs::read(key)?);
+    let served = tls::Served::new(pair.map_err(Error::other)?);
+    let tls = tls::Server::new(served).map_err(Error::other)?.config();
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).map_err(Error::other)?;
+    let mut config = quinn::ServerConfig::with_crypto(std::sync::Arc::new(crypto));
+    let mut acks = quinn::AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(quinn::VarInt::from_u32(10));
+    let mut transport = quinn::TransportConfig::default();
+    transport.ack_frequency_config(Some(acks));
+    config.transport_config(std::sync::Arc::new(transport));
+    quinn::Endpoint::server(config, listen)
 }
 
 /// One timer for all connections: it cuts those that have been silent for too long.

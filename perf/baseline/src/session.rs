@@ -1,14 +1,12 @@
 //! One connection: HELLO and WELCOME, then frame after frame out of what each read brings.
 
+use crate::halves::{Reading, Writing};
 use crate::peer::Peer;
 use crate::server::{Sender, Server};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::rc::Rc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use wire::ack::Reject;
 use wire::frame::{Frame, FrameKind, split};
 use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, encode_welcome};
@@ -57,13 +55,14 @@ struct Route {
     body_bytes_max: u32,
 }
 
-/// Serve one connection.
-pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream) {
-    // Without it answers wait for the peer's acknowledgement; a socket that refuses is ending anyway.
-    let _ = stream.set_nodelay(true);
-    let (mut read, write) = stream.into_split();
+/// Serve one connection: a socket, or a stream of QUIC whose exporter value its HELLO is bound to.
+pub(crate) async fn serve(
+    server: Rc<Server>,
+    (mut read, write): (Reading, Writing),
+    exporter: Vec<u8>,
+) {
     let mut input = Vec::with_capacity(READ_BYTES);
-    let opening = open(&server, &mut read, write, &mut input);
+    let opening = open(&server, &exporter, &mut read, write, &mut input);
     let limit = std::time::Duration::from_secs(10);
     let Ok(Some(mut session)) = tokio::time::timeout(limit, opening).await else {
         return;
@@ -77,15 +76,16 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream) {
 /// Read preface and HELLO, answer them. `None` when the peer was refused or left.
 async fn open(
     server: &Rc<Server>,
-    read: &mut OwnedReadHalf,
-    mut write: OwnedWriteHalf,
+    exporter: &[u8],
+    read: &mut Reading,
+    mut write: Writing,
     input: &mut Vec<u8>,
 ) -> Option<Session> {
     let (answer, taken) = loop {
-        if let Some(found) = hello(server, input) {
+        if let Some(found) = hello(server, exporter, input) {
             break found;
         }
-        if read.read_buf(input).await.ok()? == 0 {
+        if read.read(input).await? == 0 {
             return None;
         }
     };
@@ -104,7 +104,7 @@ async fn open(
                 entries.iter().copied(),
                 signer,
             );
-            write.write_all(&welcome).await.ok()?;
+            write.write_all(&welcome).await?;
             let peer = Peer::new(write, key, 1);
             server.open(&peer);
             let mac =
@@ -122,7 +122,7 @@ async fn open(
             })
         }
         Err(refusal) => {
-            write.write_all(&refusal).await.ok()?;
+            write.write_all(&refusal).await?;
             None
         }
     }
@@ -139,7 +139,7 @@ struct Opened {
 type Answer = Result<(Vec<u8>, Opened), Vec<u8>>;
 
 /// The answer to preface and HELLO and how many bytes they took, once they are there.
-fn hello(server: &Rc<Server>, input: &[u8]) -> Option<(Answer, usize)> {
+fn hello(server: &Rc<Server>, exporter: &[u8], input: &[u8]) -> Option<(Answer, usize)> {
     let refuse = |notice: Notice| {
         let mut out = Preface::CLIENT.answer().encode().to_vec();
         encode_refused(&mut out, notice);
@@ -162,14 +162,14 @@ fn hello(server: &Rc<Server>, input: &[u8]) -> Option<(Answer, usize)> {
         Ok(hello) => hello,
         Err(error) => return refuse(error.notice()),
     };
-    match opened(server, &hello) {
+    match opened(server, exporter, &hello) {
         Some(opened) => Some((Ok((out, opened)), taken)),
         None => refuse(Notice::new(Reason::BadCredential, 0, 0)),
     }
 }
 
 /// Check the credential and derive the session's keys.
-fn opened(server: &Rc<Server>, hello: &Hello<'_>) -> Option<Opened> {
+fn opened(server: &Rc<Server>, exporter: &[u8], hello: &Hello<'_>) -> Option<Opened> {
     let Auth::Key(id) = hello.fields.auth else {
         return None;
     };
@@ -179,7 +179,7 @@ fn opened(server: &Rc<Server>, hello: &Hello<'_>) -> Option<Opened> {
         return None;
     };
     if key.direction != Direction::Ingress
-        || !verify_hello(secret.text_bytes(), &[], &hello.frame())
+        || !verify_hello(secret.text_bytes(), exporter, &hello.frame())
     {
         return None;
     }
@@ -189,7 +189,7 @@ fn opened(server: &Rc<Server>, hello: &Hello<'_>) -> Option<Opened> {
     let salt = [hello.fields.client_nonce, server_nonce].concat();
     let mut keys = [0; 96];
     Hkdf::<Sha256>::new(Some(&salt), secret.text_bytes())
-        .expand(&[&SESSION_INFO[..], &session].concat(), &mut keys)
+        .expand(&[&SESSION_INFO[..], &session, exporter].concat(), &mut keys)
         .expect("96 bytes are within HKDF's bound");
     Some(Opened {
         endpoint: index,
@@ -225,7 +225,7 @@ fn fields(
 }
 
 impl Session {
-    async fn run(&mut self, read: &mut OwnedReadHalf, input: &mut Vec<u8>) -> Ended {
+    async fn run(&mut self, read: &mut Reading, input: &mut Vec<u8>) -> Ended {
         loop {
             match self.take(input) {
                 Ok(taken) => drop(input.drain(..taken)),
@@ -234,9 +234,9 @@ impl Session {
             if input.capacity() - input.len() < READ_BYTES / 2 {
                 input.reserve(READ_BYTES);
             }
-            match read.read_buf(input).await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
+            match read.read(input).await {
+                Some(0) | None => return None,
+                Some(_) => {}
             }
         }
     }
