@@ -154,7 +154,12 @@ impl Dialer {
     /// Try once, and once more if that arrived at another shard than the endpoint's and the transport can choose: the frames
     /// of a long connection shall not all cross shards.
     async fn dial(&mut self) -> Result<(Link, Vec<ChannelTerms>), ClientError> {
-        let opened = self.dial_somewhere().await?;
+        let opened = match self.dial_somewhere().await {
+            Err(ClientError::Refused(notice)) if self.reach.sent_home(&notice) => {
+                self.dial_somewhere().await?
+            }
+            other => other?,
+        };
         let (stream, terms) = (&opened.0.stream, &opened.0.terms);
         let home = Home {
             shard: terms.home_shard,

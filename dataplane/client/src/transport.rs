@@ -12,6 +12,7 @@ use tls::{Certificate, Fingerprint, Trust, TrustFault};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tunnel::Tunnelled;
+use wire::reason::Notice;
 use zeroize::Zeroizing;
 
 /// How to reach the node.
@@ -214,6 +215,21 @@ impl Reach {
                 let lane = lane(quic, &self.addr).await?;
                 Ok(Stream::Quic(Box::new(lane)))
             }
+        }
+    }
+
+    /// Learn from a refusal where the endpoint is at home, if that is what it says.
+    pub(crate) fn sent_home(&mut self, notice: &Notice) -> bool {
+        let told = |value: u64| u16::try_from(value).ok();
+        match (&mut self.how, told(notice.needed), told(notice.seen)) {
+            #[cfg(feature = "quic")]
+            (How::Quic(quic), Some(shard), Some(shards))
+                if notice.reason == wire::reason::Reason::AnotherShard =>
+            {
+                quic.set_home(Some(Home { shard, shards }));
+                true
+            }
+            _ => false,
         }
     }
 
