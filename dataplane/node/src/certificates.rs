@@ -26,6 +26,14 @@ impl CertificateFiles {
         Certificate::from_pem(&chain, &key).map_err(|fault| self.refuse(&fault))
     }
 
+    /// What only this node and whoever has its key knows: the bytes of the key's file.
+    ///
+    /// # Errors
+    /// `FB-3121` when it cannot be read.
+    pub(crate) fn secret(&self) -> Result<Vec<u8>, Diagnosis> {
+        read("node.tls.key", &self.key)
+    }
+
     fn refuse(&self, fault: &CertificateFault) -> Diagnosis {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         let (what, remedy) = match fault {

@@ -275,7 +275,7 @@ pub fn start_logged(
     let listen_tls = tls.first().map(local).transpose()?;
     let listen_quic = quic.first().and_then(|socket| socket.local_addr().ok());
     let quic = match &tunnels {
-        Some(tunnels) if !quic.is_empty() => quic_seeds(quic, &tunnels.server, &config)?,
+        Some(tunnels) if !quic.is_empty() => quic_seeds(quic, tunnels, &config)?,
         _ => Vec::new(),
     };
     let (doors, asked) = doors(placement.shards());
@@ -500,11 +500,12 @@ impl Tunnels {
 /// What each shard needs for QUIC.
 fn quic_seeds(
     sockets: Vec<UdpSocket>,
-    server: &tls::Server,
+    tunnels: &Tunnels,
     config: &NodeConfig,
 ) -> Result<Vec<QuicSeed>, Diagnosis> {
     let limits = quic_limits(config, sockets.len());
-    let settings = Settings::new(server.config(), limits, draw);
+    let secret = tunnels.files.secret()?;
+    let settings = Settings::new(tunnels.server.config(), limits, (draw, &secret));
     let settings = settings.map(Arc::new).map_err(|error| {
         diagnose(
             crate::diagnosis::CERTIFICATE_REFUSED,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{
-    Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, ReadError,
+    Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event, ReadError,
     ServerConfig, StreamId, TransportConfig, VarInt,
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -22,6 +22,8 @@ const MESSAGE: [u8; 128] = [7; 128];
 const MESSAGES: usize = 200_000;
 const WARM: usize = 20_000;
 const ACK_AFTER: u32 = 10;
+/// Far more than it takes.
+const ROUNDS_MAX: usize = 3_000_000;
 
 pub(crate) fn bare() {
     for turn in 0..3 {
@@ -64,6 +66,8 @@ fn thread_nanos() -> f64 {
 struct Side {
     endpoint: Endpoint,
     link: Option<(ConnectionHandle, Connection)>,
+    /// Why the connection is over.
+    lost: Option<String>,
     address: SocketAddr,
 }
 
@@ -77,7 +81,10 @@ impl Side {
         {
             Some(DatagramEvent::NewConnection(incoming)) => {
                 let accepted = self.endpoint.accept(incoming, now, &mut answer, None);
-                self.link = accepted.ok();
+                match accepted {
+                    Ok(link) => self.link = Some(link),
+                    Err(error) => self.lost = Some(error.cause.to_string()),
+                }
             }
             Some(DatagramEvent::ConnectionEvent(_, event)) => {
                 if let Some((_, connection)) = &mut self.link {
@@ -97,7 +104,11 @@ impl Side {
                 connection.handle_event(event);
             }
         }
-        while connection.poll().is_some() {}
+        while let Some(event) = connection.poll() {
+            if let Event::ConnectionLost { reason } = event {
+                self.lost = Some(reason.to_string());
+            }
+        }
     }
 
     fn give(&mut self, now: Instant, to: &mut VecDeque<Vec<u8>>) {
@@ -138,11 +149,13 @@ fn receive(stream_each: bool) -> Cost {
     let mut receiver = Side {
         endpoint: endpoint(Some(Arc::new(server))),
         link: None,
+        lost: None,
         address: addresses[0],
     };
     let mut sender = Side {
         endpoint: endpoint(None),
         link: None,
+        lost: None,
         address: addresses[1],
     };
     sender.link = Some(
@@ -155,8 +168,16 @@ fn receive(stream_each: bool) -> Cost {
     let (mut said, mut heard, mut packets) = (0, 0_usize, 0_usize);
     let mut streams: Vec<StreamId> = Vec::new();
     let (mut spent, mut long) = (0.0, None);
+    let mut rounds = 0;
     while heard < (WARM + MESSAGES) * MESSAGE.len() {
         now += Duration::from_micros(100);
+        rounds += 1;
+        assert!(
+            rounds < ROUNDS_MAX,
+            "{said} bytes said, {heard} heard, sender {:?}, receiver {:?}",
+            sender.lost,
+            receiver.lost
+        );
         if let Some((_, connection)) = &mut sender.link
             && connection.poll_timeout().is_some_and(|at| at <= now)
         {

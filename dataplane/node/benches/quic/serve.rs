@@ -101,6 +101,8 @@ pub(crate) fn serve(words: &[String]) {
     let mut config = config(&folder.join("logs"));
     config.listen_quic = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.tls = Some(files);
+    // Idle lanes carry a preface alone.
+    config.shard.strangers_max = 1 << 16;
     config.timeouts.handshake = Duration::from_secs(600);
     config.timeouts.idle = Duration::from_secs(600);
     let node = node::start_logged(config, table(parts), no_reload(), quiet()).unwrap();

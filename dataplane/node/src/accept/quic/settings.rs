@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn_proto::crypto::{CryptoError, HmacKey};
 use quinn_proto::{
     AckFrequencyConfig, EndpointConfig, ServerConfig, TransportConfig, VarInt, congestion,
 };
+
+use wire::signature::{MacKey, TAG_BYTES};
 
 use super::UNUSED;
 use super::admission::AdmissionLimits;
@@ -15,6 +18,9 @@ use super::cids::{Draw, ShardIds};
 /// Packets after which a peer is asked to acknowledge, and how long it may wait with that.
 const ACK_AFTER: u32 = 10;
 const ACK_DELAY: Duration = Duration::from_millis(20);
+/// What the key of resets is made with, and how often one is sent at most: a fleet asks at once after a restart.
+const RESET_LABEL: &[u8] = b"forebay quic reset 1";
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes one connection may have on the way to a peer.
 const SEND_WINDOW: u64 = 1 << 20;
 /// Bytes on the way from a client that nobody knows yet: a HELLO and what little follows.
@@ -73,24 +79,25 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// With this certificate and these bounds; `draw` makes connection IDs.
+    /// With this certificate and these bounds; `draw` makes connection IDs. Resets are made from the secret: a node that has been killed
+    /// and begins again with the same one can tell clients of before that nothing is left of their connections.
     ///
     /// # Errors
     /// When the TLS configuration has no cipher suite of QUIC.
     pub(crate) fn new(
         tls: Arc<tls::rustls::ServerConfig>,
         limits: QuicLimits,
-        draw: Draw,
+        (draw, secret): (Draw, &[u8]),
     ) -> Result<Self, NoInitialCipherSuite> {
         let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
-        // The key of tokens is random and the same for all shards, as that of resets is.
+        // The key of tokens is random and the same for all shards.
         let mut server = ServerConfig::with_crypto(crypto);
         server.transport_config(Arc::new(transport(&limits)));
         server.migration(true);
         Ok(Self {
             limits,
             server: Arc::new(server),
-            endpoint: EndpointConfig::default(),
+            endpoint: endpoint_config(secret),
             draw,
         })
     }
@@ -101,6 +108,33 @@ impl Settings {
         let draw = self.draw;
         endpoint.cid_generator(move || Box::new(ShardIds::new(shard, shards, draw)));
         Arc::new(endpoint)
+    }
+}
+
+fn endpoint_config(secret: &[u8]) -> EndpointConfig {
+    let key = MacKey::new(secret).sign(&[RESET_LABEL]);
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(MacKey::new(&key))));
+    config.min_reset_interval(RESET_INTERVAL);
+    config
+}
+
+/// Makes the tokens of stateless resets.
+struct ResetKey(MacKey);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        signature_out.copy_from_slice(&self.0.sign(&[data])[..signature_out.len()]);
+    }
+
+    fn signature_len(&self) -> usize {
+        TAG_BYTES
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        match self.0.verify(&[data], signature) {
+            true => Ok(()),
+            false => Err(CryptoError),
+        }
     }
 }
 

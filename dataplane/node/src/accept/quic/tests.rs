@@ -29,6 +29,9 @@ fn draw(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("random bytes");
 }
 
+/// What resets are made from.
+const SECRET: &[u8] = b"the key of the certificate";
+
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -61,7 +64,7 @@ impl Trust {
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .expect("a pair");
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let settings = Settings::new(Arc::new(tls), limits, draw);
+        let settings = Settings::new(Arc::new(tls), limits, (draw, SECRET));
         Arc::new(settings.expect("suites of QUIC"))
     }
 
@@ -760,4 +763,25 @@ fn garbage_is_dropped_and_holds_nothing() {
     );
     assert_eq!(counters.datagrams_in, 20_000);
     assert_eq!(world.quic.wake_at(), None);
+}
+
+#[test]
+fn a_node_that_began_again_tells_clients_of_before_that_nothing_is_left() {
+    let trust = Trust::new();
+    let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
+    assert!(world.run(Duration::from_secs(5), |world| {
+        world.quic.counters().connected == 1
+    }));
+    world.talk(1, 1_000);
+    assert!(world.run(
+        Duration::from_secs(5),
+        |world| world.client.talks[0].heard.len() == 1_000
+    ));
+    // As after a kill: nothing is known any more, but the certificate's key is the same.
+    world.quic = Quic::new(trust.settings(QuicLimits::default()), (1, 4), 100, None);
+    world.talk(1, 1_000);
+    let told = world.run(Duration::from_secs(5), |world| world.client.lost.is_some());
+    assert!(told, "{}", self::told(&world, 1));
+    assert_eq!(world.client.lost.as_deref(), Some("reset by peer"));
+    assert_eq!(world.quic.counters().connections, 0);
 }
