@@ -106,7 +106,13 @@ impl Dialler {
         credentials: &Credentials,
         timeout: Duration,
     ) -> Result<Dialled, ClientError> {
-        let dialled = self.open(credentials, None, timeout)?;
+        let dialled = match self.open(credentials, None, timeout) {
+            Err(ClientError::Refused(notice)) => {
+                let home = Home::named_by(&notice).ok_or(ClientError::Refused(notice))?;
+                return self.open(credentials, Some(home), timeout);
+            }
+            other => other?,
+        };
         let home = Home {
             shard: dialled.opened.terms.home_shard,
             shards: dialled.opened.terms.shards,

@@ -123,6 +123,7 @@ fn lock(folder: &Path) -> std::io::Result<Option<File>> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tunnels {
     tls: bool,
+    quic: bool,
 }
 
 impl Tunnels {
@@ -130,6 +131,7 @@ impl Tunnels {
     pub(crate) fn of(node: &NodeConfig) -> Self {
         Self {
             tls: node.listen_tls.is_some(),
+            quic: node.listen_quic.is_some(),
         }
     }
 }
@@ -142,6 +144,8 @@ pub(crate) struct Node {
     pub(crate) addr: SocketAddr,
     /// Where it takes them over TLS.
     pub(crate) tls: Option<SocketAddr>,
+    /// Where it takes them over QUIC.
+    pub(crate) quic: Option<SocketAddr>,
     /// Its admin port.
     pub(crate) admin: SocketAddr,
 }
@@ -186,10 +190,15 @@ impl Node {
             .stdin(lock)
             .stdout(file)
             .stderr(errors);
-        match tunnels.tls {
-            true => command.env("FOREBAY_NODE_LISTEN_TLS", "127.0.0.1:0"),
-            false => command.env_remove("FOREBAY_NODE_LISTEN_TLS"),
-        };
+        for (name, wanted) in [
+            ("FOREBAY_NODE_LISTEN_TLS", tunnels.tls),
+            ("FOREBAY_NODE_LISTEN_QUIC", tunnels.quic),
+        ] {
+            match wanted {
+                true => command.env(name, "127.0.0.1:0"),
+                false => command.env_remove(name),
+            };
+        }
         let process = command.spawn().map_err(|error| failed(error.to_string()))?;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut node = Self {
@@ -197,6 +206,7 @@ impl Node {
             data,
             addr: nowhere,
             tls: None,
+            quic: None,
             admin: nowhere,
         };
         let until = Instant::now() + START_TIME;
@@ -206,6 +216,7 @@ impl Node {
             if let (Some(addr), Some(admin)) = (at("listening on "), at("admin on ")) {
                 (node.addr, node.admin) = (addr, admin);
                 node.tls = at("listening with TLS on ");
+                node.quic = at("listening with QUIC on ");
                 return Ok(node);
             }
             let ended = node.process.try_wait().ok().flatten();

@@ -7,7 +7,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// The runs of a quickstart, and what carries them.
-const RUNS: [(&str, &str); 3] = [("host", "tls"), ("tcp", "tcp"), ("tls", "tls")];
+const RUNS: [(&str, &str); 4] = [
+    ("host", "quic"),
+    ("tcp", "tcp"),
+    ("tls", "tls"),
+    ("quic", "quic"),
+];
 
 fn quickstart(data: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
@@ -128,7 +133,8 @@ fn run_and_load(run: &serde_json::Value, load: &serde_json::Value, data: &Path) 
         command
             .env("FOREBAY_NODE_LISTEN", &ports[0])
             .env("FOREBAY_NODE_ADMIN", &ports[1])
-            .env("FOREBAY_NODE_LISTEN_TLS", &ports[2]);
+            .env("FOREBAY_NODE_LISTEN_TLS", &ports[2])
+            .env("FOREBAY_NODE_LISTEN_QUIC", &ports[2]);
         command
     };
     let mut node = command(run)
@@ -198,6 +204,8 @@ fn loads(data: &Path) -> Vec<(Vec<String>, &'static str)> {
         (Vec::new(), "tcp"),
         (pinned("tls"), "tls"),
         (trusting("tls"), "tls"),
+        (pinned("quic"), "quic"),
+        (trusting("quic"), "quic"),
     ]
 }
 
@@ -210,6 +218,7 @@ fn refused(data: &Path, tls: &str) -> Vec<(Vec<String>, &'static str)> {
     vec![
         (words(&elsewhere), "FB-5113"),
         (words(&["--transport", "tls", "--pin", &wrong]), "FB-5114"),
+        (words(&["--transport", "quic", "--pin", &wrong]), "FB-5114"),
         (words(&["--transport", "tls", "--pin", "none"]), "--pin"),
         (
             words(&["--transport", "tls", "--ca", "/dev/null"]),

@@ -225,6 +225,15 @@ impl Fake {
         let mut state = self.state();
         state.exporters.push(exporter.to_vec());
         let fields = hello.fields;
+        let (home, shards) = state.home;
+        let here = state.arrivals.last().map(|byte| u16::from(*byte));
+        if fields.name.contains("read")
+            && here.is_some_and(|byte| shards > 0 && byte % shards != home)
+        {
+            let notice = Notice::new(Reason::AnotherShard, shards.into(), home.into());
+            encode_refused(out, notice);
+            return None;
+        }
         let refuse = |reason, out: &mut Vec<u8>| encode_refused(out, Notice::new(reason, 0, 0));
         let secret = match fields.auth {
             Auth::Key(_) => KEY.as_bytes().to_vec(),

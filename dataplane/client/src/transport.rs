@@ -12,7 +12,7 @@ use tls::{Certificate, Fingerprint, Trust, TrustFault};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tunnel::Tunnelled;
-use wire::reason::Notice;
+use wire::reason::{Notice, Reason};
 use zeroize::Zeroizing;
 
 /// How to reach the node.
@@ -159,6 +159,16 @@ pub struct Home {
 }
 
 impl Home {
+    /// The home that a refusal names, if it is for having arrived elsewhere.
+    pub fn named_by(notice: &Notice) -> Option<Self> {
+        let home = Self {
+            shard: u16::try_from(notice.needed).ok()?,
+            shards: u16::try_from(notice.seen).ok()?,
+        };
+        let elsewhere = notice.reason == Reason::AnotherShard && home.shard < home.shards;
+        elsewhere.then_some(home)
+    }
+
     /// Whether a connection whose first ID began with this byte arrived there.
     pub fn is_met_by(self, byte: u8) -> bool {
         self.shards == 0 || u16::from(byte) % self.shards == self.shard
@@ -220,13 +230,15 @@ impl Reach {
 
     /// Learn from a refusal where the endpoint is at home, if that is what it says.
     pub(crate) fn sent_home(&mut self, notice: &Notice) -> bool {
-        let told = |value: u64| u16::try_from(value).ok();
-        match (&mut self.how, told(notice.needed), told(notice.seen)) {
+        Home::named_by(notice).is_some_and(|home| self.aim(home))
+    }
+
+    /// Arrive there from now on. False when the transport cannot choose.
+    fn aim(&mut self, home: Home) -> bool {
+        match (&mut self.how, home) {
             #[cfg(feature = "quic")]
-            (How::Quic(quic), Some(shard), Some(shards))
-                if notice.reason == wire::reason::Reason::AnotherShard =>
-            {
-                quic.set_home(Some(Home { shard, shards }));
+            (How::Quic(quic), home) => {
+                quic.set_home(Some(home));
                 true
             }
             _ => false,
@@ -236,13 +248,10 @@ impl Reach {
     /// Learn from WELCOME where the endpoint is at home. True when this connection arrived elsewhere and another one
     /// would arrive there.
     pub(crate) fn learn(&mut self, arrived: &Stream, home: Home) -> bool {
-        match (&mut self.how, arrived, home) {
+        match arrived {
             #[cfg(feature = "quic")]
-            (How::Quic(quic), Stream::Quic(lane), home) => {
-                quic.set_home(Some(home));
-                !home.is_met_by(lane.arrived_by())
-            }
-            _ => false,
+            Stream::Quic(lane) => self.aim(home) && !home.is_met_by(lane.arrived_by()),
+            _ => self.aim(home),
         }
     }
 }

@@ -264,3 +264,33 @@ async fn over_quic_a_session_is_taken_to_its_home_shard_and_comes_back_there() {
         assert_eq!(state.bodies(), ["0", "1", "2"]);
     }
 }
+
+#[tokio::test]
+async fn over_quic_a_receiver_that_is_refused_for_its_shard_comes_again_at_home() {
+    // Of 256 shards a random one is hardly ever the right one.
+    let (fake, security) = server(Kind::Quic, &[Fault::CutDelivery(2)]);
+    let sender = sender(Kind::Quic, &fake, security.clone()).await;
+    for body in 0..4 {
+        let ticket = sender.send(CHANNEL, Message::new(body.to_string())).await;
+        ticket.expect("granted").await.expect("acked");
+    }
+    sender.close().await.expect("open until now");
+    fake.state().home = (77, 256);
+    fake.state().arrivals.clear();
+    let reader = connect(Kind::Quic, &fake, "a/e/reader", security).await;
+    let reader = reader.and_then(|reader| reader.receiver(FetchOptions::default()));
+    let mut reader = reader.expect("an egress key");
+    for body in 0..4 {
+        let delivery = reader.next().await.expect("open").expect("delivered");
+        assert_eq!(delivery.body, body.to_string().as_bytes());
+        reader.accept_through(&delivery).await.expect("open");
+    }
+    reader.close().await.expect("open until now");
+    let arrivals = fake.state().arrivals.clone();
+    assert!(arrivals.len() >= 2, "cut once: {arrivals:?}");
+    let stray = usize::from(arrivals[0] != 77);
+    assert!(
+        arrivals[stray..].iter().all(|byte| *byte == 77),
+        "{arrivals:?}"
+    );
+}

@@ -34,23 +34,26 @@ enum Kind {
     Tcp,
     /// TLS over TCP
     Tls,
+    /// QUIC over UDP
+    Quic,
 }
 
 impl Carried {
     /// Where the node of a configuration takes this transport.
     pub(super) fn address(&self, node: &NodeConfig) -> Result<SocketAddr, Diagnosis> {
-        self.choose(node.listen, node.listen_tls)
+        self.choose(node.listen, (node.listen_tls, node.listen_quic))
     }
 
     /// Of the addresses of a node, the one for this transport.
     pub(super) fn choose(
         &self,
         plain: SocketAddr,
-        tls: Option<SocketAddr>,
+        (tls, quic): (Option<SocketAddr>, Option<SocketAddr>),
     ) -> Result<SocketAddr, Diagnosis> {
         let (setting, address) = match self.transport {
             Kind::Tcp => return Ok(plain),
             Kind::Tls => ("listen_tls", tls),
+            Kind::Quic => ("listen_quic", quic),
         };
         address.ok_or_else(|| {
             Diagnosis::new(
@@ -85,7 +88,10 @@ impl Carried {
             server_name: self.server_name.clone(),
             ..Security::default()
         };
-        Ok(Transport::Tls(security))
+        Ok(match self.transport {
+            Kind::Quic => Transport::Quic(security),
+            _ => Transport::Tls(security),
+        })
     }
 }
 

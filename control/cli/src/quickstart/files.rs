@@ -144,7 +144,7 @@ fn new_plan() -> NewPlan {
 fn configuration() -> String {
     format!(
         "{MARK} Paths are relative to this file; `forebay config show` lists every setting.\n\
-         [node]\ndata = \"logs\"\nlisten = \"127.0.0.1:7411\"\nadmin = \"127.0.0.1:7412\"\nlisten_tls = \"127.0.0.1:7413\"\n\n\
+         [node]\ndata = \"logs\"\nlisten = \"127.0.0.1:7411\"\nadmin = \"127.0.0.1:7412\"\nlisten_tls = \"127.0.0.1:7413\"\nlisten_quic = \"127.0.0.1:7413\"\n\n\
          [node.tls]\ncertificate = \"{CERTIFICATES}/cert.pem\"\nkey = \"{CERTIFICATES}/key.pem\"\n\n\
          [plan]\nfile = \"plan.toml\"\n"
     )

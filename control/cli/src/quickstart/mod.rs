@@ -83,6 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     config.admin = SocketAddr::from(([127, 0, 0, 1], 0));
     // A folder of an earlier version has a configuration without tunnels.
     config.listen_tls = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.listen_quic = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.tls = Some(made.certificate.clone());
     if !args.json {
         say!("folder      {}", made.folder.display());
@@ -152,7 +153,9 @@ fn ways(node: &NodeHandle, made: &Made) -> Result<Vec<Way>, Diagnosis> {
     let plain = Some((node.listen_addr(), Transport::Tcp));
     let tls = node.listen_tls_addr();
     let tls = tls.map(|addr| (addr, Transport::Tls(trusting())));
-    let all = [plain, tls].into_iter().flatten();
+    let quic = node.listen_quic_addr();
+    let quic = quic.map(|addr| (addr, Transport::Quic(trusting())));
+    let all = [plain, tls, quic].into_iter().flatten();
     Ok(all
         .map(|(addr, transport)| Way { addr, transport })
         .collect())
