@@ -29,7 +29,7 @@ const STRANGER_WINDOW: u32 = 64 << 10;
 const STREAM_WINDOW: u32 = 512 << 10;
 
 /// What a connection takes of memory while it is idle, its lane not counted; `perf/README.md` says how that was measured.
-pub(crate) const CONNECTION_BYTES: usize = 16 << 10;
+pub(crate) const CONNECTION_BYTES: usize = 24 << 10;
 
 /// Bounds of one shard.
 #[derive(Debug, Clone, Copy)]
