@@ -18,7 +18,6 @@ use shard::{ConnectionId, Reading, Shard};
 use wire::handshake::HELLO_BYTES_MAX;
 use wire::preface::PREFACE_BYTES;
 
-use crate::accept::tls::Tunnels;
 use crate::durations::Durations;
 
 /// Bytes of a turn, at most and at least.
@@ -26,10 +25,8 @@ const TURN_BYTES_MAX: usize = 1 << 20;
 const TURN_BYTES_MIN: usize = 64 << 10;
 /// A turn that took longer makes the next one smaller, one that took less than half of it makes it bigger.
 const TURN_TIME: Duration = Duration::from_millis(2);
-/// What a turn does for connections without a session: to find out who they are is dearer than any frame. A HELLO is 1.
+/// Buffers of connections without a session in a turn: to find out who they are is dearer than any frame.
 const STRANGERS_MAX: usize = 64;
-/// What the handshake of a tunnel is, which has signatures and key exchanges of its own.
-const HANDSHAKE_COST: usize = 16;
 /// A connection without a session that sends more than so at once is no client with its HELLO, and does not come first.
 const STRANGER_BYTES: usize = PREFACE_BYTES + HELLO_BYTES_MAX;
 /// A connection that sends no more than this comes first: so many nanoseconds a byte, about 1 MiB a second, and 16 KiB at once.
@@ -89,33 +86,15 @@ pub(crate) trait Judge {
     fn is_stranger(&self, id: ConnectionId) -> bool;
     /// Whether what it sent should be read.
     fn reading(&self, id: ConnectionId) -> Reading;
-    /// Whether its tunnel does not stand yet.
-    fn shakes_hands(&self, id: ConnectionId) -> bool;
-    /// Connections without a session, and those of them whose tunnel does not stand.
-    fn strangers(&self) -> (usize, usize);
 }
 
-/// What a shard and its tunnels know of connections.
-pub(crate) struct Known<'a> {
-    pub(crate) shard: &'a Shard<MappedSegment>,
-    pub(crate) tunnels: &'a Tunnels,
-}
-
-impl Judge for Known<'_> {
+impl Judge for Shard<MappedSegment> {
     fn is_stranger(&self, id: ConnectionId) -> bool {
-        self.shard.is_stranger(id)
+        Self::is_stranger(self, id)
     }
 
     fn reading(&self, id: ConnectionId) -> Reading {
-        self.shard.reading(id)
-    }
-
-    fn shakes_hands(&self, id: ConnectionId) -> bool {
-        self.tunnels.shakes_hands(id)
-    }
-
-    fn strangers(&self) -> (usize, usize) {
-        (self.shard.strangers() as usize, self.tunnels.shaking())
+        Self::reading(self, id)
     }
 }
 
@@ -200,19 +179,18 @@ impl<T> Default for Fair<T> {
 
 impl<T: Bytes> Fair<T> {
     /// Leave in `received` what the next turn works on, keep the rest, and add what was kept before and is due. Pieces of one
-    /// connection stay in order.
+    /// connection stay in order. So many connections have no session, and these are they.
     pub(crate) fn choose(
         &mut self,
         now: Duration,
         received: &mut Vec<(ConnectionId, T)>,
         closed: &[ConnectionId],
+        strangers: usize,
         judge: &impl Judge,
     ) {
         self.stalled = false;
         self.taken = received.iter().map(|(_, piece)| piece.count()).sum();
-        let (strangers, shaking) = judge.strangers();
-        let [strangers, shaking] = [strangers, shaking].map(|count| count.min(received.len()));
-        let few = strangers + shaking * (HANDSHAKE_COST - 1) <= STRANGERS_MAX;
+        let few = strangers.min(received.len()) <= STRANGERS_MAX;
         let fits = self.held == 0 && few && self.taken <= self.turn_bytes;
         if fits && self.spared.is_none() {
             return;
@@ -406,15 +384,11 @@ impl<T: Bytes> Fair<T> {
             }
             let stranger = judge.is_stranger(connection);
             if stranger {
-                let cost = match judge.shakes_hands(connection) {
-                    true => HANDSHAKE_COST,
-                    false => 1,
-                };
-                if strangers < cost {
+                if strangers == 0 {
                     self.later.push((place, light.is_some()));
                     continue;
                 }
-                strangers -= cost;
+                strangers -= 1;
             }
             let (piece, since) = self.take_first(place).expect("what is listed has a piece");
             let waited = now.saturating_sub(since);

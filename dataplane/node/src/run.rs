@@ -18,12 +18,12 @@ use wire::route::RouteTable;
 
 use crate::accept::quic::LaneOpened;
 use crate::accept::quic::door::Door;
-use crate::accept::tls::{TUNNEL_BYTES, Tunnels};
+use crate::accept::tls::Tunnels;
 use crate::between::{Between, Moved};
 use crate::bounds::ring_fault;
 use crate::diagnosis::{Diagnosis, RANDOM_FAILED, diagnose};
 use crate::distribution::Distribution;
-use crate::fair::{Fair, Known, Spared};
+use crate::fair::{Fair, Spared};
 use crate::files::Files;
 use crate::log::{Level, Log};
 use crate::random::Random;
@@ -189,10 +189,11 @@ impl Loop {
     fn gather(&mut self) -> Result<bool, Diagnosis> {
         let events = &mut self.batch.events;
         if events.is_empty() {
-            let taken = match self.output.more || self.batch.fair.is_holding() {
-                true => self.ring.poll(events),
-                false => self.ring.take(events),
-            };
+            let taken =
+                match self.output.more || self.batch.fair.is_holding() || self.tunnels.waits() {
+                    true => self.ring.poll(events),
+                    false => self.ring.take(events),
+                };
             taken.map_err(|error| ring_fault(&error))?;
         }
         if let Some(quic) = &mut self.quic {
@@ -206,6 +207,7 @@ impl Loop {
         let batch = &self.batch;
         Ok(heard
             || lanes
+            || self.tunnels.waits()
             || !(batch.opened.is_empty()
                 && batch.leases.is_empty()
                 && !batch.fair.is_holding()
@@ -296,7 +298,15 @@ impl Loop {
                     self.ring.release(lease);
                 }
                 Event::Received { connection, lease } => {
-                    batch.leases.push((ConnectionId(connection.0), lease));
+                    match self.tunnels.keep(connection, self.ring.bytes(&lease)) {
+                        None => batch.leases.push((ConnectionId(connection.0), lease)),
+                        Some(good) => {
+                            if !good {
+                                self.ring.close(connection);
+                            }
+                            self.ring.release(lease);
+                        }
+                    }
                 }
                 Event::Sent { connection, bytes } => batch.sent.push(Sent {
                     connection: ConnectionId(connection.0),
@@ -349,16 +359,13 @@ impl Loop {
         let (shard, leases) = (&self.shard, &mut batch.leases);
         let short = shard.memory().pressure == Pressure::All;
         let eighths = |count: u16| usize::from(self.ring.limits().buffers) * usize::from(count) / 8;
+        let strangers = shard.strangers() as usize;
         let fair = &mut batch.fair;
         fair.hold_back(short.then_some(Spared {
             later: eighths(SPARED_EIGHTHS.0),
             not_yet: eighths(SPARED_EIGHTHS.1),
         }));
-        let known = Known {
-            shard,
-            tunnels: &self.tunnels,
-        };
-        fair.choose(now.monotonic, leases, &batch.closed, &known);
+        fair.choose(now.monotonic, leases, &batch.closed, strangers, shard);
         if batch.waiting_at <= now.monotonic {
             batch.waiting_at = now.monotonic + WAITING_LOOK;
             for connection in batch.fair.waiting() {
@@ -370,7 +377,7 @@ impl Loop {
         }
         let quic = self.quic.as_ref().map_or(0, Door::memory_bytes);
         self.shard
-            .note_tunnels((self.tunnels.count() * TUNNEL_BYTES + quic) as u64);
+            .note_tunnels((self.tunnels.memory_bytes() + quic) as u64);
         let finishing = &mut batch.finishing;
         self.tunnels
             .open(&mut self.ring, &batch.leases, |connection| {
@@ -381,6 +388,11 @@ impl Loop {
             connection: *connection,
             bytes,
         }));
+        received.extend(
+            self.tunnels
+                .first_words()
+                .map(|(connection, bytes)| Received { connection, bytes }),
+        );
         let leases = batch.leases.iter().enumerate();
         received.extend(leases.map(|(place, (connection, lease))| Received {
             connection: *connection,

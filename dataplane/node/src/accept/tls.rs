@@ -1,7 +1,8 @@
 //! The tunnels of a shard's connections: ciphertext of the ring to plaintext for the shard, and back.
 //!
 //! What waits its turn waits as ciphertext in the buffers it came in, as on a plain connection, and is opened when it is chosen for a
-//! turn. The shard never hears of TLS: it is told the exporter value when a tunnel stands, and how much of what it handed out has left.
+//! turn. A handshake is dear, so few are made in a turn; its bytes are few, so they wait outside of the buffers, which are for those who
+//! have a tunnel. The shard never hears of TLS: it is told the exporter value when a tunnel stands, and how much of what it handed out has left.
 //! A tunnel goes with its connection to another shard.
 
 use std::collections::VecDeque;
@@ -14,6 +15,12 @@ use tls::{Server, Tunnel};
 
 /// What a tunnel takes of memory while it is idle, rustls's own buffers included; `perf/README.md` says how that was measured.
 pub(crate) const TUNNEL_BYTES: usize = 8 << 10;
+
+/// Handshakes that a turn goes on with while others wait for it, and while nobody does.
+const HANDSHAKES: usize = 4;
+const HANDSHAKES_ALONE: usize = 16;
+/// Bytes of a handshake that wait for a turn; who sends more before the tunnel stands is no client.
+const HANDSHAKE_BYTES_MAX: usize = 16 << 10;
 
 /// What tunnels did.
 #[derive(Debug, Default, Clone, Copy)]
@@ -43,6 +50,8 @@ pub(crate) struct End {
     tunnel: Tunnel,
     /// Nothing is read any more; the connection is closing.
     deaf: bool,
+    /// What came of its handshake and waits for a turn.
+    waiting: Vec<u8>,
     /// The shard knows that it stands.
     told: bool,
     /// The peer said that it will send no more, and that was passed on.
@@ -57,8 +66,11 @@ pub(crate) struct Tunnels {
     server: Option<Server>,
     slots: Vec<Option<Box<End>>>,
     open: usize,
-    /// Of those, how many do not stand.
-    shaking: usize,
+    /// Those with bytes of a handshake that wait, in the order in which they came; some may be gone.
+    hands: VecDeque<ConnectionId>,
+    waiting_bytes: usize,
+    /// Which of the plaintext came with the end of a handshake.
+    first: Vec<(ConnectionId, Range<usize>)>,
     /// Plaintext of this turn, and which of it is whose: by the place of the piece, `None` for a plain connection's.
     plaintext: Vec<u8>,
     pieces: Vec<Option<Range<usize>>>,
@@ -85,6 +97,7 @@ impl Tunnels {
             connection,
             tunnel,
             deaf: false,
+            waiting: Vec::new(),
             told: false,
             half: false,
             way: VecDeque::new(),
@@ -120,7 +133,6 @@ impl Tunnels {
             self.slots.resize_with(slot + 1, || None);
         }
         self.open += 1;
-        self.shaking += usize::from(!end.told);
         let before = self.slots[slot].replace(end);
         assert!(before.is_none(), "slot {slot} has two tunnels");
     }
@@ -130,7 +142,7 @@ impl Tunnels {
         let slot = self.slots.get_mut(connection.slot())?;
         let end = slot.take_if(|end| end.connection == connection)?;
         self.open -= 1;
-        self.shaking -= usize::from(!end.told);
+        self.waiting_bytes -= end.waiting.len();
         Some(end)
     }
 
@@ -149,9 +161,12 @@ impl Tunnels {
     ) {
         self.plaintext.clear();
         self.pieces.clear();
+        self.first.clear();
         if self.open == 0 {
+            self.hands.clear();
             return;
         }
+        self.shake_hands(ring, leases.is_empty(), &mut finished);
         for (connection, lease) in leases {
             let connection = ConnectionId(connection.0);
             let start = self.plaintext.len();
@@ -160,17 +175,97 @@ impl Tunnels {
             self.plaintext = plaintext;
             self.pieces
                 .push(opened.is_some().then_some(start..self.plaintext.len()));
-            let Some(good) = opened else { continue };
+            if let Some(good) = opened {
+                self.settle(ring, connection, good, &mut finished);
+            }
+        }
+    }
+
+    /// Go on with the handshakes that wait.
+    fn shake_hands(
+        &mut self,
+        ring: &mut Ring,
+        alone: bool,
+        finished: &mut impl FnMut(ConnectionId),
+    ) {
+        let most = if alone { HANDSHAKES_ALONE } else { HANDSHAKES };
+        for _ in 0..most {
+            let Some(connection) = self.hands.pop_front() else {
+                return;
+            };
             let Some(end) = self.find(connection) else {
                 continue;
             };
-            end.flush(ring);
-            if !good {
-                ring.close(connection);
-            } else if end.tunnel.peer_finished() && !std::mem::replace(&mut end.half, true) {
-                finished(connection);
+            let received = std::mem::take(&mut end.waiting);
+            self.waiting_bytes -= received.len();
+            let start = self.plaintext.len();
+            let mut plaintext = std::mem::take(&mut self.plaintext);
+            let good = self.open_one(&received, connection, &mut plaintext);
+            self.plaintext = plaintext;
+            if self.plaintext.len() > start {
+                self.first.push((connection, start..self.plaintext.len()));
             }
+            self.settle(ring, connection, good.unwrap_or(true), finished);
         }
+    }
+
+    /// What follows once bytes of a connection were opened.
+    fn settle(
+        &mut self,
+        ring: &mut Ring,
+        connection: ConnectionId,
+        good: bool,
+        finished: &mut impl FnMut(ConnectionId),
+    ) {
+        let Some(end) = self.find(connection) else {
+            return;
+        };
+        end.flush(ring);
+        if !good {
+            ring.close(connection);
+        } else if end.tunnel.peer_finished() && !std::mem::replace(&mut end.half, true) {
+            finished(connection);
+        }
+    }
+
+    /// Take over bytes of a connection whose tunnel does not stand yet; `None` if it does, or there is none. Whether they are as few
+    /// as they may be: otherwise it is to be closed.
+    pub(crate) fn keep(&mut self, connection: ConnectionId, received: &[u8]) -> Option<bool> {
+        let end = self.find(connection).filter(|end| !end.told)?;
+        if end.deaf {
+            return Some(true);
+        }
+        let first = end.waiting.is_empty();
+        if received.len() > HANDSHAKE_BYTES_MAX - end.waiting.len() {
+            end.deaf = true;
+            self.counters.refused += 1;
+            return Some(false);
+        }
+        end.waiting.extend_from_slice(received);
+        self.waiting_bytes += received.len();
+        if first {
+            self.hands.push_back(connection);
+        }
+        Some(true)
+    }
+
+    /// Whether a handshake waits for a turn.
+    pub(crate) fn waits(&self) -> bool {
+        !self.hands.is_empty()
+    }
+
+    /// What clients said together with the end of their handshakes. It comes before all else that they say.
+    pub(crate) fn first_words(&self) -> impl Iterator<Item = (shard::ConnectionId, &[u8])> {
+        let words = |(connection, range): &(ConnectionId, Range<usize>)| {
+            let connection = shard::ConnectionId(connection.0);
+            (connection, &self.plaintext[range.clone()])
+        };
+        self.first.iter().map(words)
+    }
+
+    /// What tunnels take of memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.open * TUNNEL_BYTES + self.waiting_bytes
     }
 
     /// Add the plaintext of one piece to `plaintext`. Whether the tunnel is good; `None` if the connection has none.
@@ -196,7 +291,6 @@ impl Tunnels {
             (true, false) => counters.broken += 1,
             (_, true) => {}
         }
-        self.shaking -= usize::from(!stood && stands);
         if let Some(exporter) = news.filter(|_| good) {
             self.counters.handshakes += 1;
             self.counters.resumed += u64::from(resumed);
@@ -289,17 +383,6 @@ impl Tunnels {
         left
     }
 
-    /// Whether the tunnel of a connection does not stand yet.
-    pub(crate) fn shakes_hands(&self, connection: shard::ConnectionId) -> bool {
-        let end = self.slots.get(connection.slot()).and_then(Option::as_ref);
-        end.is_some_and(|end| end.connection.0 == connection.0 && !end.told)
-    }
-
-    /// How many do not.
-    pub(crate) fn shaking(&self) -> usize {
-        self.shaking
-    }
-
     /// Connections with a tunnel.
     pub(crate) fn count(&self) -> usize {
         self.open
@@ -326,5 +409,39 @@ impl End {
             self.way.push_back((out.len(), 0));
         }
         ring.send(self.connection, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_waits_outside_of_the_receive_buffers_and_no_more_of_it_than_may() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let pair = tls::Certificate::from_pem(pem.as_bytes(), key.as_bytes()).expect("a pair");
+        let server = Server::new(tls::Served::new(pair)).expect("random bytes");
+        let mut tunnels = Tunnels::new(Some(server));
+        let (one, other, plain) = (1 << 32, 1 << 32 | 1, 1 << 32 | 2);
+        let [one, other, plain] = [one, other, plain].map(ConnectionId);
+        for connection in [one, other] {
+            tunnels.begin(connection).expect("random bytes");
+        }
+        assert_eq!(tunnels.keep(plain, b"FBAY"), None, "who has no tunnel");
+        assert!(!tunnels.waits());
+        let half = [0; HANDSHAKE_BYTES_MAX / 2];
+        for (connection, want) in [(one, true), (other, true), (one, true), (one, false)] {
+            assert_eq!(tunnels.keep(connection, &half), Some(want));
+        }
+        assert_eq!(tunnels.keep(one, &half), Some(true), "it is not heard");
+        assert_eq!(tunnels.hands, [one, other], "each once, in order");
+        assert_eq!(
+            tunnels.memory_bytes(),
+            2 * TUNNEL_BYTES + 3 * HANDSHAKE_BYTES_MAX / 2
+        );
+        assert_eq!(tunnels.counters().refused, 1);
+        drop((tunnels.take(one), tunnels.take(other)));
+        assert_eq!(tunnels.memory_bytes(), 0);
     }
 }

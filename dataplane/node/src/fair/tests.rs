@@ -8,8 +8,8 @@ impl Bytes for (usize, u64) {
     }
 }
 
-/// Who is a stranger, and what is read while memory is short; how many are strangers, and of those whose tunnel does not stand.
-struct Told<I, R>(I, R, (usize, usize));
+/// Who is a stranger, and what is read while memory is short.
+struct Told<I, R>(I, R);
 
 impl<I: Fn(ConnectionId) -> bool, R: Fn(ConnectionId) -> Reading> Judge for Told<I, R> {
     fn is_stranger(&self, id: ConnectionId) -> bool {
@@ -19,19 +19,11 @@ impl<I: Fn(ConnectionId) -> bool, R: Fn(ConnectionId) -> Reading> Judge for Told
     fn reading(&self, id: ConnectionId) -> Reading {
         self.1(id)
     }
-
-    fn shakes_hands(&self, _: ConnectionId) -> bool {
-        self.2.1 > 0
-    }
-
-    fn strangers(&self) -> (usize, usize) {
-        self.2
-    }
 }
 
 /// Of sessions whose bytes are read as they come.
 fn usual() -> impl Judge {
-    Told(|_| false, |_| Reading::Now, (0, 0))
+    Told(|_| false, |_| Reading::Now)
 }
 
 /// A buffer.
@@ -43,8 +35,6 @@ struct Sender {
     now: Duration,
     numbers: Vec<u64>,
     seen: Vec<u64>,
-    /// All strangers make tunnels.
-    shaking: usize,
 }
 
 impl Sender {
@@ -54,7 +44,6 @@ impl Sender {
             now: Duration::ZERO,
             numbers: vec![0; connections],
             seen: vec![0; connections],
-            shaking: 0,
         }
     }
 
@@ -72,13 +61,8 @@ impl Sender {
             })
             .collect();
         self.now += TURN_TIME;
-        let strangers = (500, self.shaking);
-        let judge = Told(
-            |id: ConnectionId| is(id.slot()),
-            |_| Reading::Now,
-            strangers,
-        );
-        self.fair.choose(self.now, &mut received, &[], &judge);
+        let judge = Told(|id: ConnectionId| is(id.slot()), |_| Reading::Now);
+        self.fair.choose(self.now, &mut received, &[], 500, &judge);
         let order = received.iter().map(|(connection, (_, number))| {
             let at = connection.slot();
             self.seen[at] += 1;
@@ -163,23 +147,6 @@ fn strangers_are_looked_at_a_few_in_a_turn() {
 }
 
 #[test]
-fn handshakes_of_tunnels_are_looked_at_one_at_a_time_where_hellos_are_by_the_dozen() {
-    let mut sender = Sender::new(40);
-    sender.shaking = 500;
-    let few: Vec<_> = (0..4).map(|at| (at, 300)).collect();
-    assert_eq!(sender.turn(&few, true).len(), 4, "as long as they are few");
-    let many: Vec<_> = (0..40).map(|at| (at, 300)).collect();
-    let at_once = STRANGERS_MAX / HANDSHAKE_COST;
-    assert_eq!(sender.turn(&many, true).len(), at_once);
-    let mut turns = 1;
-    while sender.fair.is_holding() {
-        assert!(sender.turn(&[], true).len() <= at_once);
-        turns += 1;
-    }
-    assert_eq!(turns, 40 / at_once);
-}
-
-#[test]
 fn strangers_with_much_to_say_wait_in_order_behind_those_with_a_hello() {
     let mut sender = Sender::new(80);
     let long = STRANGER_BYTES + 1;
@@ -245,7 +212,7 @@ fn a_connection_that_is_gone_leaves_nothing_to_the_next_one_in_its_slot() {
     let mut received: Vec<_> = (0..100).map(|at| (ConnectionId(at), (FULL, 3))).collect();
     let closed: Vec<_> = (0..100).map(ConnectionId).collect();
     let fair = &mut sender.fair;
-    fair.choose(Duration::ZERO, &mut received, &closed, &usual());
+    fair.choose(Duration::ZERO, &mut received, &closed, 0, &usual());
     assert_eq!(received.len(), 300 - TURN_BYTES_MAX / FULL);
     for (connection, (_, number)) in &received {
         let seen = &mut sender.seen[connection.slot()];
@@ -260,7 +227,7 @@ fn a_connection_that_is_gone_leaves_nothing_to_the_next_one_in_its_slot() {
         .map(|at| (ConnectionId((1 << 32) | (at % 100)), (FULL, at)))
         .collect();
     let mut received = flood.clone();
-    fair.choose(Duration::ZERO, &mut received, &[], &usual());
+    fair.choose(Duration::ZERO, &mut received, &[], 0, &usual());
     assert!(received.iter().all(|piece| flood.contains(piece)));
 }
 
@@ -298,13 +265,12 @@ fn while_memory_is_short_what_would_be_refused_waits_as_long_as_buffers_can_be_s
             10 => Reading::NotYet,
             _ => Reading::Now,
         },
-        (0, 0),
     );
     let turn = |fair: &mut Fair<_>, ids: &[u64]| -> Vec<u64> {
         let mut received: Vec<_> = (ids.iter())
             .map(|id| (ConnectionId(*id), (100, 0)))
             .collect();
-        fair.choose(Duration::ZERO, &mut received, &[], &judge);
+        fair.choose(Duration::ZERO, &mut received, &[], 0, &judge);
         received.iter().map(|(id, _)| id.0).collect()
     };
     assert_eq!(
@@ -342,7 +308,7 @@ fn while_memory_is_short_what_would_be_refused_waits_as_long_as_buffers_can_be_s
 fn those_who_do_not_take_their_answers_leave_buffers_to_those_who_make_room() {
     const BUFFERS: usize = 64;
     let mut fair = Fair::<(usize, u64)>::default();
-    let judge = Told(|_| false, |_| Reading::NotYet, (0, 0));
+    let judge = Told(|_| false, |_| Reading::NotYet);
     let (later, not_yet) = (BUFFERS / 8 * 6, BUFFERS / 8 * 7);
     fair.hold_back(Some(Spared { later, not_yet }));
     let mut read = 0;
@@ -353,7 +319,7 @@ fn those_who_do_not_take_their_answers_leave_buffers_to_those_who_make_room() {
         let mut received: Vec<_> = (0..free.min(5))
             .map(|at| (ConnectionId((turn * 5 + at) as u64 % 40), (100, 0)))
             .collect();
-        fair.choose(Duration::ZERO, &mut received, &[], &judge);
+        fair.choose(Duration::ZERO, &mut received, &[], 0, &judge);
         read += received.len();
         assert!(fair.held <= not_yet, "turn {turn}: {} wait", fair.held);
     }
