@@ -52,9 +52,14 @@ const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
 const TAKEN_PAUSE: Duration = Duration::from_millis(10);
 
 fn open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+    patiently(|| try_open(address, backlog, shared))
+}
+
+/// Try again for a moment while a port is taken.
+pub(super) fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let began = Instant::now();
     loop {
-        match try_open(address, backlog, shared) {
+        match open() {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < TAKEN_PATIENCE =>
             {

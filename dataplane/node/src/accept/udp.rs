@@ -7,7 +7,7 @@ use ring::steer_by_connection_id;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::quic::cids::SHARDS_MAX;
-use super::tcp::{Purpose, refused};
+use super::tcp::{Purpose, patiently, refused};
 use crate::bounds::ring_fault;
 use crate::diagnosis::{Diagnosis, SETTINGS_CONFLICT, diagnose};
 
@@ -30,7 +30,7 @@ pub(crate) fn open_for_shards(
         ));
     };
     let fault = |address, error: &io::Error| refused(address, purpose, error);
-    let alone = open(address, false).and_then(|socket| socket.local_addr());
+    let alone = patiently(|| open(address, false)).and_then(|socket| socket.local_addr());
     let address = alone.map_err(|error| fault(address, &error))?;
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {
