@@ -71,6 +71,8 @@ pub(crate) struct Told {
 /// One QUIC connection.
 struct Peer {
     connection: Connection,
+    /// Where its handshake came from: who it is for bans and shares. A later one is taken at its word before it is proven.
+    address: SocketAddr,
     /// Up to when it stands in the timers.
     timer: Option<Instant>,
     touched: bool,
@@ -87,9 +89,9 @@ struct Peer {
 }
 
 impl Peer {
-    /// Whether nothing is said on it.
+    /// Whether nothing is said on it. What the client has not acknowledged of lanes that are over does not count: it may never do so.
     fn is_unused(&self) -> bool {
-        self.lanes.is_empty() && self.ending.is_empty()
+        self.lanes.is_empty()
     }
 }
 
@@ -258,8 +260,10 @@ impl Quic {
                 if self.peers.len() <= handle.0 {
                     self.peers.resize_with(handle.0 + 1, || None);
                 }
+                let address = connection.remote_address();
                 self.peers[handle.0] = Some(Box::new(Peer {
                     connection,
+                    address: SocketAddr::new(address.ip().to_canonical(), address.port()),
                     timer: None,
                     touched: false,
                     connected: false,

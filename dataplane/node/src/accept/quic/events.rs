@@ -1,6 +1,5 @@
 //! What becomes of connections: time passes, handshakes end, streams open and end, connections are lost.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -69,24 +68,23 @@ impl Quic {
                     }
                 }
                 Event::Stream(StreamEvent::Stopped { id, .. }) => {
-                    self.ended(now, at, id);
+                    self.ended(at, id);
                     if let Some(lane) = self.lane_of(at, id) {
                         self.give_up(now, lane);
                     }
                 }
-                Event::Stream(StreamEvent::Finished { id }) => self.ended(now, at, id),
+                Event::Stream(StreamEvent::Finished { id }) => self.ended(at, id),
                 _ => {}
             }
         }
     }
 
     /// The client has all of a stream that was finished, or wants no more of it.
-    pub(super) fn ended(&mut self, now: Instant, at: usize, stream: StreamId) {
+    pub(super) fn ended(&mut self, at: usize, stream: StreamId) {
         if let Some(Some(peer)) = self.peers.get_mut(at)
             && let Some(place) = peer.ending.iter().position(|known| *known == stream)
         {
             peer.ending.swap_remove(place);
-            peer.unused_since = now;
         }
     }
 
@@ -121,7 +119,7 @@ impl Quic {
             peer.lanes.push((stream, id));
             self.told.opened.push(LaneOpened {
                 id,
-                peer: canonical(peer.connection.remote_address()),
+                peer: peer.address,
                 exporter: peer.exporter,
             });
             if let Some(lane) = self.lanes.get(id) {
@@ -193,9 +191,4 @@ impl Quic {
         self.touch(at);
         self.forget(id);
     }
-}
-
-/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

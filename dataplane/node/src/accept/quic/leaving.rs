@@ -6,8 +6,14 @@ use quinn_proto::{ConnectionHandle, Transmit};
 
 use super::Quic;
 
+/// Bytes of a train at most: the payload of the longest UDP message over IPv4, which a kernel takes a train for.
+pub(super) const TRAIN_BYTES_MAX: usize = 65_507;
+/// Datagrams of a train at most, whatever the kernel cuts: quinn-proto looks for packets of up to 1,452 bytes by itself.
+const TRAIN_DATAGRAMS_MAX: usize = 32;
+const _: () = assert!(TRAIN_DATAGRAMS_MAX * 1_452 <= TRAIN_BYTES_MAX);
+
 impl Quic {
-    /// Send what is to be sent: `send` takes a train, at most `segments_max` datagrams long, or gives its bytes back for want of room.
+    /// Send what is to be sent: `send` takes a train, at most `segments_max` datagrams and 65,507 bytes long, or gives its bytes back for want of room.
     pub(crate) fn transmit(
         &mut self,
         now: Instant,
@@ -45,6 +51,7 @@ impl Quic {
         let Some(Some(peer)) = self.peers.get_mut(at) else {
             return true;
         };
+        let segments_max = segments_max.min(TRAIN_DATAGRAMS_MAX);
         loop {
             let mut bytes = buffer();
             let transmit = peer.connection.poll_transmit(now, segments_max, &mut bytes);

@@ -21,6 +21,7 @@ use tls::rustls;
 use tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::admission::AdmissionLimits;
+use super::leaving::TRAIN_BYTES_MAX;
 use super::settings::{QuicLimits, Settings};
 use super::streams::Wanted;
 use super::{Arrival, Quic, Told};
@@ -182,6 +183,10 @@ struct World {
     lanes: HashMap<ConnectionId, usize>,
     closed: Vec<ConnectionId>,
     exporters: Vec<[u8; 32]>,
+    /// Whose the lanes are, as the shard hears it.
+    addresses: Vec<SocketAddr>,
+    /// Bytes of the longest train, and its datagrams.
+    longest: (usize, usize),
     /// Bytes of datagrams to the server and from it.
     up_bytes: usize,
     down_bytes: usize,
@@ -226,6 +231,8 @@ impl World {
             lanes: HashMap::new(),
             closed: Vec::new(),
             exporters: Vec::new(),
+            addresses: Vec::new(),
+            longest: (0, 0),
             up_bytes: 0,
             down_bytes: 0,
             wanted: Wanted::Known,
@@ -339,6 +346,7 @@ impl World {
         for opened in self.told.opened.drain(..) {
             self.lanes.insert(opened.id, 0);
             self.exporters.push(opened.exporter);
+            self.addresses.push(opened.peer);
         }
         self.closed.append(&mut self.told.closed);
         self.told.sent.clear();
@@ -353,13 +361,16 @@ impl World {
         for id in self.told.finished.drain(..) {
             self.quic.close(now, id);
         }
-        let (down, weather, rng, down_bytes) = (
+        let (down, weather, rng, down_bytes, longest) = (
             &mut self.down,
             &self.weather,
             &mut self.rng,
             &mut self.down_bytes,
+            &mut self.longest,
         );
-        self.quic.transmit(now, 10, Vec::new, |transmit, bytes| {
+        self.quic.transmit(now, 64, Vec::new, |transmit, bytes| {
+            let train = (bytes.len(), datagrams(transmit, &bytes).count());
+            *longest = train.max(*longest);
             for datagram in datagrams(transmit, &bytes) {
                 *down_bytes += datagram.len();
                 down.put(now, server(), datagram, weather, rng);
@@ -557,6 +568,34 @@ fn lanes_carry_their_bytes_whole_and_in_order_however_bad_the_network_is() {
 }
 
 #[test]
+fn a_train_is_never_longer_than_a_message_of_udp() {
+    let trust = Trust::new();
+    let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
+    assert!(world.run(Duration::from_secs(5), |world| world.client.connected));
+    world.talk(2, 4 << 20);
+    let over = |world: &World| world.client.talks.iter().all(|talk| talk.finished);
+    assert!(world.run(Duration::from_secs(600), over));
+    let (bytes, datagrams) = world.longest;
+    println!("the longest train: {datagrams} datagrams, {bytes} bytes");
+    assert!(datagrams > 20, "the node never had much to say");
+    assert!(bytes <= TRAIN_BYTES_MAX);
+}
+
+#[test]
+fn lanes_belong_to_the_address_of_the_handshake_wherever_later_datagrams_say_they_come_from() {
+    let trust = Trust::new();
+    let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
+    let proven = world.client.address;
+    assert!(world.run(Duration::from_secs(5), |world| world.client.connected));
+    world.talk(1, 1);
+    assert!(world.run(Duration::from_secs(5), |world| world.addresses.len() == 1));
+    world.client.address = SocketAddr::from(([203, 0, 113, 9], 9));
+    world.talk(1, 1);
+    assert!(world.run(Duration::from_secs(5), |world| world.addresses.len() == 2));
+    assert_eq!(world.addresses, [proven; 2]);
+}
+
+#[test]
 fn a_conversation_over_leaves_nothing_behind() {
     let trust = Trust::new();
     let mut world = converse(&trust, Weather::default(), 1, (5, 100_000));
@@ -634,6 +673,26 @@ fn a_connection_without_a_lane_is_ended() {
     let lost = world.run(Duration::from_secs(11), |world| world.client.lost.is_some());
     assert!(lost, "{}", told(&world, 1));
     assert_eq!(world.quic.counters().connections_unused, 1);
+}
+
+#[test]
+fn a_client_that_never_acknowledges_the_end_of_its_lane_does_not_keep_its_connection() {
+    let trust = Trust::new();
+    let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
+    assert!(world.run(Duration::from_secs(5), |world| world.client.connected));
+    world.talk(1, 1);
+    let id = |world: &World| world.lanes.keys().next().copied();
+    assert!(world.run(Duration::from_secs(5), |world| id(world).is_some()));
+    let (lane, began) = (id(&world).expect("it is there"), world.now);
+    world.quic.close(began, lane);
+    // It hears nothing, and goes on to say that it is there.
+    let ended = |world: &World| world.quic.counters().connections_unused == 1;
+    while !ended(&world) && world.now < began + Duration::from_secs(30) {
+        world.step(began + Duration::from_secs(30));
+        world.down.under_way.clear();
+        world.client.connection.ping();
+    }
+    assert!(ended(&world), "{}", told(&world, 1));
 }
 
 #[test]
