@@ -1,7 +1,7 @@
 //! Acknowledged messages survive `kill -9`: the real process is killed at random moments under load, while it starts and
 //! while it recovers from the kill before, and every byte that was acknowledged is read back through the receiving
 //! endpoints. Settlements that the node has confirmed survive, too. Once with as many shards as the machine asks for, or
-//! `FOREBAY_NODE_SHARDS` says, once with another number of them, 1 to 8, at each start, and once with all that the SDK does over TLS.
+//! `FOREBAY_NODE_SHARDS` says, once with another number of them, 1 to 8, at each start, and so over TLS and over QUIC: all that the SDK does.
 //!
 //! `FOREBAY_CRASH_CYCLES` sets the kills per acknowledgement mode, `FOREBAY_CRASH_SEED` replays what is chosen at random.
 
@@ -11,6 +11,7 @@ mod settler;
 mod supervisor;
 mod world;
 
+use client::Transport;
 use settler::Settler;
 use std::process::Command;
 use std::sync::Arc;
@@ -100,12 +101,20 @@ fn verify(node: &Supervisor) {
     assert!(said.status.success(), "log verify: {text}{faults}");
 }
 
+/// What carries the connections of the SDK.
+#[derive(Clone, Copy)]
+enum Over {
+    Tcp,
+    Tls,
+    Quic,
+}
+
 /// One acknowledgement mode, with the numbers of shards that `shards` draws; the kills it took.
 fn cycles(
     ack: &str,
     kills_max: u64,
     random: &mut fastrand::Rng,
-    (shards, tls): (Option<fastrand::Rng>, bool),
+    (shards, over): (Option<fastrand::Rng>, Over),
 ) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -116,10 +125,11 @@ fn cycles(
     let world = world(ack);
     let mut node = Supervisor::new(folder.path(), &world.plan, shards);
     node.spawn();
-    let Addresses { plain, tls: over } = node.ready();
-    let reach = match tls {
-        true => Reach::over_tls(&node.ca(), over),
-        false => Reach::plain(plain.clone()),
+    let Addresses { plain, tls, quic } = node.ready();
+    let reach = match over {
+        Over::Tcp => Reach::plain(plain.clone()),
+        Over::Tls => Reach::through(Transport::Tls, &node.ca(), tls),
+        Over::Quic => Reach::through(Transport::Quic, &node.ca(), quic),
     };
     let (progress, upto) = (Arc::new(Progress::default()), Arc::new(Upto::default()));
     let mut loads = Vec::new();
@@ -181,8 +191,8 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-/// Both modes; `changing` draws another number of shards at each start, and `tls` puts the SDK's connections into tunnels.
-fn both_modes(changing: bool, tls: bool) {
+/// Both modes; `changing` draws another number of shards at each start.
+fn both_modes(changing: bool, over: Over) {
     let kills = setting("FOREBAY_CRASH_CYCLES", 4);
     let seed = setting("FOREBAY_CRASH_SEED", fastrand::u64(..));
     println!("FOREBAY_CRASH_SEED={seed}");
@@ -190,7 +200,7 @@ fn both_modes(changing: bool, tls: bool) {
     let mut all = 0;
     for ack in ["durable", "local"] {
         let shards = changing.then(|| random.fork());
-        all += cycles(ack, kills, &mut random, (shards, tls));
+        all += cycles(ack, kills, &mut random, (shards, over));
     }
     println!(
         "crash: {all} kills, 0 acknowledged messages lost, altered, reordered or cross-delivered"
@@ -199,15 +209,20 @@ fn both_modes(changing: bool, tls: bool) {
 
 #[test]
 fn acknowledged_messages_survive_kill_9_in_both_modes() {
-    both_modes(false, false);
+    both_modes(false, Over::Tcp);
 }
 
 #[test]
 fn acknowledged_messages_survive_kill_9_with_another_number_of_shards_at_each_start() {
-    both_modes(true, false);
+    both_modes(true, Over::Tcp);
 }
 
 #[test]
 fn acknowledged_messages_survive_kill_9_over_tls() {
-    both_modes(true, true);
+    both_modes(true, Over::Tls);
+}
+
+#[test]
+fn acknowledged_messages_survive_kill_9_over_quic() {
+    both_modes(true, Over::Quic);
 }

@@ -21,11 +21,12 @@ fn log() -> Stdio {
     }
 }
 
-/// Where a node listens: for plain connections, and for those that begin with TLS.
+/// Where a node listens: for plain connections, for those that begin with TLS, and for QUIC.
 #[derive(Clone)]
 pub(crate) struct Addresses {
     pub(crate) plain: String,
     pub(crate) tls: String,
+    pub(crate) quic: String,
 }
 
 /// A process that was started, and the addresses it will tell once.
@@ -71,14 +72,16 @@ impl Supervisor {
         let any = "127.0.0.1:0".to_owned();
         supervisor.configure(&Addresses {
             plain: any.clone(),
-            tls: any,
+            tls: any.clone(),
+            quic: any,
         });
         supervisor
     }
 
-    fn configure(&self, Addresses { plain, tls }: &Addresses) {
+    fn configure(&self, Addresses { plain, tls, quic }: &Addresses) {
         let text = format!(
-            "[node]\ndata = {:?}\nlisten = {plain:?}\nlisten_tls = {tls:?}\nadmin = \"127.0.0.1:0\"\n\
+            "[node]\ndata = {:?}\nlisten = {plain:?}\nlisten_tls = {tls:?}\nlisten_quic = {quic:?}\n\
+             admin = \"127.0.0.1:0\"\n\
              tls.certificate = \"cert.pem\"\ntls.key = \"key.pem\"\n\
              disk.journal_segment_bytes = {JOURNAL_SEGMENT_BYTES}\n\n[plan]\nfile = \"plan.toml\"\n",
             self.data(),
@@ -114,16 +117,20 @@ impl Supervisor {
         let out = child.stdout.take().expect("stdout is piped");
         let (tell, addresses) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut plain = None;
+            let (mut plain, mut tls) = (None, None);
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 if let Some(address) = line.strip_prefix("listening on ") {
                     plain = Some(address.to_owned());
                 }
-                if let Some(tls) = line.strip_prefix("listening with TLS on ") {
-                    let plain = plain.take().expect("that line comes first");
-                    let tls = tls.to_owned();
+                if let Some(address) = line.strip_prefix("listening with TLS on ") {
+                    tls = Some(address.to_owned());
+                }
+                if let Some(quic) = line.strip_prefix("listening with QUIC on ") {
+                    let before = "that line comes first";
+                    let (plain, tls) = (plain.take().expect(before), tls.take().expect(before));
+                    let quic = quic.to_owned();
                     // Whoever killed it does not want the addresses any more.
-                    let _ = tell.send(Addresses { plain, tls });
+                    let _ = tell.send(Addresses { plain, tls, quic });
                 }
             }
         });

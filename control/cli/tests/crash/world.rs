@@ -26,8 +26,8 @@ pub(crate) const RECEIVERS: [(&str, &[&str], &[usize]); 2] = [
 const SEGMENT_BYTES: u32 = 4 << 20;
 /// Frames that a sender has unanswered at most.
 const IN_FLIGHT: usize = 64;
-/// For every wait; none is meant to come near it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// For every wait; none is meant to come near it. Over QUIC a dead port is known only when the time of a handshake, 10 s, is over.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many messages of each sender were acknowledged in all, once that is known.
 pub(crate) type Upto = Mutex<Option<Vec<u64>>>;
@@ -45,10 +45,11 @@ impl Reach {
         Self { address, options }
     }
 
-    pub(crate) fn over_tls(ca: &Path, address: String) -> Self {
+    /// Through tunnels of this kind, to a node whose certificate is of this authority.
+    pub(crate) fn through(kind: fn(Security) -> Transport, ca: &Path, address: String) -> Self {
         let ca = std::fs::read(ca).expect("it was made with the folder");
         let options = Options {
-            transport: Transport::Tls(Security::authority(ca)),
+            transport: kind(Security::authority(ca)),
             ..Options::default()
         };
         Self { address, options }
