@@ -64,19 +64,8 @@ fn frames_of_every_length_and_many_at_once_come_through_a_tunnel_whole_and_in_or
     let (config, trusts) = with_tls(data.path());
     let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
     let mut sender = Client::connect_tls(tls_addr(&node), &trusts, &support::sender(0));
-    let bodies: Vec<Vec<u8>> = (0_usize..200)
-        .map(|number| vec![number as u8; number * number + 1])
-        .collect();
-    for body in &bodies {
-        sender.put_send(&[body, b"tail"]);
-    }
-    sender.flush();
-    sender.wait_acked(bodies.len() as u64);
-    let mut receiver = Client::connect_tls(tls_addr(&node), &trusts, RECEIVER);
-    receiver.fetch(1_000);
-    let (_, got) = receiver.take(2 * bodies.len());
-    let heads: Vec<_> = got.iter().step_by(2).collect();
-    assert!(heads.iter().zip(&bodies).all(|(got, want)| *got == want));
+    let receiver = || Client::connect_tls(tls_addr(&node), &trusts, RECEIVER);
+    comes_whole_and_in_order(&mut sender, receiver);
     node.stop();
     node.join().unwrap();
 }

@@ -545,3 +545,20 @@ fn deliver(deliver: &Deliver<'_>) -> Said {
     let bodies = messages.map(|message| message.body.to_vec()).collect();
     Said::Deliver(deliver.number().0, bodies)
 }
+
+/// Frames of every length, many at once: what is sent comes to a receiver that connects afterwards, whole and in order.
+pub fn comes_whole_and_in_order(sender: &mut Client, receiver: impl FnOnce() -> Client) {
+    let bodies: Vec<Vec<u8>> = (0_usize..200)
+        .map(|number| vec![number as u8; number * number + 1])
+        .collect();
+    for body in &bodies {
+        sender.put_send(&[body, b"tail"]);
+    }
+    sender.flush();
+    sender.wait_acked(bodies.len() as u64);
+    let mut receiver = receiver();
+    receiver.fetch(1_000);
+    let (_, got) = receiver.take(2 * bodies.len());
+    let heads: Vec<_> = got.iter().step_by(2).collect();
+    assert!(heads.iter().zip(&bodies).all(|(got, want)| *got == want));
+}
