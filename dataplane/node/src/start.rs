@@ -1,41 +1,33 @@
 //! Starting a node: every fault that can be found before serving is found here and has a name.
 
-use std::net::{SocketAddr, UdpSocket};
+mod control;
+mod transports;
+
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use ring::{Features, Waker};
 use wire::route::RouteTable;
 
-use crate::accept::quic::settings::Settings;
-use crate::accept::tcp::{self, Purpose};
-use crate::accept::udp;
+use self::control::doors;
+pub(crate) use self::control::{Control, snapshots};
+use self::transports::{Listeners, Tunnels, listeners, local, quic_seeds};
 use crate::admin::{self, Admin};
-use crate::bounds::{quic_limits, ring_fault, ring_limits, shard_limits};
-use crate::certificates::CertificateFiles;
+use crate::bounds::{ring_fault, ring_limits, shard_limits};
 use crate::config::NodeConfig;
-use crate::diagnosis::{
-    ADMIN_PORT_TAKEN, Diagnosis, EXECUTOR_FAILED, PORT_TAKEN, RANDOM_FAILED, RELOAD_REFUSED,
-    SHARD_STOPPED, diagnose,
-};
+use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, SHARD_STOPPED, diagnose};
 use crate::ending::{Ending, join_all};
 use crate::folder::Folder;
 use crate::log::{Level, Log};
 use crate::meeting::Meeting;
 use crate::placement::Machine;
 use crate::recover::RecoverySummary;
-use crate::run::Command;
-use crate::shard_thread::{self, QuicSeed, Seed, tell_recovery};
-use crate::status::{Phase, Snapshot, Status};
-use crate::watch::{Watch, Watched};
-
-/// Commands that may wait for the loop. Questions for numbers leave room for tables, and these leave room for a stop: it is never
-/// lost, however far behind a loop is.
-const COMMANDS_MAX: usize = 16;
-const TABLES_MAX: usize = 12;
-const SNAPSHOTS_MAX: usize = 8;
+use crate::shard_thread::{self, Seed, tell_recovery};
+use crate::status::{Phase, Status};
+use crate::watch::Watch;
 
 /// How a new route table is made when someone asks for a reload.
 pub type Reload = Box<dyn Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send>;
@@ -47,105 +39,6 @@ pub struct Summary {
     pub recovery: RecoverySummary,
     /// What the shards counted.
     pub counters: shard::Counters,
-}
-
-/// The way to the loops, shared by the handle, the admin thread and signals.
-pub(crate) struct Control {
-    pub(crate) status: Arc<Status>,
-    pub(crate) log: Arc<Log>,
-    doors: Vec<Door>,
-    ending: Ending,
-    pub(crate) table: Mutex<Arc<RouteTable>>,
-    reload: Mutex<Reload>,
-    data: std::path::PathBuf,
-}
-
-/// The way to one loop.
-struct Door {
-    commands: Sender<Command>,
-    /// There once the shard serves.
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Door {
-    /// Whether the loop is not so far behind that there is no room for another table.
-    fn has_room(&self) -> bool {
-        self.commands.len() < TABLES_MAX
-    }
-
-    /// Hand a command to the loop and wake it. Whether there was room.
-    fn ask(&self, command: Command) -> bool {
-        let room = match command {
-            Command::Snapshot(_) => SNAPSHOTS_MAX,
-            Command::Table(_) => TABLES_MAX,
-            Command::Stop => COMMANDS_MAX,
-        };
-        if self.commands.len() >= room {
-            return false;
-        }
-        let asked = self.commands.try_send(command).is_ok();
-        if let Ok(waker) = self.waker.lock()
-            && let Some(waker) = &*waker
-        {
-            waker.wake();
-        }
-        asked
-    }
-}
-
-impl Control {
-    /// Hand a command to every loop and wake it. Whether all had room.
-    fn ask(&self, command: impl Fn() -> Command) -> bool {
-        let refused = self.doors.iter().filter(|door| !door.ask(command()));
-        refused.count() == 0
-    }
-
-    /// Tell every loop to stop.
-    pub(crate) fn stop(&self) {
-        self.ending.ask();
-        self.ask(|| Command::Stop);
-    }
-
-    /// Make a new table and hand it to the loop; on failure the old one stays and the configuration counts as stale.
-    pub(crate) fn reload(&self) -> Result<u64, Diagnosis> {
-        let made = self.make_table();
-        if let Err(diagnosis) = &made {
-            self.status.reload_refused();
-            self.log
-                .event(Level::Error, "reload_refused", &[("fault", diagnosis)]);
-        }
-        made
-    }
-
-    fn make_table(&self) -> Result<u64, Diagnosis> {
-        let busy = |what: &str| {
-            diagnose(
-                RELOAD_REFUSED,
-                "reload",
-                what,
-                "one reload at a time",
-                "ask again in a second",
-            )
-        };
-        let mut table = {
-            let reload = self
-                .reload
-                .lock()
-                .map_err(|_| busy("a reload that broke"))?;
-            reload()?
-        };
-        let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
-        Folder::check_reload(&self.data, &current, &table)?;
-        // Nobody's allowance begins anew, and shards with the old table take from the same one.
-        Arc::make_mut(&mut table).go_on_from(&current);
-        // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
-        let room = self.doors.iter().all(Door::has_room);
-        if !room || !self.ask(|| Command::Table(Arc::clone(&table))) {
-            return Err(busy("a shard that is behind with its commands"));
-        }
-        *current = Arc::clone(&table);
-        Ok(table.epoch())
-    }
 }
 
 /// A running node. Dropping it leaves the node running.
@@ -349,16 +242,6 @@ pub fn start_logged(
     handle.wait_ready(&is_ready)
 }
 
-/// The ways to the loops, and where these take what comes.
-fn doors(shards: usize) -> (Vec<Door>, Vec<Receiver<Command>>) {
-    let door = |_| {
-        let (commands, asked) = bounded(COMMANDS_MAX);
-        let waker = Mutex::new(None);
-        (Door { commands, waker }, asked)
-    };
-    (0..shards).map(door).unzip()
-}
-
 impl NodeHandle {
     /// Until every shard serves or one has failed.
     fn wait_ready(self, ready: &Receiver<(usize, Waker)>) -> Result<Self, Diagnosis> {
@@ -454,146 +337,6 @@ fn spawn(
     })
 }
 
-/// What makes the tunnels of a node, and the certificate that it shows.
-struct Tunnels {
-    server: tls::Server,
-    served: Arc<tls::Served>,
-    files: CertificateFiles,
-}
-
-impl Tunnels {
-    /// Of a node that has a certificate.
-    fn of(config: &NodeConfig) -> Result<Option<Self>, Diagnosis> {
-        let Some(files) = config.tls.clone() else {
-            return Ok(None);
-        };
-        let served = tls::Served::new(files.read()?);
-        let server = tls::Server::new(Arc::clone(&served)).map_err(|error| {
-            diagnose(
-                RANDOM_FAILED,
-                "a key for tickets",
-                error.to_string(),
-                "random bytes of the kernel",
-                "see the kernel log",
-            )
-        })?;
-        Ok(Some(Self {
-            server,
-            served,
-            files,
-        }))
-    }
-
-    /// Show another certificate when its files change.
-    fn watch(self, control: &Control) -> Result<Watch, Diagnosis> {
-        let status = Arc::clone(&control.status);
-        status.certificate_good(self.served.current().validity().until);
-        Watch::start(Watched {
-            files: self.files,
-            served: self.served,
-            status,
-            log: Arc::clone(&control.log),
-        })
-    }
-}
-
-/// What each shard needs for QUIC.
-fn quic_seeds(
-    sockets: Vec<UdpSocket>,
-    tunnels: &Tunnels,
-    config: &NodeConfig,
-) -> Result<Vec<QuicSeed>, Diagnosis> {
-    let limits = quic_limits(config, sockets.len());
-    let secret = tunnels.files.secret()?;
-    let settings = Settings::new(tunnels.server.config(), limits, (draw, &secret));
-    let settings = settings.map(Arc::new).map_err(|error| {
-        diagnose(
-            crate::diagnosis::CERTIFICATE_REFUSED,
-            "node.listen_quic",
-            error.to_string(),
-            "TLS 1.3 with a cipher suite of QUIC",
-            "see the versions and suites that this build of rustls has",
-        )
-    })?;
-    let again: std::io::Result<Arc<[UdpSocket]>> =
-        sockets.iter().map(UdpSocket::try_clone).collect();
-    let again = again.map_err(|error| {
-        diagnose(
-            crate::diagnosis::LISTEN_FAILED,
-            "node.listen_quic",
-            error.to_string(),
-            "two descriptors for each shard",
-            "raise `ulimit -n`",
-        )
-    })?;
-    let seed = |socket| QuicSeed {
-        socket,
-        sockets: Arc::clone(&again),
-        settings: Arc::clone(&settings),
-    };
-    Ok(sockets.into_iter().map(seed).collect())
-}
-
-fn draw(bytes: &mut [u8]) {
-    getrandom::fill(bytes).expect("the kernel gave random bytes when the node started");
-}
-
-/// Every shard's listeners, and the one of the admin port.
-struct Listeners {
-    plain: Vec<std::net::TcpListener>,
-    /// As many, or none.
-    tls: Vec<std::net::TcpListener>,
-    quic: Vec<UdpSocket>,
-    admin: std::net::TcpListener,
-}
-
-fn listeners(config: &NodeConfig, shards: usize) -> Result<Listeners, Diagnosis> {
-    let listen = Purpose {
-        setting: "node.listen",
-        taken: PORT_TAKEN,
-    };
-    let admin = Purpose {
-        setting: "node.admin",
-        taken: ADMIN_PORT_TAKEN,
-    };
-    let listen_tls = Purpose {
-        setting: "node.listen_tls",
-        taken: PORT_TAKEN,
-    };
-    let each = |address, purpose| {
-        let mut all = vec![tcp::listen(address, config.backlog, true, purpose)?];
-        while all.len() < shards {
-            all.push(tcp::listen_beside(&all[0], config.backlog, purpose)?);
-        }
-        Ok(all)
-    };
-    let tls = config.listen_tls.map(|address| each(address, listen_tls));
-    let listen_quic = Purpose {
-        setting: "node.listen_quic",
-        taken: PORT_TAKEN,
-    };
-    let open = |address| udp::open_for_shards(address, shards, listen_quic);
-    let quic = config.listen_quic.map(open).transpose()?;
-    Ok(Listeners {
-        plain: each(config.listen, listen)?,
-        tls: tls.transpose()?.unwrap_or_default(),
-        quic: quic.unwrap_or_default(),
-        admin: tcp::listen(config.admin, 128, false, admin)?,
-    })
-}
-
-fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, Diagnosis> {
-    listener.local_addr().map_err(|error| {
-        diagnose(
-            crate::diagnosis::LISTEN_FAILED,
-            "listener",
-            error.to_string(),
-            "a bound address",
-            "see the kernel log",
-        )
-    })
-}
-
 /// Say at start what each shard may use of memory, and what its bounds allow of each kind.
 fn tell_memory(log: &Log, limits: &shard::Limits) {
     let kinds = limits.memory_parts().kinds();
@@ -622,53 +365,4 @@ fn tell_features(log: &Log, features: &Features) {
     let fields: [(&str, &dyn std::fmt::Display); 2] =
         [("kernel", &kernel), ("missing_features", &missing)];
     log.event(Level::Info, "ring_probed", &fields);
-}
-
-/// How long whoever waits for the loop's answer should wait.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Ask every loop for its numbers: those of each that answers. None of none before all serve.
-pub(crate) fn snapshots(control: &Control) -> Vec<Option<Snapshot>> {
-    if !matches!(control.status.phase(), Phase::Ready | Phase::Draining) {
-        return Vec::new();
-    }
-    let ask = |door: &Door| {
-        let (sender, answer) = bounded(1);
-        door.ask(Command::Snapshot(sender)).then_some(answer)
-    };
-    let asked: Vec<_> = control.doors.iter().map(ask).collect();
-    let by = Instant::now() + ANSWER_TIMEOUT;
-    let wait = |answer: &Receiver<Box<Snapshot>>| answer.recv_deadline(by).ok();
-    let answers = asked.iter().map(|answer| answer.as_ref().and_then(wait));
-    answers
-        .map(|snapshot| snapshot.map(|boxed| *boxed))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_loop_that_is_behind_with_questions_and_tables_still_takes_a_stop() {
-        let (doors, asked) = doors(1);
-        let parts = wire::route::TableParts {
-            queue_groups: 1,
-            ..Default::default()
-        };
-        let table = Arc::new(RouteTable::build(parts).expect("a plan of queues alone"));
-        let snapshot = || Command::Snapshot(bounded(1).0);
-        let fill =
-            |command: &dyn Fn() -> Command| (0..20).filter(|_| doors[0].ask(command())).count();
-        assert_eq!(fill(&snapshot), SNAPSHOTS_MAX);
-        assert!(doors[0].has_room(), "for a table");
-        let tables = fill(&|| Command::Table(Arc::clone(&table)));
-        assert_eq!(tables, TABLES_MAX - SNAPSHOTS_MAX);
-        assert!(!doors[0].has_room(), "for another table");
-        assert!(doors[0].ask(Command::Stop));
-        let stops = asked[0]
-            .try_iter()
-            .filter(|asked| matches!(asked, Command::Stop));
-        assert_eq!(stops.count(), 1);
-    }
 }

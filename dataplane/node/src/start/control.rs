@@ -1,0 +1,180 @@
+//! The way to the loops of a running node: commands, their bounds, new tables.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use ring::Waker;
+use wire::route::RouteTable;
+
+use super::Reload;
+use crate::diagnosis::{Diagnosis, RELOAD_REFUSED, diagnose};
+use crate::ending::Ending;
+use crate::folder::Folder;
+use crate::log::{Level, Log};
+use crate::run::Command;
+use crate::status::{Phase, Snapshot, Status};
+
+/// Commands that may wait for the loop. Questions for numbers leave room for tables, and these leave room for a stop: it is never
+/// lost, however far behind a loop is.
+const COMMANDS_MAX: usize = 16;
+const TABLES_MAX: usize = 12;
+const SNAPSHOTS_MAX: usize = 8;
+
+/// The way to the loops, shared by the handle, the admin thread and signals.
+pub(crate) struct Control {
+    pub(crate) status: Arc<Status>,
+    pub(crate) log: Arc<Log>,
+    pub(super) doors: Vec<Door>,
+    pub(super) ending: Ending,
+    pub(crate) table: Mutex<Arc<RouteTable>>,
+    pub(super) reload: Mutex<Reload>,
+    pub(super) data: std::path::PathBuf,
+}
+
+/// The way to one loop.
+pub(super) struct Door {
+    commands: Sender<Command>,
+    /// There once the shard serves.
+    pub(super) waker: Mutex<Option<Waker>>,
+}
+
+impl Door {
+    /// Whether the loop is not so far behind that there is no room for another table.
+    fn has_room(&self) -> bool {
+        self.commands.len() < TABLES_MAX
+    }
+
+    /// Hand a command to the loop and wake it. Whether there was room.
+    fn ask(&self, command: Command) -> bool {
+        let room = match command {
+            Command::Snapshot(_) => SNAPSHOTS_MAX,
+            Command::Table(_) => TABLES_MAX,
+            Command::Stop => COMMANDS_MAX,
+        };
+        if self.commands.len() >= room {
+            return false;
+        }
+        let asked = self.commands.try_send(command).is_ok();
+        if let Ok(waker) = self.waker.lock()
+            && let Some(waker) = &*waker
+        {
+            waker.wake();
+        }
+        asked
+    }
+}
+
+impl Control {
+    /// Hand a command to every loop and wake it. Whether all had room.
+    fn ask(&self, command: impl Fn() -> Command) -> bool {
+        let refused = self.doors.iter().filter(|door| !door.ask(command()));
+        refused.count() == 0
+    }
+
+    /// Tell every loop to stop.
+    pub(crate) fn stop(&self) {
+        self.ending.ask();
+        self.ask(|| Command::Stop);
+    }
+
+    /// Make a new table and hand it to the loop; on failure the old one stays and the configuration counts as stale.
+    pub(crate) fn reload(&self) -> Result<u64, Diagnosis> {
+        let made = self.make_table();
+        if let Err(diagnosis) = &made {
+            self.status.reload_refused();
+            self.log
+                .event(Level::Error, "reload_refused", &[("fault", diagnosis)]);
+        }
+        made
+    }
+
+    fn make_table(&self) -> Result<u64, Diagnosis> {
+        let busy = |what: &str| {
+            diagnose(
+                RELOAD_REFUSED,
+                "reload",
+                what,
+                "one reload at a time",
+                "ask again in a second",
+            )
+        };
+        let mut table = {
+            let reload = self
+                .reload
+                .lock()
+                .map_err(|_| busy("a reload that broke"))?;
+            reload()?
+        };
+        let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
+        Folder::check_reload(&self.data, &current, &table)?;
+        // Nobody's allowance begins anew, and shards with the old table take from the same one.
+        Arc::make_mut(&mut table).go_on_from(&current);
+        // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
+        let room = self.doors.iter().all(Door::has_room);
+        if !room || !self.ask(|| Command::Table(Arc::clone(&table))) {
+            return Err(busy("a shard that is behind with its commands"));
+        }
+        *current = Arc::clone(&table);
+        Ok(table.epoch())
+    }
+}
+
+/// The ways to the loops, and where these take what comes.
+pub(super) fn doors(shards: usize) -> (Vec<Door>, Vec<Receiver<Command>>) {
+    let door = |_| {
+        let (commands, asked) = bounded(COMMANDS_MAX);
+        let waker = Mutex::new(None);
+        (Door { commands, waker }, asked)
+    };
+    (0..shards).map(door).unzip()
+}
+
+/// How long whoever waits for the loop's answer should wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Ask every loop for its numbers: those of each that answers. None of none before all serve.
+pub(crate) fn snapshots(control: &Control) -> Vec<Option<Snapshot>> {
+    if !matches!(control.status.phase(), Phase::Ready | Phase::Draining) {
+        return Vec::new();
+    }
+    let ask = |door: &Door| {
+        let (sender, answer) = bounded(1);
+        door.ask(Command::Snapshot(sender)).then_some(answer)
+    };
+    let asked: Vec<_> = control.doors.iter().map(ask).collect();
+    let by = Instant::now() + ANSWER_TIMEOUT;
+    let wait = |answer: &Receiver<Box<Snapshot>>| answer.recv_deadline(by).ok();
+    let answers = asked.iter().map(|answer| answer.as_ref().and_then(wait));
+    answers
+        .map(|snapshot| snapshot.map(|boxed| *boxed))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_is_behind_with_questions_and_tables_still_takes_a_stop() {
+        let (doors, asked) = doors(1);
+        let parts = wire::route::TableParts {
+            queue_groups: 1,
+            ..Default::default()
+        };
+        let table = Arc::new(RouteTable::build(parts).expect("a plan of queues alone"));
+        let snapshot = || Command::Snapshot(bounded(1).0);
+        let fill =
+            |command: &dyn Fn() -> Command| (0..20).filter(|_| doors[0].ask(command())).count();
+        assert_eq!(fill(&snapshot), SNAPSHOTS_MAX);
+        assert!(doors[0].has_room(), "for a table");
+        let tables = fill(&|| Command::Table(Arc::clone(&table)));
+        assert_eq!(tables, TABLES_MAX - SNAPSHOTS_MAX);
+        assert!(!doors[0].has_room(), "for another table");
+        assert!(doors[0].ask(Command::Stop));
+        let stops = asked[0]
+            .try_iter()
+            .filter(|asked| matches!(asked, Command::Stop));
+        assert_eq!(stops.count(), 1);
+    }
+}
