@@ -1,5 +1,12 @@
 //! Who has proven nothing takes a bounded number of places and gets few bytes, whatever is sent.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::{Endpoint, EndpointConfig};
+use tls::PROTOCOL as ALPN;
+
+use super::super::world::{arrival, server};
 use super::*;
 
 #[test]
