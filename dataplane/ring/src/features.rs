@@ -1,6 +1,8 @@
 //! What the running kernel offers, found out once, before a ring is made.
 
 use std::os::fd::AsRawFd;
+use std::panic::resume_unwind;
+use std::thread::Builder;
 
 use io_uring::types::IOU_PBUF_RING_INC;
 use io_uring::{IoUring, Probe, opcode};
@@ -59,11 +61,24 @@ pub enum Feature {
 }
 
 impl Features {
-    /// Ask the kernel, with a small ring of its own.
+    /// Ask the kernel, with a small ring of its own, on a thread of its own: whoever calls goes on without a ring's traces.
+    ///
+    /// The kernel takes a ring apart some time after it was dropped, and then interrupts the thread that made it if that still
+    /// lives: a blocking call of it would fail with `EINTR` that nobody expects, a read with a time limit for one.
     ///
     /// # Errors
     /// `KernelTooOld`, `Disabled`, `Blocked`, `LockedMemory`, `OpenFiles`, `FeatureMissing` or `Setup`.
     pub fn probe() -> Result<Self, RingError> {
+        std::thread::scope(|scope| {
+            match Builder::new().spawn_scoped(scope, Self::probe_here) {
+                Ok(thread) => thread.join().unwrap_or_else(|fault| resume_unwind(fault)),
+                // Without a thread to spare, an interruption is the lesser evil.
+                Err(_) => Self::probe_here(),
+            }
+        })
+    }
+
+    fn probe_here() -> Result<Self, RingError> {
         let environment = Environment::read();
         environment.check_kernel()?;
         let mut features = Self::of_kernel(environment.kernel);

@@ -37,7 +37,8 @@ const OWN_KEY: Key = 0;
 /// One io_uring of one thread, with its listeners, connections and buffers.
 ///
 /// Made, used and dropped on one thread: neither `Send` nor `Sync`. Dropping it closes every
-/// connection and listener and waits for the kernel to let go of their memory.
+/// connection and listener and waits for the kernel to let go of their memory. The kernel takes the rest apart up to some tenths
+/// of a second later, and then a blocking call of this thread may fail with `EINTR`.
 pub struct Ring {
     pub(crate) kernel: Kernel,
     pub(crate) limits: RingLimits,
