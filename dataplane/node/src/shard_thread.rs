@@ -31,6 +31,9 @@ use crate::status::{Phase, Status};
 /// Registered memory of the executor's own rings, which carry file work only.
 const EXECUTOR_MEMORY: usize = 64 << 10;
 const EXECUTOR_RING_DEPTH: usize = 64;
+/// When the executor would have its task give way: never. The timer is set before the task begins. Should it run out before, because
+/// the thread gets no processor for so long, glommio takes it that there is nothing to do and sleeps for good.
+const EXECUTOR_PREEMPTS: Duration = Duration::from_secs(1 << 30);
 
 /// Everything a shard's thread is given.
 pub(crate) struct Seed {
@@ -98,6 +101,7 @@ fn executor(
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_MEMORY)
         .ring_depth(EXECUTOR_RING_DEPTH)
+        .preempt_timer(EXECUTOR_PREEMPTS)
         .make();
     built.map_err(|error| match cpu {
         Some(cpu) if error.to_string().contains("CPU") || error.to_string().contains("EINVAL") => {
@@ -230,6 +234,19 @@ pub(crate) fn tell_recovery(log: &Log, summary: &RecoverySummary, took: Duration
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_executor_never_sleeps_over_a_task_that_it_has_not_begun() {
+        const GLOMMIO_PREEMPTS: Duration = Duration::from_millis(100);
+        let executor = executor(0, None, "node.shards").expect("this machine runs executors");
+        let would_sleep = executor.run(async {
+            // As long a time as it may take from the timer's start to the task's.
+            let began = Instant::now();
+            while began.elapsed() < 3 * GLOMMIO_PREEMPTS {}
+            glommio::executor().need_preempt()
+        });
+        assert!(!would_sleep);
+    }
 
     #[test]
     fn a_processor_that_is_not_there_is_refused_by_the_setting_that_chose_it() {
