@@ -35,9 +35,13 @@ fn paths_and_methods_are_answered_as_promised() {
         ("DELETE", "/live", 405, "use GET"),
         ("GET", "/reload", 405, "use POST"),
     ] {
-        let (got, body) = http(node.admin_addr(), method, path);
-        assert_eq!(got, status, "{method} {path}");
-        assert!(body.contains(shown), "{method} {path}: {body}");
+        let asked = || http(node.admin_addr(), method, path);
+        let good = |(got, body): &(u16, String)| *got == status && body.contains(shown);
+        // A shard that gets no processor for seconds stands still, and `/ready` says so.
+        until(
+            &format!("{status} of {method} {path}: {:?}", asked()),
+            || good(&asked()),
+        );
     }
     node.stop();
     node.join().unwrap();
@@ -58,7 +62,7 @@ fn metrics_count_what_happened_in_well_formed_lines() {
     let mut receiver = Client::connect(node.listen_addr(), RECEIVER);
     receiver.fetch(10);
     receiver.take(2);
-    let (_, page) = http(node.admin_addr(), "GET", "/metrics");
+    let page = metrics(node.admin_addr());
     for line in [
         "forebay_append_messages_total 2",
         "forebay_commit_messages_total 2",
@@ -103,7 +107,7 @@ fn what_shards_tell_one_by_one_adds_up_to_what_the_node_tells() {
         }
         client.wait_acked(FRAMES);
     }
-    let (_, page) = http(node.admin_addr(), "GET", "/metrics");
+    let page = metrics(node.admin_addr());
     check_format(&page);
     let value = |series: &str| -> f64 {
         let line = page.lines().find_map(|line| line.strip_prefix(series));
@@ -172,10 +176,13 @@ fn what_shards_tell_one_by_one_adds_up_to_what_the_node_tells() {
     ] {
         assert_eq!(each(shards, more), value(node), "{shards}\n{page}");
     }
-    let (_, body) = http(node.admin_addr(), "GET", "/shards");
-    let view: node::view::NodeView = serde_json::from_str(&body).unwrap();
-    let shards: Vec<_> = view.shards.into_iter().flatten().collect();
-    assert_eq!(shards.len(), 3);
+    let mut shards = Vec::new();
+    until("every shard answers", || {
+        let (_, body) = http(node.admin_addr(), "GET", "/shards");
+        let view: node::view::NodeView = serde_json::from_str(&body).unwrap();
+        shards = view.shards.into_iter().flatten().collect();
+        shards.len() == 3
+    });
     for one in &shards {
         let busy = one.cpu_seconds > 0.0 && one.turns.sum > 0;
         assert!(busy && one.seconds > 0.0, "{one:?}");
@@ -206,6 +213,7 @@ fn who_is_kept_out_is_listed_with_the_time_that_is_left() {
     config.shard.loopback_exempt = false;
     config.bans.address_connections_max = 3;
     (config.bans.first, config.bans.longest) = (HOUR, HOUR);
+    config.bans.window = HOUR;
     let node = try_start(config, table(parts(AckMode::Durable, 1))).unwrap();
     let connect = |_| std::net::TcpStream::connect(node.listen_addr()).unwrap();
     let mut all: Vec<_> = (0..5).map(connect).collect();
@@ -216,11 +224,15 @@ fn who_is_kept_out_is_listed_with_the_time_that_is_left() {
     let (frame, _) = wire::frame::split(&told[8..]).unwrap().unwrap();
     let notice = wire::link::parse_goaway(frame).unwrap();
     assert_eq!(notice.reason, Reason::AddressBanned);
-    let (_, page) = http(node.admin_addr(), "GET", "/bans");
+    let mut page = String::new();
+    until("the shard answers", || {
+        page = http(node.admin_addr(), "GET", "/bans").1;
+        !page.is_empty()
+    });
     let (who, rest) = page.split_once(" ms left of ").unwrap();
     assert!(who.starts_with("shard 0: address 127.0.0.1: 3"), "{page}");
     assert_eq!(rest, "3600000 ms, ban 1 in a row\n");
-    let (_, page) = http(node.admin_addr(), "GET", "/metrics");
+    let page = metrics(node.admin_addr());
     for line in [
         "forebay_banned{who=\"address\"} 1",
         "forebay_bans_total{who=\"address\"} 1",
@@ -278,17 +290,19 @@ fn a_recovering_node_is_live_and_not_ready() {
     let prober = Prober(Arc::clone(&answers));
     let log = Arc::new(Log::new(LogFormat::Text, Box::new(prober)));
     let (config, table) = (config(data.path()), table(parts(AckMode::Local, 1)));
-    let node = node::start_logged(config, table, no_reload(), log).unwrap();
+    let node = start_logged(config, table, no_reload(), log).unwrap();
     let answers = answers.lock().unwrap().clone();
-    let [live, ready, metrics] = &answers[..] else {
+    let [live, ready, numbers] = &answers[..] else {
         panic!("three answers, not {answers:?}")
     };
     assert_eq!((live.0, &*live.1), (200, "live\n"));
     assert_eq!(ready.0, 503);
     assert!(ready.1.starts_with("recovering: 0 of "), "{}", ready.1);
-    assert!(metrics.1.contains("forebay_ready 0"));
-    check_format(&metrics.1);
-    assert_eq!(http(node.admin_addr(), "GET", "/ready").0, 200);
+    assert!(numbers.1.contains("forebay_ready 0"));
+    check_format(&numbers.1);
+    until("it is ready", || {
+        http(node.admin_addr(), "GET", "/ready").0 == 200
+    });
     node.stop();
     node.join().unwrap();
 }

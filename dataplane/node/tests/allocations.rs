@@ -200,7 +200,7 @@ fn a_forged_frame_costs_no_allocation_and_no_line_in_the_log() {
     let data = tempfile::tempdir().unwrap();
     let log = Arc::new(Log::new(LogFormat::Text, Box::new(page.clone())));
     let table = table(parts(AckMode::Local, CONNECTIONS));
-    let node = node::start_logged(config(data.path()), table, no_reload(), log).unwrap();
+    let node = start_logged(config(data.path()), table, no_reload(), log).unwrap();
     let connect = || {
         let connect = |number| Client::connect(node.listen_addr(), &sender(number));
         (0..CONNECTIONS).map(connect).collect::<Vec<_>>()

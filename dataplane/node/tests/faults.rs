@@ -174,7 +174,7 @@ fn a_refused_reload_keeps_the_old_plan_and_says_so() {
         Ok(table(parts))
     };
     let (config, first) = (config(data.path()), table(local(1)));
-    let node = node::start_logged(config, first, Box::new(reload), quiet()).unwrap();
+    let node = start_logged(config, first, Box::new(reload), captured()).unwrap();
     let stale = || metric(node.admin_addr(), "forebay_config_stale");
     let epoch = || metric(node.admin_addr(), "forebay_route_table_revision");
     for code in [2104, 3106, 3117] {

@@ -292,13 +292,13 @@ fn what_is_too_much_is_shed_in_order_and_told_and_everything_sent_has_one_answer
     });
     let (held, held_refused) = holders.release();
     stop.store(true, Ordering::Release);
-    until("there is memory again", || {
-        metric(admin, "forebay_shard_pressure{shard=\"0\"} ").unwrap() == 0.0
-    });
     let flooded: Vec<Books> = floods
         .into_iter()
         .map(|flood| flood.join().unwrap())
         .collect();
+    until("there is memory again", || {
+        metric(admin, "forebay_shard_pressure{shard=\"0\"} ").unwrap() == 0.0
+    });
     assert_eq!((normal.ask(), low.ask()), (Ok(()), Ok(())));
 
     // The books of all senders, against each other and against the node's.

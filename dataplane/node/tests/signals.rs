@@ -26,7 +26,7 @@ fn sighup_reads_the_plan_again_and_sigterm_stops_gracefully() {
     let mut config = config(data.path());
     config.cpu = Some(0);
     let first = table(parts(AckMode::Local, 1));
-    let node = node::start_logged(config, first, Box::new(reload), quiet()).unwrap();
+    let node = start_logged(config, first, Box::new(reload), captured()).unwrap();
     let guard = node::signals(&node).unwrap();
     raise(SIGHUP).unwrap();
     until("the new plan is in force", || {

@@ -10,7 +10,7 @@ use tls::rustls::{self, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
-use crate::support::{Client, PATIENCE, Said};
+use crate::support::{Client, PATIENCE, Said, fail};
 
 /// Bytes of a connection ID.
 const ID_BYTES: usize = 8;
@@ -44,6 +44,8 @@ pub(crate) fn config(authority: &[u8], alpn: &[u8]) -> quinn::ClientConfig {
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let mut transport = quinn::TransportConfig::default();
     transport.keep_alive_interval(Some(Duration::from_secs(1)));
+    let idle = quinn::IdleTimeout::try_from(PATIENCE).unwrap();
+    transport.max_idle_timeout(Some(idle));
     let mut acks = quinn::AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(quinn::VarInt::from_u32(10));
     transport.ack_frequency_config(Some(acks));
@@ -111,7 +113,8 @@ impl Quic {
         addr: SocketAddr,
         config: quinn::ClientConfig,
     ) -> Self {
-        Self::try_connect(runtime, addr, config).unwrap()
+        let connected = Self::try_connect(runtime, addr, config);
+        connected.unwrap_or_else(|error| fail(&format!("no QUIC connection: {error}")))
     }
 
     pub(crate) fn exporter(&self) -> [u8; 32] {
@@ -161,7 +164,7 @@ impl Quic {
     /// A session on a stream of its own.
     pub(crate) fn client(&self, name: &str) -> Client {
         self.try_client(name)
-            .unwrap_or_else(|said| panic!("{name} is not welcome: {said:?}"))
+            .unwrap_or_else(|said| fail(&format!("{name} is not welcome: {said:?}")))
     }
 
     pub(crate) fn try_client(&self, name: &str) -> Result<Client, Said> {

@@ -10,7 +10,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::{Quic, naming, runtime};
 use node::config::NodeConfig;
@@ -259,37 +259,61 @@ fn who_speaks_another_protocol_is_refused_and_others_go_on() {
     node.join().unwrap();
 }
 
+/// Of a node that asks for proofs of addresses when more handshakes than this are under way.
+const RETRY_ABOVE: u32 = 16;
+const HANDSHAKING: &str = "forebay_quic_connections{state=\"handshake\"}";
+const RETRIES: &str = "forebay_quic_handshakes_total{event=\"retry\"}";
+
+/// Send first packets from a socket of their own, and no more.
+fn begin_and_leave(packets: &[Vec<u8>], addr: SocketAddr) {
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for packet in packets {
+        stranger.send_to(packet, addr).unwrap();
+    }
+}
+
 #[test]
-fn proofs_of_addresses_are_asked_for_in_a_flood_of_handshakes_and_no_longer() {
-    const RETRY_ABOVE: u32 = 16;
+fn proofs_of_addresses_are_asked_for_in_a_flood_of_handshakes() {
     let data = tempfile::tempdir().unwrap();
+    // Nobody is forgotten meanwhile, however slow this machine is.
     let (mut config, authority) = with_quic(data.path(), 1);
     config.quic.retry_above = RETRY_ABOVE;
-    config.timeouts.handshake = Duration::from_secs(1);
     let node = try_start(config, table(parts(AckMode::Local, 2))).unwrap();
     let (addr, admin, runtime) = (quic_addr(&node), node.admin_addr(), runtime());
     let quic = Quic::connect(&runtime, addr, own(&authority));
     let mut good = quic.client(&sender(0));
-    let handshaking = "forebay_quic_connections{state=\"handshake\"}";
     let packets = client::first_packets(&own(&authority), addr, 600);
     for (round, packets) in packets.chunks(20).enumerate() {
-        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        for packet in packets {
-            stranger.send_to(packet, addr).unwrap();
-        }
+        begin_and_leave(packets, addr);
         good.send(&[b"in the flood"]);
         good.wait_acked(round as u64 + 1);
-        let open = metric(admin, handshaking).unwrap();
+        let open = metric(admin, HANDSHAKING).unwrap();
         assert!(open <= f64::from(RETRY_ABOVE), "{open} in their handshake");
     }
-    let retries = metric(admin, "forebay_quic_handshakes_total{event=\"retry\"}");
+    let retries = metric(admin, RETRIES);
     assert!(retries > Some(300.0), "{retries:?} proofs were asked for");
     assert!(metric(admin, "forebay_quic_retry_periods_total") >= Some(1.0));
     // Whoever means it comes in, and proves its address if it is asked to.
     let late = Quic::connect(&runtime, addr, own(&authority));
     drop(late.client(&sender(1)));
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn proofs_of_addresses_are_asked_for_no_longer_than_the_flood_lasts() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut config, authority) = with_quic(data.path(), 1);
+    config.quic.retry_above = RETRY_ABOVE;
+    config.timeouts.handshake = Duration::from_millis(500);
+    let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
+    let (addr, admin) = (quic_addr(&node), node.admin_addr());
+    until("proofs are asked for", || {
+        begin_and_leave(&client::first_packets(&own(&authority), addr, 20), addr);
+        metric(admin, RETRIES) > Some(0.0)
+    });
     until("those that did not go on are forgotten", || {
-        metric(admin, handshaking) == Some(0.0)
+        metric(admin, HANDSHAKING) == Some(0.0)
             && metric(admin, "forebay_quic_retrying_shards") == Some(0.0)
     });
     node.stop();
@@ -314,7 +338,6 @@ fn a_node_that_stops_says_so_on_every_lane_and_ends_its_connections() {
     lanes.iter_mut().for_each(|(_, client)| {
         client.wait_acked(1);
     });
-    let stopped = Instant::now();
     node.stop();
     for (quic, client) in &mut lanes {
         let said = client.read();
@@ -330,5 +353,4 @@ fn a_node_that_stops_says_so_on_every_lane_and_ends_its_connections() {
         assert_eq!(close.error_code.into_inner(), 2);
     }
     node.join().unwrap();
-    assert!(stopped.elapsed() < Duration::from_secs(10));
 }

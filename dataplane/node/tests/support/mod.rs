@@ -12,8 +12,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tls::Tunnel;
@@ -36,7 +36,7 @@ use wire::signature::{MacKey, SecretKey, SessionKeys, Signer, verify_session};
 pub const CHANNEL: &str = "acme/prod/telemetry";
 pub const RECEIVER: &str = "acme/prod/billing";
 /// Long enough for a busy machine; a test that needs it has failed anyway.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn sender(number: usize) -> String {
     format!("acme/prod/pump-{number}")
@@ -106,16 +106,38 @@ pub fn table(parts: TableParts) -> Arc<RouteTable> {
     Arc::new(RouteTable::build(parts).unwrap())
 }
 
-/// A configuration on free ports with small files.
+/// A configuration on free ports with small files. Nobody is let go for being slow: a test of that says so itself.
 pub fn config(data: &Path) -> NodeConfig {
     let mut config = NodeConfig::new(data);
     config.disk.journal_segment_bytes = 4 << 20;
-    config.timeouts.drain = Duration::from_secs(5);
+    config.timeouts.handshake = Duration::from_secs(60);
+    config.timeouts.idle = 2 * PATIENCE;
+    config.timeouts.slow_receiver = 2 * PATIENCE;
+    config.timeouts.drain = Duration::from_secs(60);
     config
 }
 
+/// For benches: lines that nobody sees.
 pub fn quiet() -> Arc<Log> {
     Arc::new(Log::new(LogFormat::Text, Box::new(std::io::sink())))
+}
+
+/// Lines that are shown when their test fails, and then only.
+pub fn captured() -> Arc<Log> {
+    Arc::new(Log::new(LogFormat::Text, Box::new(Captured)))
+}
+
+struct Captured;
+
+impl Write for Captured {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        // Not to standard error as it is: what is printed is kept by the test harness.
+        print!("{}", String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub fn no_reload() -> Reload {
@@ -123,29 +145,74 @@ pub fn no_reload() -> Reload {
 }
 
 pub fn try_start(config: NodeConfig, table: Arc<RouteTable>) -> Result<NodeHandle, Diagnosis> {
-    node::start_logged(config, table, no_reload(), quiet())
+    start_logged(config, table, no_reload(), captured())
+}
+
+/// The nodes of this process, by their admin ports.
+static STARTED: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+
+/// As [`node::start_logged`], and what this node has counted is shown when somebody cannot connect.
+pub fn start_logged(
+    config: NodeConfig,
+    table: Arc<RouteTable>,
+    reload: Reload,
+    log: Arc<Log>,
+) -> Result<NodeHandle, Diagnosis> {
+    let node = node::start_logged(config, table, reload, log)?;
+    STARTED.lock().unwrap().push(node.admin_addr());
+    Ok(node)
+}
+
+/// Fail, and show what the nodes of this process have counted until now.
+pub fn fail(why: &str) -> ! {
+    let nodes = STARTED.lock().map_or(Vec::new(), |nodes| nodes.clone());
+    for node in nodes {
+        let page = ask(node, "GET", "/metrics").unwrap_or_else(|error| error.to_string());
+        let something = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
+        let counted: Vec<&str> = page.lines().filter(something).collect();
+        println!("node {node}:\n{}", counted.join("\n"));
+    }
+    panic!("{why}");
 }
 
 pub fn start(data: &Path, table: Arc<RouteTable>) -> NodeHandle {
     try_start(config(data), table).unwrap()
 }
 
+fn ask(addr: SocketAddr, method: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
 /// One answer of the admin port: status and body.
 pub fn http(addr: SocketAddr, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = ask(addr, method, path).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, body.to_owned())
 }
 
+/// The metrics page, with the numbers of the shards if the node serves: on a busy machine one may answer too late for a page.
+pub fn metrics(addr: SocketAddr) -> String {
+    let by = Instant::now() + PATIENCE;
+    loop {
+        let (_, page) = http(addr, "GET", "/metrics");
+        let lacks = |line: &str| !page.lines().any(|known| known.starts_with(line));
+        if lacks("forebay_ready 1") || !lacks("forebay_append_messages_total ") {
+            return page;
+        }
+        assert!(Instant::now() < by, "shards do not answer:\n{page}");
+    }
+}
+
 /// The value of a series on the metrics page.
 pub fn metric(addr: SocketAddr, series: &str) -> Option<f64> {
-    let (_, page) = http(addr, "GET", "/metrics");
+    let page = metrics(addr);
     let value = page.lines().find_map(|line| line.strip_prefix(series));
     value.map(|value| value.trim().parse().unwrap())
 }
@@ -224,27 +291,43 @@ pub fn dial(addr: SocketAddr) -> TcpStream {
 }
 
 /// Make a tunnel of a connection, or say why there is none.
-pub fn shake(mut stream: &TcpStream, trusts: &tls::Client) -> Result<Tunnel, String> {
+pub fn shake(stream: &TcpStream, trusts: &tls::Client) -> Result<Tunnel, String> {
     let mut tunnel = trusts.tunnel().unwrap();
-    let (mut out, mut plain) = (Vec::new(), Vec::new());
+    let mut plain = Vec::new();
     let mut buffer = [0; 16 << 10];
-    while !tunnel.stands() {
+    let write = |tunnel: &mut Tunnel| {
+        let mut out = Vec::new();
         tunnel.flush(&mut out);
-        stream.write_all(&std::mem::take(&mut out)).unwrap();
-        let bytes = stream.read(&mut buffer).unwrap_or(0);
-        if bytes == 0 {
-            return Err("the end".to_owned());
-        }
+        let mut stream = stream;
+        let written = stream.write_all(&out);
+        written.map_err(|error| format!("writing: {error}"))
+    };
+    while !tunnel.stands() {
+        write(&mut tunnel)?;
+        let bytes = match read_some(stream, &mut buffer) {
+            Ok(0) => return Err("the end".to_owned()),
+            Ok(bytes) => bytes,
+            Err(error) => return Err(format!("reading: {error}")),
+        };
         if let Err(broken) = tunnel.receive(&buffer[..bytes], &mut plain) {
-            tunnel.flush(&mut out);
-            stream.write_all(&out).unwrap();
+            // The server may not want to hear of it any more.
+            let _ = write(&mut tunnel);
             return Err(broken.to_string());
         }
     }
-    tunnel.flush(&mut out);
-    stream.write_all(&out).unwrap();
+    write(&mut tunnel)?;
     assert!(plain.is_empty(), "the server waits for HELLO");
     Ok(tunnel)
+}
+
+/// Read once; a call that a signal cuts short is made again, its bytes are still to come.
+fn read_some(mut stream: &TcpStream, bytes: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// A client nonce that no HELLO of this process has had.
@@ -264,7 +347,8 @@ impl Client {
     /// The same through a tunnel.
     pub fn connect_tls(addr: SocketAddr, trusts: &tls::Client, name: &str) -> Self {
         let stream = dial(addr);
-        let tunnel = shake(&stream, trusts).unwrap();
+        let tunnel = shake(&stream, trusts);
+        let tunnel = tunnel.unwrap_or_else(|why| fail(&format!("{name} has no tunnel: {why}")));
         Self::greet(stream, Some(tunnel), name)
     }
 
@@ -272,7 +356,7 @@ impl Client {
     fn greet(stream: TcpStream, tunnel: Option<Tunnel>, name: &str) -> Self {
         let exporter = tunnel.as_ref().and_then(Tunnel::exporter);
         let greeted = Self::try_greet(stream, tunnel, exporter, name);
-        greeted.unwrap_or_else(|said| panic!("{name} is not welcome: {said:?}"))
+        greeted.unwrap_or_else(|said| fail(&format!("{name} is not welcome: {said:?}")))
     }
 
     /// Say HELLO bound to this exporter value; what the server said instead of WELCOME.
@@ -308,7 +392,9 @@ impl Client {
         };
         encode_hello(&mut bytes, &fields, secret().text_bytes(), &client.exporter).unwrap();
         client.write(&bytes);
-        client.fill(8);
+        if !client.fill(8) {
+            return Err(Said::End);
+        }
         client.used = 8;
         client.entries = match client.read() {
             Said::Welcome(terms, entries) => {
@@ -444,16 +530,17 @@ impl Client {
     fn fill(&mut self, bytes: usize) -> bool {
         let mut block = [0; 16 << 10];
         while self.inbox.len() - self.used < bytes {
-            match self.stream.read(&mut block) {
+            match read_some(&self.stream, &mut block) {
                 Ok(0) => return false,
                 Ok(more) => match &mut self.tunnel {
                     Some(tunnel) => tunnel.receive(&block[..more], &mut self.inbox).unwrap(),
                     None => self.inbox.extend_from_slice(&block[..more]),
                 },
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,
-                // A signal to any thread of the process may cut a call short; the bytes are still to come.
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => panic!("reading: {error}"),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    println!("reading: {error}");
+                    return false;
+                }
+                Err(error) => fail(&format!("reading: {error}")),
             }
         }
         true
