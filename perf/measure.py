@@ -18,6 +18,10 @@ ENVIRONMENT = "acme/prod"
 SIZES = 'segment_bytes = "16MiB"\nretention_bytes = "64MiB"\n'
 
 
+# What both servers say when they listen.
+ADDRESS = {"tcp": r"listening on ([0-9.]+:\d+)", "quic": r"listening with QUIC on ([0-9.]+:\d+)"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Scenario:
     """`window` is frames unanswered per connection, `batch` messages per frame; the load is closed: no latency is claimed."""
@@ -27,6 +31,9 @@ class Scenario:
     window: int
     quick: bool = False
     ack: str = "durable"
+    transport: str = "tcp"
+    # Shards of the node, threads of the baseline; more than one have all processors, and the generator with them.
+    shards: int = 1
 
     @property
     def about(self):
@@ -50,18 +57,21 @@ SCENARIOS = [
 ]
 
 
-def cores():
-    """Cores of server and generator; the same one on a machine that has only one."""
+def cores(scenario):
+    """Cores of server and generator, as `taskset` takes them; the same one on a machine that has only one."""
     allowed = sorted(os.sched_getaffinity(0))
+    if scenario.shards > 1:
+        every = ",".join(map(str, allowed))
+        return every, every
     return (SERVER_CORE, LOAD_CORE) if {SERVER_CORE, LOAD_CORE} <= set(allowed) else (allowed[0], allowed[-1])
 
 
-def write_plan(path, senders, ack):
+def write_plan(path, senders, ack, partitions=1):
     """A plan of that many senders and nobody who listens."""
     import base64
     import secrets
     out = [f'[[accounts]]\nname = "acme"\n[[environments]]\nname = "{ENVIRONMENT}"\n'
-           f'[[hubs]]\nname = "{ENVIRONMENT}/default"\npartitions = 1\nack = "{ack}"\n{SIZES}'
+           f'[[hubs]]\nname = "{ENVIRONMENT}/default"\npartitions = {partitions}\nack = "{ack}"\n{SIZES}'
            f'[[channels]]\nname = "{ENVIRONMENT}/readings"\n']
     for number in range(senders):
         key = base64.b64encode(secrets.token_bytes(32)).decode()
@@ -88,19 +98,29 @@ class Server:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.plan, self.data = folder / "plan.toml", folder / "data"
-        write_plan(self.plan, scenario.connections, scenario.ack)
-        if kind == "forebay":
-            (folder / "forebay.toml").write_text(
-                '[node]\ndata = "data"\nlisten = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n[plan]\nfile = "plan.toml"\n')
-            command = ["forebay", "run", "--config", str(folder / "forebay.toml")]
-        else:
-            command = ["forebay-baseline", "serve", "--plan", str(self.plan), "--data", str(self.data)]
+        write_plan(self.plan, scenario.connections, scenario.ack, scenario.shards)
+        pair = [str(folder / "certificates" / name) for name in ("cert.pem", "key.pem")]
+        if scenario.transport == "quic":
+            call([str(self.binaries / "forebay"), "cert", "dev", "--out", str(folder / "certificates")])
+        command = self._command(scenario, pair)
         command[0] = str(self.binaries / command[0])
         self.log = open(folder / "log", "w+")
-        self.process = subprocess.Popen(["taskset", "-c", str(cores()[0]), *command],
+        self.process = subprocess.Popen(["taskset", "-c", str(cores(scenario)[0]), *command],
                                         stdout=self.log, stderr=subprocess.STDOUT)
         self.pid = self.process.pid
-        self.address = self._wait(r"listening on ([0-9.]+:\d+)")
+        self.address = self._wait(ADDRESS[scenario.transport])
+
+    def _command(self, scenario, pair):
+        quic, shards = scenario.transport == "quic", scenario.shards
+        if self.kind == "baseline":
+            command = ["forebay-baseline", "serve", "--plan", str(self.plan), "--data", str(self.data)]
+            command += ["--threads", str(shards)] if shards > 1 else []
+            return command + (["--listen-quic", "127.0.0.1:0", "--certificate", pair[0], "--key", pair[1]] if quic else [])
+        more = 'listen_quic = "127.0.0.1:0"\n' if quic else ""
+        tls = f'[node.tls]\ncertificate = "{pair[0]}"\nkey = "{pair[1]}"\n' if quic else ""
+        text = f'[node]\ndata = "data"\nlisten = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\nshards = {shards}\n{more}{tls}[plan]\nfile = "plan.toml"\n'
+        (self.folder / "forebay.toml").write_text(text)
+        return ["forebay", "run", "--config", str(self.folder / "forebay.toml")]
 
     def _wait(self, pattern):
         for _ in range(600):
@@ -131,11 +151,13 @@ class Server:
 
     def load(self, scenario, seconds, warm_up):
         """The generator's report."""
-        command = ["taskset", "-c", str(cores()[1]), str(self.binaries / "forebay"), "load",
+        command = ["taskset", "-c", str(cores(scenario)[1]), str(self.binaries / "forebay"), "load",
                    "--plan", str(self.plan), "--addr", self.address, "--no-read-back", "--rate", "0",
                    "--duration", f"{int((seconds + warm_up) * 1000)}ms", "--warm-up", f"{int(warm_up * 1000)}ms",
                    "--batch", str(scenario.batch), "--window", str(scenario.window), "--size", "100",
-                   "--server-pid", str(self.pid), "--json"]
+                   "--server-pid", str(self.pid), "--json", "--transport", scenario.transport]
+        if scenario.transport == "quic":
+            command += ["--ca", str(self.folder / "certificates" / "ca.pem")]
         return json.loads(call(command))
 
     def count(self):

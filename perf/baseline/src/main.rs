@@ -42,6 +42,9 @@ enum Command {
         /// Its key
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// Threads that serve: with more than one, sessions are on the first, sockets and packets of QUIC on the others
+        #[arg(long, value_name = "COUNT", default_value_t = 1)]
+        threads: usize,
         /// A folder without a log of an earlier run
         #[arg(long, value_name = "FOLDER")]
         data: PathBuf,
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
             listen_quic,
             certificate,
             key,
+            threads,
             data,
         } => {
             let pair = certificate
@@ -69,7 +73,7 @@ fn main() -> ExitCode {
                 .map(|(certificate, key)| [certificate, key]);
             let quic = listen_quic.zip(pair);
             let quic = quic.map(|(listen, pair)| server::Quic { listen, pair });
-            server::run(&plan, listen, &data, quic)
+            server::run(&plan, (listen, quic), &data, threads)
         }
         Command::Count { data } => log::count(&data).map(|messages| println!("{messages}")),
     };

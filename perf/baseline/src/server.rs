@@ -87,17 +87,25 @@ pub(crate) struct Quic {
     pub(crate) pair: [std::path::PathBuf; 2],
 }
 
-/// Serve until killed.
-pub(crate) fn run(plan: &Path, listen: SocketAddr, data: &Path, quic: Option<Quic>) -> Result<()> {
+/// Serve until killed, on so many threads.
+pub(crate) fn run(
+    plan: &Path,
+    (listen, quic): (SocketAddr, Option<Quic>),
+    data: &Path,
+    threads: usize,
+) -> Result<()> {
     let text = std::fs::read_to_string(plan)?;
     let table = control::compile(&text, &plan.display().to_string())
         .map_err(|faults| Error::other(format!("{faults:?}")))?;
     let hub = table.hubs().first();
     let hub = hub.ok_or_else(|| Error::other("the plan has no hub"))?;
     let (ack_mode, files) = (hub.ack, LogFiles::create(data, hub)?);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let mut runtime = match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let others = threads.saturating_sub(1).max(1);
+    let runtime = runtime.worker_threads(others).enable_all().build()?;
     let server = Rc::new(Server {
         table,
         log: RefCell::new(Log::new()),
