@@ -10,8 +10,10 @@ pub(crate) mod cids;
 pub(crate) mod counters;
 pub(crate) mod door;
 mod events;
+pub(crate) mod heard;
 mod lanes;
 mod leaving;
+mod memory;
 pub(crate) mod settings;
 mod streams;
 #[cfg(test)]
@@ -34,7 +36,8 @@ use self::admission::{Admission, Verdict};
 use self::cids::shard_of;
 use self::counters::QuicCounters;
 use self::lanes::Lanes;
-use self::settings::Settings;
+use self::memory::Memory;
+use self::settings::{CONNECTION_BYTES, Settings};
 
 /// Why a connection is ended: it has had no lane for too long, or the node stops.
 const CODE_UNUSED: u32 = 1;
@@ -118,6 +121,7 @@ pub(crate) struct Quic {
     responses: VecDeque<(Transmit, Vec<u8>)>,
     told: Told,
     scratch: Vec<u8>,
+    memory: Memory,
     counters: QuicCounters,
 }
 
@@ -150,6 +154,7 @@ impl Quic {
             responses: VecDeque::new(),
             told: Told::default(),
             scratch: Vec::new(),
+            memory: Memory::default(),
             counters: QuicCounters::default(),
             settings,
         }
@@ -160,9 +165,9 @@ impl Quic {
         self.lanes.owns(id)
     }
 
-    /// Connections there are.
-    pub(crate) fn connections(&self) -> usize {
-        self.count
+    /// What they take of memory, with that of datagrams.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.count * CONNECTION_BYTES + self.memory.bytes()
     }
 
     pub(crate) fn counters(&self) -> QuicCounters {
@@ -178,9 +183,9 @@ impl Quic {
 
     /// Take a train of datagrams.
     pub(crate) fn receive(&mut self, now: Instant, from: &Arrival, bytes: &[u8]) {
-        // Each datagram has memory of its own: a small piece that waits for others keeps only its own from being freed.
         for datagram in bytes.chunks(from.segment_bytes.max(1)) {
-            self.receive_one(now, from, BytesMut::from(datagram));
+            let datagram = self.memory.copy(datagram);
+            self.receive_one(now, from, datagram);
         }
     }
 

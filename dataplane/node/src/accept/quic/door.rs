@@ -6,14 +6,14 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use partition::MappedSegment;
 use quinn_proto::Transmit;
 use ring::{Datagrams, Ring, Route};
 use shard::{ConnectionId, Reading, Received, Sent, Shard, Tunnel};
 
 use super::counters::QuicCounters;
-use super::settings::{CONNECTION_BYTES, Settings};
+use super::heard::Heard;
+use super::settings::Settings;
 use super::streams::Wanted;
 use super::{Arrival, LaneOpened, Quic, Told};
 
@@ -25,7 +25,7 @@ pub(crate) struct Door {
     quic: Quic,
     told: Told,
     /// What was read of lanes for the next turn.
-    received: Vec<(ConnectionId, Bytes)>,
+    heard: Heard,
     stopping: bool,
     /// The sockets of all shards: were one closed before all end, the others would change their places, and get each other's datagrams.
     _sockets: Arc<[UdpSocket]>,
@@ -42,7 +42,7 @@ impl Door {
         Self {
             quic: Quic::new(settings, place, first_slot, None),
             told: Told::default(),
-            received: Vec::new(),
+            heard: Heard::default(),
             stopping: false,
             _sockets: sockets,
         }
@@ -54,7 +54,7 @@ impl Door {
 
     /// What its connections take of memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.quic.connections() * CONNECTION_BYTES
+        self.quic.memory_bytes()
     }
 
     pub(crate) fn counters(&self) -> QuicCounters {
@@ -87,10 +87,10 @@ impl Door {
             (Reading::Now, true) => Wanted::Unknown,
             _ => Wanted::Later,
         };
-        if self.received.is_empty() {
-            self.quic.read(now, TURN_BYTES, wanted, &mut self.received);
+        if self.heard.is_empty() {
+            self.quic.read(now, TURN_BYTES, wanted, &mut self.heard);
         }
-        self.quic.has_news() || !self.received.is_empty()
+        self.quic.has_news() || !self.heard.is_empty()
     }
 
     /// Tell the loop what became of lanes: those opened, and for each its tunnel.
@@ -124,15 +124,13 @@ impl Door {
 
     /// What lanes have for the turn.
     pub(crate) fn received(&self) -> impl Iterator<Item = Received<'_>> {
-        self.received.iter().map(|(connection, bytes)| Received {
-            connection: *connection,
-            bytes,
-        })
+        let pieces = self.heard.pieces();
+        pieces.map(|(connection, bytes)| Received { connection, bytes })
     }
 
     /// The turn has worked on it.
     pub(crate) fn worked(&mut self) {
-        self.received.clear();
+        self.heard.clear();
     }
 
     pub(crate) fn send(&mut self, now: Instant, id: ConnectionId, bytes: Vec<u8>) {

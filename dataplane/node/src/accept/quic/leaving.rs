@@ -54,6 +54,8 @@ impl Quic {
         let segments_max = segments_max.min(TRAIN_DATAGRAMS_MAX);
         loop {
             let mut bytes = buffer();
+            // Nearly all trains are one packet; without room for that, room for the longest train is made.
+            bytes.reserve(usize::from(peer.connection.current_mtu()));
             let transmit = peer.connection.poll_transmit(now, segments_max, &mut bytes);
             let Some(transmit) = transmit else {
                 self.told.spare.push(bytes);

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
 use shard::ConnectionId;
 
 use super::Quic;
+use super::heard::Heard;
 
 /// Bytes that one lane gives a turn before others have their turn.
 const LANE_BYTES: usize = 32 << 10;
@@ -41,12 +41,12 @@ impl Quic {
         now: Instant,
         mut bytes_max: usize,
         wanted: impl Fn(ConnectionId) -> Wanted,
-        received: &mut Vec<(ConnectionId, Bytes)>,
+        heard: &mut Heard,
     ) {
         let mut strangers = 0;
         for _ in 0..self.readable.len() {
             let Some(id) = self.readable.pop_front() else {
-                return;
+                break;
             };
             let asked = wanted(id);
             strangers += usize::from(asked == Wanted::Unknown);
@@ -56,12 +56,13 @@ impl Quic {
                 continue;
             }
             let most = bytes_max.min(LANE_BYTES);
-            let read = self.read_lane(now, id, most, received);
+            let read = self.read_lane(now, id, most, heard);
             bytes_max -= read;
             if asked == Wanted::Known {
                 self.trust(id);
             }
         }
+        self.memory.collect();
     }
 
     /// Read a lane, and list it again if it has more. Returns how many bytes there were.
@@ -70,7 +71,7 @@ impl Quic {
         now: Instant,
         id: ConnectionId,
         most: usize,
-        received: &mut Vec<(ConnectionId, Bytes)>,
+        heard: &mut Heard,
     ) -> usize {
         let Some(lane) = self.lanes.get(id) else {
             return 0;
@@ -93,7 +94,7 @@ impl Quic {
                 Ok(Some(chunk)) => {
                     left -= chunk.bytes.len();
                     if !deaf {
-                        received.push((id, chunk.bytes));
+                        heard.put(id, &chunk.bytes);
                     }
                 }
                 Ok(None) => break End::Finished,

@@ -18,6 +18,7 @@ use tls::PROTOCOL as ALPN;
 use tls::rustls;
 use tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::heard::Heard;
 use super::settings::{QuicLimits, Settings};
 use super::streams::Wanted;
 use super::{Arrival, Quic, Told};
@@ -347,10 +348,10 @@ impl World {
         self.closed.append(&mut self.told.closed);
         self.told.sent.clear();
         self.told.spare.clear();
-        let mut received = Vec::new();
+        let mut heard = Heard::default();
         let wanted = self.wanted;
-        self.quic.read(now, 64 << 10, |_| wanted, &mut received);
-        for (id, bytes) in received {
+        self.quic.read(now, 64 << 10, |_| wanted, &mut heard);
+        for (id, bytes) in heard.pieces() {
             *self.lanes.get_mut(&id).expect("it was opened before") += bytes.len();
             self.quic.send(now, id, bytes.to_vec());
         }
