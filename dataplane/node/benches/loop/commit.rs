@@ -11,9 +11,9 @@ use ring::{Features, Ring, RingLimits};
 use wire::ids::AckMode;
 
 use crate::measure::{Usage, pin};
-use crate::serve::{Served, Setup};
+use crate::measured::node::{Served, Setup};
+use crate::measured::tell;
 use crate::support::{Client, sender};
-use crate::tell;
 
 /// The file that is synced without a node.
 pub(crate) const FILE: &str = "bare";
@@ -45,10 +45,11 @@ pub(crate) fn commit() {
             ack: AckMode::Durable,
             senders: connections,
             partitions: 1,
-            cpu: 0,
+            quic: false,
+            cpu: Some(0),
         });
         let mut clients: Vec<Client> = (0..connections)
-            .map(|number| Client::connect(node.listen, &sender(number)))
+            .map(|number| Client::connect(node.plain, &sender(number)))
             .collect();
         let file = Arc::new(prepared(node.data.path()));
         let mut ring = Ring::new(RingLimits::default(), Features::probe().unwrap()).unwrap();
@@ -129,9 +130,10 @@ pub(crate) fn device() {
             ack: AckMode::Durable,
             senders: 1,
             partitions: 1,
-            cpu: 0,
+            quic: false,
+            cpu: Some(0),
         });
-        let mut client = Client::connect(node.listen, &sender(0));
+        let mut client = Client::connect(node.plain, &sender(0));
         let bodies = vec![&BODY[..]; messages];
         let send = |client: &mut Client| {
             client.send(&bodies);

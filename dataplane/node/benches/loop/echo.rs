@@ -4,9 +4,10 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpListener;
 use glommio::{LocalExecutorBuilder, Placement};
 
-/// Serve one connection after another on a port of the kernel's choice, until the process ends.
-pub(crate) fn echo(cpu: &str) {
-    let placement = Placement::Fixed(cpu.parse().unwrap());
+/// Serve one connection after another on a port of the kernel's choice, until the process ends. The word is the
+/// processor.
+pub(crate) fn echo(words: &[String]) {
+    let placement = Placement::Fixed(words[0].parse().unwrap());
     let executor = LocalExecutorBuilder::new(placement)
         .io_memory(64 << 10)
         .make()

@@ -6,9 +6,9 @@ use std::time::Instant;
 use wire::ids::AckMode;
 
 use crate::measure::{Calls, Usage, first, one_of_many, pin};
-use crate::serve::{Served, Setup};
-use crate::support::{Client, sender};
-use crate::tell;
+use crate::measured::node::{Served, Setup};
+use crate::measured::tell;
+use crate::support::{Client, sender, trusting};
 
 const CONNECTIONS: usize = 64;
 const NODE_CPU: usize = 0;
@@ -20,13 +20,14 @@ fn setup(ack: AckMode, senders: usize) -> Setup {
         ack,
         senders,
         partitions: 1,
-        cpu: NODE_CPU,
+        quic: false,
+        cpu: Some(NODE_CPU),
     }
 }
 
 fn connect(node: &Served, count: usize) -> Vec<Client> {
     (0..count)
-        .map(|number| Client::connect(node.listen, &sender(number)))
+        .map(|number| Client::connect(node.plain, &sender(number)))
         .collect()
 }
 
@@ -150,8 +151,9 @@ pub(crate) fn tunnel() {
         one_of_many();
         let node = Served::start(setup(ack, 2 * CONNECTIONS));
         let mut plain = connect(&node, CONNECTIONS);
+        let trusts = trusting(&node.authority());
         let mut tunnelled: Vec<Client> = (CONNECTIONS..2 * CONNECTIONS)
-            .map(|number| Client::connect_tls(node.listen_tls, &node.trusts, &sender(number)))
+            .map(|number| Client::connect_tls(node.secure, &trusts, &sender(number)))
             .collect();
         pin(std::process::id(), true, NODE_CPU);
         first(node.pid());

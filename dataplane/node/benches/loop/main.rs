@@ -11,6 +11,8 @@
     reason = "a measurement that cannot go on shall say where"
 )]
 
+#[path = "../measured/mod.rs"]
+mod measured;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -19,16 +21,10 @@ mod echo;
 mod idle;
 mod load;
 mod measure;
-mod serve;
 mod sync;
 mod wake;
 
-/// One figure, one line.
-pub(crate) fn tell(what: &str, value: f64, unit: &str) {
-    println!("{{\"what\":\"{what}\",\"value\":{value:.4},\"unit\":\"{unit}\"}}");
-}
-
-const SCENARIOS: [(&str, fn()); 9] = [
+const SCENARIOS: [measured::Scenario; 9] = [
     ("ready", load::ready),
     ("lockstep", load::lockstep),
     ("pipelined", load::pipelined),
@@ -41,28 +37,6 @@ const SCENARIOS: [(&str, fn()); 9] = [
 ];
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.first().map(String::as_str) {
-        Some("serve") => return serve::serve(&words[1..]),
-        Some("echo") => return echo::echo(&words[1]),
-        _ => {}
-    }
-    if !words.iter().any(|word| word == "--bench") {
-        // `cargo test --benches` builds and starts this too; there is nothing to test.
-        return;
-    }
-    let asked: Vec<&str> = words
-        .iter()
-        .map(String::as_str)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    for word in &asked {
-        let known = SCENARIOS.iter().any(|(name, _)| name == word);
-        assert!(known, "no scenario {word:?}");
-    }
-    for (name, run) in SCENARIOS {
-        if asked.is_empty() || asked.contains(&name) {
-            run();
-        }
-    }
+    let parts: [measured::Part; 2] = [("serve", measured::node::serve), ("echo", echo::echo)];
+    measured::run(&SCENARIOS, &parts);
 }

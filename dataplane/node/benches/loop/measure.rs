@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use crate::serve::Served;
+use crate::measured::node::Served;
+use crate::measured::process::{Thread, thread_nanos, threads};
 use crate::support::http;
 
 /// Totals of a node since its start.
@@ -26,12 +27,11 @@ impl Usage {
     pub(crate) fn of(node: &Served) -> Self {
         let mut usage = Self::default();
         for thread in threads(node.pid()) {
-            let nanos = schedstat(node.pid(), thread.id);
-            // The admin thread works for the one who measures.
-            if !thread.name.starts_with("admin") {
+            let nanos = thread_nanos(node.pid(), thread.id);
+            if thread.is_at_work() {
                 usage.all_nanos += nanos;
             }
-            if thread.name.starts_with("shard-") {
+            if thread.is_shard() {
                 usage.shard_nanos += nanos;
                 usage.shard_faults += faults(node.pid(), thread.id);
                 usage.switches += switches(node.pid(), thread.id);
@@ -75,31 +75,6 @@ impl Usage {
     }
 }
 
-/// One thread of a process.
-pub(crate) struct Thread {
-    pub(crate) id: u32,
-    pub(crate) name: String,
-}
-
-pub(crate) fn threads(pid: u32) -> Vec<Thread> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let named = tasks.filter_map(|task| {
-        let id = task.unwrap().file_name().to_str()?.parse().ok()?;
-        // A thread may end while the list is read.
-        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{id}/comm")).ok()?;
-        Some(Thread {
-            id,
-            name: name.trim().into(),
-        })
-    });
-    named.collect()
-}
-
-fn schedstat(pid: u32, thread: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat"));
-    text.map_or(0, |text| text.split(' ').next().unwrap().parse().unwrap())
-}
-
 fn faults(pid: u32, thread: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).unwrap();
     let fields = text.rsplit_once(')').unwrap().1;
@@ -112,31 +87,6 @@ fn switches(pid: u32, thread: u32) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     value.unwrap().trim().parse().unwrap()
-}
-
-/// Resident bytes of a process that belong to nobody else.
-pub(crate) fn resident_bytes(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .unwrap();
-    let kib: u64 = line
-        .trim()
-        .strip_suffix("kB")
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
-    kib * 1024
-}
-
-/// Processor time of a process, its admin thread left out.
-pub(crate) fn process_nanos(pid: u32) -> u64 {
-    let working = threads(pid)
-        .into_iter()
-        .filter(|thread| !thread.name.starts_with("admin"));
-    working.map(|thread| schedstat(pid, thread.id)).sum()
 }
 
 /// Pin a thread, or all threads of a process, to one processor.
@@ -180,9 +130,7 @@ pub(crate) struct Calls {
 impl Calls {
     /// Begin; `None` where `perf` is missing or may not.
     pub(crate) fn begin(node: &Served) -> Option<Self> {
-        let working = threads(node.pid())
-            .into_iter()
-            .filter(|thread| !thread.name.starts_with("admin"));
+        let working = threads(node.pid()).into_iter().filter(Thread::is_at_work);
         let list: Vec<String> = working.map(|thread| thread.id.to_string()).collect();
         // Perf counts while the command it starts lives: until a line comes.
         let mut perf = Command::new("perf")

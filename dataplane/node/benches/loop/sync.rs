@@ -12,8 +12,9 @@ use glommio::io::BufferedFile;
 use ring::{Features, Ring, RingLimits};
 
 use crate::commit::{FILE, prepared, sync_by};
-use crate::measure::{pin, process_nanos};
-use crate::tell;
+use crate::measure::pin;
+use crate::measured::process::{Thread, process_nanos};
+use crate::measured::tell;
 
 const ROUNDS: usize = 15;
 const SYNCS: u64 = 20;
@@ -48,7 +49,7 @@ async fn rounds(folder: &Path, file: &Arc<File>) -> [u64; 4] {
     let mut nanos = [0; 4];
     for number in 0..ROUNDS as u64 * 4 {
         let way = (number % 4) as usize;
-        let before = process_nanos(pid);
+        let before = process_nanos(pid, Thread::is_at_work);
         for sync in 0..SYNCS {
             file.write_all_at(&block, (number * SYNCS + sync) % 1024 * BYTES)
                 .unwrap();
@@ -62,7 +63,7 @@ async fn rounds(folder: &Path, file: &Arc<File>) -> [u64; 4] {
                 _ => theirs.fdatasync().await.unwrap(),
             }
         }
-        nanos[way] += process_nanos(pid) - before;
+        nanos[way] += process_nanos(pid, Thread::is_at_work) - before;
     }
     drop(jobs);
     worker.join().unwrap();

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use wire::ids::AckMode;
 
 use crate::measure::pin;
-use crate::serve::{Served, Setup, start_child};
+use crate::measured::node::{Served, Setup, start_child};
+use crate::measured::tell;
 use crate::support::{Client, sender};
-use crate::tell;
 
 const MESSAGES: usize = 5_000;
 const PAUSE: Duration = Duration::from_micros(500);
@@ -46,9 +46,10 @@ pub(crate) fn wake() {
         ack: AckMode::Local,
         senders: 1,
         partitions: 1,
-        cpu: 0,
+        quic: false,
+        cpu: Some(0),
     });
-    let mut client = Client::connect(node.listen, &sender(0));
+    let mut client = Client::connect(node.plain, &sender(0));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..MESSAGES {
         client.put_send(&[&[7; 100]]);

@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tls::rustls;
 
 use crate::client::config;
-use crate::tell;
+use crate::measured::tell;
 
 /// Bytes of a message with its share of a frame.
 const MESSAGE: [u8; 128] = [7; 128];

@@ -1,9 +1,10 @@
 //! Many messages on a few long streams, beside the same over plain TCP: the difference is what QUIC costs a message.
 
 use crate::client::{Quic, config, runtime};
-use crate::serve::Served;
-use crate::support::{Client, sender};
-use crate::tell;
+use crate::measured::node::Served;
+use crate::measured::tell;
+use crate::support::{Client, metric, sender};
+use crate::{shard_nanos, start};
 
 const CONNECTIONS: usize = 8;
 /// Messages of a frame, frames of a connection that are on their way together, such rounds.
@@ -15,15 +16,15 @@ const BODY: [u8; 96] = [7; 96];
 /// Whatever carries it, the node does the rest of the journey with the same frames.
 pub(crate) fn bulk() {
     for turn in 0..3 {
-        let node = Served::start(2 * CONNECTIONS);
+        let node = start(2 * CONNECTIONS);
         let mut plain: Vec<Client> = (0..CONNECTIONS)
-            .map(|number| Client::connect(node.tcp, &sender(number)))
+            .map(|number| Client::connect(node.plain, &sender(number)))
             .collect();
         let runtime = runtime();
         let mut carried: Vec<(Quic, Client)> = (0..CONNECTIONS)
             .map(|number| {
-                let own = config(&node.authority, tls::PROTOCOL);
-                let quic = Quic::connect(&runtime, node.quic, own);
+                let own = config(&node.authority(), tls::PROTOCOL);
+                let quic = Quic::connect(&runtime, node.secure, own);
                 let client = quic.client(&sender(CONNECTIONS + number));
                 (quic, client)
             })
@@ -35,9 +36,9 @@ pub(crate) fn bulk() {
         let tcp = measured(&node, &mut tcp);
         let received = "forebay_quic_datagrams_total{event=\"received\"}";
         let sent = "forebay_quic_datagrams_total{event=\"sent\"}";
-        let before = [received, sent].map(|series| node.metric(series));
+        let before = [received, sent].map(|series| metric(node.admin, series).unwrap());
         let quic = measured(&node, &mut quic);
-        let after = [received, sent].map(|series| node.metric(series));
+        let after = [received, sent].map(|series| metric(node.admin, series).unwrap());
         let [received, sent] = [after[0] - before[0], after[1] - before[1]];
         let messages = (MESSAGES * FRAMES * CONNECTIONS) as f64 * ROUNDS as f64;
         tell(&format!("bulk/{turn}/tcp"), tcp, "ns/message");
@@ -71,8 +72,8 @@ fn flow(clients: &mut [&mut Client], rounds: u64) {
 
 /// Processor time of the node for a message.
 fn measured(node: &Served, clients: &mut [&mut Client]) -> f64 {
-    let before = node.shard_nanos();
+    let before = shard_nanos(node);
     flow(clients, ROUNDS);
     let messages = (MESSAGES * FRAMES * clients.len()) as f64 * ROUNDS as f64;
-    (node.shard_nanos() - before) / messages
+    (shard_nanos(node) - before) / messages
 }

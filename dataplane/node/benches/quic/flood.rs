@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::{Quic, config, first_packets, runtime};
-use crate::serve::Served;
-use crate::support::sender;
-use crate::tell;
+use crate::measured::tell;
+use crate::support::{metric, sender};
+use crate::{shard_nanos, start};
 
 const SENDERS: usize = 4;
 /// Handshakes a second: five times what one core could do, at 0.4 ms each.
@@ -20,13 +20,13 @@ const FRAMES: usize = 16;
 
 /// The senders' throughput alone and in the flood, in turn.
 pub(crate) fn flood() {
-    let node = Served::start(SENDERS);
+    let node = start(SENDERS);
     let runtime = runtime();
-    let own = config(&node.authority, tls::PROTOCOL);
-    let packets = Arc::new(first_packets(&own, node.quic, 4_096));
+    let own = config(&node.authority(), tls::PROTOCOL);
+    let packets = Arc::new(first_packets(&own, node.secure, 4_096));
     let mut lanes: Vec<_> = (0..SENDERS)
         .map(|number| {
-            let quic = Quic::connect(&runtime, node.quic, own.clone());
+            let quic = Quic::connect(&runtime, node.secure, own.clone());
             let client = quic.client(&sender(number));
             (quic, client)
         })
@@ -47,11 +47,12 @@ pub(crate) fn flood() {
         }
         messages as f64 / began.elapsed().as_secs_f64()
     };
+    let count = |series: &str| metric(node.admin, series).unwrap();
     let mut shares = Vec::new();
     rate();
     for _ in 0..3 {
         let alone = rate();
-        let spent = node.shard_nanos();
+        let spent = shard_nanos(&node);
         let (stop, sent) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
@@ -59,13 +60,13 @@ pub(crate) fn flood() {
         let flooder = {
             let (stop, sent, packets) =
                 (Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&packets));
-            let to = node.quic;
+            let to = node.secure;
             std::thread::spawn(move || pour(&packets, to, &stop, &sent))
         };
         let flooded = rate();
         stop.store(true, Ordering::Relaxed);
         flooder.join().unwrap();
-        let spent = (node.shard_nanos() - spent) / LENGTH.as_nanos() as f64;
+        let spent = (shard_nanos(&node) - spent) / LENGTH.as_nanos() as f64;
         shares.push(flooded / alone);
         tell(
             "flood/handshakes",
@@ -79,21 +80,17 @@ pub(crate) fn flood() {
     tell("flood/throughput-middle", shares[1], "of that alone");
     for event in ["begun", "done", "failed", "ignored", "retry"] {
         let series = format!("forebay_quic_handshakes_total{{event=\"{event}\"}}");
-        tell(
-            &format!("flood/{event}"),
-            node.metric(&series),
-            "handshakes",
-        );
+        tell(&format!("flood/{event}"), count(&series), "handshakes");
     }
     tell(
         "flood/retry-periods",
-        node.metric("forebay_quic_retry_periods_total"),
+        count("forebay_quic_retry_periods_total"),
         "times",
     );
     std::thread::sleep(Duration::from_secs(1));
     tell(
         "flood/retrying-after-1-s",
-        node.metric("forebay_quic_retrying_shards"),
+        count("forebay_quic_retrying_shards"),
         "shards",
     );
 }

@@ -16,41 +16,39 @@ mod bulk;
 mod client;
 mod flood;
 mod idle;
-mod serve;
+#[path = "../measured/mod.rs"]
+mod measured;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-/// One figure, one line.
-pub(crate) fn tell(what: &str, value: f64, unit: &str) {
-    println!("{{\"what\":\"{what}\",\"value\":{value:.4},\"unit\":\"{unit}\"}}");
-}
+use wire::ids::AckMode;
 
-const SCENARIOS: [(&str, fn()); 4] = [
+use measured::node::{Served, Setup, serve};
+use measured::process::{Thread, process_nanos};
+
+const SCENARIOS: [measured::Scenario; 4] = [
     ("bare", bare::bare),
     ("bulk", bulk::bulk),
     ("idle", idle::idle),
     ("flood", flood::flood),
 ];
 
+/// A node with so many senders that speaks QUIC.
+fn start(senders: usize) -> Served {
+    Served::start(Setup {
+        ack: AckMode::Local,
+        senders,
+        partitions: 1,
+        quic: true,
+        cpu: None,
+    })
+}
+
+/// Processor time of its shard so far.
+fn shard_nanos(node: &Served) -> f64 {
+    process_nanos(node.pid(), Thread::is_shard) as f64
+}
+
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.first().map(String::as_str) == Some("serve") {
-        return serve::serve(&words[1..]);
-    }
-    if !words.iter().any(|word| word == "--bench") {
-        // `cargo test --benches` builds and starts this too; there is nothing to test.
-        return;
-    }
-    let asked: Vec<&str> = (words.iter().map(String::as_str))
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    for word in &asked {
-        let known = SCENARIOS.iter().any(|(name, _)| name == word);
-        assert!(known, "no scenario {word:?}");
-    }
-    for (name, run) in SCENARIOS {
-        if asked.is_empty() || asked.contains(&name) {
-            run();
-        }
-    }
+    measured::run(&SCENARIOS, &[("serve", serve)]);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{certificate, config, no_reload, parts, quiet, table, trusting};
+use crate::support::{certificate, config, no_reload, parts, quiet, table};
 use wire::ids::AckMode;
 
 /// No scenario fills one, so that waiting for the next one, which is the disk's time, is in no figure.
@@ -18,16 +18,19 @@ pub(crate) struct Setup {
     pub(crate) ack: AckMode,
     pub(crate) senders: usize,
     pub(crate) partitions: u16,
-    pub(crate) cpu: usize,
+    /// Beside plain TCP it takes QUIC, not TLS.
+    pub(crate) quic: bool,
+    /// The processor of its shard, unless it may choose.
+    pub(crate) cpu: Option<usize>,
 }
 
 /// A node in a child process; ends with this value.
 pub(crate) struct Served {
     child: Child,
-    pub(crate) listen: SocketAddr,
-    pub(crate) listen_tls: SocketAddr,
-    /// Makes tunnels to it.
-    pub(crate) trusts: tls::Client,
+    /// Where it takes plain TCP.
+    pub(crate) plain: SocketAddr,
+    /// Where it takes what is encrypted.
+    pub(crate) secure: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) data: tempfile::TempDir,
 }
@@ -39,20 +42,21 @@ impl Served {
             AckMode::Local => "local",
             AckMode::Durable => "durable",
         };
+        let secure = if setup.quic { "quic" } else { "tls" };
         let (senders, partitions) = (setup.senders.to_string(), setup.partitions.to_string());
-        let (cpu, folder) = (setup.cpu.to_string(), data.path().to_str().unwrap());
-        let (child, line) = start_child(&["serve", ack, &senders, &partitions, &cpu, folder]);
+        let cpu = setup.cpu.map_or("any".to_owned(), |cpu| cpu.to_string());
+        let folder = data.path().to_str().unwrap();
+        let words = ["serve", ack, &senders, &partitions, secure, &cpu, folder];
+        let (child, line) = start_child(&words);
         let mut addresses = line
             .split_whitespace()
             .map(|address| address.parse().unwrap());
         let mut next = || addresses.next().unwrap();
-        let (listen, listen_tls, admin) = (next(), next(), next());
-        let authority = std::fs::read(data.path().join("cert.pem")).unwrap();
+        let (plain, secure, admin) = (next(), next(), next());
         Self {
             child,
-            listen,
-            listen_tls,
-            trusts: trusting(&authority),
+            plain,
+            secure,
             admin,
             data,
         }
@@ -60,6 +64,11 @@ impl Served {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Who is to be trusted where it takes what is encrypted, in PEM.
+    pub(crate) fn authority(&self) -> Vec<u8> {
+        std::fs::read(self.data.path().join("cert.pem")).unwrap()
     }
 }
 
@@ -86,10 +95,10 @@ pub(crate) fn start_child(words: &[&str]) -> (Child, String) {
     (child, line)
 }
 
-/// The child: `ack senders partitions cpu folder`.
+/// The child: `ack senders partitions secure cpu folder`.
 pub(crate) fn serve(words: &[String]) {
-    let [ack, senders, partitions, cpu, folder] = words else {
-        panic!("serve takes five words, not {words:?}");
+    let [ack, senders, partitions, secure, cpu, folder] = words else {
+        panic!("serve takes six words, not {words:?}");
     };
     let ack = match ack.as_str() {
         "local" => AckMode::Local,
@@ -101,16 +110,19 @@ pub(crate) fn serve(words: &[String]) {
     // Nobody receives here: a queue that fills is another measurement.
     parts.endpoints.retain(|endpoint| !endpoint.send.is_empty());
     let mut config = config(Path::new(folder));
-    config.listen_tls = Some(config.listen);
+    match secure.as_str() {
+        "tls" => config.listen_tls = Some(config.listen),
+        _ => config.listen_quic = Some(config.listen),
+    }
     config.tls = Some(certificate(Path::new(folder)).0);
-    config.cpu = Some(cpu.parse().unwrap());
+    config.cpu = cpu.parse().ok();
     // Those that say nothing are all to stay.
     config.shard.strangers_max = 1 << 20;
     config.timeouts.handshake = Duration::from_secs(600);
     config.timeouts.idle = Duration::from_secs(600);
     let node = node::start_logged(config, table(parts), no_reload(), quiet()).unwrap();
-    let (plain, tls) = (node.listen_addr(), node.listen_tls_addr().unwrap());
-    println!("{plain} {tls} {}", node.admin_addr());
+    let secure = node.listen_tls_addr().or(node.listen_quic_addr()).unwrap();
+    println!("{} {secure} {}", node.listen_addr(), node.admin_addr());
     let mut rest = Vec::new();
     std::io::stdin().read_to_end(&mut rest).unwrap();
     node.stop();
