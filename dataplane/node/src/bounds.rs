@@ -109,7 +109,11 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         None => 0,
     };
     limits.connections_max = limits.connections_max.saturating_add(lanes);
-    let quic = u64::from(lanes) * CONNECTION_BYTES as u64;
+    let windows = match config.listen_quic {
+        Some(_) => quic_limits(config, shards).window_bytes() as u64,
+        None => 0,
+    };
+    let quic = u64::from(lanes) * CONNECTION_BYTES as u64 + windows;
     let suits = limits.memory_parts().total() + tunnels + quic;
     limits.memory_bytes = config.shard.memory_bytes.unwrap_or(suits);
     limits.check().map_err(|error| {
@@ -140,6 +144,7 @@ pub(crate) fn quic_limits(config: &NodeConfig, shards: usize) -> QuicLimits {
         // A session that says nothing is ended by the shard, with a reason; its connection only then.
         idle: config.timeouts.idle + defaults.unused,
         unused: config.timeouts.handshake,
+        loopback_exempt: config.shard.loopback_exempt,
         ..defaults
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ use crate::diagnosis::{
 const FORMAT_VERSION_KNOWN: u32 = 1;
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "format.toml";
+const SECRET: &str = "secret";
+/// Bytes of the folder's secret.
+pub(crate) const SECRET_BYTES: usize = 32;
 
 /// A data folder that belongs to this process until it is dropped.
 #[derive(Debug)]
@@ -60,6 +64,26 @@ impl Folder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What only this folder's node knows, also after a restart. Made when it is asked for first; one of another length is no secret
+    /// that a node made, and is made anew. `draw` fills bytes with random ones.
+    pub(crate) fn secret(&self, draw: fn(&mut [u8])) -> Result<[u8; SECRET_BYTES], Diagnosis> {
+        let path = self.path.join(SECRET);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                if let Ok(secret) = bytes.try_into() {
+                    return Ok(secret);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreachable_folder(&path, &error)),
+        }
+        let mut secret = [0; SECRET_BYTES];
+        draw(&mut secret);
+        let kept = replace(&self.path, SECRET, &secret, 0o600);
+        kept.map_err(|error| read_only(&path, &error))?;
+        Ok(secret)
     }
 
     /// Whether a running node can take this table over: it may not ask for logs that were not opened at start.
@@ -215,18 +239,29 @@ fn read_format(path: &Path) -> Result<Option<Format>, Diagnosis> {
         .map_err(|error| unreadable(path, error.message().to_owned()))
 }
 
-/// Write beside it, sync, rename, sync the folder: a crash leaves the old one or the new one.
 fn write_format(folder: &Path, format: &Format) -> Result<(), Diagnosis> {
-    let (path, young) = (folder.join(FORMAT), folder.join("format.tmp"));
     let text = toml::to_string(format).expect("numbers and names can always be written as TOML");
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&young)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&young, &path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| read_only(&path, &error))
+    let written = replace(folder, FORMAT, text.as_bytes(), 0o644);
+    written.map_err(|error| read_only(&folder.join(FORMAT), &error))
+}
+
+/// Write beside it, sync, rename, sync the folder: a crash leaves the old one or the new one.
+fn replace(folder: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let young = folder.join(name).with_extension("tmp");
+    // One that a crash left may be anybody's to read.
+    match std::fs::remove_file(&young) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&young)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&young, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 fn unreadable(path: &Path, seen: String) -> Diagnosis {
@@ -257,4 +292,32 @@ fn read_only(path: &Path, error: &io::Error) -> Diagnosis {
         "permission and room to write",
         "change the folder's owner or mode, or free disk space",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn draw(bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("random bytes");
+    }
+
+    #[test]
+    fn a_folder_keeps_its_secret_which_nobody_else_reads_and_no_other_folder_has() {
+        let [one, other] = [(), ()].map(|()| tempfile::tempdir().expect("a folder"));
+        let secret = |path: &Path| {
+            let folder = Folder::open(path).expect("it is nobody's");
+            folder.secret(draw).expect("it can be written")
+        };
+        let first = secret(one.path());
+        assert_eq!(secret(one.path()), first);
+        assert_ne!(secret(other.path()), first);
+        let path = one.path().join(SECRET);
+        let mode = std::fs::metadata(&path).expect("it is there").permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        std::fs::write(&path, b"short").expect("it is ours");
+        assert_ne!(secret(one.path()), first);
+    }
 }

@@ -197,7 +197,7 @@ impl Loop {
             taken.map_err(|error| ring_fault(&error))?;
         }
         if let Some(quic) = &mut self.quic {
-            quic.pass_time(Instant::now());
+            quic.pass_time(Instant::now(), &self.shard);
         }
         self.close_finished();
         self.sort()?;
@@ -232,7 +232,7 @@ impl Loop {
     /// Close a connection after what was sent to it has left.
     fn close(&mut self, connection: ConnectionId) {
         match &mut self.quic {
-            Some(quic) if quic.owns(connection) => quic.close(Instant::now(), connection),
+            Some(quic) if quic.owns(connection) => quic.close_heard(Instant::now(), connection),
             _ => self.ring.close(ring::ConnectionId(connection.0)),
         }
     }
@@ -368,7 +368,8 @@ impl Loop {
         fair.choose(now.monotonic, leases, &batch.closed, strangers, shard);
         if batch.waiting_at <= now.monotonic {
             batch.waiting_at = now.monotonic + WAITING_LOOK;
-            for connection in batch.fair.waiting() {
+            let lanes = self.quic.iter().flat_map(Door::waiting);
+            for connection in batch.fair.waiting().chain(lanes) {
                 self.shard.note_waiting(connection, now.monotonic);
             }
         }
@@ -501,7 +502,7 @@ impl Loop {
             if let Some(quic) = &mut self.quic
                 && quic.owns(connection)
             {
-                quic.close(Instant::now(), connection);
+                quic.close(Instant::now(), connection, &self.shard);
                 continue;
             }
             let connection = ring::ConnectionId(connection.0);

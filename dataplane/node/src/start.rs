@@ -168,7 +168,7 @@ pub fn start_logged(
     let listen_tls = tls.first().map(local).transpose()?;
     let listen_quic = quic.first().and_then(|socket| socket.local_addr().ok());
     let quic = match &tunnels {
-        Some(tunnels) if !quic.is_empty() => quic_seeds(quic, tunnels, &config)?,
+        Some(tunnels) if !quic.is_empty() => quic_seeds(quic, tunnels, &config, &folder)?,
         _ => Vec::new(),
     };
     let (doors, asked) = doors(placement.shards());

@@ -27,6 +27,7 @@ pub(crate) fn gather<'a>(
         if !connection.listens() || connection.deaf {
             continue;
         }
+        connection.kept_waiting = false;
         // The bytes between a frame's first and its last are no sign of life: they may come one at a time for ever.
         let (under_way, before) = (connection.assembly.begun(), pieces.len());
         if !under_way {

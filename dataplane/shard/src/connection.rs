@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     /// Once an envelope has come.
     pub(crate) relays: Option<Box<Relays>>,
     pub(crate) peer: IpAddr,
+    /// What came of it waits for a turn: it is not to blame for being late.
+    pub(crate) kept_waiting: bool,
 }
 
 /// Ten thousand idle ones are to be cheap: what few connections need, or each for a moment, stands elsewhere.
@@ -174,6 +176,7 @@ impl Connection {
             out: Vec::new(),
             listed: false,
             stranger: true,
+            kept_waiting: false,
             handed_over: opened.handed_over,
             goodbye: None,
             unsent: 0,

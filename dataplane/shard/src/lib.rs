@@ -92,5 +92,6 @@ pub use parse::ParseError;
 pub use reading::LogReader;
 pub use relief::Reading;
 pub use route::RouteError;
+pub use strangers::share;
 pub use turn::Shard;
 pub use verify::VerifyError;

@@ -88,10 +88,11 @@ impl Peers {
 
     /// What came of a connection waits for its turn: its peer is not silent. A frame that is half there is no sign of life.
     pub(crate) fn note_waiting(&mut self, id: ConnectionId, now: Duration) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.session().is_some()
-            && !connection.assembly.begun()
-        {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.kept_waiting = true;
+        if connection.session().is_some() && !connection.assembly.begun() {
             connection.received_at = connection.received_at.max(now);
         }
     }

@@ -49,7 +49,8 @@ impl Strangers {
 
 /// Whose share a connection counts into: an IPv4 address, or the 64 bits of IPv6 that one network gives to one customer. `None`
 /// for this machine itself, where it is exempt: a proxy on it speaks for many.
-pub(crate) fn share(peer: IpAddr, exempt: bool) -> Option<IpAddr> {
+#[must_use]
+pub fn share(peer: IpAddr, exempt: bool) -> Option<IpAddr> {
     let peer = peer.to_canonical();
     if exempt && peer.is_loopback() {
         return None;
@@ -103,6 +104,13 @@ impl Peers {
         if self.strangers.count > self.limits.strangers_max {
             self.crowd_out();
         }
+    }
+
+    /// Whether this address is banned now.
+    pub(crate) fn bars(&self, peer: IpAddr) -> bool {
+        let share = share(peer, self.limits.loopback_exempt);
+        let ban = share.and_then(|who| self.strangers.bans.look(&who, self.now.monotonic));
+        ban.is_some()
     }
 
     /// Why no connection of this address is let in now: it is banned.

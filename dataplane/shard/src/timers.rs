@@ -73,8 +73,9 @@ impl Peers {
             ),
         };
         if since + limit <= now {
-            // Who has proven who they are waits for a WELCOME that is late: no fault of theirs.
-            if reason == Reason::HandshakeTimeout && connection.stranger {
+            // Who has proven who they are waits for a WELCOME that is late, and whose HELLO waits has said it: no fault of theirs.
+            let late = connection.stranger && !connection.kept_waiting;
+            if reason == Reason::HandshakeTimeout && late {
                 self.note_failure(id);
             }
             self.goaway(id, reason, millis(now.saturating_sub(since)), millis(limit));

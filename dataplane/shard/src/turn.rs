@@ -1,5 +1,6 @@
 //! The shard and its turn: every stage of the journey, in order, on one screen.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -499,6 +500,19 @@ impl<S: Segment> Shard<S> {
     pub fn is_stranger(&self, id: ConnectionId) -> bool {
         let connection = self.peers.connections.get(id);
         connection.is_none_or(|connection| connection.stranger)
+    }
+
+    /// Whether a connection has a session.
+    #[must_use]
+    pub fn has_session(&self, id: ConnectionId) -> bool {
+        let connection = self.peers.connections.get(id);
+        connection.is_some_and(|connection| connection.session().is_some())
+    }
+
+    /// Whether no connection of this address is let in now: it is banned.
+    #[must_use]
+    pub fn bars(&self, address: IpAddr) -> bool {
+        self.peers.bars(address)
     }
 
     /// Sessions, connected or lingering.

@@ -187,6 +187,31 @@ fn a_welcome_that_is_late_is_no_failure_of_who_waits_for_it() {
 }
 
 #[test]
+fn a_hello_that_waits_for_a_turn_until_it_is_too_late_is_no_failure_of_who_said_it() {
+    let mut world = World::new(Setup {
+        limits: shard::Limits {
+            handshake_timeout: Duration::from_secs(1),
+            bans: BanLimits {
+                address_failures_max: 3,
+                ..BanLimits::default()
+            },
+            ..Setup::new(AckMode::Durable).limits
+        },
+        ..Setup::new(AckMode::Durable)
+    });
+    for at in 0..10 {
+        let connection = world.open();
+        world.turn();
+        world.pass(Duration::from_millis(500));
+        world.shard.note_waiting(connection, world.now.monotonic);
+        world.pass(Duration::from_millis(500));
+        world.settle();
+        assert!(world.closed(connection), "{at}");
+    }
+    assert_eq!(world.shard.banned(9), []);
+}
+
+#[test]
 fn who_has_a_token_can_have_it_banned_but_not_the_key_that_signed_it_nor_other_tokens() {
     let mut world = World::new(strict());
     let scope = format!("sb://forebay/{SENDER}");

@@ -9,15 +9,20 @@ pub(crate) mod admission;
 pub(crate) mod cids;
 pub(crate) mod counters;
 pub(crate) mod door;
+mod ending;
 mod events;
+mod excess;
 pub(crate) mod heard;
 mod lanes;
 mod leaving;
 mod memory;
+mod peer;
 pub(crate) mod settings;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod under_way;
+mod windows;
 #[cfg(test)]
 mod world;
 
@@ -26,22 +31,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use quinn_proto::{
-    Connection, DatagramEvent, EcnCodepoint, Endpoint, Incoming, StreamId, Transmit, VarInt,
-};
-use shard::ConnectionId;
+use bytes::BytesMut;
+use quinn_proto::{DatagramEvent, EcnCodepoint, Endpoint, Incoming, Transmit};
+use shard::{ConnectionId, share};
 
-use self::admission::{Admission, Verdict};
+use self::admission::{Admission, Crowded, Verdict};
 use self::cids::shard_of;
 use self::counters::QuicCounters;
 use self::lanes::Lanes;
 use self::memory::Memory;
+use self::peer::Peer;
 use self::settings::{CONNECTION_BYTES, Settings};
-
-/// Why a connection is ended: it has had no lane for too long, or the node stops.
-const CODE_UNUSED: u32 = 1;
-const CODE_STOPPED: u32 = 2;
+use self::under_way::UnderWay;
+use self::windows::Held;
 
 /// Where a train of datagrams came from.
 #[derive(Debug, Clone, Copy)]
@@ -73,33 +75,6 @@ pub(crate) struct Told {
     pub(crate) spare: Vec<Vec<u8>>,
 }
 
-/// One QUIC connection.
-struct Peer {
-    connection: Connection,
-    /// Where its handshake came from: who it is for bans and shares. A later one is taken at its word before it is proven.
-    address: SocketAddr,
-    /// Up to when it stands in the timers.
-    timer: Option<Instant>,
-    touched: bool,
-    /// Its handshake is over.
-    connected: bool,
-    exporter: [u8; 32],
-    lanes: Vec<(StreamId, ConnectionId)>,
-    /// Streams of lanes that are over, whose last bytes the client has not acknowledged.
-    ending: Vec<StreamId>,
-    /// Since when it has no lane.
-    unused_since: Instant,
-    /// Its window is that of one who is known.
-    trusted: bool,
-}
-
-impl Peer {
-    /// Whether nothing is said on it. What the client has not acknowledged of lanes that are over does not count: it may never do so.
-    fn is_unused(&self) -> bool {
-        self.lanes.is_empty()
-    }
-}
-
 /// One shard's end of all its QUIC connections.
 pub(crate) struct Quic {
     endpoint: Endpoint,
@@ -107,8 +82,12 @@ pub(crate) struct Quic {
     /// By the handles of the endpoint.
     peers: Vec<Option<Box<Peer>>>,
     count: usize,
-    under_way: usize,
+    under_way: UnderWay,
     trusted: usize,
+    /// Windows given for lanes that are not read; what came and was not read; what was taken and is on its way.
+    waiting_window: usize,
+    unread_bytes: usize,
+    held: Held,
     admission: Admission,
     lanes: Lanes,
     /// Lanes that may have something to read.
@@ -143,8 +122,11 @@ impl Quic {
             endpoint,
             peers: Vec::new(),
             count: 0,
-            under_way: 0,
+            under_way: UnderWay::default(),
             trusted: 0,
+            waiting_window: 0,
+            unread_bytes: 0,
+            held: Held::default(),
             admission: Admission::new(settings.limits.admission),
             lanes: Lanes::new(first_slot, settings.limits.lanes_max),
             readable: VecDeque::new(),
@@ -167,13 +149,13 @@ impl Quic {
 
     /// What they take of memory, with that of datagrams.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.count * CONNECTION_BYTES + self.memory.bytes()
+        self.count * CONNECTION_BYTES + self.memory.bytes() + self.held_bytes()
     }
 
     pub(crate) fn counters(&self) -> QuicCounters {
         QuicCounters {
             connections: self.count as u64,
-            handshaking: self.under_way as u64,
+            handshaking: self.under_way.count() as u64,
             lanes: self.lanes.count() as u64,
             retrying: u64::from(self.admission.is_retrying()),
             retry_began: self.admission.retry_began,
@@ -193,6 +175,7 @@ impl Quic {
         self.counters.datagrams_in += 1;
         self.counters.datagrams_astray += u64::from(self.is_astray(&datagram));
         let ecn = EcnCodepoint::from_bits(from.ecn);
+        let bytes = datagram.len();
         let mut answer = std::mem::take(&mut self.scratch);
         answer.clear();
         let handled = self
@@ -202,6 +185,8 @@ impl Quic {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(Some(peer)) = self.peers.get_mut(handle.0) {
                     peer.connection.handle_event(event);
+                    peer.unread.arrived(bytes);
+                    peer.said.arrived();
                     self.touch(handle.0);
                 }
             }
@@ -239,7 +224,11 @@ impl Quic {
         answer.clear();
         let proven = incoming.remote_address_validated() || !incoming.may_retry();
         let full = self.count >= self.settings.limits.connections_max;
-        match self.admission.judge(now, proven, self.under_way) {
+        let limits = &self.settings.limits;
+        let share = share(incoming.remote_address().ip(), limits.loopback_exempt);
+        let (theirs, oldest) = self.under_way.of(share);
+        let count = self.under_way.count();
+        match self.admission.judge(now, proven, (count, theirs)) {
             Verdict::Ignore => {
                 self.counters.handshakes_ignored += 1;
                 self.endpoint.ignore(incoming);
@@ -256,32 +245,44 @@ impl Quic {
                     Err(error) => self.endpoint.ignore(error.into_incoming()),
                 }
             }
-            Verdict::Accept => self.accept(now, incoming, answer),
+            Verdict::MakeRoom(crowded) => {
+                let oldest = match crowded {
+                    Crowded::Address => oldest,
+                    Crowded::All => self.under_way.oldest(),
+                };
+                match oldest.filter(|begun| self.admission.is_late(now, begun.since)) {
+                    Some(begun) => {
+                        self.crowd_out(now, begun.at);
+                        self.accept(now, incoming, share, answer);
+                    }
+                    None => {
+                        self.counters.handshakes_ignored += 1;
+                        self.endpoint.ignore(incoming);
+                    }
+                }
+            }
+            Verdict::Accept => self.accept(now, incoming, share, answer),
         }
     }
 
-    fn accept(&mut self, now: Instant, incoming: Incoming, answer: &mut Vec<u8>) {
+    fn accept(
+        &mut self,
+        now: Instant,
+        incoming: Incoming,
+        share: Option<IpAddr>,
+        answer: &mut Vec<u8>,
+    ) {
+        self.admission.begin(now);
         self.counters.handshakes += 1;
         match self.endpoint.accept(incoming, now, answer, None) {
             Ok((handle, connection)) => {
                 if self.peers.len() <= handle.0 {
                     self.peers.resize_with(handle.0 + 1, || None);
                 }
-                let address = connection.remote_address();
-                self.peers[handle.0] = Some(Box::new(Peer {
-                    connection,
-                    address: SocketAddr::new(address.ip().to_canonical(), address.port()),
-                    timer: None,
-                    touched: false,
-                    connected: false,
-                    exporter: [0; 32],
-                    lanes: Vec::new(),
-                    ending: Vec::new(),
-                    unused_since: now,
-                    trusted: false,
-                }));
+                let ticket = self.under_way.begin(handle.0, share, now);
+                let peer = Peer::new(connection, ticket, now);
+                self.peers[handle.0] = Some(Box::new(peer));
                 self.count += 1;
-                self.under_way += 1;
                 self.touch(handle.0);
             }
             Err(error) => {
@@ -330,17 +331,6 @@ impl Quic {
     pub(crate) fn is_quiet(&self) -> bool {
         let mut peers = self.peers.iter().flatten();
         self.lanes.count() == 0 && peers.all(|peer| peer.ending.is_empty())
-    }
-
-    /// End every connection: the node ends. What streams have taken may still be on its way, and is given up.
-    pub(crate) fn stop(&mut self, now: Instant) {
-        for at in 0..self.peers.len() {
-            if let Some(Some(peer)) = self.peers.get_mut(at) {
-                let code = VarInt::from_u32(CODE_STOPPED);
-                peer.connection.close(now, code, Bytes::new());
-                self.touch(at);
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::bounds::quic_limits;
 use crate::certificates::CertificateFiles;
 use crate::config::NodeConfig;
 use crate::diagnosis::{ADMIN_PORT_TAKEN, Diagnosis, PORT_TAKEN, RANDOM_FAILED, diagnose};
+use crate::folder::Folder;
 use crate::shard_thread::QuicSeed;
 use crate::watch::{Watch, Watched};
 
@@ -62,10 +63,12 @@ pub(super) fn quic_seeds(
     sockets: Vec<UdpSocket>,
     tunnels: &Tunnels,
     config: &NodeConfig,
+    folder: &Folder,
 ) -> Result<Vec<QuicSeed>, Diagnosis> {
     let limits = quic_limits(config, sockets.len());
-    let secret = tunnels.files.secret()?;
-    let settings = Settings::new(tunnels.server.config(), limits, (draw, &secret));
+    let secrets = (tunnels.files.secret()?, folder.secret(draw)?);
+    let secrets: [&[u8]; 2] = [&secrets.0, &secrets.1];
+    let settings = Settings::new(tunnels.server.config(), limits, (draw, secrets));
     let settings = settings.map(Arc::new).map_err(|error| {
         diagnose(
             crate::diagnosis::CERTIFICATE_REFUSED,

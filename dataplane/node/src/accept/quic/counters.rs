@@ -25,9 +25,10 @@ pub(crate) struct QuicCounters {
     pub(crate) resets_and_versions: u64,
     /// Answers without a connection that found no room.
     pub(crate) responses_dropped: u64,
-    /// Handshakes begun, not answered because there were too many, and failed.
+    /// Handshakes begun, not answered because there were too many, ended to make room for others, and failed.
     pub(crate) handshakes: u64,
     pub(crate) handshakes_ignored: u64,
+    pub(crate) handshakes_crowded_out: u64,
     pub(crate) handshakes_failed: u64,
     /// Proofs of an address asked for.
     pub(crate) retries: u64,
@@ -35,11 +36,14 @@ pub(crate) struct QuicCounters {
     pub(crate) connected: u64,
     /// Connections refused because there were too many.
     pub(crate) connections_refused: u64,
-    /// Connections over and forgotten; because nothing came; because of a fault in what came; because they had no lane.
+    /// Connections over and forgotten; because nothing came; because of a fault in what came; because they had no lane with a
+    /// session; because their address is banned; because they said too much that leads to nothing.
     pub(crate) connections_ended: u64,
     pub(crate) connections_timed_out: u64,
     pub(crate) connections_faulty: u64,
     pub(crate) connections_unused: u64,
+    pub(crate) connections_banned: u64,
+    pub(crate) connections_excessive: u64,
     /// Lanes opened, and those for which there was no room.
     pub(crate) lanes_opened: u64,
     pub(crate) lanes_refused: u64,
@@ -66,6 +70,7 @@ impl std::ops::AddAssign for QuicCounters {
             responses_dropped,
             handshakes,
             handshakes_ignored,
+            handshakes_crowded_out,
             handshakes_failed,
             retries,
             connected,
@@ -74,6 +79,8 @@ impl std::ops::AddAssign for QuicCounters {
             connections_timed_out,
             connections_faulty,
             connections_unused,
+            connections_banned,
+            connections_excessive,
             lanes_opened,
             lanes_refused,
             lane_bytes_in,
@@ -93,6 +100,7 @@ impl std::ops::AddAssign for QuicCounters {
         self.responses_dropped += responses_dropped;
         self.handshakes += handshakes;
         self.handshakes_ignored += handshakes_ignored;
+        self.handshakes_crowded_out += handshakes_crowded_out;
         self.handshakes_failed += handshakes_failed;
         self.retries += retries;
         self.connected += connected;
@@ -101,6 +109,8 @@ impl std::ops::AddAssign for QuicCounters {
         self.connections_timed_out += connections_timed_out;
         self.connections_faulty += connections_faulty;
         self.connections_unused += connections_unused;
+        self.connections_banned += connections_banned;
+        self.connections_excessive += connections_excessive;
         self.lanes_opened += lanes_opened;
         self.lanes_refused += lanes_refused;
         self.lane_bytes_in += lane_bytes_in;

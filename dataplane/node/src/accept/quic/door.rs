@@ -62,8 +62,8 @@ impl Door {
     }
 
     /// Let time pass: before what has come since is handed in.
-    pub(crate) fn pass_time(&mut self, now: Instant) {
-        self.quic.pass_time(now);
+    pub(crate) fn pass_time(&mut self, now: Instant, shard: &Shard<MappedSegment>) {
+        self.quic.pass_time(now, |id| shard.has_session(id));
     }
 
     /// A train has come.
@@ -82,9 +82,9 @@ impl Door {
     /// Find out what became of lanes, and read those that the shard wants to hear. Whether there is anything for a turn.
     pub(crate) fn gather(&mut self, now: Instant, shard: &Shard<MappedSegment>) -> bool {
         self.quic.settle(now);
-        let wanted = |id| match (shard.reading(id), shard.is_stranger(id)) {
-            (Reading::Now, false) => Wanted::Known,
-            (Reading::Now, true) => Wanted::Unknown,
+        let wanted = |id| match (shard.reading(id), shard.has_session(id)) {
+            (Reading::Now, true) => Wanted::Known,
+            (Reading::Now, false) => Wanted::Unknown,
             _ => Wanted::Later,
         };
         if self.heard.is_empty() {
@@ -137,8 +137,26 @@ impl Door {
         self.quic.send(now, id, bytes);
     }
 
-    pub(crate) fn close(&mut self, now: Instant, id: ConnectionId) {
+    /// The shard closes a lane. One of a banned address takes its connection with it, unless that has a session.
+    pub(crate) fn close(&mut self, now: Instant, id: ConnectionId, shard: &Shard<MappedSegment>) {
+        if self
+            .quic
+            .address_of(id)
+            .is_some_and(|whose| shard.bars(whose))
+        {
+            self.quic.part_with(now, id);
+        }
         self.quic.close(now, id);
+    }
+
+    /// The client of a lane says no more, and had its time to be answered.
+    pub(crate) fn close_heard(&mut self, now: Instant, id: ConnectionId) {
+        self.quic.close_heard(now, id);
+    }
+
+    /// Lanes that have said what nobody has read yet.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
+        self.quic.waiting()
     }
 
     /// Hand to the ring what is to be sent.

@@ -1,42 +1,25 @@
-//! What becomes of connections: time passes, handshakes end, streams open and end, connections are lost.
+//! What becomes of connections: time passes, handshakes end, streams open and have something to say.
 
 use std::time::Instant;
 
-use bytes::Bytes;
-use quinn_proto::{ConnectionError, Dir, Event, StreamEvent, StreamId, VarInt};
+use quinn_proto::{Dir, Event, StreamEvent, StreamId};
 use shard::ConnectionId;
 use tls::EXPORTER_LABEL;
 
 use super::streams::reject;
-use super::{CODE_UNUSED, LaneOpened, Quic};
+use super::{LaneOpened, Quic};
 
 impl Quic {
     /// Let time pass. Comes before what has been received since: a packet that moves its connection to another path has to be
     /// answered on that before a timer of the old one ends.
-    pub(crate) fn pass_time(&mut self, now: Instant) {
+    pub(crate) fn pass_time(&mut self, now: Instant, has_session: impl Fn(ConnectionId) -> bool) {
         while let Some((at, peer)) = self.timers.first().copied()
             && at <= now
         {
             self.timers.pop_first();
-            self.expire(now, peer);
+            self.expire(now, peer, &has_session);
         }
-        self.admission.calm_down(now, self.under_way);
-    }
-
-    pub(super) fn expire(&mut self, now: Instant, at: usize) {
-        let Some(Some(peer)) = self.peers.get_mut(at) else {
-            return;
-        };
-        peer.timer = None;
-        let unused = peer.is_unused()
-            && now.saturating_duration_since(peer.unused_since) >= self.settings.limits.unused;
-        if unused && !peer.connection.is_closed() {
-            self.counters.connections_unused += 1;
-            peer.connection
-                .close(now, VarInt::from_u32(CODE_UNUSED), Bytes::new());
-        }
-        peer.connection.handle_timeout(now);
-        self.touch(at);
+        self.admission.calm_down(now, self.under_way.count());
     }
 
     /// Find out what became of the connections that something happened to.
@@ -44,6 +27,7 @@ impl Quic {
         let mut place = 0;
         while let Some(at) = self.touched.get(place).copied() {
             self.listen(now, at);
+            self.look_at_excess(now, at);
             place += 1;
         }
     }
@@ -55,11 +39,11 @@ impl Quic {
                 return;
             };
             let Some(event) = peer.connection.poll() else {
-                return;
+                return self.note_arrived(at);
             };
             match event {
                 Event::Connected => self.connected(at),
-                Event::ConnectionLost { reason } => self.lost(now, at, &reason),
+                Event::ConnectionLost { reason } => self.lost(at, &reason),
                 Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => self.open_lanes(at),
                 Event::Stream(StreamEvent::Readable { id }) => self.list(at, id),
                 Event::Stream(StreamEvent::Writable { id }) => {
@@ -68,32 +52,23 @@ impl Quic {
                     }
                 }
                 Event::Stream(StreamEvent::Stopped { id, .. }) => {
-                    self.ended(at, id);
+                    self.ended(now, at, id);
                     if let Some(lane) = self.lane_of(at, id) {
                         self.give_up(now, lane);
                     }
                 }
-                Event::Stream(StreamEvent::Finished { id }) => self.ended(at, id),
+                Event::Stream(StreamEvent::Finished { id }) => self.ended(now, at, id),
                 _ => {}
             }
         }
     }
 
-    /// The client has all of a stream that was finished, or wants no more of it.
-    pub(super) fn ended(&mut self, at: usize, stream: StreamId) {
-        if let Some(Some(peer)) = self.peers.get_mut(at)
-            && let Some(place) = peer.ending.iter().position(|known| *known == stream)
-        {
-            peer.ending.swap_remove(place);
-        }
-    }
-
     pub(super) fn connected(&mut self, at: usize) {
+        self.no_longer_under_way(at);
         let Some(Some(peer)) = self.peers.get_mut(at) else {
             return;
         };
         peer.connected = true;
-        self.under_way -= 1;
         self.counters.connected += 1;
         let session = peer.connection.crypto_session();
         let exported = session.export_keying_material(&mut peer.exporter, EXPORTER_LABEL, b"");
@@ -110,7 +85,11 @@ impl Quic {
             return;
         }
         while let Some(stream) = peer.connection.streams().accept(Dir::Bi) {
-            let Some(id) = self.lanes.open(at, stream) else {
+            let opened = match peer.parts_at {
+                None => self.lanes.open(at, stream),
+                Some(_) => None,
+            };
+            let Some(id) = opened else {
                 self.counters.lanes_refused += 1;
                 reject(&mut peer.connection, stream);
                 continue;
@@ -124,8 +103,12 @@ impl Quic {
             });
             if let Some(lane) = self.lanes.get(id) {
                 lane.listed = true;
+                peer.listed += 1;
             }
             self.readable.push_back(id);
+        }
+        if peer.known {
+            self.adjust(at);
         }
     }
 
@@ -144,51 +127,9 @@ impl Quic {
             && !std::mem::replace(&mut lane.listed, true)
         {
             self.readable.push_back(id);
-        }
-    }
-
-    /// The connection is over: so are its lanes.
-    pub(super) fn lost(&mut self, now: Instant, at: usize, reason: &ConnectionError) {
-        let Some(Some(peer)) = self.peers.get_mut(at) else {
-            return;
-        };
-        let lanes = std::mem::take(&mut peer.lanes);
-        if !std::mem::replace(&mut peer.connected, true) {
-            self.under_way -= 1;
-            self.counters.handshakes_failed += 1;
-        }
-        peer.unused_since = now;
-        match reason {
-            ConnectionError::TimedOut => self.counters.connections_timed_out += 1,
-            ConnectionError::TransportError(_) => self.counters.connections_faulty += 1,
-            _ => {}
-        }
-        for (_, id) in lanes {
-            self.forget(id);
-        }
-    }
-
-    /// A lane is over: the shard hears of it.
-    pub(super) fn forget(&mut self, id: ConnectionId) {
-        if let Some(lane) = self.lanes.remove(id) {
-            self.told.spare.extend(lane.queued);
-            self.told.closed.push(id);
-        }
-    }
-
-    /// A lane is over, its connection is not.
-    pub(super) fn leave(&mut self, now: Instant, id: ConnectionId) {
-        let Some(lane) = self.lanes.get(id) else {
-            return;
-        };
-        let at = lane.peer;
-        if let Some(Some(peer)) = self.peers.get_mut(at) {
-            peer.lanes.retain(|(_, known)| *known != id);
-            if peer.lanes.is_empty() {
-                peer.unused_since = now;
+            if let Some(Some(peer)) = self.peers.get_mut(at) {
+                peer.listed += 1;
             }
         }
-        self.touch(at);
-        self.forget(id);
     }
 }

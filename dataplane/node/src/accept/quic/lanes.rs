@@ -4,8 +4,12 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use quinn_proto::StreamId;
 use shard::ConnectionId;
+
+/// Bytes that a stream is given at once: what it does not take yet counts twice, as unsent and as held.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// One lane.
 #[derive(Debug)]
@@ -14,7 +18,8 @@ pub(crate) struct Lane {
     /// The QUIC connection, by its place, and the stream of it.
     pub(crate) peer: usize,
     pub(crate) stream: StreamId,
-    /// What the stream has not taken yet, and how much of the first buffer it has.
+    /// What the stream has not taken yet: a piece that it is to take next, and buffers, of the first of which so much was cut off.
+    pub(crate) piece: Bytes,
     pub(crate) queued: VecDeque<Vec<u8>>,
     pub(crate) offset: usize,
     /// Stands in the list of lanes that may have something to read.
@@ -23,19 +28,30 @@ pub(crate) struct Lane {
     pub(crate) deaf: bool,
     /// To be ended when all that is queued was taken.
     pub(crate) closing: bool,
+    /// The shard has closed it.
+    pub(crate) closed: bool,
+    /// It has a session.
+    pub(crate) known: bool,
+    /// It is not read though it may have something.
+    pub(crate) waits: bool,
 }
 
 impl Lane {
-    /// The bytes to be written next.
-    pub(crate) fn next(&self) -> Option<&[u8]> {
-        self.queued.front().map(|first| &first[self.offset..])
+    /// Whether the stream has taken all.
+    pub(crate) fn is_written(&self) -> bool {
+        self.piece.is_empty() && self.queued.is_empty()
     }
 
-    /// So many of them were taken. Returns the buffer if it is empty now.
-    pub(crate) fn taken(&mut self, bytes: usize) -> Option<Vec<u8>> {
+    /// Cut the next piece off, if the stream has taken the last one. Returns the buffer if it is empty now.
+    pub(crate) fn cut(&mut self, copy: impl Fn(&[u8]) -> Bytes) -> Option<Vec<u8>> {
+        if !self.piece.is_empty() {
+            return None;
+        }
+        let rest = &self.queued.front()?[self.offset..];
+        let bytes = rest.len().min(PIECE_BYTES);
+        self.piece = copy(&rest[..bytes]);
         self.offset += bytes;
-        let first = self.queued.front()?;
-        if self.offset < first.len() {
+        if bytes < rest.len() {
             return None;
         }
         self.offset = 0;
@@ -101,11 +117,15 @@ impl Lanes {
             id,
             peer,
             stream,
+            piece: Bytes::new(),
             queued: VecDeque::new(),
             offset: 0,
             listed: false,
             deaf: false,
             closing: false,
+            closed: false,
+            known: false,
+            waits: false,
         }));
         Some(id)
     }
@@ -135,7 +155,9 @@ impl Lanes {
     pub(crate) fn queued_bytes(&self) -> usize {
         let lanes = self.places.iter().filter_map(|place| place.lane.as_ref());
         lanes
-            .map(|lane| lane.queued.iter().map(Vec::len).sum::<usize>() - lane.offset)
+            .map(|lane| {
+                lane.queued.iter().map(Vec::len).sum::<usize>() - lane.offset + lane.piece.len()
+            })
             .sum()
     }
 }
@@ -171,13 +193,16 @@ mod tests {
             .open(0, StreamId::new(Side::Client, Dir::Bi, 0))
             .expect("there is room");
         let lane = lanes.get(id).expect("just opened");
-        lane.queued.extend([vec![1, 2, 3], vec![4]]);
-        assert_eq!(lane.next(), Some(&[1, 2, 3][..]));
-        assert_eq!(lane.taken(2), None);
-        assert_eq!(lane.next(), Some(&[3][..]));
-        assert_eq!(lane.taken(1), Some(vec![1, 2, 3]));
-        assert_eq!(lane.taken(1), Some(vec![4]));
-        assert_eq!(lane.next(), None);
+        let long = vec![1; PIECE_BYTES + 1];
+        lane.queued.extend([long.clone(), vec![4]]);
+        let copy = Bytes::copy_from_slice;
+        let taken = |lane: &mut Lane| (lane.cut(copy), std::mem::take(&mut lane.piece).len());
+        assert_eq!(taken(lane), (None, PIECE_BYTES));
+        assert_eq!(taken(lane), (Some(long), 1));
+        assert!(!lane.is_written());
+        assert_eq!(taken(lane), (Some(vec![4]), 1));
+        assert_eq!(taken(lane), (None, 0));
+        assert!(lane.is_written());
         assert_eq!(lanes.queued_bytes(), 0);
     }
 }

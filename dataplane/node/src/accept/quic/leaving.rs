@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use quinn_proto::{ConnectionHandle, Transmit};
+use quinn_proto::{ConnectionHandle, EndpointEvent, Transmit};
 
 use super::Quic;
 
@@ -78,6 +78,12 @@ impl Quic {
             return;
         };
         peer.touched = false;
+        if peer.crowded_out {
+            // Its endpoint hears of nothing else any more.
+            let gone = EndpointEvent::drained();
+            self.endpoint.handle_event(ConnectionHandle(at), gone);
+            return self.remove(at);
+        }
         while let Some(event) = peer.connection.poll_endpoint_events() {
             if let Some(event) = self.endpoint.handle_event(ConnectionHandle(at), event) {
                 peer.connection.handle_event(event);
@@ -86,9 +92,8 @@ impl Quic {
         if peer.connection.is_drained() {
             return self.remove(at);
         }
-        let unused = peer.is_unused() && !peer.connection.is_closed();
-        let unused = unused.then(|| peer.unused_since + self.settings.limits.unused);
-        let timer = [peer.connection.poll_timeout(), unused];
+        let ends_at = peer.ends_at(self.settings.limits.unused);
+        let timer = [peer.connection.poll_timeout(), ends_at];
         let timer = timer.into_iter().flatten().min();
         if timer != peer.timer {
             if let Some(before) = peer.timer {
@@ -101,17 +106,17 @@ impl Quic {
 
     /// The endpoint has forgotten a connection: nothing of it is left.
     pub(super) fn remove(&mut self, at: usize) {
+        self.no_longer_under_way(at);
         let Some(peer) = self.peers[at].take() else {
             return;
         };
         if let Some(timer) = peer.timer {
             self.timers.remove(&(timer, at));
         }
+        self.give_back(&peer);
         for (_, id) in peer.lanes {
             self.forget(id);
         }
-        self.under_way -= usize::from(!peer.connected);
-        self.trusted -= usize::from(peer.trusted);
         self.count -= 1;
         self.counters.connections_ended += 1;
     }

@@ -21,12 +21,18 @@ const ACK_DELAY: Duration = Duration::from_millis(20);
 /// What the key of resets is made with, and how often one is sent at most: a fleet asks at once after a restart.
 const RESET_LABEL: &[u8] = b"forebay quic reset 1";
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
-/// Bytes one connection may have on the way to a peer.
-const SEND_WINDOW: u64 = 1 << 20;
-/// Bytes on the way from a client that nobody knows yet: a HELLO and what little follows.
-const STRANGER_WINDOW: u32 = 64 << 10;
+/// Bytes on the way from a client that nobody knows yet, and to it: a HELLO, what little follows, and the answer.
+pub(super) const STRANGER_WINDOW: u32 = 16 << 10;
+pub(super) const STRANGER_SEND_WINDOW: u64 = 16 << 10;
+/// From and to one that has a session; `QuicLimits::known_window` and the last one are for the first of these.
+pub(super) const KNOWN_WINDOW: u32 = 64 << 10;
+pub(super) const KNOWN_SEND_WINDOW: u64 = 256 << 10;
+pub(super) const TRUSTED_SEND_WINDOW: u64 = 1 << 20;
 /// Bytes on the way on one stream.
-const STREAM_WINDOW: u32 = 512 << 10;
+pub(super) const STREAM_WINDOW: u32 = 512 << 10;
+/// Streams that a client may have open before it has a session. Each takes memory before it is there, so there are more of them when
+/// these are in use.
+pub(super) const FEW_STREAMS: u32 = 4;
 
 /// What a connection takes of memory while it is idle, its lane not counted; `perf/README.md` says how that was measured.
 pub(crate) const CONNECTION_BYTES: usize = 24 << 10;
@@ -42,12 +48,16 @@ pub(crate) struct QuicLimits {
     /// Connections whose window is `known_window`, and that.
     pub(crate) trusted_max: usize,
     pub(crate) known_window: u32,
+    /// Windows beyond these, of all connections, for lanes that are not read.
+    pub(crate) waiting_window_max: usize,
     /// Answers without a connection that may wait for room.
     pub(crate) responses_max: usize,
     /// Silence after which a connection is over.
     pub(crate) idle: Duration,
-    /// How long it may be without a lane.
+    /// How long it may be without a lane, and half of how long without one that has a session.
     pub(crate) unused: Duration,
+    /// Addresses of this machine count into nobody's share.
+    pub(crate) loopback_exempt: bool,
 }
 
 impl Default for QuicLimits {
@@ -57,16 +67,27 @@ impl Default for QuicLimits {
                 per_second: 1_000,
                 retry_above: 64,
                 under_way_max: 1_024,
+                of_address_max: 64,
             },
             connections_max: 16_384,
             lanes_max: 16_384,
             streams_max: 64,
             trusted_max: 256,
             known_window: 1 << 20,
+            waiting_window_max: 64 << 20,
             responses_max: 256,
             idle: Duration::from_secs(60),
             unused: UNUSED,
+            loopback_exempt: true,
         }
+    }
+}
+
+impl QuicLimits {
+    /// What connections may hold of bytes on their way beyond what each takes: the windows of those that have large ones.
+    pub(crate) fn window_bytes(&self) -> usize {
+        let each = self.known_window as usize + TRUSTED_SEND_WINDOW as usize;
+        self.trusted_max * each + self.waiting_window_max
     }
 }
 
@@ -79,15 +100,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// With this certificate and these bounds; `draw` makes connection IDs. Resets are made from the secret: a node that has been killed
-    /// and begins again with the same one can tell clients of before that nothing is left of their connections.
+    /// With this certificate and these bounds; `draw` makes connection IDs. Resets are made from the secrets, that of the certificate
+    /// and that of the data folder: a node that has been killed and begins again with the same ones can tell clients of before that
+    /// nothing is left of their connections, and no other node that has the certificate can.
     ///
     /// # Errors
     /// When the TLS configuration has no cipher suite of QUIC.
     pub(crate) fn new(
         tls: Arc<tls::rustls::ServerConfig>,
         limits: QuicLimits,
-        (draw, secret): (Draw, &[u8]),
+        (draw, secrets): (Draw, [&[u8]; 2]),
     ) -> Result<Self, NoInitialCipherSuite> {
         let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
         // The key of tokens is random and the same for all shards.
@@ -97,7 +119,7 @@ impl Settings {
         Ok(Self {
             limits,
             server: Arc::new(server),
-            endpoint: endpoint_config(secret),
+            endpoint: endpoint_config(secrets),
             draw,
         })
     }
@@ -111,8 +133,8 @@ impl Settings {
     }
 }
 
-fn endpoint_config(secret: &[u8]) -> EndpointConfig {
-    let key = MacKey::new(secret).sign(&[RESET_LABEL]);
+fn endpoint_config([certificate, folder]: [&[u8]; 2]) -> EndpointConfig {
+    let key = MacKey::new(certificate).sign(&[RESET_LABEL, folder]);
     let mut config = EndpointConfig::new(Arc::new(ResetKey(MacKey::new(&key))));
     config.min_reset_interval(RESET_INTERVAL);
     config
@@ -145,12 +167,12 @@ fn transport(limits: &QuicLimits) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let idle = limits.idle.try_into();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_max))
+        .max_concurrent_bidi_streams(VarInt::from_u32(FEW_STREAMS.min(limits.streams_max)))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(Some(idle.expect("seconds fit")))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW))
-        .send_window(SEND_WINDOW)
+        .send_window(STRANGER_SEND_WINDOW)
         .ack_frequency_config(Some(acks))
         .datagram_receive_buffer_size(None)
         .congestion_controller_factory(Arc::new(congestion::CubicConfig::default()));

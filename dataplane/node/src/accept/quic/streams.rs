@@ -51,18 +51,23 @@ impl Quic {
             let asked = wanted(id);
             strangers += usize::from(asked == Wanted::Unknown);
             let many = asked == Wanted::Unknown && strangers > STRANGERS_MAX;
+            self.note_waits(id, asked == Wanted::Later);
             if bytes_max == 0 || many || asked == Wanted::Later {
                 self.readable.push_back(id);
                 continue;
             }
-            let most = bytes_max.min(LANE_BYTES);
-            let read = self.read_lane(now, id, most, heard);
-            bytes_max -= read;
             if asked == Wanted::Known {
-                self.trust(id);
+                self.know(id);
             }
+            let most = bytes_max.min(LANE_BYTES);
+            bytes_max -= self.read_lane(now, id, most, heard);
         }
         self.memory.collect();
+    }
+
+    /// Lanes that may have said what was not read yet. A lane is listed before it is read, so some of them have said nothing.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
+        self.readable.iter().copied()
     }
 
     /// Read a lane, and list it again if it has more. Returns how many bytes there were.
@@ -76,11 +81,12 @@ impl Quic {
         let Some(lane) = self.lanes.get(id) else {
             return 0;
         };
-        lane.listed = false;
+        let listed = std::mem::take(&mut lane.listed);
         let (at, stream, deaf) = (lane.peer, lane.stream, lane.deaf);
         let Some(Some(peer)) = self.peers.get_mut(at) else {
             return 0;
         };
+        peer.listed -= u32::from(listed);
         let mut recv = peer.connection.recv_stream(stream);
         let Ok(mut chunks) = recv.read(true) else {
             return 0;
@@ -112,6 +118,9 @@ impl Quic {
                 if let Some(lane) = self.lanes.get(id) {
                     lane.listed = true;
                 }
+                if let Some(Some(peer)) = self.peers.get_mut(at) {
+                    peer.listed += 1;
+                }
                 self.readable.push_back(id);
             }
             End::Finished => {
@@ -122,25 +131,8 @@ impl Quic {
             }
             End::Reset => self.give_up(now, id),
         }
+        self.note_read(at, most - left);
         most - left
-    }
-
-    /// Whoever has a session may have more on the way, as long as all together stay in their bound.
-    pub(super) fn trust(&mut self, id: ConnectionId) {
-        let limits = &self.settings.limits;
-        let Some(at) = self.lanes.get(id).map(|lane| lane.peer) else {
-            return;
-        };
-        let Some(Some(peer)) = self.peers.get_mut(at) else {
-            return;
-        };
-        if !peer.trusted && self.trusted < limits.trusted_max {
-            peer.trusted = true;
-            self.trusted += 1;
-            peer.connection
-                .set_receive_window(VarInt::from_u32(limits.known_window));
-            self.touch(at);
-        }
     }
 
     /// Queue bytes for a lane. Takes the buffer; empty ones come back by [`Told::spare`].
@@ -149,8 +141,9 @@ impl Quic {
             self.told.spare.push(bytes);
             return;
         };
+        let first = lane.is_written();
         lane.queued.push_back(bytes);
-        if lane.queued.len() == 1 {
+        if first {
             self.write(now, id);
         }
     }
@@ -165,19 +158,20 @@ impl Quic {
         };
         let mut taken = 0;
         let broken = loop {
-            let Some(next) = lane.next() else {
+            self.told
+                .spare
+                .extend(lane.cut(|bytes| self.held.copy(bytes)));
+            if lane.piece.is_empty() {
                 break false;
-            };
-            match peer.connection.send_stream(lane.stream).write(next) {
-                Ok(bytes) => {
-                    taken += bytes;
-                    self.told.spare.extend(lane.taken(bytes));
-                }
+            }
+            let piece = std::slice::from_mut(&mut lane.piece);
+            match peer.connection.send_stream(lane.stream).write_chunks(piece) {
+                Ok(written) => taken += written.bytes,
                 Err(WriteError::Blocked) => break false,
                 Err(_) => break true,
             }
         };
-        let done = lane.closing && lane.queued.is_empty();
+        let done = lane.closing && lane.is_written();
         let at = lane.peer;
         if taken > 0 {
             self.counters.lane_bytes_out += taken as u64;
@@ -191,16 +185,25 @@ impl Quic {
         }
     }
 
-    /// Close a lane after what is queued has left. The second time: at once.
+    /// The shard closes a lane: after what is queued has left. The second time: at once.
     pub(crate) fn close(&mut self, now: Instant, id: ConnectionId) {
         let Some(lane) = self.lanes.get(id) else {
             return;
         };
-        lane.deaf = true;
-        if std::mem::replace(&mut lane.closing, true) {
-            return self.give_up(now, id);
+        match std::mem::replace(&mut lane.closed, true) {
+            true => self.give_up(now, id),
+            false => self.close_heard(now, id),
         }
-        if lane.queued.is_empty() {
+    }
+
+    /// Its client says no more: close a lane after what is queued has left, unless the shard has done so.
+    pub(crate) fn close_heard(&mut self, now: Instant, id: ConnectionId) {
+        let Some(lane) = self.lanes.get(id) else {
+            return;
+        };
+        lane.deaf = true;
+        lane.closing = true;
+        if lane.is_written() {
             self.finish(now, id);
         }
     }

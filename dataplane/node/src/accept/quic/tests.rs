@@ -15,9 +15,13 @@ use super::admission::AdmissionLimits;
 use super::leaving::TRAIN_BYTES_MAX;
 use super::settings::QuicLimits;
 use super::streams::Wanted;
-use super::world::{Trust, Weather, World};
+use super::world::{SECRETS, Trust, Weather, World};
 
+mod attacker;
+mod attacks;
+mod ends;
 mod strangers;
+mod windows;
 
 fn seeds(default: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok()?.parse().ok();
@@ -214,6 +218,13 @@ fn a_lane_that_is_not_read_stops_its_client_at_its_window_and_no_other_lane() {
     world.talk(1, 4 << 20);
     world.run(Duration::from_secs(5), |_| false);
     let said = world.client.talks[0].said;
+    assert!(
+        world
+            .lanes
+            .keys()
+            .all(|lane| world.quic.waiting().any(|id| id == *lane)),
+        "nobody is told that it waits"
+    );
     // Its own send buffer takes more than the server's window.
     let sent = world.up_bytes;
     assert!(
@@ -228,52 +239,26 @@ fn a_lane_that_is_not_read_stops_its_client_at_its_window_and_no_other_lane() {
 }
 
 #[test]
-fn a_connection_without_a_lane_is_ended() {
+fn a_node_that_began_again_tells_clients_of_before_that_nothing_is_left_and_no_other_node_does() {
     let trust = Trust::new();
-    let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
-    assert!(world.run(Duration::from_secs(5), |world| world.client.connected));
-    let lost = world.run(Duration::from_secs(11), |world| world.client.lost.is_some());
-    assert!(lost, "{}", told(&world, 1));
-    assert_eq!(world.quic.counters().connections_unused, 1);
-}
-
-#[test]
-fn a_client_that_never_acknowledges_the_end_of_its_lane_does_not_keep_its_connection() {
-    let trust = Trust::new();
-    let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
-    assert!(world.run(Duration::from_secs(5), |world| world.client.connected));
-    world.talk(1, 1);
-    let id = |world: &World| world.lanes.keys().next().copied();
-    assert!(world.run(Duration::from_secs(5), |world| id(world).is_some()));
-    let (lane, began) = (id(&world).expect("it is there"), world.now);
-    world.quic.close(began, lane);
-    // It hears nothing, and goes on to say that it is there.
-    let ended = |world: &World| world.quic.counters().connections_unused == 1;
-    while !ended(&world) && world.now < began + Duration::from_secs(30) {
-        world.step(began + Duration::from_secs(30));
-        world.down.under_way.clear();
-        world.client.connection.ping();
+    let other = [SECRETS[0], b"that of another folder"];
+    for (secrets, heard) in [(SECRETS, true), (other, false)] {
+        let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
+        assert!(world.run(Duration::from_secs(5), |world| {
+            world.quic.counters().connected == 1
+        }));
+        world.talk(1, 1_000);
+        assert!(world.run(Duration::from_secs(5), |world| {
+            world.client.talks[0].heard.len() == 1_000
+        }));
+        // As after a kill: nothing is known any more, but the secrets are the same, or the certificate's alone.
+        let settings = trust.settings_of(QuicLimits::default(), secrets);
+        world.quic = Quic::new(settings, (1, 4), 100, None);
+        world.talk(1, 1_000);
+        let told = world.run(Duration::from_secs(5), |world| world.client.lost.is_some());
+        assert_eq!(told, heard, "{}", self::told(&world, 1));
+        let reset = heard.then_some("reset by peer");
+        assert_eq!(world.client.lost.as_deref(), reset);
+        assert_eq!(world.quic.counters().connections, 0);
     }
-    assert!(ended(&world), "{}", told(&world, 1));
-}
-
-#[test]
-fn a_node_that_began_again_tells_clients_of_before_that_nothing_is_left() {
-    let trust = Trust::new();
-    let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
-    assert!(world.run(Duration::from_secs(5), |world| {
-        world.quic.counters().connected == 1
-    }));
-    world.talk(1, 1_000);
-    assert!(world.run(
-        Duration::from_secs(5),
-        |world| world.client.talks[0].heard.len() == 1_000
-    ));
-    // As after a kill: nothing is known any more, but the certificate's key is the same.
-    world.quic = Quic::new(trust.settings(QuicLimits::default()), (1, 4), 100, None);
-    world.talk(1, 1_000);
-    let told = world.run(Duration::from_secs(5), |world| world.client.lost.is_some());
-    assert!(told, "{}", self::told(&world, 1));
-    assert_eq!(world.client.lost.as_deref(), Some("reset by peer"));
-    assert_eq!(world.quic.counters().connections, 0);
 }

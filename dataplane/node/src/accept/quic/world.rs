@@ -1,7 +1,7 @@
 //! A world in memory for tests: a shard that says everything back, a client of `quinn-proto`, and the network between them, which
 //! loses, repeats, delays, cuts and garbles datagrams as a seed says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub(super) fn draw(bytes: &mut [u8]) {
 }
 
 /// What resets are made from.
-pub(super) const SECRET: &[u8] = b"the key of the certificate";
+pub(super) const SECRETS: [&[u8]; 2] = [b"the key of the certificate", b"that of the folder"];
 
 pub(super) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -55,6 +55,10 @@ impl Trust {
     }
 
     pub(super) fn settings(&self, limits: QuicLimits) -> Arc<Settings> {
+        self.settings_of(limits, SECRETS)
+    }
+
+    pub(super) fn settings_of(&self, limits: QuicLimits, secrets: [&[u8]; 2]) -> Arc<Settings> {
         let mut tls = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
@@ -62,18 +66,22 @@ impl Trust {
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .expect("a pair");
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let settings = Settings::new(Arc::new(tls), limits, (draw, SECRET));
+        let settings = Settings::new(Arc::new(tls), limits, (draw, secrets));
         Arc::new(settings.expect("suites of QUIC"))
     }
 
-    pub(super) fn client(&self, alpn: &[u8]) -> ClientConfig {
+    pub(super) fn tls(&self, alpn: &[u8]) -> Arc<rustls::ClientConfig> {
         let mut tls = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
         tls.alpn_protocols = vec![alpn.to_vec()];
-        let crypto = QuicClientConfig::try_from(tls).expect("suites of QUIC");
+        Arc::new(tls)
+    }
+
+    pub(super) fn client(&self, alpn: &[u8]) -> ClientConfig {
+        let crypto = QuicClientConfig::try_from(self.tls(alpn)).expect("suites of QUIC");
         let mut config = ClientConfig::new(Arc::new(crypto));
         let mut transport = TransportConfig::default();
         let idle = Duration::from_secs(600).try_into().expect("seconds fit");
@@ -143,7 +151,8 @@ impl Wire {
 
 /// What one lane of the client sends and has heard.
 pub(super) struct Talk {
-    pub(super) stream: StreamId,
+    /// Once the server lets open one more.
+    pub(super) stream: Option<StreamId>,
     pub(super) says: Vec<u8>,
     pub(super) said: usize,
     pub(super) heard: Vec<u8>,
@@ -188,6 +197,11 @@ pub(super) struct World {
     pub(super) up_bytes: usize,
     pub(super) down_bytes: usize,
     pub(super) wanted: Wanted,
+    /// Lanes that are not read.
+    pub(super) later: HashSet<ConnectionId>,
+    /// One whose datagrams do not take part in the network, and what was sent to it.
+    pub(super) apart: Option<SocketAddr>,
+    pub(super) sent_apart: Vec<Vec<u8>>,
     pub(super) client: Client,
 }
 
@@ -233,6 +247,9 @@ impl World {
             up_bytes: 0,
             down_bytes: 0,
             wanted: Wanted::Known,
+            later: HashSet::new(),
+            apart: None,
+            sent_apart: Vec::new(),
             client: Client {
                 endpoint,
                 handle,
@@ -249,11 +266,9 @@ impl World {
     /// Let the client say so much on so many lanes.
     pub(super) fn talk(&mut self, lanes: usize, bytes: usize) {
         for _ in 0..lanes {
-            let streams = &mut self.client.connection.streams();
-            let stream = streams.open(Dir::Bi).expect("the server lets open so many");
             let says = (0..bytes).map(|_| self.rng.u8(..)).collect();
             self.client.talks.push(Talk {
-                stream,
+                stream: None,
                 says,
                 said: 0,
                 heard: Vec::new(),
@@ -334,7 +349,8 @@ impl World {
 
     pub(super) fn server_turn(&mut self) {
         let now = self.now;
-        self.quic.pass_time(now);
+        let wanted = self.wanted;
+        self.quic.pass_time(now, |_| wanted == Wanted::Known);
         while let Some((from, bytes)) = self.up.take(now) {
             self.quic.receive(now, &arrival(from, bytes.len()), &bytes);
         }
@@ -349,15 +365,20 @@ impl World {
         self.told.sent.clear();
         self.told.spare.clear();
         let mut heard = Heard::default();
-        let wanted = self.wanted;
-        self.quic.read(now, 64 << 10, |_| wanted, &mut heard);
+        let later = &self.later;
+        let wanted = |id: ConnectionId| match later.contains(&id) {
+            true => Wanted::Later,
+            false => wanted,
+        };
+        self.quic.read(now, 64 << 10, wanted, &mut heard);
         for (id, bytes) in heard.pieces() {
             *self.lanes.get_mut(&id).expect("it was opened before") += bytes.len();
             self.quic.send(now, id, bytes.to_vec());
         }
         for id in self.told.finished.drain(..) {
-            self.quic.close(now, id);
+            self.quic.close_heard(now, id);
         }
+        let (apart, sent_apart) = (self.apart, &mut self.sent_apart);
         let (down, weather, rng, down_bytes, longest) = (
             &mut self.down,
             &self.weather,
@@ -368,6 +389,10 @@ impl World {
         self.quic.transmit(now, 64, Vec::new, |transmit, bytes| {
             let train = (bytes.len(), datagrams(transmit, &bytes).count());
             *longest = train.max(*longest);
+            if apart == Some(transmit.destination) {
+                sent_apart.extend(datagrams(transmit, &bytes).map(<[u8]>::to_vec));
+                return Ok(());
+            }
             for datagram in datagrams(transmit, &bytes) {
                 *down_bytes += datagram.len();
                 down.put(now, server(), datagram, weather, rng);
@@ -429,7 +454,12 @@ impl Client {
             return;
         }
         for talk in &mut self.talks {
-            let mut send = self.connection.send_stream(talk.stream);
+            let open = || self.connection.streams().open(Dir::Bi);
+            let Some(stream) = talk.stream.or_else(open) else {
+                continue;
+            };
+            talk.stream = Some(stream);
+            let mut send = self.connection.send_stream(stream);
             while talk.said < talk.says.len() {
                 match send.write(&talk.says[talk.said..]) {
                     Ok(bytes) => talk.said += bytes,
@@ -440,7 +470,7 @@ impl Client {
             if talk.said == talk.says.len() {
                 let _ = send.finish();
             }
-            let mut recv = self.connection.recv_stream(talk.stream);
+            let mut recv = self.connection.recv_stream(stream);
             let Ok(mut chunks) = recv.read(true) else {
                 continue;
             };

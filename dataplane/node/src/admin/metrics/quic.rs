@@ -60,17 +60,26 @@ fn quic_handshakes(page: &mut Page, quic: &QuicCounters) {
         ("done", quic.connected),
         ("failed", quic.handshakes_failed),
         ("ignored", quic.handshakes_ignored),
+        ("crowded_out", quic.handshakes_crowded_out),
         ("refused_full", quic.connections_refused),
         ("retry", quic.retries),
         ("reset_or_version", quic.resets_and_versions),
     ];
     let help = "What was answered to those who are not known yet.";
     page.counters("forebay_quic_handshakes_total", help, "event", &rows);
-    let others = quic.connections_timed_out + quic.connections_faulty + quic.connections_unused;
+    let others = quic.connections_timed_out
+        + quic.connections_faulty
+        + quic.connections_unused
+        + quic.connections_banned
+        + quic.connections_excessive
+        + quic.handshakes_crowded_out;
     let rows = [
         ("silent", quic.connections_timed_out),
         ("faulty", quic.connections_faulty),
         ("unused", quic.connections_unused),
+        ("banned", quic.connections_banned),
+        ("excessive", quic.connections_excessive),
+        ("crowded_out", quic.handshakes_crowded_out),
         ("other", quic.connections_ended.saturating_sub(others)),
     ];
     let help = "QUIC connections that ended, by why.";
