@@ -176,6 +176,7 @@ impl Node {
             opened,
             tunnels: &[],
             received,
+            datagrams: &[],
             sent: &self.sent,
             closed: &[],
             storage: &mut self.events,

@@ -407,10 +407,12 @@ impl Loop {
             // Of a handshake nothing is left to tell.
             received.retain(|piece| !piece.bytes.is_empty());
         }
+        let datagrams: Vec<_> = self.quic.iter().flat_map(Door::datagrams).collect();
         let mut input = Input {
             opened: &batch.opened,
             tunnels: self.tunnels.standing(),
             received: &received,
+            datagrams: &datagrams,
             sent: &batch.sent,
             closed: &batch.closed,
             storage: &mut batch.storage,

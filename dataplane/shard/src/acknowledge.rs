@@ -2,13 +2,22 @@
 
 use partition::Segment;
 use wire::ack::{ACK_BYTES, Ack};
-use wire::ids::{Offset, RELAY_STREAM, Sequence};
+use wire::ids::{AckMode, DATAGRAM_STREAM, Offset, RELAY_STREAM, Sequence};
 use wire::signature::{SignJob, TAG_BYTES, sign_two};
 
 use crate::io::ConnectionId;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::session::SessionRef;
+
+/// The answer to one datagram: it covers no other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LooseAck {
+    pub(crate) connection: ConnectionId,
+    pub(crate) number: Sequence,
+    pub(crate) offset: Offset,
+    pub(crate) ack_mode: AckMode,
+}
 
 /// An ACK in front of its signature. Its frame index is taken, so it has to be said.
 struct Unsigned {
@@ -42,6 +51,27 @@ pub(crate) fn acknowledge<S: Segment>(peers: &mut Peers, logs: &[Log<S>]) {
         acknowledge_relays(peers, id);
     }
     peers.dirty_relays = dirty;
+    if !peers.loose.is_empty() {
+        acknowledge_datagrams(peers);
+    }
+}
+
+fn acknowledge_datagrams(peers: &mut Peers) {
+    let (credit_frames, credit_bytes) = peers.credit();
+    let mut loose = std::mem::take(&mut peers.loose);
+    for told in loose.drain(..) {
+        let ack = Ack {
+            partition: DATAGRAM_STREAM,
+            sequence: told.number,
+            ack_mode: told.ack_mode,
+            offset: told.offset,
+            credit_frames,
+            credit_bytes,
+        };
+        peers.counters.commit.acks += 1;
+        peers.say(told.connection, |out, signer| ack.encode(out, signer));
+    }
+    peers.loose = loose;
 }
 
 /// What is to be told of a stream, and where.

@@ -2,7 +2,9 @@
 //! stream, which was sent again, and which goes back; then copies it, once, into its log.
 
 use partition::{AppendError as LogError, NewRecord, Place, RecordKind, Segment};
-use wire::ids::{ChannelId, Offset, PartitionId, RELAY_STREAM, Sequence, UnixNanos};
+use wire::ids::{
+    ChannelId, DATAGRAM_STREAM, Offset, PartitionId, RELAY_STREAM, Sequence, UnixNanos,
+};
 use wire::reason::{Notice, Reason};
 use wire::send::Send;
 
@@ -212,6 +214,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
         Origin::Carried(..) | Origin::Guest(..) => {
             unreachable!("what came to another shard was routed there")
         }
+        Origin::Datagram(_) => unreachable!("datagrams are appended by themselves"),
         Origin::Relayed(number) => match take_relay_number(peers, frame.connection(), number) {
             Ok(()) => match frame.away() {
                 Some(to) => append_away(peers, to, frame),
@@ -229,6 +232,7 @@ fn append_one<S: Segment>(peers: &mut Peers, logs: &mut [Log<S>], frame: &Routed
     let (partition, sequence) = match frame.origin() {
         Origin::Direct | Origin::Guest(..) => (frame.partition(), frame.send().sequence()),
         Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
+        Origin::Datagram(number) => (DATAGRAM_STREAM, number),
     };
     refuse(
         peers,
@@ -361,6 +365,57 @@ fn append_envelope<S: Segment>(
     }
     let sender = log.sender(send.endpoint());
     desk.write(log, frame, sender)
+}
+
+/// What became of a frame that came in a datagram and was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loose {
+    Appended,
+    /// It is in the log.
+    Again,
+    /// A later one is in the log: it comes too late. If it is certain that it is not in the log itself, the number that is next.
+    Late(Option<Sequence>),
+    /// A newer session of the endpoint has its streams.
+    Superseded,
+}
+
+/// The sequence rule of frames that come in datagrams: what is left out is lost, and what comes behind a higher number is too late,
+/// so that what is in the log is in order.
+pub(crate) fn append_loose<S: Segment>(
+    peers: &mut Peers,
+    log: &mut Log<S>,
+    frame: &Routed<'_>,
+    answered: bool,
+) -> Result<Loose, AppendError> {
+    if log.sealed() {
+        return Err(AppendError::Sealed);
+    }
+    let send = frame.send();
+    let sender = log.sender(send.endpoint());
+    if log.senders[sender as usize].owner != Some(frame.session()) {
+        peers.goaway(frame.connection(), Reason::SessionUnknown, 0, 0);
+        return Ok(Loose::Superseded);
+    }
+    let state = log.partition.sender(send.endpoint());
+    let (seen, needed) = (send.sequence(), state.last.next());
+    match state.place(seen) {
+        Place::Ahead => {
+            Desk::at(peers, frame.session()).write(log, frame, sender)?;
+            peers.counters.datagram.left_out += seen.0 - needed.0;
+            Ok(Loose::Appended)
+        }
+        _ if seen.0 == 0 => Err(AppendError::OutOfSequence { seen, needed }),
+        _ => match state.holds(seen) {
+            Some(true) => {
+                if answered {
+                    Desk::at(peers, frame.session()).await_again(log, frame)?;
+                }
+                Ok(Loose::Again)
+            }
+            Some(false) => Ok(Loose::Late(Some(needed))),
+            None => Ok(Loose::Late(None)),
+        },
+    }
 }
 
 /// An envelope for a log of another shard: it takes credit here until that shard has answered.

@@ -3,10 +3,10 @@
 //! acked at once and the sync runs behind.
 
 use partition::{CommitTicket, LogId, Segment, StorageError};
-use wire::ids::{AckMode, ChannelId, Offset, PartitionId, RELAY_STREAM};
+use wire::ids::{AckMode, ChannelId, DATAGRAM_STREAM, Offset, PartitionId, RELAY_STREAM};
 use wire::reason::{Notice, Reason};
 
-use crate::acknowledge::acknowledge;
+use crate::acknowledge::{LooseAck, acknowledge};
 use crate::append::{answer_relay, refuse};
 use crate::guest;
 use crate::io::{Output, StorageEvent, StorageRequest};
@@ -176,7 +176,10 @@ fn give_up_waiting<S: Segment>(peers: &mut Peers, log: &mut Log<S>) {
                 // Those behind it go back with it, as everything does that follows a refused frame.
                 peers.counters.append.discarded += u64::from(answer.frames - 1);
             }
-            Origin::Direct | Origin::Carried(..) | Origin::Guest(..) => {}
+            Origin::Datagram(number) if number.0 > 0 && speaks_for(peers, &answer) => {
+                peers.reject(answer.connection, DATAGRAM_STREAM, number, notice);
+            }
+            Origin::Direct | Origin::Carried(..) | Origin::Guest(..) | Origin::Datagram(_) => {}
             Origin::Relayed(number) => {
                 refuse(peers, answer.connection, RELAY_STREAM, number, notice)
             }
@@ -267,8 +270,17 @@ fn settle<S: Segment>(
             }
         }
     }
-    if let Origin::Relayed(number) = answer.origin {
-        answer_relay(peers, answer.connection, number);
+    match answer.origin {
+        Origin::Relayed(number) => answer_relay(peers, answer.connection, number),
+        Origin::Datagram(number) if number.0 > 0 && speaks_for(peers, answer) => {
+            peers.loose.push(LooseAck {
+                connection: answer.connection,
+                number,
+                offset: waiting.last_offset(),
+                ack_mode: log.ack,
+            });
+        }
+        _ => {}
     }
 }
 

@@ -175,6 +175,33 @@ pub struct MeshCounters {
     pub frames_in: u64,
 }
 
+/// Frames that came in datagrams. Each that was received is counted once below it, `left_out` not among them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct DatagramCounters {
+    /// Frames that came in datagrams of a lane.
+    pub received: u64,
+    /// Frames appended.
+    pub appended: u64,
+    /// Dropped: its lane has no session.
+    pub strangers: u64,
+    /// Dropped: no whole SEND, or more than that, or one with a fault.
+    pub malformed: u64,
+    /// Dropped: not signed by the session, or not its endpoint's.
+    pub unverified: u64,
+    /// Dropped: not granted, beyond a rate or the credit, or there is no room.
+    pub refused: u64,
+    /// Dropped: its log is another shard's.
+    pub elsewhere: u64,
+    /// Dropped: it is in the log already.
+    pub duplicates: u64,
+    /// Dropped: one with a higher number had come before.
+    pub late: u64,
+    /// Dropped: a newer session has the endpoint's streams.
+    pub superseded: u64,
+    /// Numbers below one that was appended that had not come by then: lost, or late.
+    pub left_out: u64,
+}
+
 /// What was refused or ended because memory was short, and who was kept out.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ShedCounters {
@@ -227,6 +254,8 @@ pub struct Counters {
     pub session: SessionCounters,
     /// What was said between shards.
     pub mesh: MeshCounters,
+    /// Frames that came in datagrams.
+    pub datagram: DatagramCounters,
     /// What was shed, and who was kept out.
     pub shed: ShedCounters,
     /// REJECT, REFUSED and GOAWAY by reason code; bounded by the number of codes.
@@ -268,6 +297,7 @@ sums! {
     RouteCounters { frames, refused }
     AppendCounters { frames, messages, bytes, duplicates, discarded, refused }
     CommitCounters { syncs, sync_failures, frames, messages, acks, sealed_frames, prepare_failures, retired_segments }
+    DatagramCounters { received, appended, strangers, malformed, unverified, refused, elsewhere, duplicates, late, superseded, left_out }
     FanoutCounters { records, records_read_back, records_lost, stalls }
     DeliverCounters { fetches, frames, messages, bytes, messages_lost, settles, refused, takeovers, backpressure }
     ShedCounters { connections, strangers, low_priority_frames, normal_frames, stuck, high_waters, accepts, address_bans, banned_addresses, key_bans, banned_keys }
@@ -290,6 +320,7 @@ impl std::ops::AddAssign<&Self> for Counters {
             deliver,
             session,
             mesh,
+            datagram,
             shed,
             reasons,
             #[cfg(feature = "cycles")]
@@ -306,6 +337,7 @@ impl std::ops::AddAssign<&Self> for Counters {
         self.deliver += deliver;
         self.session += session;
         self.mesh += mesh;
+        self.datagram += datagram;
         self.shed += shed;
         for (code, count) in reasons {
             *self.reasons.entry(*code).or_default() += count;
@@ -337,6 +369,7 @@ mod tests {
         one.deliver.fetches = 1;
         one.session.welcomed = 1;
         one.mesh.handed_over_out = 1;
+        one.datagram.late = 1;
         one.shed.high_waters = 1;
         one.reason(Reason::Busy);
         let mut sum = one.clone();
@@ -354,6 +387,7 @@ mod tests {
                 counters.deliver.fetches,
                 counters.session.welcomed,
                 counters.mesh.handed_over_out,
+                counters.datagram.late,
                 counters.shed.high_waters,
                 counters.of(Reason::Busy),
             ]

@@ -74,6 +74,17 @@ pub struct Received<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What came in one datagram of a lane's session: no part of its stream, and in no order.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagram<'a> {
+    /// The lane.
+    pub connection: ConnectionId,
+    /// What the answer calls it; 0 asks for none.
+    pub number: u64,
+    /// One whole frame, or it is dropped.
+    pub bytes: &'a [u8],
+}
+
 /// Bytes that have left for the peer.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
@@ -118,6 +129,8 @@ pub struct Input<'a, S: Segment> {
     pub tunnels: &'a [Tunnel],
     /// Bytes received; several pieces of one connection stand in order.
     pub received: &'a [Received<'a>],
+    /// Datagrams received.
+    pub datagrams: &'a [Datagram<'a>],
     /// Bytes that left.
     pub sent: &'a [Sent],
     /// Connections that are gone. Comes last and once for each connection.

@@ -50,6 +50,7 @@ mod route;
 mod across;
 mod append;
 mod away;
+mod datagram;
 mod guest;
 mod waiting;
 
@@ -82,8 +83,8 @@ pub use cycles::StageCycles;
 pub use handshake::HandshakeError;
 pub use hottest::{HALF_LIFE, Hot, Hottest, PLACES, Ranking};
 pub use io::{
-    ConnectionId, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent, StorageEvent,
-    StorageRequest, Tunnel,
+    ConnectionId, Datagram, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent,
+    StorageEvent, StorageRequest, Tunnel,
 };
 pub use limits::{Limits, LimitsError};
 pub use mesh::Peer;

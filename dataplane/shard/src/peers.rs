@@ -55,6 +55,8 @@ pub(crate) struct Peers {
     /// Streams and connections whose next ACK is due at the end of the commit stage.
     pub(crate) dirty: Vec<(SessionRef, u32)>,
     pub(crate) dirty_relays: Vec<ConnectionId>,
+    /// Datagrams that asked for an answer and are committed.
+    pub(crate) loose: Vec<crate::acknowledge::LooseAck>,
     /// Sessions that lost their connection; their deliveries go back to the queues.
     pub(crate) detached: Vec<(SessionRef, EndpointId)>,
     pub(crate) timers: BTreeSet<(Duration, ConnectionId)>,
@@ -116,6 +118,7 @@ impl Peers {
             heat: Heat::new(now.monotonic),
             dirty: Vec::new(),
             dirty_relays: Vec::new(),
+            loose: Vec::new(),
             detached: Vec::new(),
             timers: BTreeSet::new(),
             unsent: 0,

@@ -40,6 +40,16 @@ pub enum RouteError {
     /// The grant holds for certain origins, and this session has none.
     #[error("not without an origin")]
     Origin,
+    /// A datagram for a log of another shard.
+    #[error("datagrams for this log belong on shard {owner} of {shards}")]
+    Elsewhere {
+        /// Shards of the node.
+        shards: u16,
+        /// The one that owns the log.
+        owner: u16,
+        /// When to come again.
+        retry_after_ms: u32,
+    },
     /// More than one of the rates that hold for the sender.
     #[error("{} now, {} a second allowed", .0.seen, .0.needed)]
     Rate(Overdrawn),
@@ -77,6 +87,12 @@ impl RouteError {
             }
             Self::NotGranted(channel) => Notice::new(Reason::NotGranted, u64::from(channel.0), 0),
             Self::NotOwner(partition) => Notice::new(Reason::NotOwner, u64::from(partition.0), 0),
+            Self::Elsewhere {
+                shards,
+                owner,
+                retry_after_ms,
+            } => Notice::new(Reason::AnotherShard, u64::from(shards), u64::from(owner))
+                .retry_after(retry_after_ms),
             Self::Address => Notice::new(Reason::RestrictedAddress, 0, 0),
             Self::Origin => Notice::new(Reason::RestrictedOrigin, 0, 0),
             Self::Rate(told) => {
@@ -288,6 +304,7 @@ fn route_one<'a>(
                     (stream_of(peers, connection, send), send.sequence())
                 }
                 Origin::Relayed(number) | Origin::Carried(_, number) => (RELAY_STREAM, number),
+                Origin::Datagram(_) => unreachable!("datagrams are routed by themselves"),
             };
             let (order, notice) = (frame.order(), error.notice());
             refusals.push(Refusal {
@@ -365,6 +382,31 @@ fn find<'a>(
     found.log = log.ok_or(RouteError::NotOwner(partition))?;
     found.paid = admit(peers, send)?;
     Ok(found)
+}
+
+/// Stage 4 for a frame that came in a datagram: its log is this shard's, or it goes nowhere.
+pub(crate) fn route_datagram<'a>(
+    peers: &mut Peers,
+    owned: &Owned,
+    frame: &Verified<'a>,
+) -> Result<Routed<'a>, RouteError> {
+    let found = find(peers, owned, frame);
+    let found = found.and_then(|found| match found.away() {
+        None => Ok(found),
+        Some(owner) => {
+            give_back(peers, &found);
+            Err(RouteError::Elsewhere {
+                shards: peers.ownership.shards(),
+                owner,
+                retry_after_ms: peers.retry_after_ms(),
+            })
+        }
+    });
+    match found {
+        Ok(_) => peers.counters.route.frames += 1,
+        Err(_) => peers.counters.route.refused += 1,
+    }
+    found
 }
 
 /// The stream of a session's own frame, by its place, and the route to its channel if it has one still.

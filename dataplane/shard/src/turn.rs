@@ -19,6 +19,7 @@ use crate::connection::Goodbye;
 use crate::consume::{Consumers, command, take_back};
 use crate::counters::Counters;
 use crate::cycles::{Stage, StageClock};
+use crate::datagram::take_datagrams;
 use crate::deliver::deliver;
 use crate::fanout::fanout;
 use crate::handshake::hello;
@@ -195,6 +196,7 @@ impl<S: Segment> Shard<S> {
                 (recycled!(granted), recycled!(signed), recycled!(unproved));
             parsed = recycled!(read);
         }
+        take_datagrams(peers, logs, owned, input.datagrams);
         close(peers, groups, consumers, input.closed);
         clock.end(Stage::Other, &mut peers.counters);
         commit(peers, logs, &mut committed, output);

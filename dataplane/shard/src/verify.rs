@@ -1,6 +1,7 @@
 //! Stage 3, verify: every frame is signed by whom it says it is from. Direct frames by the session, in the
 //! order in which they were sent; envelopes by their endpoint's own key, Ed25519 ones in batches.
 
+mod datagram;
 mod envelope;
 
 use wire::delivery::{Fetch, Settle};
@@ -19,6 +20,7 @@ use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::session::{Session, SessionRef};
 
+pub(crate) use self::datagram::verify_datagram;
 use self::envelope::{check_envelope, check_envelopes};
 
 /// Why a frame is not taken for what it says.
@@ -107,6 +109,8 @@ pub(crate) enum Origin {
     Relayed(Sequence),
     /// The same through a session of the shard with this number; here only its log is.
     Carried(u16, Sequence),
+    /// The session's own endpoint, in a datagram of this number; 0 is not answered.
+    Datagram(Sequence),
     /// A session of the shard with this number, as `Direct` is one of this shard, in this round; here only its log is.
     Guest(u16, u32),
 }

@@ -105,6 +105,8 @@ fn fields(
 ) -> WelcomeFields {
     let limits = &peers.limits;
     let (credit_frames, credit_bytes) = peers.credit();
+    let endpoint = table.endpoint_at(session.endpoint_index);
+    let home = peers.ownership.home(table, endpoint, session.direction);
     let ms = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
     WelcomeFields {
         epoch: table.epoch(),
@@ -116,7 +118,8 @@ fn fields(
         body_bytes_max: BODY_BYTES_MAX as u32,
         messages_max: MESSAGES_MAX as u16,
         shards: limits.shards,
-        home_shard: limits.shard,
+        // Of a session that could not be handed over it may be another one than this.
+        home_shard: home,
         direction: session.direction,
         credit_frames,
         credit_bytes,

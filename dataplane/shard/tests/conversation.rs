@@ -20,6 +20,8 @@ const CONVERSATION: &str = include_str!("../../wire/tests/golden/conversation.tx
 struct Line {
     connection: usize,
     client: bool,
+    /// In a datagram of the client's, beside the lane.
+    beside: bool,
     title: String,
     bytes: Vec<u8>,
 }
@@ -29,11 +31,13 @@ fn lines() -> Vec<Line> {
     for text in CONVERSATION.lines().map(str::trim) {
         if let Some(head) = text.strip_prefix("[connection ") {
             let (number, rest) = head.split_once(", ").unwrap();
-            let client = rest.starts_with("client");
+            let beside = rest.starts_with("beside the lane");
+            let client = rest.starts_with("client") || beside;
             let connection = number.parse().unwrap();
             lines.push(Line {
                 connection,
                 client,
+                beside,
                 title: text.to_owned(),
                 bytes: Vec::new(),
             });
@@ -106,7 +110,9 @@ fn a_shard_says_the_worked_conversation_byte_for_byte() {
             titles.clear();
         }
         at = connections[line.connection - 1];
-        if line.client {
+        if line.beside {
+            world.beside(at, &line.bytes);
+        } else if line.client {
             world.receive(at, &line.bytes);
         } else {
             checked += 1;
@@ -116,7 +122,7 @@ fn a_shard_says_the_worked_conversation_byte_for_byte() {
     }
     world.settle();
     assert_eq!(world.take_said(at), expected, "nothing is said behind BYE");
-    assert_eq!(checked, 10, "frames of the server");
+    assert_eq!(checked, 11, "frames of the server");
     assert!(
         connections
             .iter()

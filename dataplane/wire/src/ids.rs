@@ -58,6 +58,8 @@ pub const RELAY_STREAM: PartitionId = PartitionId(0xFFFF_FFFF);
 pub const QUEUE_STREAM: PartitionId = PartitionId(0xFFFF_FFFE);
 /// Stands for the stream of a frame whose stream cannot be told: its channel is unknown, or it cannot be read.
 pub const NO_STREAM: PartitionId = PartitionId(0xFFFF_FFFD);
+/// The stream of what comes in QUIC datagrams, where a frame names a partition.
+pub const DATAGRAM_STREAM: PartitionId = PartitionId(0xFFFF_FFFC);
 /// The hub id that no hub may have: its partitions would be the reserved streams.
 pub const HUB_ID_RESERVED: u16 = 0xFFFF;
 
@@ -237,6 +239,7 @@ mod tests {
         assert_eq!(id.to_string(), "0001f3a2");
         assert_eq!(RELAY_STREAM.hub(), HUB_ID_RESERVED);
         assert_eq!(QUEUE_STREAM.hub(), HUB_ID_RESERVED);
+        assert_eq!(DATAGRAM_STREAM.hub(), HUB_ID_RESERVED);
     }
 
     #[test]

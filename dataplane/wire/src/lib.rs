@@ -21,6 +21,8 @@ pub mod send;
 
 pub mod ack;
 
+pub mod datagram;
+
 pub mod delivery;
 
 pub mod link;

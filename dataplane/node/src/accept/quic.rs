@@ -8,6 +8,7 @@
 pub(crate) mod admission;
 pub(crate) mod cids;
 pub(crate) mod counters;
+mod datagram;
 pub(crate) mod door;
 mod ending;
 mod events;
@@ -99,6 +100,8 @@ pub(crate) struct Quic {
     /// Answers of the endpoint itself: Retry, version negotiation, resets.
     responses: VecDeque<(Transmit, Vec<u8>)>,
     told: Told,
+    /// Datagrams of lanes for the next turn.
+    loose: datagram::Waiting,
     scratch: Vec<u8>,
     memory: Memory,
     counters: QuicCounters,
@@ -135,6 +138,7 @@ impl Quic {
             place: (shard, shards),
             responses: VecDeque::new(),
             told: Told::default(),
+            loose: datagram::Waiting::default(),
             scratch: Vec::new(),
             memory: Memory::default(),
             counters: QuicCounters::default(),

@@ -171,6 +171,12 @@ impl Quic {
         Client::try_greet(self.lane(), None, Some(self.exporter()), name)
     }
 
+    /// Send a datagram beside all lanes.
+    pub(crate) fn throw(&self, bytes: Vec<u8>) {
+        let _inside = self.runtime.enter();
+        self.connection.send_datagram(bytes.into()).unwrap();
+    }
+
     /// Go on from another port.
     pub(crate) fn move_on(&self) {
         let _inside = self.runtime.enter();

@@ -5,6 +5,7 @@
 )]
 
 mod client;
+mod datagrams;
 #[path = "../support/mod.rs"]
 mod support;
 

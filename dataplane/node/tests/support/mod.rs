@@ -450,6 +450,19 @@ impl Client {
         });
     }
 
+    /// A QUIC datagram with a SEND of this session, which is that of a lane.
+    pub fn datagram(&self, lane: u64, (number, sequence): (u64, u64), body: &[u8]) -> Vec<u8> {
+        let (channel, sequence) = (ChannelId::of(CHANNEL), Sequence(sequence));
+        let key = &self.keys.as_ref().unwrap().client;
+        let (mut bytes, mut frame) = (Vec::new(), Vec::new());
+        wire::datagram::begin(&mut bytes, lane, number);
+        let mut send = SendBuilder::begin(&mut frame, self.endpoint, channel, sequence);
+        send.message(UnixNanos(0), &[], body).unwrap();
+        send.finish(Signer::Datagram { key, number }).unwrap();
+        bytes.append(&mut frame);
+        bytes
+    }
+
     /// Everything that was put, to be written later.
     pub fn take_out(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)

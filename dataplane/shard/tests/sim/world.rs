@@ -220,6 +220,7 @@ impl World {
             opened: &opened,
             tunnels: &[],
             received: &received,
+            datagrams: &[],
             sent: &sent,
             closed: &closed,
             storage: events,

@@ -93,6 +93,7 @@ pub struct World {
     opened: Vec<Opened>,
     tunnels: Vec<Tunnel>,
     received: Vec<(ConnectionId, Vec<u8>)>,
+    datagrams: Vec<(ConnectionId, Vec<u8>)>,
     sent: Vec<Sent>,
     closed: Vec<ConnectionId>,
     said: BTreeMap<ConnectionId, Vec<u8>>,
@@ -187,6 +188,7 @@ impl World {
             opened: Vec::new(),
             tunnels: Vec::new(),
             received: Vec::new(),
+            datagrams: Vec::new(),
             sent: Vec::new(),
             closed: Vec::new(),
             said: BTreeMap::new(),
@@ -250,6 +252,11 @@ impl World {
         self.received.push((connection, bytes.to_vec()));
     }
 
+    /// A QUIC datagram has come beside a connection, which is a lane.
+    pub fn beside(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        self.datagrams.push((connection, bytes.to_vec()));
+    }
+
     /// The connection is lost.
     pub fn cut(&mut self, connection: ConnectionId) {
         if self.dead.insert(connection) {
@@ -295,6 +302,16 @@ impl World {
                 bytes,
             })
             .collect();
+        let pieces = std::mem::take(&mut self.datagrams);
+        let parsed = pieces.iter().map(|(connection, bytes)| {
+            let datagram = wire::datagram::Datagram::parse(bytes).unwrap();
+            shard::Datagram {
+                connection: *connection,
+                number: datagram.number,
+                bytes: datagram.frame,
+            }
+        });
+        let datagrams: Vec<shard::Datagram<'_>> = parsed.collect();
         let tunnels = std::mem::take(&mut self.tunnels);
         let sent = std::mem::take(&mut self.sent);
         let closed = std::mem::take(&mut self.closed);
@@ -302,6 +319,7 @@ impl World {
             opened: &opened,
             tunnels: &tunnels,
             received: &received,
+            datagrams: &datagrams,
             sent: &sent,
             closed: &closed,
             storage: &mut self.events,

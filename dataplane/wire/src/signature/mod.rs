@@ -3,6 +3,7 @@
 //! | signature          | key                                | signed bytes                                    |
 //! |--------------------|------------------------------------|-------------------------------------------------|
 //! | session            | of that direction, from HKDF       | frame index, u64 LE, then the frame up to its signature |
+//! | in a QUIC datagram | of what the client sends           | `forebay datagram`, the datagram's number, u64 LE, then the frame likewise |
 //! | HELLO              | the credential's secret            | `forebay hello 1` NUL, then the frame likewise  |
 //! | HELLO in a tunnel  | the same                           | `forebay hello 1` 01, the exporter value, then the frame likewise |
 //! | envelope           | the endpoint's own, HMAC or Ed25519 | `forebay relay 1` NUL, then the frame likewise |
@@ -45,6 +46,9 @@ use ed25519_dalek::Signer as _;
 /// What is put before an inner SEND when its endpoint signs it.
 pub const RELAY_CONTEXT: &[u8; 16] = b"forebay relay 1\0";
 
+/// What is put before the datagram's number and the SEND when a session signs it for a QUIC datagram.
+pub const DATAGRAM_CONTEXT: &[u8; 16] = b"forebay datagram";
+
 /// Who signs a frame that is being encoded.
 #[derive(Clone, Copy)]
 pub enum Signer<'a> {
@@ -56,6 +60,13 @@ pub enum Signer<'a> {
         key: &'a MacKey,
         /// Frames already sent in this direction on this connection.
         frame_index: u64,
+    },
+    /// The session, for a SEND in a QUIC datagram.
+    Datagram {
+        /// The key of what the client sends.
+        key: &'a MacKey,
+        /// The datagram's number.
+        number: u64,
     },
     /// A HELLO, with the credential's secret.
     Hello {
@@ -85,7 +96,7 @@ impl Signer<'_> {
     pub fn kind(&self) -> SignatureKind {
         match self {
             Self::None => SignatureKind::None,
-            Self::Session { .. } => SignatureKind::Session,
+            Self::Session { .. } | Self::Datagram { .. } => SignatureKind::Session,
             Self::Hello { .. } | Self::Key { .. } => SignatureKind::Key,
             Self::Ed25519 { .. } => SignatureKind::Ed25519,
         }
@@ -104,6 +115,11 @@ impl Signer<'_> {
         match self {
             Self::None => {}
             Self::Session { key, frame_index } => sign_session(key, frame_index, out, start),
+            Self::Datagram { key, number } => {
+                let number = number.to_le_bytes();
+                let tag = key.sign(&[DATAGRAM_CONTEXT, &number, &out[start..]]);
+                out.extend_from_slice(&tag);
+            }
             Self::Hello { key, exporter } => {
                 let context = session::hello_context(exporter);
                 let tag = key.sign(&[context, exporter, &out[start..]]);

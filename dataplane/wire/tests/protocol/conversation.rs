@@ -1,6 +1,7 @@
 //! The worked conversation: three connections, every byte of them, made and taken apart again.
 
 use wire::ack::{Ack, Reject};
+use wire::datagram;
 use wire::delivery::{Deliver, DeliverBuilder, Fetch, Outcome, Settle, Source};
 use wire::handshake::{
     Auth, Hello, HelloFields, Welcome, WelcomeEntry, WelcomeFields, encode_hello, encode_welcome,
@@ -10,7 +11,8 @@ use wire::preface::Preface;
 use wire::send::{Send, SendBuilder};
 use wire::signature::{SessionKeys, Signer, verify_hello, verify_session};
 use wire::{
-    AckMode, Direction, Frame, FrameKind, Notice, Offset, Reason, Sequence, UnixNanos, split,
+    AckMode, DATAGRAM_STREAM, Direction, Frame, FrameKind, Notice, Offset, Reason, Sequence,
+    UnixNanos, split,
 };
 
 use crate::accepted::{HEADERS, group};
@@ -241,6 +243,15 @@ fn third(connection: &Connection) -> Vec<Block> {
     line.server("WELCOME", "number 2 is next", |out, signer| {
         encode_welcome(out, &welcome, [entry].into_iter(), signer);
     });
+    line.bytes(
+        "beside the lane",
+        "DATAGRAM 9",
+        "lane 0, number 9; SEND 3, as the datagram with SEND 2 was lost",
+        datagram(connection),
+    );
+    line.server("ACK of DATAGRAM 9", "it is on disk", |out, signer| {
+        loose_ack().encode(out, signer)
+    });
     let bye = Notice::new(Reason::PeerBye, 0, 0);
     line.client(
         "BYE",
@@ -248,6 +259,28 @@ fn third(connection: &Connection) -> Vec<Block> {
         |out, signer| encode_bye(out, bye, signer),
     );
     line.blocks
+}
+
+/// One message in a datagram of the first lane.
+fn datagram(connection: &Connection) -> Vec<u8> {
+    let (mut out, mut frame) = (Vec::new(), Vec::new());
+    datagram::begin(&mut out, 0, 9);
+    let signer = Signer::Datagram {
+        key: &connection.keys.client,
+        number: 9,
+    };
+    send(&mut frame, 3, &TWO[1..], signer);
+    out.append(&mut frame);
+    out
+}
+
+fn loose_ack() -> Ack {
+    Ack {
+        partition: DATAGRAM_STREAM,
+        sequence: Sequence(9),
+        offset: Offset(2),
+        ..ack()
+    }
 }
 
 /// The messages of SEND 1, as a log holds them.
@@ -473,4 +506,15 @@ fn the_third_connection_is_made_for_its_tunnel_and_good_nowhere_else() {
     }
     assert!(verify_session(&ours.keys.server, 0, &server[0]));
     assert!(verify_session(&ours.keys.client, 0, &client[1]));
+    let beside = heard(3, "beside the lane");
+    let datagram = datagram::Datagram::parse(&beside).expect("two numbers");
+    assert_eq!((datagram.lane, datagram.number), (0, 9));
+    let send = datagram::whole(datagram.frame).expect("one whole SEND");
+    let send = Send::parse(send).expect("a good SEND");
+    assert_eq!(send.sequence(), Sequence(3));
+    assert!(datagram::verify(&ours.keys.client, 9, &send));
+    assert!(!datagram::verify(&ours.keys.client, 0, &send));
+    assert!(!datagram::verify(&ours.keys.server, 9, &send));
+    assert!(verify_session(&ours.keys.server, 1, &server[1]));
+    assert_eq!(Ack::parse(server[1]), Ok(loose_ack()));
 }

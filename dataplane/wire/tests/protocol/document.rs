@@ -76,3 +76,43 @@ fn the_document_has_every_frame_kind() {
         assert_eq!(FrameKind::from_u8(kind as u8), Some(kind));
     }
 }
+
+/// The checks that section 16 names, as file and name.
+fn checks() -> Vec<(&'static str, &'static str)> {
+    let start = DOCUMENT.find("\n## 16. ").expect("there is a section 16");
+    let cells = DOCUMENT[start..]
+        .lines()
+        .filter(|line| line.starts_with("| "));
+    let named = cells.filter_map(|line| line.rsplit('|').nth(1)?.trim().strip_prefix('`'));
+    named
+        .filter_map(|named| named.trim_end_matches('`').split_once("::"))
+        .collect()
+}
+
+#[test]
+fn the_document_names_every_check_of_other_implementations_and_none_that_is_not_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(root.join(file));
+        text.unwrap_or_else(|error| panic!("{file}: {error}"))
+    };
+    let checks = checks();
+    assert!(checks.len() > 20, "only {}", checks.len());
+    for (file, name) in &checks {
+        let text = read(file);
+        let there = ["fn", "def"].map(|word| text.contains(&format!("{word} {name}(")));
+        assert!(there.contains(&true), "{file} has no {name}");
+    }
+    for file in ["quic.py", "tunnel.py"] {
+        let file = format!("dataplane/wire/tests/python/{file}");
+        for line in read(&file).lines() {
+            let name = line.trim_start().strip_prefix("def check_");
+            let Some(name) = name.and_then(|name| name.split('(').next()) else {
+                continue;
+            };
+            let name = format!("check_{name}");
+            let is_named = checks.contains(&(file.as_str(), name.as_str()));
+            assert!(is_named, "section 16 lacks {file}::{name}");
+        }
+    }
+}

@@ -166,7 +166,15 @@ def check_tunnel():
     """section 14, connection 3: a session in a tunnel, whose HELLO is that of no other one"""
     replay = connection_3()
     replay.hello()
-    equal(replay.welcome().entry(CHANNEL).last_sequence, 1, "last sequence")
+    welcome = replay.welcome()
+    entry = welcome.entry(CHANNEL)
+    equal(entry.last_sequence, 1, "last sequence")
+    key = replay.keys.client
+    one = forebay.Message(SECOND.body, (), FIRST.timestamp)
+    datagram = forebay.encode_datagram(key, 0, 9, welcome.endpoint, entry.channel, 3, [one])
+    equal(datagram.hex(), replay.blocks["beside the lane: DATAGRAM 9"].hex(), "DATAGRAM 9")
+    ack = forebay.Ack(9, forebay.DATAGRAM_STREAM, 2, 2, welcome.credit_frames, welcome.credit_bytes)
+    equal(replay.server("ACK of DATAGRAM 9"), ack)
     replay.bye()
     for exporter in (b"", bytes(32), bytes(range(0xDF, 0xFF))):
         other = forebay.encode_hello(replay.credential, replay.nonce, CLOCK, exporter)
@@ -175,9 +183,9 @@ def check_tunnel():
 
 def check_nothing_left():
     """section 14: no block of the conversation is left unread"""
-    frames = {"preface", "HELLO", "WELCOME", "SEND", "ACK", "REJECT", "PING", "PONG", "BYE", "FETCH", "DELIVER", "SETTLE"}
+    frames = {"preface", "HELLO", "WELCOME", "SEND", "ACK", "REJECT", "PING", "PONG", "BYE", "FETCH", "DELIVER", "SETTLE", "DATAGRAM"}
     blocks = conversation()
-    equal(len(blocks), 24, "blocks")
+    equal(len(blocks), 26, "blocks")
     equal({name.split(": ")[1].split()[0] for name in blocks}, frames, "frames")
 
 

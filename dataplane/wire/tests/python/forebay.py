@@ -39,12 +39,13 @@ UNSIGNED, BY_SESSION, BY_KEY, BY_ED25519 = 0, 1, 2, 3
 SIGNATURE_BYTES = {UNSIGNED: 0, BY_SESSION: 32, BY_KEY: 32, BY_ED25519: 64}
 
 # Section 1.
-RELAY_STREAM, QUEUE_STREAM, NO_STREAM = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+RELAY_STREAM, QUEUE_STREAM, NO_STREAM, DATAGRAM_STREAM = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFC
 
 # Section 4.
 HELLO_DOMAIN = b"forebay hello 1\0"
 TUNNEL_HELLO_DOMAIN = b"forebay hello 1\1"
 RELAY_DOMAIN = b"forebay relay 1\0"
+DATAGRAM_DOMAIN = b"forebay datagram"
 SESSION_INFO = b"forebay session 1"
 
 # Section 5.
@@ -585,6 +586,22 @@ def encode_hello(credential, client_nonce, unix_seconds, exporter=b""):
 def send_body(endpoint, channel, messages, key_id=0):
     """Section 7, SEND (`0x02`): the body."""
     return struct.pack("<QII", endpoint, channel, key_id) + b"".join(message.encode() for message in messages)
+
+
+def encode_varint(number):
+    """RFC 9000, section 16."""
+    for exponent in range(4):
+        bits = 8 * (1 << exponent) - 2
+        if number < 1 << bits:
+            return (exponent << bits | number).to_bytes(1 << exponent, "big")
+    raise ValueError(f"{number} is beyond 62 bits")
+
+
+def encode_datagram(key, lane, number, endpoint, channel, sequence, messages):
+    """Section 2, Datagrams: one SEND beside a lane, signed with the client key of the lane's session."""
+    unsigned = encode_unsigned(SEND, send_body(endpoint, channel, messages), len(messages), sequence)
+    signature = hmac_sha256(key, DATAGRAM_DOMAIN, struct.pack("<Q", number), unsigned)
+    return encode_varint(lane) + encode_varint(number) + unsigned + signature
 
 
 def encode_envelope(endpoint, channel, sequence, messages, key_id, key):

@@ -24,7 +24,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 import node as parties
-from forebay import Connection, Receiver, Sender
+from forebay import DATAGRAM_STREAM, Ack, Connection, Receiver, Reject, Sender, encode_datagram
 
 PATIENCE = 60.0
 EXPORTER_LABEL = b"EXPORTER-forebay-session-1"
@@ -76,6 +76,7 @@ class Quic:
         configuration.load_verify_locations(authority)
         configuration.idle_timeout = PATIENCE
         configuration.session_ticket = ticket
+        configuration.max_datagram_frame_size = 65536
         self.tickets = []
         self.quic = QuicConnection(configuration=configuration, session_ticket_handler=self.tickets.append)
         self.address = address
@@ -316,6 +317,45 @@ class Checks:
         converse(self.subject, quic, between=between)
         quic.close()
 
+    def check_datagrams(self):
+        """datagrams: answered if they ask, once in the log, the lane goes on behind them"""
+        quic = self.quic().shake_hands()
+        line = OnLane(quic, self.subject.credential(self.subject.sender))
+        receiver = Receiver(OnLane(quic, self.subject.credential(self.subject.receiver)))
+        receiver.fetch(4096)
+        entry = line.welcome.entry(self.subject.channel)
+        said = [self.subject.message("in a datagram") for _ in range(4)]
+        first = entry.last_sequence + 1
+
+        def throw(number, sequence, message):
+            lane = line.socket.stream // 4
+            endpoint, channel = line.welcome.endpoint, entry.channel
+            quic.quic.send_datagram_frame(encode_datagram(line.keys.client, lane, number, endpoint, channel, sequence, [message]))
+            quic.flush()
+
+        throw(0, first, said[0])
+        throw(1, first + 1, said[1])
+        answer = line.receive()
+        assert isinstance(answer, Ack) and (answer.partition, answer.sequence) == (DATAGRAM_STREAM, 1), answer
+        throw(2, first + 1, said[1])
+        assert isinstance(line.receive(), Ack), "it is in the log"
+        throw(3, first + 4, said[2])
+        assert line.receive().sequence == 3, "two are left out"
+        throw(4, first + 3, said[3])
+        late = line.receive()
+        assert isinstance(late, Reject) and late.notice.name == "out_of_sequence", late
+        throw(5, first + 4, said[2])
+        assert line.receive().sequence == 5
+        line.transmit_send(entry.channel, first + 5, [said[3]])
+        assert line.receive().sequence == first + 5, "the lane goes on"
+        heard = [receiver.next() for _ in said]
+        assert [delivery.message.body for delivery in heard] == [message.body for message in said]
+        receiver.settle(heard[-1].number)
+        receiver.barrier()
+        line.bye()
+        receiver.connection.bye()
+        quic.close()
+
     def check_loss(self):
         """30 % of all datagrams lost"""
         self._in(Weather(self.seed, lost=30))
@@ -328,15 +368,20 @@ class Checks:
         """datagrams up to 30 ms late, out of order, 20 % twice"""
         self._in(Weather(self.seed, repeated=20, late=0.03))
 
-    def _in(self, weather):
+    def check_everything(self):
+        """all of that at once, 15 % lost and garbled each (FOREBAY_INTEROP_SPOILT=30 for more, which takes a minute)"""
+        spoilt = int(os.environ.get("FOREBAY_INTEROP_SPOILT", "15"))
+        self._in(Weather(self.seed, lost=spoilt, garbled=spoilt, repeated=20, late=0.03), tries=20)
+
+    def _in(self, weather, tries=5):
         # A handshake that one garbled packet has ended is begun again, as anybody would.
-        for attempt in range(5):
+        for attempt in range(tries):
             quic = self.quic(weather=weather)
             try:
                 quic.shake_hands()
                 break
             except (ConnectionError, TimeoutError):
-                assert attempt < 4, "no handshake in five tries"
+                assert attempt < tries - 1, f"no handshake in {tries} tries"
         converse(self.subject, quic)
         if weather.lost or weather.garbled:
             assert weather.spoilt > 5, f"only {weather.spoilt} datagrams were spoilt"

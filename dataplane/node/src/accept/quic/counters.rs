@@ -47,6 +47,9 @@ pub(crate) struct QuicCounters {
     /// Lanes opened, and those for which there was no room.
     pub(crate) lanes_opened: u64,
     pub(crate) lanes_refused: u64,
+    /// Frames in datagrams that name no lane there is, and those for which there was no room.
+    pub(crate) loose_without_lane: u64,
+    pub(crate) loose_crowded_out: u64,
     /// Bytes of lanes.
     pub(crate) lane_bytes_in: u64,
     pub(crate) lane_bytes_out: u64,
@@ -83,6 +86,8 @@ impl std::ops::AddAssign for QuicCounters {
             connections_excessive,
             lanes_opened,
             lanes_refused,
+            loose_without_lane,
+            loose_crowded_out,
             lane_bytes_in,
             lane_bytes_out,
         } = other;
@@ -113,6 +118,8 @@ impl std::ops::AddAssign for QuicCounters {
         self.connections_excessive += connections_excessive;
         self.lanes_opened += lanes_opened;
         self.lanes_refused += lanes_refused;
+        self.loose_without_lane += loose_without_lane;
+        self.loose_crowded_out += loose_crowded_out;
         self.lane_bytes_in += lane_bytes_in;
         self.lane_bytes_out += lane_bytes_out;
     }

@@ -12,6 +12,7 @@ use ring::{Datagrams, Ring, Route};
 use shard::{ConnectionId, Reading, Received, Sent, Shard, Tunnel};
 
 use super::counters::QuicCounters;
+use super::datagram::Loose;
 use super::heard::Heard;
 use super::settings::Settings;
 use super::streams::Wanted;
@@ -90,7 +91,7 @@ impl Door {
         if self.heard.is_empty() {
             self.quic.read(now, TURN_BYTES, wanted, &mut self.heard);
         }
-        self.quic.has_news() || !self.heard.is_empty()
+        self.quic.has_news() || !self.heard.is_empty() || !self.quic.loose().is_empty()
     }
 
     /// Tell the loop what became of lanes: those opened, and for each its tunnel.
@@ -128,9 +129,15 @@ impl Door {
         pieces.map(|(connection, bytes)| Received { connection, bytes })
     }
 
+    /// Datagrams for the turn.
+    pub(crate) fn datagrams(&self) -> impl Iterator<Item = shard::Datagram<'_>> {
+        self.quic.loose().iter().map(Loose::view)
+    }
+
     /// The turn has worked on it.
     pub(crate) fn worked(&mut self) {
         self.heard.clear();
+        self.quic.loose_taken();
     }
 
     pub(crate) fn send(&mut self, now: Instant, id: ConnectionId, bytes: Vec<u8>) {

@@ -44,6 +44,7 @@ impl Quic {
             match event {
                 Event::Connected => self.connected(at),
                 Event::ConnectionLost { reason } => self.lost(at, &reason),
+                Event::DatagramReceived => self.take_datagrams(at),
                 Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => self.open_lanes(at),
                 Event::Stream(StreamEvent::Readable { id }) => self.list(at, id),
                 Event::Stream(StreamEvent::Writable { id }) => {

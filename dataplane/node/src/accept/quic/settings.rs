@@ -28,6 +28,8 @@ pub(super) const STRANGER_SEND_WINDOW: u64 = 16 << 10;
 pub(super) const KNOWN_WINDOW: u32 = 64 << 10;
 pub(super) const KNOWN_SEND_WINDOW: u64 = 256 << 10;
 pub(super) const TRUSTED_SEND_WINDOW: u64 = 1 << 20;
+/// Longest datagram that is taken; longer than any packet. What a packet has is taken before the next one is looked at.
+const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 /// Bytes on the way on one stream.
 pub(super) const STREAM_WINDOW: u32 = 512 << 10;
 /// Streams that a client may have open before it has a session. Each takes memory before it is there, so there are more of them when
@@ -174,7 +176,7 @@ fn transport(limits: &QuicLimits) -> TransportConfig {
         .receive_window(VarInt::from_u32(STRANGER_WINDOW))
         .send_window(STRANGER_SEND_WINDOW)
         .ack_frequency_config(Some(acks))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES_MAX))
         .congestion_controller_factory(Arc::new(congestion::CubicConfig::default()));
     transport
 }

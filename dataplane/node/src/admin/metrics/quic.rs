@@ -4,6 +4,30 @@ use super::Page;
 use crate::accept::quic::counters::QuicCounters;
 use crate::status::Snapshot;
 
+/// What became of frames that came in datagrams.
+fn frames(page: &mut Page, sum: &Snapshot, quic: &QuicCounters) {
+    let loose = &sum.counters.datagram;
+    let rows = [
+        ("appended", loose.appended),
+        ("no_lane", quic.loose_without_lane),
+        ("no_room", quic.loose_crowded_out),
+        ("no_session", loose.strangers),
+        ("malformed", loose.malformed),
+        ("unverified", loose.unverified),
+        ("refused", loose.refused),
+        ("elsewhere", loose.elsewhere),
+        ("duplicate", loose.duplicates),
+        ("late", loose.late),
+        ("superseded", loose.superseded),
+    ];
+    let name = "forebay_quic_datagram_frames_total";
+    let help = "Frames that came in datagrams, by what became of them; all but those appended are dropped.";
+    page.counters(name, help, "result", &rows);
+    let name = "forebay_quic_datagram_numbers_left_out_total";
+    let help = "Numbers below one appended from a datagram that had not come by then.";
+    page.counter(name, help, loose.left_out);
+}
+
 /// What QUIC does, if it is spoken.
 pub(super) fn quic(page: &mut Page, sum: &Snapshot) {
     let Some(quic) = &sum.quic else { return };
@@ -40,6 +64,7 @@ pub(super) fn quic(page: &mut Page, sum: &Snapshot) {
     ];
     let help = "Datagrams of QUIC; astray: those whose connection ID names another shard than they came to.";
     page.counters("forebay_quic_datagrams_total", help, "event", &rows);
+    frames(page, sum, quic);
     let rows = [
         ("received", ring.datagram_trains),
         ("sent", ring.datagram_sends),
