@@ -40,7 +40,7 @@ impl Socket {
             if tunnel.stands() {
                 break;
             }
-            let bytes = stream.read(&mut received)?;
+            let bytes = read_once(&mut stream, &mut received)?;
             if bytes == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -89,7 +89,7 @@ impl Socket {
             Self::Tcp(stream) => {
                 let mut buffer = [0; READ_BYTES];
                 stream.set_read_timeout(Some(timeout))?;
-                let came = stream.read(&mut buffer)?;
+                let came = read_once(stream, &mut buffer)?;
                 bytes.extend_from_slice(&buffer[..came]);
             }
             Self::Tls(stream, tunnel) => {
@@ -117,6 +117,16 @@ impl Socket {
     }
 }
 
+/// Read what is there. A process that was stopped for a while goes on where it was: its calls with a time limit are interrupted then.
+fn read_once(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Read once and open what came; false at the end.
 fn read_record(
     stream: &mut TcpStream,
@@ -126,7 +136,7 @@ fn read_record(
     let mut buffer = [0; READ_BYTES];
     let came = match tunnel.peer_finished() {
         true => 0,
-        false => stream.read(&mut buffer)?,
+        false => read_once(stream, &mut buffer)?,
     };
     tunnel
         .receive(&buffer[..came], bytes)
@@ -137,4 +147,24 @@ fn read_record(
         stream.write_all(&out)?;
     }
     Ok(came > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::{Features, Ring, RingLimits};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_read_that_the_kernel_interrupts_goes_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let silent = TcpStream::connect(listener.local_addr().expect("it is bound"));
+        let mut socket = Socket::Tcp(silent.expect("it listens"));
+        // A ring that is taken apart interrupts its thread a tenth of a second later.
+        let features = Features::probe().expect("this machine runs rings");
+        drop(Ring::new(RingLimits::default(), features).expect("this machine runs rings"));
+        let read = socket.read(&mut Vec::new(), Duration::from_millis(400));
+        let error = read.expect_err("nobody says anything");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    }
 }

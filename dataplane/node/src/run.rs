@@ -3,7 +3,8 @@
 //! Bytes stay in the ring's buffers for the turn and are lent to the shard; every vector here is filled and emptied again, so a
 //! turn allocates nothing for a message.
 
-use std::collections::VecDeque;
+mod finishing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +29,7 @@ use crate::files::Files;
 use crate::log::{Level, Log};
 use crate::random::Random;
 use crate::status::{PartitionNumbers, Phase, Snapshot, Status, TurnTimes, sum_queues, thread_cpu};
+use finishing::Finishing;
 
 /// Send buffers handed to the shard beyond those of open connections.
 const BUFFERS_MIN: usize = 64;
@@ -36,8 +38,6 @@ const BUFFERS_MAX: usize = 1024;
 /// Bytes these buffers may have room for, and in how many turns that is looked at once.
 const BUFFERS_BYTES_MAX: usize = 16 << 20;
 const BUFFERS_LOOK_TURNS: u64 = 1024;
-/// How long a peer that will send no more is still answered before its connection is closed.
-const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
 /// While memory is short, so many eighths of the receive buffers may hold what is not read for now: what senders send, and with it
 /// what those send that do not take their answers. The rest is for those who make room.
 const SPARED_EIGHTHS: (u16, u16) = (6, 7);
@@ -105,8 +105,7 @@ pub(crate) struct Batch {
     closed: Vec<ConnectionId>,
     storage: Vec<StorageEvent<MappedSegment>>,
     table: Option<Arc<RouteTable>>,
-    /// Connections whose peer will send no more, and when to close them.
-    finishing: VecDeque<(Instant, ring::ConnectionId)>,
+    finishing: Finishing,
     /// Turns that took only a part of the events, because a slot changed hands in them.
     cut_short: u64,
     idle_waits: u64,
@@ -217,14 +216,23 @@ impl Loop {
                 && batch.table.is_none()))
     }
 
-    /// Close connections whose peer has been silent for good long enough.
+    /// Close connections whose peer will send no more and has its answers.
     fn close_finished(&mut self) {
-        if self.batch.finishing.is_empty() {
+        if self.batch.finishing.next_at().is_none() {
             return;
         }
         let now = Instant::now();
-        let due = |(at, _): &mut (Instant, ring::ConnectionId)| *at <= now;
-        while let Some((_, connection)) = self.batch.finishing.pop_front_if(due) {
+        loop {
+            let Batch {
+                fair, finishing, ..
+            } = &mut self.batch;
+            let owed = |connection: ring::ConnectionId| {
+                let connection = ConnectionId(connection.0);
+                self.shard.owes(connection) || fair.waiting().any(|waits| waits == connection)
+            };
+            let Some(connection) = finishing.next_to_close(now, owed) else {
+                return;
+            };
             self.close(ConnectionId(connection.0));
         }
     }
@@ -257,7 +265,7 @@ impl Loop {
         };
         let finishing = &mut batch.finishing;
         let finished = |id: ConnectionId| {
-            finishing.push_back((now + HALF_CLOSE_GRACE, ring::ConnectionId(id.0)));
+            finishing.begin(now, ring::ConnectionId(id.0));
         };
         let (sent, closed) = (&mut batch.sent, &mut batch.closed);
         quic.tell(open, sent, finished, closed, &mut self.ring)?;
@@ -313,9 +321,7 @@ impl Loop {
                     bytes: self.tunnels.sent(connection, bytes),
                 }),
                 Event::Finished { connection } => {
-                    batch
-                        .finishing
-                        .push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
+                    batch.finishing.begin(Instant::now(), connection);
                 }
                 Event::Closed { connection, .. } => {
                     drop(self.tunnels.take(connection));
@@ -382,7 +388,7 @@ impl Loop {
         let finishing = &mut batch.finishing;
         self.tunnels
             .open(&mut self.ring, &batch.leases, |connection| {
-                finishing.push_back((Instant::now() + HALF_CLOSE_GRACE, connection));
+                finishing.begin(Instant::now(), connection);
             });
         let mut received = recycle(std::mem::take(&mut batch.received));
         received.extend(batch.brought.iter().map(|(connection, bytes)| Received {
@@ -591,8 +597,8 @@ impl Loop {
 
     /// Sleep until there may be something. Returns whether to look again before anything else.
     fn sleep(&mut self, now: Duration, stop_by: Option<Duration>) -> Result<bool, Diagnosis> {
-        let finishing = self.batch.finishing.front();
-        let finishing = finishing.map(|(at, _)| now + at.saturating_duration_since(Instant::now()));
+        let finishing = self.batch.finishing.next_at();
+        let finishing = finishing.map(|at| now + at.saturating_duration_since(Instant::now()));
         self.flush_lanes();
         let quic = self.quic.as_ref().and_then(Door::wake_at);
         let quic = quic.map(|at| now + at.saturating_duration_since(Instant::now()));

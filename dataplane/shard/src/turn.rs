@@ -517,6 +517,19 @@ impl<S: Segment> Shard<S> {
         self.peers.bars(address)
     }
 
+    /// Whether a connection has sent frames of which the answer is still to come.
+    #[must_use]
+    pub fn owes(&self, id: ConnectionId) -> bool {
+        let connection = self.peers.connections.get(id);
+        connection.is_some_and(|connection| {
+            let relays = connection.relays.as_ref();
+            let session = connection.session();
+            let session = session.and_then(|session| self.peers.sessions.get(session));
+            relays.is_some_and(|relays| relays.waiting() > 0)
+                || session.is_some_and(|session| session.unacked_frames > 0)
+        })
+    }
+
     /// Sessions, connected or lingering.
     #[must_use]
     pub fn sessions(&self) -> usize {

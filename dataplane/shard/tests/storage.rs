@@ -54,6 +54,37 @@ fn a_full_disk_rejects_by_name_and_recovers_by_itself() {
 }
 
 #[test]
+fn who_sent_something_is_owed_an_answer_until_the_disk_has_it() {
+    let mut world = World::with_ack(AckMode::Durable);
+    let mut client = Client::connect(&mut world, SENDER, 1);
+    let mut relay = Client::connect(&mut world, RELAY, 3);
+    let both = [client.connection, relay.connection];
+    assert_eq!(both.map(|id| world.shard.owes(id)), [false; 2]);
+    world.hold_syncs = true;
+    let sent = client.send(&[b"one"]);
+    world.receive(client.connection, &sent);
+    let sensor = secret(4);
+    let signer = Signer::Key {
+        id: KeyId(1),
+        key: sensor.mac(),
+    };
+    let relayed = relay.relay(1, &envelope(1, signer, &[b"two"]));
+    world.receive(relay.connection, &relayed);
+    world.settle();
+    assert_eq!(both.map(|id| world.shard.owes(id)), [true; 2]);
+    world.hold_syncs = false;
+    world.release_syncs();
+    world.settle();
+    assert_eq!(acks(&client.read(&mut world)), [1]);
+    assert_eq!(acks(&relay.read(&mut world)), [1]);
+    assert_eq!(both.map(|id| world.shard.owes(id)), [false; 2]);
+    assert!(
+        !world.shard.owes(shard::ConnectionId(77)),
+        "nobody knows it"
+    );
+}
+
+#[test]
 fn a_failed_sync_seals_the_partition_acks_nothing_and_says_so() {
     let mut world = World::with_ack(AckMode::Durable);
     let mut client = Client::connect(&mut world, SENDER, 1);
