@@ -18,6 +18,7 @@ mod lanes;
 mod leaving;
 mod memory;
 mod peer;
+mod session;
 pub(crate) mod settings;
 mod streams;
 #[cfg(test)]

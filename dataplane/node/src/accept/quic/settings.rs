@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn_proto::crypto::rustls::NoInitialCipherSuite;
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use quinn_proto::{
     AckFrequencyConfig, EndpointConfig, ServerConfig, TransportConfig, VarInt, congestion,
@@ -14,6 +14,7 @@ use wire::signature::{MacKey, TAG_BYTES};
 use super::UNUSED;
 use super::admission::AdmissionLimits;
 use super::cids::{Draw, ShardIds};
+use super::session::Sessions;
 
 /// Packets after which a peer is asked to acknowledge, and how long it may wait with that.
 const ACK_AFTER: u32 = 10;
@@ -37,7 +38,7 @@ pub(super) const STREAM_WINDOW: u32 = 512 << 10;
 pub(super) const FEW_STREAMS: u32 = 4;
 
 /// What a connection takes of memory while it is idle, its lane not counted; `perf/README.md` says how that was measured.
-pub(crate) const CONNECTION_BYTES: usize = 24 << 10;
+pub(crate) const CONNECTION_BYTES: usize = 16 << 10;
 
 /// Bounds of one shard.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +114,7 @@ impl Settings {
         limits: QuicLimits,
         (draw, secrets): (Draw, [&[u8]; 2]),
     ) -> Result<Self, NoInitialCipherSuite> {
-        let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+        let crypto = Arc::new(Sessions::new(tls)?);
         // The key of tokens is random and the same for all shards.
         let mut server = ServerConfig::with_crypto(crypto);
         server.transport_config(Arc::new(transport(&limits)));

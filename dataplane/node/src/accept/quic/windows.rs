@@ -27,19 +27,32 @@ const AROUND_BYTES: usize = 48;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held(Arc<AtomicUsize>);
 
-/// A piece of them.
-struct Piece {
-    bytes: Box<[u8]>,
+/// A piece of them. What is said often is short, and then stands in the one place that is allocated anyway.
+struct Piece<B: AsRef<[u8]>> {
+    bytes: B,
+    count: usize,
     held: Held,
 }
+
+/// Bytes of a short piece: an acknowledgement of some frames.
+const SHORT_BYTES: usize = 256;
 
 impl Held {
     /// A copy of bytes that counts as long as anybody has it.
     pub(super) fn copy(&self, bytes: &[u8]) -> Bytes {
-        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        let count = bytes.len();
+        self.0.fetch_add(count, Ordering::Relaxed);
+        let held = self.clone();
+        if count > SHORT_BYTES {
+            let bytes: Box<[u8]> = bytes.into();
+            return Bytes::from_owner(Piece { bytes, count, held });
+        }
+        let mut short = [0; SHORT_BYTES];
+        short[..count].copy_from_slice(bytes);
         Bytes::from_owner(Piece {
-            bytes: bytes.into(),
-            held: self.clone(),
+            bytes: short,
+            count,
+            held,
         })
     }
 
@@ -48,15 +61,15 @@ impl Held {
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Piece<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes.as_ref()[..self.count]
     }
 }
 
-impl Drop for Piece {
+impl<B: AsRef<[u8]>> Drop for Piece<B> {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.held.0.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -214,7 +227,11 @@ mod tests {
     #[test]
     fn what_is_held_counts_as_long_as_a_piece_of_it_is_there() {
         let held = Held::default();
+        let long = held.copy(&[9; 1_000]);
+        assert_eq!((&long[..], held.bytes()), (&[9; 1_000][..], 1_000));
+        drop(long);
         let mut first = held.copy(&[7; 100]);
+        assert_eq!(first, [7; 100][..]);
         let second = held.copy(&[8; 10]);
         let part = first.split_to(1);
         drop((first, second));

@@ -237,3 +237,12 @@ fn pings_without_end_end_who_sends_them() {
         is_ended("pings", wanted, |_, _| full(|| vec![1]));
     }
 }
+
+#[test]
+fn who_speaks_tls_after_the_handshake_is_ended() {
+    for wanted in [Wanted::Unknown, Wanted::Known] {
+        // A request to change keys, which QUIC does in another way.
+        let update = [24, 0, 0, 1, 0];
+        is_ended("TLS", wanted, |_, _| frame(6, &[0, 5], &update));
+    }
+}
