@@ -1,5 +1,6 @@
 //! The certificate of this node: read from its two files, proven to be a pair, and shown by every transport that speaks TLS.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tls::{Certificate, CertificateFault};
@@ -15,7 +16,26 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+/// What a file is known by: when it was written, its length, and which one it is.
+type Stamp = Option<(i64, i64, u64, u64)>;
+/// Those of the certificate and of its key.
+pub(crate) type Stamps = [Stamp; 2];
+
 impl CertificateFiles {
+    /// What both files are known by now.
+    pub(crate) fn stamps(&self) -> Stamps {
+        let stamp = |path: &Path| {
+            let found = path.metadata().ok()?;
+            Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
+        };
+        [&self.certificate, &self.key].map(|path| stamp(path))
+    }
+
+    /// Read both, and what they were known by before that: who looks again later misses no change.
+    pub(crate) fn read_stamped(&self) -> (Stamps, Result<Certificate, Diagnosis>) {
+        (self.stamps(), self.read())
+    }
+
     /// Read both.
     ///
     /// # Errors

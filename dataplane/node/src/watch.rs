@@ -2,16 +2,14 @@
 //!
 //! Tunnels that stand go on as they are. A pair that does not fit is refused and named, and the one in use stays.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tls::{Certificate, Served};
+use tls::{Certificate, Served, Validity};
 
-use crate::certificates::CertificateFiles;
+use crate::certificates::{CertificateFiles, Stamps};
 use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, diagnose};
 use crate::log::{Level, Log};
 use crate::status::Status;
@@ -19,11 +17,9 @@ use crate::status::Status;
 /// Between two looks. A change is taken when it is still there at the next one: both files are written by then.
 const LOOK: Duration = Duration::from_millis(500);
 const DAY: i64 = 86_400;
-/// Days before the end from which on that is said, once each.
-const WARNINGS_DAYS: [i64; 4] = [0, 1, 7, 30];
-
-/// What a file is known by: when it was written, its length, and which one it is.
-type Stamp = Option<(i64, i64, u64, u64)>;
+/// Before the end, from when on that is said, once each; the first time a third of its life before it, at most this long.
+const WARNINGS: [i64; 3] = [0, DAY, 7 * DAY];
+const FIRST_WARNING: i64 = 30 * DAY;
 
 /// The thread that looks, until this is dropped.
 pub(crate) struct Watch {
@@ -34,6 +30,8 @@ pub(crate) struct Watch {
 /// What it looks at, and what it knows.
 pub(crate) struct Watched {
     pub(crate) files: CertificateFiles,
+    /// What the files were known by before the pair in use was read from them.
+    pub(crate) known: Stamps,
     pub(crate) served: Arc<Served>,
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Log>,
@@ -77,12 +75,12 @@ impl Drop for Watch {
 impl Watched {
     fn look_until(&self, ending: &AtomicBool) {
         let mut warned = None;
-        let mut known = self.stamps();
+        let mut known = self.known;
         let mut seen = known;
         while !ending.load(Ordering::Relaxed) {
             self.warn(&self.served.current(), &mut warned);
             std::thread::park_timeout(LOOK);
-            let now = self.stamps();
+            let now = self.files.stamps();
             if now != known && now == seen {
                 known = now;
                 self.take(&mut warned);
@@ -91,24 +89,16 @@ impl Watched {
         }
     }
 
-    fn stamps(&self) -> [Stamp; 2] {
-        let stamp = |path: &Path| {
-            let found = path.metadata().ok()?;
-            Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
-        };
-        [&self.files.certificate, &self.files.key].map(|path| stamp(path))
-    }
-
     /// Show the pair that is there now, if it is one.
     fn take(&self, warned: &mut Option<i64>) {
         match self.files.read() {
-            Ok(new) if new.fingerprint() == self.served.current().fingerprint() => {
+            Ok(new) if new.chain() == self.served.current().chain() => {
                 self.status.certificate_good(new.validity().until);
             }
             Ok(new) => {
                 let fields: [(&str, &dyn std::fmt::Display); 2] = [
                     ("fingerprint", &new.fingerprint()),
-                    ("days", &days_left(&new)),
+                    ("days", &seconds_left(&new).div_euclid(DAY)),
                 ];
                 self.log.event(Level::Info, "certificate_replaced", &fields);
                 self.status.certificate_replaced(new.validity().until);
@@ -125,27 +115,126 @@ impl Watched {
 
     /// Say that the one in use is about to end, once for each time that is worth saying.
     fn warn(&self, current: &Certificate, warned: &mut Option<i64>) {
-        let left = days_left(current);
-        let due = WARNINGS_DAYS.iter().find(|days| left < **days);
-        if let Some(due) = due.filter(|due| *warned != Some(**due)) {
-            *warned = Some(*due);
+        let left = seconds_left(current);
+        let due = due(current.validity(), left);
+        if let Some(due) = due.filter(|due| *warned != Some(*due)) {
+            *warned = Some(due);
             let (event, level) = match left < 0 {
                 true => ("certificate_ended", Level::Error),
                 false => ("certificate_ends_soon", Level::Warning),
             };
-            let certificate = self.files.certificate.display();
+            let (certificate, days) = (self.files.certificate.display(), left.div_euclid(DAY));
             let fields: [(&str, &dyn std::fmt::Display); 2] =
-                [("days", &left), ("certificate", &certificate)];
+                [("days", &days), ("certificate", &certificate)];
             self.log.event(level, event, &fields);
         }
     }
 }
 
-/// Whole days until the end of a certificate; below zero when it has ended.
-fn days_left(certificate: &Certificate) -> i64 {
+/// The warning that is due so many seconds before the end of a certificate: how long before the end it may be said.
+fn due(validity: Validity, left: i64) -> Option<i64> {
+    let first = (validity.until.saturating_sub(validity.from) / 3).clamp(0, FIRST_WARNING);
+    let sooner = WARNINGS.into_iter().filter(|before| *before < first);
+    sooner.chain([first]).find(|before| left < *before)
+}
+
+/// Whole seconds until the end of a certificate; below zero when it has ended.
+fn seconds_left(certificate: &Certificate) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     });
-    (certificate.validity().until - now).div_euclid(DAY)
+    certificate.validity().until.saturating_sub(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::LogFormat;
+
+    /// A certificate with its key, as PEM.
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn put(files: &CertificateFiles, (certificate, key): &(String, String)) {
+        std::fs::write(&files.certificate, certificate).expect("a folder that may be written");
+        std::fs::write(&files.key, key).expect("a folder that may be written");
+    }
+
+    /// A folder with a pair that is read as a node does at its start, then `between`, then the watch.
+    fn watching(
+        between: impl FnOnce(&CertificateFiles),
+    ) -> (tempfile::TempDir, Arc<Served>, Watch) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = CertificateFiles {
+            certificate: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+        };
+        put(&files, &pair());
+        let (known, read) = files.read_stamped();
+        let served = Served::new(read.expect("a pair"));
+        between(&files);
+        let watched = Watched {
+            files,
+            known,
+            served: Arc::clone(&served),
+            status: Arc::new(Status::new(1)),
+            log: Arc::new(Log::new(LogFormat::Text, Box::new(std::io::sink()))),
+        };
+        let watch = Watch::start(watched).expect("a thread");
+        (folder, served, watch)
+    }
+
+    fn until(what: &str, reached: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !reached() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_pair_put_there_between_the_first_reading_and_the_first_look_is_taken() {
+        let other = pair();
+        let new = Certificate::from_pem(other.0.as_bytes(), other.1.as_bytes()).expect("a pair");
+        let (_folder, served, _watch) = watching(|files| put(files, &other));
+        until("the new one is shown", || {
+            served.current().fingerprint() == new.fingerprint()
+        });
+    }
+
+    #[test]
+    fn a_chain_that_differs_behind_its_first_certificate_is_taken() {
+        let (folder, served, _watch) = watching(|_| ());
+        let certificate = folder.path().join("cert.pem");
+        let mut chain = std::fs::read_to_string(&certificate).expect("it was written");
+        chain.push_str(&pair().0);
+        std::fs::write(&certificate, chain).expect("a folder that may be written");
+        until("both are shown", || served.current().chain().len() == 2);
+    }
+
+    #[test]
+    fn the_end_is_told_of_first_a_third_of_a_life_before_it_and_a_month_at_most() {
+        for (lives, want) in [
+            (1, vec![0, 8 * 3_600]),
+            (6, vec![0, DAY, 2 * DAY]),
+            (30, vec![0, DAY, 7 * DAY, 10 * DAY]),
+            (365, vec![0, DAY, 7 * DAY, 30 * DAY]),
+        ] {
+            let validity = Validity {
+                from: 1_000,
+                until: 1_000 + lives * DAY,
+            };
+            let left = (-DAY..=lives * DAY).rev().step_by(600);
+            let mut told: Vec<i64> = left.filter_map(|left| due(validity, left)).collect();
+            told.dedup();
+            told.reverse();
+            assert_eq!(told, want, "{lives} days");
+            assert_eq!(due(validity, lives * DAY), None, "{lives} days, just made");
+        }
+    }
 }

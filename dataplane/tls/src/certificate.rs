@@ -124,6 +124,11 @@ impl Certificate {
         self.fingerprint
     }
 
+    /// It and those that lead from it to its root, in DER, as they are shown.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
     pub(crate) fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
     }

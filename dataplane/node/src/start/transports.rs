@@ -8,7 +8,7 @@ use crate::accept::quic::settings::Settings;
 use crate::accept::tcp::{self, Purpose};
 use crate::accept::udp;
 use crate::bounds::quic_limits;
-use crate::certificates::CertificateFiles;
+use crate::certificates::{CertificateFiles, Stamps};
 use crate::config::NodeConfig;
 use crate::diagnosis::{ADMIN_PORT_TAKEN, Diagnosis, PORT_TAKEN, RANDOM_FAILED, diagnose};
 use crate::folder::Folder;
@@ -20,6 +20,8 @@ pub(super) struct Tunnels {
     pub(super) server: tls::Server,
     served: Arc<tls::Served>,
     files: CertificateFiles,
+    /// What the files were known by before they were read.
+    known: Stamps,
 }
 
 impl Tunnels {
@@ -28,7 +30,8 @@ impl Tunnels {
         let Some(files) = config.tls.clone() else {
             return Ok(None);
         };
-        let served = tls::Served::new(files.read()?);
+        let (known, read) = files.read_stamped();
+        let served = tls::Served::new(read?);
         let server = tls::Server::new(Arc::clone(&served)).map_err(|error| {
             diagnose(
                 RANDOM_FAILED,
@@ -42,6 +45,7 @@ impl Tunnels {
             server,
             served,
             files,
+            known,
         }))
     }
 
@@ -51,6 +55,7 @@ impl Tunnels {
         status.certificate_good(self.served.current().validity().until);
         Watch::start(Watched {
             files: self.files,
+            known: self.known,
             served: self.served,
             status,
             log: Arc::clone(&control.log),
