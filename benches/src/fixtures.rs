@@ -118,6 +118,7 @@ fn endpoint(name: String, direction: Direction) -> Endpoint {
         enabled: true,
         relay: false,
         keys: vec![key],
+        certificates: Vec::new(),
         send,
         receive,
         queue: QueueBounds::default(),

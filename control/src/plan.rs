@@ -126,6 +126,9 @@ pub struct EndpointText {
     /// Credentials.
     #[serde(default)]
     pub keys: Vec<KeyText>,
+    /// SHA-256 of certificates in hexadecimal, one of which it must show in its tunnel; none means it need not.
+    #[serde(default)]
+    pub certificates: Vec<Spanned<String>>,
     /// Permissions.
     #[serde(default)]
     pub grants: Vec<GrantText>,

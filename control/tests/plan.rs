@@ -3,7 +3,7 @@
 use control::diagnosis as codes;
 use control::keys::{new_pair, new_secret};
 use control::render::{NewEndpoint, NewPlan, render};
-use wire::ids::{AckMode, ChannelId, Direction, EndpointId, KeyId, PartitionId};
+use wire::ids::{AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, PartitionId};
 use wire::route::{Priority, RouteTable};
 
 const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -44,6 +44,12 @@ fn a_wrong_plan_is_refused_with_code_line_and_remedy() {
     };
     let cases: Vec<(&str, String, u16, &[&str])> = vec![
         ("not TOML", "[[hubs\n".into(), codes::SYNTAX, &["line 5"]),
+        (
+            "a certificate that is none",
+            endpoint("certificates = [\"8f1c\"]\n"),
+            codes::VALUE,
+            &["line 9", "`8f1c`", "64 hexadecimal digits", "openssl"],
+        ),
         (
             "wrong type",
             "[[hubs]]\nname = 7\n".into(),
@@ -507,4 +513,21 @@ fn codes_are_unique_and_in_this_rooms_range() {
             "{code} twice"
         );
     }
+}
+
+#[test]
+fn an_endpoint_names_certificates_in_either_form_each_once() {
+    let (one, other) = ("0A".repeat(32), ["0b"; 32].join(":"));
+    let again = "0a".repeat(32);
+    let text = endpoint(&format!(
+        "certificates = [\"{other}\", \"{one}\", \"{again}\"]\n"
+    ));
+    let table = compile(&text).expect("a good plan");
+    let pump = table.endpoint_by_name("a/e/pump").expect("it is named");
+    let want = [Fingerprint([0x0A; 32]), Fingerprint([0x0B; 32])];
+    assert_eq!(pump.certificates, want);
+    for shown in want {
+        assert!(pump.may_use_tunnel(Some(shown)));
+    }
+    assert!(!pump.may_use_tunnel(None) && !pump.may_use_tunnel(Some(Fingerprint([9; 32]))));
 }

@@ -26,7 +26,7 @@ pub mod stamp;
 pub mod verify;
 
 pub use activity::Activity;
-pub use client::{Fingerprint, Security, Transport, Trust};
+pub use client::{Fingerprint, Identity, Security, Transport, Trust};
 pub use engine::run;
 pub use payload::{BodySizes, PayloadSource};
 pub use plan::{LoadOptions, LoadPlan, Others, ReceiverCredential, SenderCredential, ServerCpu};

@@ -1,4 +1,4 @@
-//! `forebay cert dev`: a certificate, its key and the authority that signed it, for tests and for one's own machine.
+//! `forebay cert dev`: a certificate, its key and the authority that signed it, for tests and for one's own machine. And one for a client.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -41,6 +41,21 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Make a certificate for a client to show: NAME.pem and NAME.key.pem
+    Client {
+        /// Folder for the two files; made if it does not exist
+        #[arg(long, value_name = "FOLDER", default_value = "certificates")]
+        out: PathBuf,
+        /// Whose it is; a label, the files are named after it
+        #[arg(long, value_name = "NAME", default_value = "client", value_parser = label)]
+        name: String,
+        /// Days that it is good for
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// Replace files that are there
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 /// What a client on the same machine may call it.
@@ -72,14 +87,60 @@ impl Files {
 
 /// Make the files and say how they are used.
 pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
-    let Command::Dev {
+    match &args.command {
+        Command::Dev {
+            out,
+            name,
+            days,
+            replace,
+        } => run_dev(out, name, *days, *replace),
+        Command::Client {
+            out,
+            name,
+            days,
+            replace,
+        } => run_client(out, name, *days, *replace),
+    }
+}
+
+/// What may be the name of a file everywhere.
+fn label(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let fits = (1..=64).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(good);
+    match fits {
+        true => Ok(text.to_owned()),
+        false => Err("letters, digits, '-', '_' and '.', at most 64 of them".to_owned()),
+    }
+}
+
+/// A certificate that signs itself: its fingerprint is what an endpoint names.
+fn run_client(out: &Path, name: &str, days: u32, replace: bool) -> Result<u8, Fault> {
+    let files = node::CertificateFiles {
+        certificate: out.join(format!("{name}.pem")),
+        key: out.join(format!("{name}.key.pem")),
+    };
+    let (text, key) = signed_by_itself(name, DAY * days).map_err(|error| refused(&error, name))?;
+    write_all(
         out,
-        name,
-        days,
         replace,
-    } = &args.command;
-    let names: Vec<&str> = name.iter().map(String::as_str).collect();
-    let files = make(out, &names, DAY * *days, *replace)?;
+        [
+            (&files.key, &key, 0o600),
+            (&files.certificate, &text, 0o644),
+        ],
+    )?;
+    let print = files.read()?.fingerprint();
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    say!("certificate  {certificate}, {days} days (for load: --client-cert)");
+    say!("key          {key} (mode 0600; for load: --client-key)");
+    say!("fingerprint  {print}\n");
+    say!("[node.tls]\nclient_certificates = \"asked\"\n");
+    say!("and in the plan, for an endpoint that has to show it:\ncertificates = [\"{print}\"]");
+    Ok(0)
+}
+
+fn run_dev(out: &Path, names: &[String], days: u32, replace: bool) -> Result<u8, Fault> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let files = make(out, &names, DAY * days, replace)?;
     let made = read(&files)?;
     let (certificate, key) = (files.certificate.display(), files.key.display());
     say!("authority    {} (for clients: --ca)", files.ca.display());
@@ -112,26 +173,56 @@ pub(crate) fn make(
     replace: bool,
 ) -> Result<Files, Diagnosis> {
     let files = Files::of(folder);
-    let refused = |error: rcgen::Error| {
-        Diagnosis::new(
-            CERTIFICATE_NAMES,
-            "a certificate cannot be made",
-            format!("{error} for {}", names.join(", ")),
-            "host names and addresses",
-            "use --name localhost --name 127.0.0.1",
-        )
-    };
-    let (ca, certificate, key) = signed(names, lasts).map_err(refused)?;
-    std::fs::create_dir_all(folder).map_err(|error| unwritten(folder, &error))?;
+    let made = signed(names, lasts).map_err(|error| refused(&error, &names.join(", ")));
+    let (ca, certificate, key) = made?;
     // The key first: a node that looks in between finds a pair that does not fit, says so, and looks again.
-    for (path, text, mode) in [
-        (&files.key, key, 0o600),
-        (&files.certificate, certificate, 0o644),
-        (&files.ca, ca, 0o644),
-    ] {
-        write(path, &text, mode, replace).map_err(|error| unwritten(path, &error))?;
-    }
+    write_all(
+        folder,
+        replace,
+        [
+            (&files.key, &key, 0o600),
+            (&files.certificate, &certificate, 0o644),
+            (&files.ca, &ca, 0o644),
+        ],
+    )?;
     Ok(files)
+}
+
+fn refused(error: &rcgen::Error, names: &str) -> Diagnosis {
+    Diagnosis::new(
+        CERTIFICATE_NAMES,
+        "a certificate cannot be made",
+        format!("{error} for {names}"),
+        "host names and addresses",
+        "use --name localhost --name 127.0.0.1",
+    )
+}
+
+/// Write files into a folder, which is made if it does not exist: path, text and mode of each.
+fn write_all<const FILES: usize>(
+    folder: &Path,
+    replace: bool,
+    files: [(&PathBuf, &String, u32); FILES],
+) -> Result<(), Diagnosis> {
+    std::fs::create_dir_all(folder).map_err(|error| unwritten(folder, &error))?;
+    for (path, text, mode) in files {
+        write(path, text, mode, replace).map_err(|error| unwritten(path, &error))?;
+    }
+    Ok(())
+}
+
+/// PEM of a certificate that names nobody but itself, and of its key.
+fn signed_by_itself(name: &str, lasts: Duration) -> Result<(String, String), rcgen::Error> {
+    let now = SystemTime::now();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_before = (now - BEFORE).into();
+    params.not_after = (now + lasts).into();
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 /// PEM of an authority, of a certificate that it signed, and of that one's key.

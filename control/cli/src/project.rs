@@ -84,6 +84,9 @@ impl Project {
             files.certificate = folder.join(&files.certificate);
             files.key = folder.join(&files.key);
         }
+        if let Some(authority) = &mut node.clients.authority {
+            *authority = folder.join(&authority);
+        }
         Ok(Self {
             node,
             plan: folder.join(file),

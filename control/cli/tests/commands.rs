@@ -174,3 +174,25 @@ fn a_certificate_for_tests_is_a_pair_that_its_authority_signed_and_is_not_overwr
     let unfit = forebay(&["cert", "dev", "--out", out, "--name", "no name\u{e9}"]);
     assert_eq!(unfit.status.code(), Some(2), "{unfit:?}");
 }
+
+#[test]
+fn a_certificate_for_a_client_is_a_pair_and_its_fingerprint_goes_into_the_plan() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().to_str().expect("an ordinary path");
+    let made = forebay(&["cert", "client", "--out", out, "--name", "pump-7"]);
+    assert!(made.status.success(), "{made:?}");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).expect("it was written");
+    let pair = tls::Certificate::from_pem(&read("pump-7.pem"), &read("pump-7.key.pem"));
+    let line = format!(
+        "certificates = [\"{}\"]",
+        pair.expect("a pair").fingerprint()
+    );
+    let told = String::from_utf8(made.stdout).expect("text");
+    assert!(told.contains(&line), "{told}");
+    let again = forebay(&["cert", "client", "--out", out, "--name", "pump-7"]);
+    assert!(!again.status.success(), "{again:?}");
+    for name in ["../pump", "", ".hidden"] {
+        let refused = forebay(&["cert", "client", "--out", out, "--name", name]);
+        assert_eq!(refused.status.code(), Some(2), "{name}: {refused:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Endpoints: keys, grants, restrictions and the bounds of a queue.
 
-use wire::ids::{ChannelId, Direction, EndpointId, KeyId, UnixNanos};
+use wire::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
 use wire::limits::BODY_BYTES_MAX;
 use wire::route::{
     AddressRange, ChannelParts, Endpoint, Grant, Key, OnFull, QueueBounds, Restriction,
@@ -59,6 +59,7 @@ fn endpoint(
         enabled: text.enabled.unwrap_or(true),
         relay: text.relay.unwrap_or(false),
         keys: keys(text, faults),
+        certificates: certificates(text, faults),
         rates: rates(&text.messages_per_second, &text.bytes_per_second, faults),
         send,
         receive,
@@ -67,6 +68,26 @@ fn endpoint(
             .as_ref()
             .map_or_else(QueueBounds::default, |queue| bounds(queue, faults)),
     }
+}
+
+/// What it must show; one that is named twice is named.
+fn certificates(text: &EndpointText, faults: &mut Faults<'_>) -> Vec<Fingerprint> {
+    let mut certificates = Vec::new();
+    for shown in &text.certificates {
+        match Fingerprint::parse(shown.get_ref()) {
+            Some(one) if certificates.contains(&one) => {}
+            Some(one) => certificates.push(one),
+            None => faults.add(
+                shown.span(),
+                VALUE,
+                "a certificate is named by no fingerprint",
+                format!("`{}`", shown.get_ref()),
+                "its SHA-256: 64 hexadecimal digits, with or without colons",
+                "see `openssl x509 -in FILE -noout -fingerprint -sha256`",
+            ),
+        }
+    }
+    certificates
 }
 
 fn keys(text: &EndpointText, faults: &mut Faults<'_>) -> Vec<Key> {

@@ -9,6 +9,7 @@ use wire::route::{Hub, RouteTable};
 use crate::accept::quic::admission::AdmissionLimits;
 use crate::accept::quic::settings::{CONNECTION_BYTES, QuicLimits};
 use crate::accept::tls::TUNNEL_BYTES;
+use crate::certificates::Ask;
 use crate::config::NodeConfig;
 use crate::diagnosis::{Diagnosis, OUT_OF_BOUNDS, diagnose};
 
@@ -99,8 +100,12 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         linger: config.timeouts.linger,
         ..defaults
     };
+    let shown = match config.clients.ask {
+        Ask::Off => 0,
+        Ask::Asked | Ask::Required => tls::SHOWN_BYTES_MAX,
+    };
     let tunnels = match config.listen_tls {
-        Some(_) => u64::from(limits.connections_max) * TUNNEL_BYTES as u64,
+        Some(_) => u64::from(limits.connections_max) * (TUNNEL_BYTES + shown) as u64,
         None => 0,
     };
     // A lane is a connection like any other.
@@ -113,7 +118,7 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         Some(_) => quic_limits(config, shards).window_bytes() as u64,
         None => 0,
     };
-    let quic = u64::from(lanes) * CONNECTION_BYTES as u64 + windows;
+    let quic = u64::from(lanes) * (CONNECTION_BYTES + shown) as u64 + windows;
     let suits = limits.memory_parts().total() + tunnels + quic;
     limits.memory_bytes = config.shard.memory_bytes.unwrap_or(suits);
     limits.check().map_err(|error| {

@@ -1,9 +1,10 @@
-//! The certificate of this node: read from its two files, proven to be a pair, and shown by every transport that speaks TLS.
+//! The certificate of this node: read from its two files, proven to be a pair, and shown by every transport that speaks TLS. And whose
+//! certificates it takes of clients.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use tls::{Certificate, CertificateFault};
+use tls::{Asking, AskingFault, Certificate, CertificateFault, Taken};
 
 use crate::diagnosis::{CERTIFICATE_REFUSED, CERTIFICATE_UNREADABLE, Diagnosis, diagnose};
 
@@ -14,6 +15,57 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// Whether clients are asked for certificates of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// Whether they are.
+    pub ask: Ask,
+    /// The file of the authorities that may sign them, as PEM. Without it any is taken, and known by its fingerprint.
+    pub authority: Option<PathBuf>,
+}
+
+/// `tls.client_certificates`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ask {
+    /// Clients are not asked.
+    #[default]
+    Off,
+    /// They are asked, and may come without.
+    Asked,
+    /// Who shows none is not let in.
+    Required,
+}
+
+impl ClientCertificates {
+    /// As the tunnels take it, with the authorities read.
+    ///
+    /// # Errors
+    /// `FB-3121` when their file cannot be read.
+    pub(crate) fn asking(&self) -> Result<Asking, Diagnosis> {
+        let taken = match &self.authority {
+            Some(path) => Taken::Roots(read("node.tls.client_ca", path)?),
+            None => Taken::Any,
+        };
+        Ok(match self.ask {
+            Ask::Off => Asking::Off,
+            Ask::Asked => Asking::Asked(taken),
+            Ask::Required => Asking::Required(taken),
+        })
+    }
+
+    /// Why tunnels cannot be made.
+    pub(crate) fn refuse(&self, fault: &AskingFault) -> Diagnosis {
+        let file = self.authority.as_deref().unwrap_or(Path::new(""));
+        diagnose(
+            CERTIFICATE_REFUSED,
+            format!("node.tls.client_ca {}", file.display()),
+            fault.to_string(),
+            "certificates of authorities, as PEM",
+            format!("see `openssl x509 -in {} -noout -text`", file.display()),
+        )
+    }
 }
 
 /// What a file is known by: when it was written, its length, and which one it is.

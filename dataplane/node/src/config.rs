@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use origin::{Effective, Origin};
 pub use setting::{Kind, SETTINGS, Setting};
 
-use crate::certificates::CertificateFiles;
+use crate::certificates::{Ask, CertificateFiles, ClientCertificates};
 use crate::diagnosis::{Diagnosis, PLAIN_EXPOSED, SETTINGS_CONFLICT, diagnose};
 use crate::placement::Shards;
 use origin::Values;
@@ -25,14 +25,16 @@ use origin::Values;
 pub struct NodeConfig {
     /// The folder that holds the logs.
     pub data: PathBuf,
-    /// Where frames over TCP are accepted. Port 0 lets the kernel choose.
-    pub listen: SocketAddr,
+    /// Where frames over TCP are accepted without encryption; nowhere without it. Port 0 lets the kernel choose.
+    pub listen: Option<SocketAddr>,
     /// Where connections come in that begin with TLS; nowhere without it.
     pub listen_tls: Option<SocketAddr>,
     /// Where QUIC connections come in; nowhere without it.
     pub listen_quic: Option<SocketAddr>,
     /// The files of the certificate that this node shows, and of its key.
     pub tls: Option<CertificateFiles>,
+    /// Whether clients are asked for certificates of their own.
+    pub clients: ClientCertificates,
     /// Where metrics and probes are served.
     pub admin: SocketAddr,
     /// How many shards, or on which processors.
@@ -194,10 +196,18 @@ impl NodeConfig {
     fn assemble(values: &Values) -> Result<Self, Diagnosis> {
         let config = Self {
             data: PathBuf::from(values.text("data")),
-            listen: values.address("listen"),
+            listen: values.optional_address("listen"),
             listen_tls: values.optional_address("listen_tls"),
             listen_quic: values.optional_address("listen_quic"),
             tls: files(values)?,
+            clients: ClientCertificates {
+                ask: match values.text("tls.client_certificates") {
+                    "required" => Ask::Required,
+                    "asked" => Ask::Asked,
+                    _ => Ask::Off,
+                },
+                authority: values.optional_text("tls.client_ca").map(PathBuf::from),
+            },
             admin: values.address("admin"),
             shards: Shards::parse(values.text("shards")).expect("its text was checked"),
             cpu: values.optional_count("cpu").map(|cpu| cpu as usize),
@@ -286,7 +296,7 @@ impl NodeConfig {
     /// One address, one listener.
     fn check_ports(&self) -> Result<(), Diagnosis> {
         let all = [
-            ("node.listen", Some(self.listen)),
+            ("node.listen", self.listen),
             ("node.listen_tls", self.listen_tls),
             ("node.admin", Some(self.admin)),
         ];
@@ -334,19 +344,53 @@ impl NodeConfig {
             )),
             _ => Ok(()),
         }?;
-        if !self.listen.ip().is_loopback() && !self.plain_anywhere {
+        self.check_clients()?;
+        let plain = self.listen.filter(|plain| !plain.ip().is_loopback());
+        if let Some(plain) = plain.filter(|_| !self.plain_anywhere) {
             return Err(diagnose(
                 PLAIN_EXPOSED,
                 "node.listen",
-                format!(
-                    "{}, which other machines reach without encryption",
-                    self.listen
-                ),
+                format!("{plain}, which other machines reach without encryption"),
                 "a loopback address, or plain = \"anywhere\"",
                 "set listen_tls to this address and listen to 127.0.0.1, or say plain = \"anywhere\" if the network is trusted",
             ));
         }
         Ok(())
+    }
+
+    /// Whoever is asked for a certificate comes through a tunnel, and an authority judges only what is asked for.
+    fn check_clients(&self) -> Result<(), Diagnosis> {
+        if self
+            .listen
+            .or(self.listen_tls)
+            .or(self.listen_quic)
+            .is_none()
+        {
+            return Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.listen",
+                "\"none\", and neither TLS nor QUIC",
+                "an address where anybody comes in",
+                "set listen_tls or listen_quic, or take listen out",
+            ));
+        }
+        match (&self.clients.ask, &self.tls, &self.clients.authority) {
+            (Ask::Asked | Ask::Required, None, _) => Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.tls.client_certificates",
+                "clients to be asked, and neither TLS nor QUIC",
+                "listen_tls or listen_quic, with tls.certificate and tls.key",
+                "set them, or take client_certificates out",
+            )),
+            (Ask::Off, _, Some(authority)) => Err(diagnose(
+                SETTINGS_CONFLICT,
+                "node.tls.client_ca",
+                format!("{}, and clients are not asked", authority.display()),
+                "tls.client_certificates = \"asked\" or \"required\"",
+                "set it, or take client_ca out",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Every setting with its value and where it came from, in the order of the file.

@@ -14,7 +14,7 @@ pub mod diagnosis;
 mod bounds;
 mod certificates;
 mod folder;
-pub use certificates::CertificateFiles;
+pub use certificates::{Ask, CertificateFiles, ClientCertificates};
 
 mod ending;
 mod start;

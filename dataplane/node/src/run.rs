@@ -65,7 +65,7 @@ pub(crate) struct Loop {
     pub(crate) number: usize,
     pub(crate) ring: Ring,
     /// Where plain connections come in, and where those come in that begin with a tunnel.
-    pub(crate) listener: ring::ListenerId,
+    pub(crate) listener: Option<ring::ListenerId>,
     pub(crate) tunnel_listener: Option<ring::ListenerId>,
     pub(crate) tunnels: Tunnels,
     /// QUIC, if it is spoken.
@@ -630,8 +630,7 @@ impl Loop {
     fn begin_drain(&mut self) -> Duration {
         self.status.enter(self.number, Phase::Draining);
         self.log.event(Level::Info, "draining", &[]);
-        self.ring.stop_listening(self.listener);
-        if let Some(listener) = self.tunnel_listener {
+        for listener in [self.listener, self.tunnel_listener].into_iter().flatten() {
             self.ring.stop_listening(listener);
         }
         if let Some(quic) = &mut self.quic {

@@ -42,7 +42,7 @@ pub(crate) struct Seed {
     pub(crate) cpu: Option<usize>,
     pub(crate) config: NodeConfig,
     pub(crate) table: Arc<RouteTable>,
-    pub(crate) listener: TcpListener,
+    pub(crate) listener: Option<TcpListener>,
     /// Where connections come in that begin with a tunnel, and what makes one of them.
     pub(crate) tunnel_listener: Option<TcpListener>,
     pub(crate) tunnels: Option<tls::Server>,
@@ -168,9 +168,8 @@ fn begin(
     };
     let preparer = Preparer::start(seed.shard, storage, ring.waker())?;
     let flush = Flush::new(&seed.config.data);
-    let listener = ring
-        .listen(seed.listener)
-        .map_err(|error| ring_fault(&error))?;
+    let listener = seed.listener.map(|listener| ring.listen(listener));
+    let listener = listener.transpose().map_err(|error| ring_fault(&error))?;
     let tunnel_listener = seed.tunnel_listener.map(|listener| ring.listen(listener));
     let tunnel_listener = tunnel_listener.transpose();
     let tunnel_listener = tunnel_listener.map_err(|error| ring_fault(&error))?;

@@ -43,7 +43,7 @@ pub struct Summary {
 
 /// A running node. Dropping it leaves the node running.
 pub struct NodeHandle {
-    listen: SocketAddr,
+    listen: Option<SocketAddr>,
     listen_tls: Option<SocketAddr>,
     listen_quic: Option<SocketAddr>,
     admin: SocketAddr,
@@ -63,8 +63,16 @@ impl std::fmt::Debug for NodeHandle {
 }
 
 impl NodeHandle {
-    /// Where frames are accepted; the port the kernel chose if 0 was asked for.
+    /// The first address where frames are accepted, plain if they are anywhere, else over TLS, else over QUIC; the port the kernel
+    /// chose if 0 was asked for.
     pub fn listen_addr(&self) -> SocketAddr {
+        let all = [self.listen, self.listen_tls, self.listen_quic];
+        let first = all.into_iter().flatten().next();
+        first.expect("a configuration without any is refused")
+    }
+
+    /// Where frames are accepted without encryption, if they are.
+    pub fn listen_plain_addr(&self) -> Option<SocketAddr> {
         self.listen
     }
 
@@ -164,7 +172,7 @@ pub fn start_logged(
         quic,
         admin: admin_listener,
     } = listeners(&config, placement.shards())?;
-    let listen = local(&plain[0])?;
+    let listen = plain.first().map(local).transpose()?;
     let listen_tls = tls.first().map(local).transpose()?;
     let listen_quic = quic.first().and_then(|socket| socket.local_addr().ok());
     let quic = match &tunnels {
@@ -193,15 +201,16 @@ pub fn start_logged(
     let meeting = Arc::new(Meeting::new(placement.shards()));
     let began = control.status.began();
     let mut shards = Vec::new();
+    let mut plain = plain.into_iter();
     let mut tls = tls.into_iter();
     let mut quic = quic.into_iter();
-    for (shard, (listener, commands)) in plain.into_iter().zip(asked).enumerate() {
+    for (shard, commands) in asked.into_iter().enumerate() {
         let seed = Seed {
             shard,
             cpu: placement.cpu(shard).or(config.cpu),
             config: config.clone(),
             table: Arc::clone(&table),
-            listener,
+            listener: plain.next(),
             tunnel_listener: tls.next(),
             tunnels: server.clone(),
             quic: quic.next(),
@@ -256,14 +265,15 @@ impl NodeHandle {
                 *place = Some(waker);
             }
         }
-        let mut fields: Vec<(&str, &dyn std::fmt::Display)> =
-            vec![("listen", &self.listen), ("admin", &self.admin)];
-        if let Some(tls) = &self.listen_tls {
-            fields.insert(1, ("listen_tls", tls));
+        let mut fields: Vec<(&str, &dyn std::fmt::Display)> = Vec::new();
+        for (name, address) in [
+            ("listen", &self.listen),
+            ("listen_quic", &self.listen_quic),
+            ("listen_tls", &self.listen_tls),
+        ] {
+            fields.extend(address.iter().map(|address| (name, address as _)));
         }
-        if let Some(quic) = &self.listen_quic {
-            fields.insert(1, ("listen_quic", quic));
-        }
+        fields.push(("admin", &self.admin));
         self.control.log.event(Level::Info, "ready", &fields);
         Ok(self)
     }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use node::Ask;
 use node::config::{Effective, Kind, LogFormat, NodeConfig, Origin, SETTINGS};
 use node::diagnosis::CODES;
 
@@ -17,7 +18,7 @@ fn parse(text: &str, env: &[(&str, &str)]) -> Result<NodeConfig, node::diagnosis
 #[test]
 fn an_empty_file_gives_the_defaults() {
     let config = parse("", &[("HOME", "/root"), ("FOREBAY_OTHER", "x")]).unwrap();
-    assert_eq!(config.listen.to_string(), "127.0.0.1:7411");
+    assert_eq!(config.listen.unwrap().to_string(), "127.0.0.1:7411");
     assert_eq!(config.cpu, None);
     assert_eq!(config.log_format, LogFormat::Text);
     let all_default = |setting: &Effective| setting.origin == Origin::Default;
@@ -36,7 +37,7 @@ fn the_environment_overrides_the_file_which_overrides_the_defaults() {
     ];
     let config = parse(text, &env).unwrap();
     assert_eq!(config.data.to_str(), Some("d"));
-    assert_eq!(config.listen.to_string(), "127.0.0.1:2");
+    assert_eq!(config.listen.unwrap().to_string(), "127.0.0.1:2");
     assert_eq!((config.ring.buffers, config.ring.buffer_bytes), (64, 32768));
     assert_eq!(config.timeouts.idle, Duration::from_secs(300));
     assert_eq!(config.log_format, LogFormat::Json);
@@ -304,6 +305,13 @@ fn every_setting_can_be_given_by_file_and_by_variable() {
                 ("FOREBAY_NODE_TLS_CERTIFICATE", "cert.pem"),
                 ("FOREBAY_NODE_TLS_KEY", "key.pem"),
             ],
+            "tls.client_ca" => vec![
+                ("FOREBAY_NODE_LISTEN_TLS", "[::1]:7413"),
+                ("FOREBAY_NODE_TLS_CERTIFICATE", "cert.pem"),
+                ("FOREBAY_NODE_TLS_KEY", "key.pem"),
+                ("FOREBAY_NODE_TLS_CLIENT_CERTIFICATES", "asked"),
+                ("FOREBAY_NODE_TLS_CLIENT_CA", "clients.pem"),
+            ],
             _ => vec![(&*variable, value)],
         };
         assert!(env.iter().any(|(name, _)| *name == variable));
@@ -329,10 +337,54 @@ fn frames_without_encryption_come_from_other_machines_only_where_that_was_said()
     let open = "[node]\nlisten = \"0.0.0.0:7411\"\n";
     assert_eq!(parse(open, &[]).unwrap_err().code, 2008);
     let said = format!("{open}plain = \"anywhere\"\n");
-    assert_eq!(parse(&said, &[]).unwrap().listen.port(), 7411);
+    assert_eq!(parse(&said, &[]).unwrap().listen.unwrap().port(), 7411);
     let tunnels = "[node]\nlisten_tls = \"0.0.0.0:7413\"\n\
                    [node.tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
     let config = parse(tunnels, &[]).unwrap();
     assert_eq!(config.listen_tls.unwrap().port(), 7413);
-    assert!(config.listen.ip().is_loopback());
+    assert!(config.listen.unwrap().ip().is_loopback());
+}
+
+#[test]
+fn a_node_may_have_no_plain_port_but_has_to_have_one() {
+    let pair = "[node.tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+    let none = "[node]\nlisten = \"none\"\n";
+    assert_eq!(parse(none, &[]).unwrap_err().code, 2007);
+    for way in ["listen_tls", "listen_quic"] {
+        let text = format!("{none}{way} = \"0.0.0.0:7413\"\n{pair}");
+        let config = parse(&text, &[]).unwrap();
+        assert_eq!(config.listen, None);
+        let again = parse(&config.render(), &[]).unwrap();
+        assert_eq!(again.listen, None, "{}", config.render());
+    }
+    let admin = parse("[node]\nadmin = \"none\"\n", &[]).unwrap_err();
+    assert_eq!(admin.code, 2005, "{admin}");
+}
+
+#[test]
+fn clients_are_asked_for_certificates_only_where_there_are_tunnels() {
+    let tunnels = "[node]\nlisten_tls = \"0.0.0.0:7413\"\n\
+                   [node.tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+    let asked = |word: &str| format!("{tunnels}client_certificates = {word:?}\n");
+    for (word, want) in [
+        ("off", Ask::Off),
+        ("asked", Ask::Asked),
+        ("required", Ask::Required),
+    ] {
+        assert_eq!(parse(&asked(word), &[]).unwrap().clients.ask, want);
+    }
+    assert_eq!(parse(tunnels, &[]).unwrap().clients.ask, Ask::Off);
+    let signed = format!("{}client_ca = \"ca.pem\"\n", asked("asked"));
+    let authority = parse(&signed, &[]).unwrap().clients.authority;
+    assert_eq!(authority.unwrap().to_str(), Some("ca.pem"));
+    for (why, text) in [
+        (
+            "no tunnel",
+            "[node.tls]\nclient_certificates = \"asked\"\n".to_owned(),
+        ),
+        ("not asked", format!("{tunnels}client_ca = \"ca.pem\"\n")),
+    ] {
+        assert_eq!(parse(&text, &[]).unwrap_err().code, 2007, "{why}");
+    }
+    assert!(parse(&asked("perhaps"), &[]).is_err());
 }

@@ -41,7 +41,7 @@ fn a_taken_port_is_named_with_its_setting() {
     for (code, setting) in [(3108, "node.listen"), (3109, "node.admin")] {
         let mut config = config(data.path());
         match code {
-            3108 => config.listen = addr,
+            3108 => config.listen = Some(addr),
             _ => config.admin = addr,
         }
         let fault = refused(config, local(1));
@@ -55,7 +55,7 @@ fn a_second_node_on_the_same_port_or_folder_is_refused() {
     let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let node = start(data.path(), table(local(1)));
     let mut second = config(other.path());
-    second.listen = node.listen_addr();
+    second.listen = node.listen_plain_addr();
     assert_eq!(refused(second, local(1)).code, 3108);
     let fault = refused(config(data.path()), local(1));
     assert_eq!(fault.code, 3103, "{fault}");
@@ -74,7 +74,7 @@ fn a_second_node_on_the_same_port_or_folder_is_refused() {
 fn an_address_of_another_machine_is_named() {
     let data = tempfile::tempdir().unwrap();
     let mut config = config(data.path());
-    config.listen = "192.0.2.1:0".parse().unwrap();
+    config.listen = Some("192.0.2.1:0".parse().unwrap());
     assert_eq!(refused(config, local(1)).code, 3110);
 }
 

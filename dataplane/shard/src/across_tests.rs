@@ -47,7 +47,7 @@ fn session() -> (Peers, SessionRef) {
         id,
         endpoint_index: 0,
         key: KeyId(1),
-        token: None,
+        presented: None,
         tunnelled: false,
         key_expires: NEVER,
         linger_until: Duration::ZERO,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use wire::ids::Fingerprint;
 use wire::reason::Notice;
 
 use crate::assembly::Assembly;
@@ -82,6 +83,8 @@ pub(crate) struct Start {
     pub(crate) random: [u8; 48],
     /// That of the tunnel, if the connection runs through one.
     pub(crate) exporter: Option<[u8; 32]>,
+    /// The client's certificate, if it showed one there.
+    pub(crate) shown: Option<Fingerprint>,
     /// It cannot go to another shard.
     pub(crate) stays: bool,
 }
@@ -162,6 +165,7 @@ impl Connection {
             start: Some(Box::new(Start {
                 random: opened.random,
                 exporter: None,
+                shown: None,
                 stays: false,
             })),
             phase: match opened.handed_over {

@@ -4,7 +4,9 @@
 
 use partition::Segment;
 use wire::handshake::{Auth, Hello};
-use wire::ids::{AckMode, Direction, Offset, PartitionId, Sequence, SessionId, UnixNanos};
+use wire::ids::{
+    AckMode, Direction, Fingerprint, Offset, PartitionId, Sequence, SessionId, UnixNanos,
+};
 use wire::reason::{Notice, Reason};
 use wire::route::{Endpoint, Grant, Key, KeyMaterial, RouteTable};
 use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
@@ -20,7 +22,7 @@ use crate::log::Log;
 use crate::ownership::Ownership;
 use crate::peers::Peers;
 use crate::route::{Owned, away};
-use crate::session::{ChannelRoute, NEVER, Session, SessionRef, Stream, TokenTerms};
+use crate::session::{ChannelRoute, NEVER, Presented, Session, SessionRef, Stream, TokenTerms};
 use crate::welcome::Welcoming;
 
 /// Why there is no session. The notice is what the peer is told.
@@ -48,7 +50,7 @@ struct Proven {
     direction: Direction,
     key: wire::ids::KeyId,
     key_expires: UnixNanos,
-    token: Option<TokenTerms>,
+    presented: Presented,
     keys: SessionKeys,
     id: SessionId,
     /// Its connection runs through a tunnel.
@@ -93,6 +95,7 @@ fn open<S: Segment>(
     // A connection says HELLO once.
     let start = *connection.start.take().ok_or(gone)?;
     let proven = prove(peers, hello, &start)?;
+    check_certificate(peers.table.endpoint_at(proven.endpoint), start.shown)?;
     check_home(peers, &proven, start.stays)?;
     check_fresh(peers, hello, proven.endpoint)?;
     let credential = credential(peers, &proven);
@@ -128,7 +131,7 @@ fn credential(peers: &Peers, proven: &Proven) -> Credential {
     Credential {
         endpoint: peers.table.endpoint_at(proven.endpoint).id,
         key: proven.key,
-        token: proven.token.map_or(0, |token| token.mark),
+        token: proven.presented.token.map_or(0, |token| token.mark),
     }
 }
 
@@ -234,7 +237,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
             };
             (key, Some(terms), derive(&signature, id))
         }
-        Auth::Resume(session) => return prove_resumption(peers, hello, session, exporter, derive),
+        Auth::Resume(session) => return prove_resumption(peers, hello, session, start, derive),
     };
     let endpoint = endpoint.ok_or(bad)?;
     check_key(key, endpoint, peers.now.unix)?;
@@ -243,7 +246,10 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
         direction: key.direction,
         key: key.id,
         key_expires: key.expires.unwrap_or(NEVER),
-        token,
+        presented: Presented {
+            token,
+            shown: start.shown,
+        },
         keys,
         id,
         tunnelled: start.exporter.is_some(),
@@ -279,10 +285,10 @@ fn prove_resumption(
     peers: &Peers,
     hello: &Hello<'_>,
     id: SessionId,
-    exporter: &[u8],
+    start: &Start,
     derive: impl Fn(&[u8], SessionId) -> SessionKeys,
 ) -> Result<Proven, HandshakeError> {
-    let unknown = fault(Reason::SessionUnknown, 0, 0);
+    let (unknown, exporter) = (fault(Reason::SessionUnknown, 0, 0), start.exporter());
     let reference = peers.sessions.find(id).ok_or(unknown)?;
     let session = peers.sessions.get(reference).ok_or(unknown)?;
     if !verify_hello(&session.keys.resume, exporter, &hello.frame()) {
@@ -309,7 +315,10 @@ fn prove_resumption(
         direction: session.direction,
         key: session.key,
         key_expires: session.key_expires,
-        token: session.token.as_deref().copied(),
+        presented: Presented {
+            token: session.token(),
+            shown: start.shown,
+        },
         keys: derive(&session.keys.resume, id),
         id,
         tunnelled: !exporter.is_empty(),
@@ -328,6 +337,19 @@ fn check_key(key: &Key, endpoint: &Endpoint, now: UnixNanos) -> Result<(), Hands
         return Err(fault(Reason::EndpointDisabled, 0, 0));
     }
     Ok(())
+}
+
+/// Who names certificates comes through a tunnel in which one of them was shown.
+pub(crate) fn check_certificate(
+    endpoint: &Endpoint,
+    shown: Option<Fingerprint>,
+) -> Result<(), HandshakeError> {
+    if endpoint.may_use_tunnel(shown) {
+        return Ok(());
+    }
+    let named = endpoint.certificates.len() as u64;
+    let seen = u64::from(shown.is_some());
+    Err(fault(Reason::CertificateRequired, seen, named))
 }
 
 /// What the grants say about the peer as a whole. To send, one grant that holds here is enough, each frame is
@@ -392,7 +414,7 @@ fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> SessionRef {
         endpoint_index: proven.endpoint,
         direction: proven.direction,
         key: proven.key,
-        token: proven.token.map(Box::new),
+        presented: proven.presented.kept(),
         key_expires: proven.key_expires,
         keys: proven.keys,
         tunnelled: proven.tunnelled,
@@ -425,10 +447,13 @@ fn resume(
         .sessions
         .get_mut(reference)
         .expect("prove_resumption has found it");
+    let lists_bytes = session.lists_bytes();
     session.keys = proven.keys;
     session.tunnelled = proven.tunnelled;
+    session.presented = proven.presented.kept();
     session.forget_streams();
     session.credit = None;
+    peers.sessions.note_lists(reference, lists_bytes);
     reference
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use partition::{CommitTicket, LogId, Segment, StorageError};
-use wire::ids::UnixNanos;
+use wire::ids::{Fingerprint, UnixNanos};
 use wire::route::RouteTable;
 
 use crate::mesh::Peer;
@@ -61,6 +61,8 @@ pub struct Tunnel {
     pub connection: ConnectionId,
     /// The tunnel's exporter value (`PROTOCOL.md`, section 4).
     pub exporter: [u8; 32],
+    /// The certificate that the client showed in its handshake, and proved to have the key of.
+    pub shown: Option<Fingerprint>,
     /// It cannot go to another shard: it is one of many on a QUIC connection, which stays where its datagrams come.
     pub stays: bool,
 }

@@ -161,6 +161,7 @@ impl Peers {
         let connection = self.connections.get_mut(tunnel.connection);
         if let Some(start) = connection.and_then(|connection| connection.start.as_mut()) {
             start.exporter = Some(tunnel.exporter);
+            start.shown = tunnel.shown;
             start.stays = tunnel.stays;
         }
     }

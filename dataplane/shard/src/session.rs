@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wire::ids::{
-    AckMode, ChannelId, Direction, EndpointId, KeyId, Offset, PartitionId, Sequence, SessionId,
-    UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, Offset, PartitionId, Sequence,
+    SessionId, UnixNanos,
 };
 use wire::signature::SessionKeys;
 
@@ -100,6 +100,22 @@ pub(crate) struct TokenTerms {
     pub(crate) mark: u64,
 }
 
+/// What few present besides a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Presented {
+    /// The token that opened the session.
+    pub(crate) token: Option<TokenTerms>,
+    /// The certificate that was shown in its tunnel.
+    pub(crate) shown: Option<Fingerprint>,
+}
+
+impl Presented {
+    /// As a session keeps it: most have nothing of it.
+    pub(crate) fn kept(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
 /// When a credential without an end ends.
 pub(crate) const NEVER: UnixNanos = UnixNanos(u64::MAX);
 
@@ -123,8 +139,8 @@ pub(crate) struct Session {
     /// The endpoint's place in the route table in force.
     pub(crate) endpoint_index: u32,
     pub(crate) key: KeyId,
-    /// The token, if one opened the session.
-    pub(crate) token: Option<Box<TokenTerms>>,
+    /// What was presented besides the key, if anything was.
+    pub(crate) presented: Option<Box<Presented>>,
     /// When the key ends, or `NEVER`.
     pub(crate) key_expires: UnixNanos,
     pub(crate) linger_until: Duration,
@@ -136,9 +152,19 @@ pub(crate) struct Session {
 const _: () = assert!(size_of::<Option<Session>>() == 320);
 
 impl Session {
+    /// The token that opened it.
+    pub(crate) fn token(&self) -> Option<TokenTerms> {
+        self.presented.as_ref()?.token
+    }
+
+    /// The certificate that was shown in its tunnel.
+    pub(crate) fn shown(&self) -> Option<Fingerprint> {
+        self.presented.as_ref()?.shown
+    }
+
     /// When the credential ends, and whether it is the token that does.
     pub(crate) fn expires(&self) -> Option<(UnixNanos, bool)> {
-        let token = self.token.as_ref().map_or(NEVER, |token| token.expires);
+        let token = self.token().map_or(NEVER, |token| token.expires);
         let key = self.key_expires;
         let first = if key < token {
             (key, false)
@@ -196,10 +222,11 @@ impl Session {
         }
     }
 
-    /// Bytes of its streams and routes, and of its token.
+    /// Bytes of its streams and routes, and of what was presented besides a key.
     pub(crate) fn lists_bytes(&self) -> usize {
-        let token = self.token.as_ref().map_or(0, |_| size_of::<TokenTerms>());
-        token
+        let presented = self.presented.as_ref();
+        let presented = presented.map_or(0, |_| size_of::<Presented>());
+        presented
             + self.streams.capacity() * size_of::<Stream>()
             + self.routes.capacity() * size_of::<ChannelRoute>()
     }

@@ -7,7 +7,7 @@ use wire::ids::{AckMode, Direction};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 
-use crate::handshake::{check_address, claim};
+use crate::handshake::{check_address, check_certificate, claim};
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::route::Owned;
@@ -34,6 +34,7 @@ pub(crate) fn apply<S: Segment>(
                 if let Some(session) = peers.sessions.get_mut(reference) {
                     session.endpoint_index = index;
                 }
+                recheck_tunnel(peers, reference);
                 recheck_address(peers, reference);
                 claim(peers, logs, owned, reference, false);
             }
@@ -59,6 +60,19 @@ fn resolve(peers: &mut Peers, reference: SessionRef, before: &RouteTable) -> Opt
     let good =
         endpoint.enabled && !key.revoked && !expired && same && key.direction == session.direction;
     good.then_some(index)
+}
+
+/// The new table may name certificates, or others. One without a connection is asked when it is resumed.
+fn recheck_tunnel(peers: &mut Peers, reference: SessionRef) {
+    let Some(session) = peers.sessions.get(reference) else {
+        return;
+    };
+    let endpoint = peers.table.endpoint_at(session.endpoint_index);
+    let shown = session.shown();
+    if let (Some(connection), Err(error)) = (session.connection, check_certificate(endpoint, shown))
+    {
+        peers.withdraw(connection, reference, error.0);
+    }
 }
 
 /// A queue mixes the channels of its endpoint, so a receiver has to suit every grant of the new table, too.

@@ -4,6 +4,7 @@
 //! connection would bring it, and the exporter value that binds HELLO and the session's keys to it (`PROTOCOL.md`, section 4).
 //! [`Served`] and the rustls configuration made of it serve every transport that speaks TLS.
 
+mod asking;
 mod certificate;
 mod served;
 mod server;
@@ -11,6 +12,7 @@ mod trust;
 mod tunnel;
 mod validity;
 
+pub use asking::{Asking, AskingFault, SHOWN_BYTES_MAX, Taken, shown};
 pub use certificate::{Certificate, CertificateFault, Fingerprint, certificates};
 pub use rustls;
 pub use served::Served;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use rustls::crypto::ring::Ticketer;
 use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig, ServerConnection};
 
+use crate::asking::{Asking, AskingFault, verifier};
 use crate::served::Served;
 use crate::tunnel::Tunnel;
 use crate::{PROTOCOL, provider};
@@ -27,10 +29,30 @@ impl Server {
     /// # Errors
     /// When there are no random bytes for that key.
     pub fn new(served: Arc<Served>) -> Result<Self, Error> {
+        Self::verifying(served, None)
+    }
+
+    /// The same, and it asks its clients for certificates.
+    ///
+    /// # Errors
+    /// As for [`Server::new`], and when the authorities of clients cannot be used.
+    pub fn asking(served: Arc<Served>, asking: &Asking) -> Result<Self, AskingFault> {
+        let verifier = verifier(asking)?;
+        Self::verifying(served, verifier).map_err(|error| AskingFault::Random(error.to_string()))
+    }
+
+    fn verifying(
+        served: Arc<Served>,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> Result<Self, Error> {
         let versions = [&TLS13, &TLS12];
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(&versions)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(served);
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(served);
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.ticketer = Ticketer::new()?;
         config.send_tls13_tickets = TICKETS;

@@ -131,7 +131,7 @@ impl Client {
     }
 }
 
-fn roots(from: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TrustFault> {
+pub(crate) fn roots(from: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TrustFault> {
     let mut roots = RootCertStore::empty();
     for root in from {
         roots.add(root)?;

@@ -5,6 +5,8 @@ use std::io::{BufRead, Write};
 
 use rustls::{Connection, Error, HandshakeKind};
 
+use crate::asking;
+use crate::certificate::Fingerprint;
 use crate::{EXPORTER_BYTES, EXPORTER_LABEL, PROTOCOL};
 
 /// Why a tunnel is of no more use. What [`Tunnel::flush`] then gives tells the peer, as far as it can be told.
@@ -94,6 +96,19 @@ impl Tunnel {
             .connection
             .export_keying_material(output, EXPORTER_LABEL, None);
         exported.ok().filter(|_| self.stands())
+    }
+
+    /// The certificate that the peer showed, now or in the tunnel whose ticket made this one, and has the key of; known once it
+    /// stands.
+    pub fn shown(&self) -> Option<Fingerprint> {
+        let chain = self.connection.peer_certificates();
+        chain.filter(|_| self.stands()).and_then(asking::shown)
+    }
+
+    /// Bytes that are kept of what the peer showed.
+    pub fn shown_bytes(&self) -> usize {
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        chain.iter().map(|each| each.len()).sum()
     }
 
     /// Whether the peer said that it will send no more.

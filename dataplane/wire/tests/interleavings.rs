@@ -95,6 +95,7 @@ fn table(epoch: u64) -> RouteTable {
         enabled: true,
         relay: false,
         keys: Vec::new(),
+        certificates: Vec::new(),
         send: vec![Grant {
             channel: CHANNEL,
             restriction: Restriction::default(),

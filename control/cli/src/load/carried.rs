@@ -1,10 +1,10 @@
 //! What carries the load: over which transport, to which of the node's addresses, and whom the generator trusts.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use loadgen::{Fingerprint, Security, Transport, Trust};
+use loadgen::{Fingerprint, Identity, Security, Transport, Trust};
 use node::config::NodeConfig;
 use wire::diagnosis::Diagnosis;
 
@@ -23,6 +23,12 @@ pub(super) struct Carried {
     /// The one certificate to trust: its SHA-256 in hexadecimal, as `forebay cert dev` prints it
     #[arg(long, value_name = "FINGERPRINT")]
     pin: Option<String>,
+    /// Certificate of one's own, in PEM, to show to a node that asks for one
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// Name or address that the certificate must be for, instead of the address of the node
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
@@ -47,11 +53,11 @@ impl Carried {
     /// Of the addresses of a node, the one for this transport.
     pub(super) fn choose(
         &self,
-        plain: SocketAddr,
+        plain: Option<SocketAddr>,
         (tls, quic): (Option<SocketAddr>, Option<SocketAddr>),
     ) -> Result<SocketAddr, Diagnosis> {
         let (setting, address) = match self.transport {
-            Kind::Tcp => return Ok(plain),
+            Kind::Tcp => ("listen", plain),
             Kind::Tls => ("listen_tls", tls),
             Kind::Quic => ("listen_quic", quic),
         };
@@ -72,10 +78,9 @@ impl Carried {
             return Ok(Transport::Tcp);
         }
         let trust = match (&self.ca, &self.pin, node.and_then(|node| node.tls.as_ref())) {
-            (Some(file), _, _) => Trust::Roots(std::fs::read(file).map_err(|error| {
-                let seen = format!("{}: {error}", file.display());
-                unusable("--ca", seen, "a file of certificates in PEM")
-            })?),
+            (Some(file), _, _) => {
+                Trust::Roots(read("--ca", file, "a file of certificates in PEM")?)
+            }
             (None, Some(text), _) => Trust::Pin(Fingerprint::parse(text).ok_or_else(|| {
                 let needed = "64 hexadecimal digits, with or without colons";
                 unusable("--pin", format!("`{text}`"), needed)
@@ -83,16 +88,28 @@ impl Carried {
             (None, None, Some(files)) => Trust::Pin(files.read()?.fingerprint()),
             (None, None, None) => Trust::System,
         };
+        let identity = match (&self.client_cert, &self.client_key) {
+            (Some(certificate), Some(key)) => Some(Identity::new(
+                read("--client-cert", certificate, "a certificate in PEM")?,
+                read("--client-key", key, "its private key in PEM")?,
+            )),
+            _ => None,
+        };
         let security = Security {
             trust,
             server_name: self.server_name.clone(),
-            ..Security::default()
+            identity,
         };
         Ok(match self.transport {
             Kind::Quic => Transport::Quic(security),
             _ => Transport::Tls(security),
         })
     }
+}
+
+fn read(flag: &str, file: &Path, needed: &str) -> Result<Vec<u8>, Diagnosis> {
+    std::fs::read(file)
+        .map_err(|error| unusable(flag, format!("{}: {error}", file.display()), needed))
 }
 
 fn unusable(flag: &str, seen: String, needed: &str) -> Diagnosis {

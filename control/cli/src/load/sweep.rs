@@ -208,7 +208,9 @@ fn point(
     let tunnels = Tunnels::of(&Project::read(&args.config)?.node);
     let node = Node::start(&args.config, tunnels, folder, shards)?;
     super::measure(LoadPlan {
-        addr: args.carried.choose(node.addr, (node.tls, node.quic))?,
+        addr: args
+            .carried
+            .choose(Some(node.addr), (node.tls, node.quic))?,
         server_cpu: ServerCpu::Process(node.pid()),
         data: Some(node.data().to_owned()),
         ..plan

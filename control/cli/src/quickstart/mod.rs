@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     let project = Project::read(&made.config)?;
     let table = Arc::new(project.table(1)?);
     let mut config = project.node;
-    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.admin = SocketAddr::from(([127, 0, 0, 1], 0));
     // A folder of an earlier version has a configuration without tunnels.
     config.listen_tls = Some(SocketAddr::from(([127, 0, 0, 1], 0)));

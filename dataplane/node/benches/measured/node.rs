@@ -111,8 +111,8 @@ pub(crate) fn serve(words: &[String]) {
     parts.endpoints.retain(|endpoint| !endpoint.send.is_empty());
     let mut config = config(Path::new(folder));
     match secure.as_str() {
-        "tls" => config.listen_tls = Some(config.listen),
-        _ => config.listen_quic = Some(config.listen),
+        "tls" => config.listen_tls = config.listen,
+        _ => config.listen_quic = config.listen,
     }
     config.tls = Some(certificate(Path::new(folder)).0);
     config.cpu = cpu.parse().ok();

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use quinn_proto::{DatagramEvent, EcnCodepoint, Endpoint, Incoming, Transmit};
 use shard::{ConnectionId, share};
+use wire::ids::Fingerprint;
 
 use self::admission::{Admission, Crowded, Verdict};
 use self::cids::shard_of;
@@ -62,6 +63,7 @@ pub(crate) struct LaneOpened {
     pub(crate) id: ConnectionId,
     pub(crate) peer: SocketAddr,
     pub(crate) exporter: [u8; 32],
+    pub(crate) shown: Option<Fingerprint>,
 }
 
 /// What became of lanes since it was asked last.

@@ -12,6 +12,7 @@ use ring::{ConnectionId, Lease, Ring};
 use shard::Tunnel as Standing;
 use tls::rustls::Error;
 use tls::{Server, Tunnel};
+use wire::ids::Fingerprint;
 
 /// What a tunnel takes of memory while it is idle, rustls's own buffers included; `perf/README.md` says how that was measured.
 pub(crate) const TUNNEL_BYTES: usize = 8 << 10;
@@ -29,6 +30,8 @@ pub(crate) struct TunnelCounters {
     pub(crate) handshakes: u64,
     /// Of them with a ticket.
     pub(crate) resumed: u64,
+    /// Of them with a certificate of the client's.
+    pub(crate) shown: u64,
     /// Tunnels that ended before they stood, told by an alert.
     pub(crate) refused: u64,
     /// Tunnels that stood and got bytes that are no records of theirs.
@@ -39,6 +42,7 @@ impl AddAssign<&Self> for TunnelCounters {
     fn add_assign(&mut self, other: &Self) {
         self.handshakes += other.handshakes;
         self.resumed += other.resumed;
+        self.shown += other.shown;
         self.refused += other.refused;
         self.broken += other.broken;
     }
@@ -69,6 +73,8 @@ pub(crate) struct Tunnels {
     /// Those with bytes of a handshake that wait, in the order in which they came; some may be gone.
     hands: VecDeque<ConnectionId>,
     waiting_bytes: usize,
+    /// What is kept of certificates that clients showed.
+    shown_bytes: usize,
     /// Which of the plaintext came with the end of a handshake.
     first: Vec<(ConnectionId, Range<usize>)>,
     /// Plaintext of this turn, and which of it is whose: by the place of the piece, `None` for a plain connection's.
@@ -116,14 +122,7 @@ impl Tunnels {
         end.connection = connection;
         end.way.clear();
         end.flush(ring);
-        if let Some(exporter) = end.tunnel.exporter() {
-            let connection = shard::ConnectionId(connection.0);
-            self.standing.push(Standing {
-                connection,
-                exporter,
-                stays: false,
-            });
-        }
+        self.standing.extend(end.standing());
         self.put(end);
     }
 
@@ -133,6 +132,7 @@ impl Tunnels {
             self.slots.resize_with(slot + 1, || None);
         }
         self.open += 1;
+        self.shown_bytes += end.shown_bytes();
         let before = self.slots[slot].replace(end);
         assert!(before.is_none(), "slot {slot} has two tunnels");
     }
@@ -143,6 +143,7 @@ impl Tunnels {
         let end = slot.take_if(|end| end.connection == connection)?;
         self.open -= 1;
         self.waiting_bytes -= end.waiting.len();
+        self.shown_bytes -= end.shown_bytes();
         Some(end)
     }
 
@@ -265,7 +266,7 @@ impl Tunnels {
 
     /// What tunnels take of memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.open * TUNNEL_BYTES + self.waiting_bytes
+        self.open * TUNNEL_BYTES + self.waiting_bytes + self.shown_bytes
     }
 
     /// Add the plaintext of one piece to `plaintext`. Whether the tunnel is good; `None` if the connection has none.
@@ -282,24 +283,25 @@ impl Tunnels {
         let received = end.tunnel.receive(ciphertext, plaintext);
         let stands = end.tunnel.stands();
         let stood = std::mem::replace(&mut end.told, stands);
-        let news = (!stood).then(|| end.tunnel.exporter()).flatten();
+        let shown_bytes = match stood {
+            true => 0,
+            false => end.shown_bytes(),
+        };
+        let news = (stands && !stood).then(|| end.standing()).flatten();
         end.deaf = received.is_err();
         let (resumed, good) = (end.tunnel.resumed(), received.is_ok());
+        self.shown_bytes += shown_bytes;
         let counters = &mut self.counters;
         match (stood, good) {
             (false, false) => counters.refused += 1,
             (true, false) => counters.broken += 1,
             (_, true) => {}
         }
-        if let Some(exporter) = news.filter(|_| good) {
+        if let Some(news) = news.filter(|_| good) {
             self.counters.handshakes += 1;
             self.counters.resumed += u64::from(resumed);
-            let connection = shard::ConnectionId(connection.0);
-            self.standing.push(Standing {
-                connection,
-                exporter,
-                stays: false,
-            });
+            self.counters.shown += u64::from(news.shown.is_some());
+            self.standing.push(news);
         }
         Some(good)
     }
@@ -395,6 +397,24 @@ impl Tunnels {
 }
 
 impl End {
+    /// What the shard is told of it once it stands.
+    fn standing(&self) -> Option<Standing> {
+        Some(Standing {
+            connection: shard::ConnectionId(self.connection.0),
+            exporter: self.tunnel.exporter()?,
+            shown: self.tunnel.shown().map(|shown| Fingerprint(shown.0)),
+            stays: false,
+        })
+    }
+
+    /// What is kept of what its client showed, once it stands.
+    fn shown_bytes(&self) -> usize {
+        match self.told {
+            true => self.tunnel.shown_bytes(),
+            false => 0,
+        }
+    }
+
     /// Send what TLS itself has to say.
     fn flush(&mut self, ring: &mut Ring) {
         if self.tunnel.wants_flush() {

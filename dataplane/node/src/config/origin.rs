@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::setting::{self, PREFIX, SETTINGS, Setting};
-use super::value::{self, Value};
+use super::value::{self, NONE, Value};
 use crate::diagnosis::{Diagnosis, NOT_TOML, UNKNOWN_KEY, UNKNOWN_VARIABLE, WRONG_KIND, diagnose};
 
 /// Tables of the same file that other rooms read.
@@ -95,7 +95,8 @@ impl Values {
     }
 
     pub(super) fn optional_address(&self, key: &'static str) -> Option<SocketAddr> {
-        self.get(key).map(|_| self.address(key))
+        let off = |value: &&Value| **value != Value::Text(NONE.to_owned());
+        self.get(key).filter(off).map(|_| self.address(key))
     }
 
     pub(super) fn address(&self, key: &'static str) -> SocketAddr {

@@ -7,6 +7,8 @@ pub enum Kind {
     Text,
     /// `ip:port`.
     Address,
+    /// `ip:port`, or "none".
+    AddressOrNone,
     /// A whole number within these bounds.
     Count(u64, u64),
     /// A power of two within these bounds.
@@ -75,9 +77,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "listen",
-        Kind::Address,
+        Kind::AddressOrNone,
         "127.0.0.1:7411",
-        "Where frames over TCP are accepted, without encryption.",
+        "Where frames over TCP are accepted, without encryption; \"none\": nowhere.",
     ),
     Setting {
         key: "listen_tls",
@@ -288,6 +290,18 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Text,
         default: None,
         about: "PEM file of its private key.",
+    },
+    setting(
+        "tls.client_certificates",
+        Kind::Choice(&["off", "asked", "required"]),
+        "off",
+        "Whether clients over TLS and QUIC are asked for a certificate, and whether they may come without.",
+    ),
+    Setting {
+        key: "tls.client_ca",
+        kind: Kind::Text,
+        default: None,
+        about: "PEM file of the authorities that may sign clients' certificates; unset: any is taken, and known by its fingerprint.",
     },
     setting(
         "timeouts.handshake",

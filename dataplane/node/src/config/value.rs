@@ -43,6 +43,9 @@ impl Value {
 /// Byte units, the greatest first.
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
+/// What switches an address off.
+pub(super) const NONE: &str = "none";
+
 /// A value of the file. `place` names it for the reader: `node.listen on line 3`.
 pub(super) fn from_toml(
     setting: &Setting,
@@ -75,7 +78,8 @@ pub(super) fn from_text(setting: &Setting, text: &str, place: &str) -> Result<Va
             None if text.trim().parse::<i128>().is_ok() => Err(bounds(setting, text, place)),
             None => Err(wrong_kind(setting, &format!("{text:?}"), place)),
         },
-        Kind::Address => text
+        Kind::AddressOrNone if text == NONE => Ok(Value::Text(text.into())),
+        Kind::Address | Kind::AddressOrNone => text
             .parse()
             .map(Value::Address)
             .map_err(|_| malformed(text, place)),
@@ -187,6 +191,7 @@ fn needed(kind: Kind) -> String {
     match kind {
         Kind::Text => "text that is not empty".into(),
         Kind::Address => "ip:port".into(),
+        Kind::AddressOrNone => "ip:port, or \"none\"".into(),
         Kind::Shards => {
             format!("\"auto\", a number from 1 to {SHARDS_MAX}, or processors such as \"0-3,6\"")
         }

@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use tls::AskingFault;
+
 use super::Control;
 use crate::accept::quic::settings::Settings;
 use crate::accept::tcp::{self, Purpose};
@@ -32,14 +34,16 @@ impl Tunnels {
         };
         let (known, read) = files.read_stamped();
         let served = tls::Served::new(read?);
-        let server = tls::Server::new(Arc::clone(&served)).map_err(|error| {
-            diagnose(
+        let server = tls::Server::asking(Arc::clone(&served), &config.clients.asking()?);
+        let server = server.map_err(|fault| match fault {
+            AskingFault::Random(error) => diagnose(
                 RANDOM_FAILED,
                 "a key for tickets",
-                error.to_string(),
+                error,
                 "random bytes of the kernel",
                 "see the kernel log",
-            )
+            ),
+            fault => config.clients.refuse(&fault),
         })?;
         Ok(Some(Self {
             server,
@@ -108,8 +112,8 @@ fn draw(bytes: &mut [u8]) {
 
 /// Every shard's listeners, and the one of the admin port.
 pub(super) struct Listeners {
+    /// One for each shard, or none.
     pub(super) plain: Vec<std::net::TcpListener>,
-    /// As many, or none.
     pub(super) tls: Vec<std::net::TcpListener>,
     pub(super) quic: Vec<UdpSocket>,
     pub(super) admin: std::net::TcpListener,
@@ -135,6 +139,7 @@ pub(super) fn listeners(config: &NodeConfig, shards: usize) -> Result<Listeners,
         }
         Ok(all)
     };
+    let plain = config.listen.map(|address| each(address, listen));
     let tls = config.listen_tls.map(|address| each(address, listen_tls));
     let listen_quic = Purpose {
         setting: "node.listen_quic",
@@ -143,7 +148,7 @@ pub(super) fn listeners(config: &NodeConfig, shards: usize) -> Result<Listeners,
     let open = |address| udp::open_for_shards(address, shards, listen_quic);
     let quic = config.listen_quic.map(open).transpose()?;
     Ok(Listeners {
-        plain: each(config.listen, listen)?,
+        plain: plain.transpose()?.unwrap_or_default(),
         tls: tls.transpose()?.unwrap_or_default(),
         quic: quic.unwrap_or_default(),
         admin: tcp::listen(config.admin, 128, false, admin)?,

@@ -4,6 +4,7 @@
     reason = "a test that cannot go on shall say where"
 )]
 
+mod certificates;
 mod client;
 mod datagrams;
 #[path = "../support/mod.rs"]

@@ -66,6 +66,7 @@ fn endpoint(name: &str, direction: Direction) -> Endpoint {
         enabled: true,
         relay: false,
         keys: vec![key],
+        certificates: Vec::new(),
         send: if ingress { vec![grant.clone()] } else { vec![] },
         receive: if ingress { vec![] } else { vec![grant] },
         queue: QueueBounds::default(),

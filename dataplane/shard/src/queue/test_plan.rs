@@ -38,6 +38,7 @@ pub(super) fn endpoint(number: u32, channels: &[u32], queue: QueueBounds) -> End
         enabled: true,
         relay: false,
         keys: Vec::new(),
+        certificates: Vec::new(),
         send: Vec::new(),
         receive: channels.iter().map(grant).collect(),
         queue,

@@ -65,7 +65,9 @@ fn find_key(table: &RouteTable, send: &Send<'_>) -> Result<(u32, usize), VerifyE
         .iter()
         .position(|key| key.id == send.key_id())
         .ok_or(unknown)?;
-    if !endpoint.enabled || endpoint.keys[at].direction != Direction::Ingress {
+    // Whose certificate has to be seen cannot come by another's tunnel.
+    let relayed = endpoint.enabled && endpoint.certificates.is_empty();
+    if !relayed || endpoint.keys[at].direction != Direction::Ingress {
         return Err(unknown);
     }
     Ok((index, at))

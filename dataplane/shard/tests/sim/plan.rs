@@ -126,6 +126,7 @@ fn endpoint(name: &str) -> Endpoint {
         enabled: true,
         relay: false,
         keys: vec![key(Direction::Ingress), key(Direction::Egress)],
+        certificates: Vec::new(),
         send: Vec::new(),
         receive: Vec::new(),
         queue: QueueBounds::default(),

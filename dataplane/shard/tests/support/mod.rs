@@ -68,6 +68,7 @@ pub fn endpoint(name: &str, keys: Vec<Key>, send: Vec<Grant>, receive: Vec<Grant
         enabled: true,
         relay: false,
         keys,
+        certificates: Vec::new(),
         send,
         receive,
         queue: QueueBounds::default(),

@@ -240,10 +240,21 @@ impl World {
 
     /// The tunnel of a connection stands, under TLS or QUIC, and has this exporter value.
     pub fn tunnel(&mut self, connection: ConnectionId, exporter: [u8; 32]) {
+        self.tunnel_showing(connection, exporter, None);
+    }
+
+    /// The same, and this certificate was shown in its handshake.
+    pub fn tunnel_showing(
+        &mut self,
+        connection: ConnectionId,
+        exporter: [u8; 32],
+        shown: Option<Fingerprint>,
+    ) {
         self.tunnels.push(Tunnel {
             stays: false,
             connection,
             exporter,
+            shown,
         });
     }
 

@@ -72,6 +72,7 @@ impl Numbers<'_> {
             enabled: self.next() % 2 == 0,
             relay: self.next() % 2 == 0,
             keys: self.some(4, Self::key),
+            certificates: Vec::new(),
             send: self.some(5, Self::grant),
             receive: self.some(5, Self::grant),
             queue: QueueBounds::default(),

@@ -147,6 +147,10 @@ reasons! {
         "over QUIC an endpoint receives only on its home shard",
         "shards of the node", "the home shard",
         "connect again with a connection ID whose first byte, modulo the shards, is the home shard";
+    CertificateRequired = 1125, "certificate_required", false,
+        "the endpoint opens sessions only through a tunnel in which one of its certificates was shown",
+        "0: no certificate was shown, 1: another one", "how many certificates it names",
+        "connect by TLS or QUIC and show one of the endpoint's certificates";
     FrameTooShort = 1201, "frame_too_short", false,
         "the frame cannot hold what its kind needs",
         "bytes seen", "bytes needed",

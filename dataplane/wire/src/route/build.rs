@@ -91,6 +91,7 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
     let endpoint_index = index_endpoints(&endpoints)?;
     for (at, endpoint) in endpoints.iter_mut().enumerate() {
         check_keys(endpoint)?;
+        endpoint.certificates.sort_unstable();
         sort_grants(&endpoint.name, &mut endpoint.send, &channel_index)?;
         sort_grants(&endpoint.name, &mut endpoint.receive, &channel_index)?;
         for grant in &endpoint.receive {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Rates, Restriction};
-use crate::ids::{ChannelId, Direction, EndpointId, KeyId, UnixNanos};
+use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
 use crate::signature::KeyMaterial;
 
 /// The guarded boundary of one outside party.
@@ -19,6 +19,8 @@ pub struct Endpoint {
     pub relay: bool,
     /// Its keys.
     pub keys: Vec<Key>,
+    /// Certificates one of which it must show in its tunnel to open a session, rising; none: it need not.
+    pub certificates: Vec<Fingerprint>,
     /// Where it may send, by rising channel.
     pub send: Vec<Grant>,
     /// What it hears, by rising channel.
@@ -45,6 +47,12 @@ impl Endpoint {
     #[inline]
     pub fn receive_grant(&self, channel: ChannelId) -> Option<&Grant> {
         find(&self.receive, channel)
+    }
+
+    /// Whether a tunnel in which this certificate was shown, or none, is one that it may use.
+    pub fn may_use_tunnel(&self, shown: Option<Fingerprint>) -> bool {
+        let named = |shown| self.certificates.binary_search(&shown).is_ok();
+        self.certificates.is_empty() || shown.is_some_and(named)
     }
 
     /// Its key with this id.

@@ -153,6 +153,7 @@ mod tests {
             enabled: true,
             relay: false,
             keys: Vec::new(),
+            certificates: Vec::new(),
             send: vec![Grant {
                 channel: CHANNEL,
                 restriction: Restriction {

@@ -43,6 +43,7 @@ fn endpoint(id: u64, name: &str, send: &[u32], receive: &[u32]) -> Endpoint {
         enabled: true,
         relay: false,
         keys: Vec::new(),
+        certificates: Vec::new(),
         send: send.iter().copied().map(grant).collect(),
         receive: receive.iter().copied().map(grant).collect(),
         queue: QueueBounds::default(),

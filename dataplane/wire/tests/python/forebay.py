@@ -73,7 +73,7 @@ REASONS = {
     1116: ("address_refused", False), 1117: ("hello_replayed", True), 1118: ("address_crowded", True),
     1119: ("address_banned", True), 1120: ("key_banned", True), 1121: ("accepts_limited", True),
     1122: ("connections_shed", True), 1123: ("strangers_shed", True),
-    1124: ("another_shard", True),
+    1124: ("another_shard", True), 1125: ("certificate_required", False),
     1201: ("frame_too_short", False), 1202: ("frame_too_long", False),
     1203: ("unknown_kind", False), 1204: ("reserved_bits", False), 1205: ("unexpected_frame", False),
     1206: ("message_malformed", False), 1207: ("body_too_long", False), 1208: ("headers_too_long", False),

@@ -108,6 +108,7 @@ impl Door {
             let tunnel = Tunnel {
                 connection: lane.id,
                 exporter: lane.exporter,
+                shown: lane.shown,
                 stays: true,
             };
             opened(lane, tunnel)?;

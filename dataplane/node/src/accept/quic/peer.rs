@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use quinn_proto::{Connection, StreamId};
 use shard::ConnectionId;
+use wire::ids::Fingerprint;
 
 use super::excess::Said;
 use super::settings::{FEW_STREAMS, STRANGER_WINDOW};
@@ -26,6 +27,8 @@ pub(super) struct Peer {
     /// Its handshake ended well.
     pub(super) connected: bool,
     pub(super) exporter: [u8; 32],
+    /// The certificate that the client showed.
+    pub(super) shown: Option<Fingerprint>,
     pub(super) lanes: Vec<(StreamId, ConnectionId)>,
     /// Streams of lanes that are over, whose last bytes the client has not acknowledged.
     pub(super) ending: Vec<StreamId>,
@@ -61,6 +64,7 @@ impl Peer {
             ticket: Some(ticket),
             connected: false,
             exporter: [0; 32],
+            shown: None,
             lanes: Vec::new(),
             ending: Vec::new(),
             known: false,

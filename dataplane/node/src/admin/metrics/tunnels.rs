@@ -40,6 +40,9 @@ pub(super) fn tunnels(page: &mut Page, sum: &Snapshot) {
     let name = "forebay_tunnel_handshakes_total";
     let help = "Handshakes of TLS, by what became of them.";
     page.counters(name, help, "result", &rows);
+    let name = "forebay_tunnel_certificates_shown_total";
+    let help = "Handshakes of TLS done in which the client showed a certificate, tickets of such ones included.";
+    page.counter(name, help, counters.shown);
     let name = "forebay_tunnels_broken_total";
     let help = "Tunnels ended by bytes that are no records of theirs.";
     page.counter(name, help, counters.broken);

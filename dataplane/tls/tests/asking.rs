@@ -1,0 +1,190 @@
+//! Servers that ask their clients for certificates: what they learn, with a ticket too, and whom they refuse.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
+use std::sync::Arc;
+
+use tls::rustls::pki_types::PrivateKeyDer;
+use tls::rustls::pki_types::pem::PemObject;
+use tls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tls::rustls::{ClientConnection, Connection};
+use tls::{Asking, Certificate, Client, Fingerprint, Served, Server, Taken, Trust, Tunnel};
+
+/// A certificate with its key, good from one year to another, its PEM, and that of its key.
+fn own(from: i32, until: i32) -> (Certificate, String, String) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let (pem, key) = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+    let made = Certificate::from_pem(pem.as_bytes(), key.as_bytes());
+    (made.unwrap(), pem, key)
+}
+
+/// A server that asks, and whom its clients trust.
+fn server(asking: &Asking) -> (Server, Trust) {
+    let (shows, pem, _) = own(2020, 2090);
+    let server = Server::asking(Served::new(shows), asking).unwrap();
+    (server, Trust::Roots(pem.into_bytes()))
+}
+
+/// Hand over what each has to say until nobody has anything; the first fault, if there is one.
+fn shake(left: &mut Tunnel, right: &mut Tunnel) -> Result<(), tls::Broken> {
+    let (mut bytes, mut nothing) = (Vec::new(), Vec::new());
+    loop {
+        left.flush(&mut bytes);
+        right.receive(&bytes, &mut nothing)?;
+        let said = !std::mem::take(&mut bytes).is_empty();
+        right.flush(&mut bytes);
+        left.receive(&bytes, &mut nothing)?;
+        if !said & std::mem::take(&mut bytes).is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// What a server that asks learns of who shows this, twice: the second time with a ticket. `None` if there is no tunnel.
+fn learned(asking: &Asking, own: Option<&Certificate>) -> Option<Vec<Option<Fingerprint>>> {
+    let (server, trust) = server(asking);
+    let client = Client::showing(&trust, "localhost", own).unwrap();
+    let once = |resumed| {
+        // Each shard has a copy of the one server.
+        let server = server.clone();
+        let (mut left, mut right) = (client.tunnel().unwrap(), server.tunnel().unwrap());
+        assert_eq!(right.shown(), None);
+        shake(&mut left, &mut right).ok()?;
+        assert!(left.stands() && right.stands() && right.resumed() == resumed);
+        let bytes = own.filter(|_| right.shown().is_some());
+        let bytes = bytes.map_or(0, |own| own.chain()[0].len());
+        assert_eq!(right.shown_bytes(), bytes);
+        Some(right.shown())
+    };
+    [false, true].into_iter().map(once).collect()
+}
+
+#[test]
+fn a_server_that_asks_learns_who_is_there_also_from_a_ticket() {
+    let (good, good_pem, _) = own(2020, 2090);
+    let (ended, ended_pem, _) = own(2020, 2021);
+    let (other, ..) = own(2020, 2090);
+    let roots = |pem: &str| Taken::Roots(pem.as_bytes().to_vec());
+    let (asked, required) = (Asking::Asked, Asking::Required);
+    for (why, asking, own, tunnel, seen) in [
+        ("not asked", Asking::Off, Some(&good), true, false),
+        ("none", asked(Taken::Any), None, true, false),
+        ("one", asked(Taken::Any), Some(&good), true, true),
+        (
+            "one that ended",
+            asked(Taken::Any),
+            Some(&ended),
+            true,
+            true,
+        ),
+        ("has to, none", required(Taken::Any), None, false, false),
+        ("has to", required(Taken::Any), Some(&good), true, true),
+        (
+            "of the authority",
+            required(roots(&good_pem)),
+            Some(&good),
+            true,
+            true,
+        ),
+        (
+            "of another",
+            required(roots(&good_pem)),
+            Some(&other),
+            false,
+            false,
+        ),
+        (
+            "of another, need not",
+            asked(roots(&good_pem)),
+            Some(&other),
+            false,
+            false,
+        ),
+        ("none, need not", asked(roots(&good_pem)), None, true, false),
+        (
+            "ended, of the authority",
+            asked(roots(&ended_pem)),
+            Some(&ended),
+            false,
+            false,
+        ),
+    ] {
+        let print = own.filter(|_| seen).map(Certificate::fingerprint);
+        let want = tunnel.then(|| vec![print; 2]);
+        assert_eq!(learned(&asking, own), want, "{why}");
+    }
+}
+
+#[test]
+fn nobody_has_more_kept_of_what_it_shows_than_may_be() {
+    let (each, pem, key) = own(2020, 2090);
+    let (server, trust) = server(&Asking::Asked(Taken::Any));
+    let fit = tls::SHOWN_BYTES_MAX / each.chain()[0].len();
+    for (certificates, good) in [(1, true), (fit, true), (fit + 1, false)] {
+        let chain = pem.repeat(certificates);
+        let long = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        let client = Client::showing(&trust, "localhost", Some(&long)).unwrap();
+        let (mut left, mut right) = (client.tunnel().unwrap(), server.tunnel().unwrap());
+        let shaken = shake(&mut left, &mut right);
+        assert_eq!(shaken.is_ok(), good, "{certificates} certificates");
+        assert!(right.shown_bytes() <= tls::SHOWN_BYTES_MAX);
+    }
+}
+
+#[test]
+fn who_shows_anothers_certificate_without_its_key_gets_no_tunnel() {
+    let (stolen, ..) = own(2020, 2090);
+    let (_, _, key) = own(2020, 2090);
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let signer = tls::rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let mixed = CertifiedKey::new(stolen.chain().to_vec(), signer);
+    for asking in [Asking::Asked(Taken::Any), Asking::Required(Taken::Any)] {
+        let (server, trust) = server(&asking);
+        let client = Client::new(&trust, "localhost").unwrap();
+        let mut config = (*client.config()).clone();
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(mixed.clone()));
+        let name = "localhost".try_into().unwrap();
+        let mut left: Connection = ClientConnection::new(Arc::new(config), name)
+            .unwrap()
+            .into();
+        let mut right = server.tunnel().unwrap();
+        let mut fault = None;
+        while fault.is_none() && (left.wants_write() || right.wants_flush()) {
+            let mut bytes = Vec::new();
+            while left.wants_write() {
+                left.write_tls(&mut bytes).unwrap();
+            }
+            fault = right.receive(&bytes, &mut Vec::new()).err();
+            let mut bytes = Vec::new();
+            right.flush(&mut bytes);
+            left.read_tls(&mut &bytes[..]).unwrap();
+            let _ = left.process_new_packets();
+        }
+        let fault = fault.map(|fault| fault.to_string());
+        let named = fault
+            .as_ref()
+            .is_some_and(|fault| fault.contains("BadSignature"));
+        assert!(named && right.shown().is_none(), "{asking:?}: {fault:?}");
+    }
+}
+
+#[test]
+fn authorities_that_are_none_keep_a_server_from_asking() {
+    for (why, pem) in [
+        ("empty", ""),
+        (
+            "no certificate",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ),
+    ] {
+        let (shows, ..) = own(2020, 2090);
+        let asking = Asking::Asked(Taken::Roots(pem.into()));
+        let made = Server::asking(Served::new(shows), &asking);
+        assert!(made.is_err(), "{why}");
+    }
+}
