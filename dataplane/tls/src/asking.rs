@@ -13,7 +13,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::certificate::{CertificateFault, Fingerprint, certificates};
-use crate::provider;
+use crate::cryptography::provider;
 use crate::trust::{TrustFault, roots};
 
 /// Bytes of all certificates that a client may show: they are kept for as long as its tunnel stands.

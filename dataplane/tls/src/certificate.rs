@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use sha2::{Digest, Sha256};
 
+use crate::cryptography::any_supported_type;
 use crate::validity::Validity;
 
 /// Why a certificate and a key cannot be used.

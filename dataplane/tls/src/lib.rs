@@ -5,9 +5,14 @@
 //! [`Served`] and the rustls configuration made of it serve every transport that speaks TLS.
 
 mod asking;
+mod caught;
 mod certificate;
+mod cryptography;
+mod frames;
+mod records;
 mod served;
 mod server;
+mod shaking;
 mod trust;
 mod tunnel;
 mod validity;
@@ -27,8 +32,3 @@ pub const PROTOCOL: &[u8] = b"forebay/1";
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-forebay-session-1";
 /// Bytes of an exporter value.
 pub const EXPORTER_BYTES: usize = 32;
-
-/// All cryptography of the tunnels: ring's.
-pub(crate) fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
-    std::sync::Arc::new(rustls::crypto::ring::default_provider())
-}

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::ring::Ticketer;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig, ServerConnection};
 
+use crate::PROTOCOL;
 use crate::asking::{Asking, AskingFault, verifier};
+use crate::caught::Catch;
+use crate::cryptography::{provider, tickets};
 use crate::served::Served;
 use crate::tunnel::Tunnel;
-use crate::{PROTOCOL, provider};
 
 /// Tickets a client gets in a handshake: it comes back once before it gets the next one.
 const TICKETS: usize = 1;
@@ -54,7 +55,10 @@ impl Server {
         };
         let mut config = builder.with_cert_resolver(served);
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        config.ticketer = Ticketer::new()?;
+        config.ticketer = tickets()?;
+        // Its records are our own once a handshake is done.
+        config.enable_secret_extraction = true;
+        config.key_log = Arc::new(Catch);
         config.send_tls13_tickets = TICKETS;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         // Without it an exporter value of TLS 1.2 would not be bound to the tunnel (RFC 7627, section 1).
@@ -74,7 +78,6 @@ impl Server {
     /// # Errors
     /// When rustls cannot begin one, for want of random bytes.
     pub fn tunnel(&self) -> Result<Tunnel, Error> {
-        ServerConnection::new(Arc::clone(&self.config))
-            .map(|connection| Tunnel::new(connection.into()))
+        ServerConnection::new(Arc::clone(&self.config)).map(Tunnel::accepting)
     }
 }

@@ -14,9 +14,10 @@ use rustls::{
 };
 use subtle::ConstantTimeEq;
 
+use crate::PROTOCOL;
 use crate::certificate::{Certificate, CertificateFault, Fingerprint, certificates};
+use crate::cryptography::provider;
 use crate::tunnel::Tunnel;
-use crate::{PROTOCOL, provider};
 
 /// Whose certificates a client takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +128,7 @@ impl Client {
     /// When rustls cannot begin one, for want of random bytes.
     pub fn tunnel(&self) -> Result<Tunnel, Error> {
         ClientConnection::new(Arc::clone(&self.config), self.name.clone())
-            .map(|connection| Tunnel::new(connection.into()))
+            .map(|connection| Tunnel::connecting(connection.into()))
     }
 }
 

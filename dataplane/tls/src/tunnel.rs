@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io::{BufRead, Write};
 
-use rustls::{Connection, Error, HandshakeKind};
+use rustls::{Connection, Error, HandshakeKind, ServerConnection};
 
 use crate::asking;
 use crate::certificate::Fingerprint;
+use crate::shaking::{Shaken, Shaking, Standing};
 use crate::{EXPORTER_BYTES, EXPORTER_LABEL, PROTOCOL};
 
 /// Why a tunnel is of no more use. What [`Tunnel::flush`] then gives tells the peer, as far as it can be told.
@@ -22,10 +23,21 @@ pub enum Broken {
 
 /// One side of a tunnel. Goes to another thread with its connection.
 pub struct Tunnel {
-    connection: Connection,
+    state: State,
     /// Whether the end was said, and whether the peer said its own.
     finished: bool,
     peer_finished: bool,
+}
+
+enum State {
+    /// A client's, and a server's of TLS 1.2.
+    Rustls(Box<Connection>),
+    /// A server's, in its handshake.
+    Shaking(Box<Shaking>),
+    /// A server's.
+    Stands(Box<Standing>),
+    /// A server's that could not go on from its handshake.
+    Gone,
 }
 
 impl fmt::Debug for Tunnel {
@@ -37,9 +49,17 @@ impl fmt::Debug for Tunnel {
 }
 
 impl Tunnel {
-    pub(crate) fn new(connection: Connection) -> Self {
+    pub(crate) fn connecting(connection: Connection) -> Self {
+        Self::in_state(State::Rustls(Box::new(connection)))
+    }
+
+    pub(crate) fn accepting(connection: ServerConnection) -> Self {
+        Self::in_state(State::Shaking(Box::new(Shaking::new(connection))))
+    }
+
+    fn in_state(state: State) -> Self {
         Self {
-            connection,
+            state,
             finished: false,
             peer_finished: false,
         }
@@ -56,58 +76,92 @@ impl Tunnel {
         mut ciphertext: &[u8],
         plaintext: &mut Vec<u8>,
     ) -> Result<(), Broken> {
-        while !ciphertext.is_empty() {
-            let taken = self.connection.read_tls(&mut ciphertext);
-            let taken = taken.map_err(|error| Error::General(error.to_string()))?;
-            let done = self.connection.process_new_packets();
-            self.read(plaintext);
-            self.peer_finished = done?.peer_has_closed();
-            if taken == 0 {
-                break;
+        if let State::Shaking(shaking) = &mut self.state {
+            let done = shaking.receive(&mut ciphertext)?;
+            self.peer_finished = shaking.peer_finished;
+            if !done {
+                return Ok(());
             }
+            self.go_on()?;
         }
-        match self.stands() && self.connection.alpn_protocol() != Some(PROTOCOL) {
-            true => Err(Broken::Protocol),
-            false => Ok(()),
+        match &mut self.state {
+            State::Rustls(connection) => {
+                let received = receive(connection, ciphertext, plaintext);
+                self.peer_finished |= received?;
+                match self.stands() && self.alpn() != Some(PROTOCOL) {
+                    true => Err(Broken::Protocol),
+                    false => Ok(()),
+                }
+            }
+            State::Stands(standing) => {
+                let received = standing.records.receive(ciphertext, plaintext);
+                self.peer_finished = standing.records.peer_finished();
+                received
+            }
+            State::Shaking(_) | State::Gone => Ok(()),
         }
     }
 
-    fn read(&mut self, plaintext: &mut Vec<u8>) {
-        let mut reader = self.connection.reader();
-        // An error says that there is nothing, or that the peer has finished.
-        while let Ok(chunk) = reader.fill_buf()
-            && !chunk.is_empty()
-        {
-            plaintext.extend_from_slice(chunk);
-            let bytes = chunk.len();
-            reader.consume(bytes);
+    /// The handshake is done.
+    fn go_on(&mut self) -> Result<(), Broken> {
+        if let State::Shaking(shaking) = std::mem::replace(&mut self.state, State::Gone) {
+            self.state = match shaking.done()? {
+                Shaken::Stands(standing) => State::Stands(standing),
+                Shaken::Older(connection) => State::Rustls(connection),
+            };
+        }
+        Ok(())
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        match &self.state {
+            State::Rustls(connection) => connection.alpn_protocol(),
+            _ => None,
         }
     }
 
     /// Whether the handshake is done: only then there is plaintext in either direction.
     pub fn stands(&self) -> bool {
-        !self.connection.is_handshaking()
+        match &self.state {
+            State::Rustls(connection) => !connection.is_handshaking(),
+            State::Stands(_) => true,
+            State::Shaking(_) | State::Gone => false,
+        }
     }
 
     /// The exporter value, once the tunnel stands.
     pub fn exporter(&self) -> Option<[u8; EXPORTER_BYTES]> {
-        let output = [0; EXPORTER_BYTES];
-        let exported = self
-            .connection
-            .export_keying_material(output, EXPORTER_LABEL, None);
-        exported.ok().filter(|_| self.stands())
+        match &self.state {
+            State::Rustls(connection) => {
+                let output = [0; EXPORTER_BYTES];
+                let exported = connection.export_keying_material(output, EXPORTER_LABEL, None);
+                exported.ok().filter(|_| self.stands())
+            }
+            State::Stands(standing) => Some(standing.exporter),
+            State::Shaking(_) | State::Gone => None,
+        }
     }
 
     /// The certificate that the peer showed, now or in the tunnel whose ticket made this one, and has the key of; known once it
     /// stands.
     pub fn shown(&self) -> Option<Fingerprint> {
-        let chain = self.connection.peer_certificates();
-        chain.filter(|_| self.stands()).and_then(asking::shown)
+        match &self.state {
+            State::Rustls(connection) => {
+                let chain = connection.peer_certificates();
+                chain.filter(|_| self.stands()).and_then(asking::shown)
+            }
+            State::Stands(standing) => standing.shown,
+            State::Shaking(_) | State::Gone => None,
+        }
     }
 
-    /// Bytes that are kept of what the peer showed.
+    /// Bytes that are kept of what the peer showed: of TLS 1.3, none but which it was.
     pub fn shown_bytes(&self) -> usize {
-        let chain = self.connection.peer_certificates().unwrap_or_default();
+        let chain = match &self.state {
+            State::Rustls(connection) => connection.peer_certificates(),
+            _ => None,
+        };
+        let chain = chain.unwrap_or_default();
         chain.iter().map(|each| each.len()).sum()
     }
 
@@ -118,39 +172,104 @@ impl Tunnel {
 
     /// Whether a ticket of an earlier tunnel made this one.
     pub fn resumed(&self) -> bool {
-        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+        match &self.state {
+            State::Rustls(connection) => {
+                connection.handshake_kind() == Some(HandshakeKind::Resumed)
+            }
+            State::Stands(standing) => standing.resumed,
+            State::Shaking(_) | State::Gone => false,
+        }
     }
 
     /// Whether there is something to [`flush`](Self::flush).
     pub fn wants_flush(&self) -> bool {
-        self.connection.wants_write()
+        match &self.state {
+            State::Rustls(connection) => connection.wants_write(),
+            State::Shaking(shaking) => shaking.connection.wants_write(),
+            State::Stands(standing) => standing.records.wants_flush(),
+            State::Gone => false,
+        }
     }
 
     /// Add to `out` what TLS itself has to say: handshake, tickets, key updates, alerts.
     pub fn flush(&mut self, out: &mut Vec<u8>) {
-        while self.connection.wants_write() {
-            if let Ok(0) | Err(_) = self.connection.write_tls(out) {
-                break;
+        match &mut self.state {
+            State::Rustls(connection) => while write(connection, out) {},
+            State::Shaking(shaking) => {
+                let connection = &mut shaking.connection;
+                while connection.wants_write()
+                    && !matches!(connection.write_tls(out), Ok(0) | Err(_))
+                {}
             }
+            State::Stands(standing) => standing.records.flush(out),
+            State::Gone => {}
         }
     }
 
     /// Encrypt `plaintext` into records as full as can be, and add them to `out`. Nothing unless the tunnel [`stands`](Self::stands).
     pub fn send(&mut self, mut plaintext: &[u8], out: &mut Vec<u8>) {
-        while self.stands() && !plaintext.is_empty() {
-            let Ok(taken @ 1..) = self.connection.writer().write(plaintext) else {
-                break;
-            };
-            plaintext = &plaintext[taken..];
-            self.flush(out);
+        match &mut self.state {
+            State::Rustls(connection) => {
+                while !connection.is_handshaking() && !plaintext.is_empty() {
+                    let Ok(taken @ 1..) = connection.writer().write(plaintext) else {
+                        break;
+                    };
+                    plaintext = &plaintext[taken..];
+                    while write(connection, out) {}
+                }
+            }
+            State::Stands(standing) => standing.records.send(plaintext, out),
+            State::Shaking(_) | State::Gone => {}
         }
     }
 
     /// Say that nothing more will be sent, once.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.finished, true) {
-            self.connection.send_close_notify();
+            match &mut self.state {
+                State::Rustls(connection) => connection.send_close_notify(),
+                State::Shaking(shaking) => shaking.connection.send_close_notify(),
+                State::Stands(standing) => return standing.records.finish(out),
+                State::Gone => {}
+            }
         }
         self.flush(out);
     }
+}
+
+/// Take what has come, as rustls does. Whether the peer said that it will send no more.
+fn receive(
+    connection: &mut Connection,
+    mut ciphertext: &[u8],
+    plaintext: &mut Vec<u8>,
+) -> Result<bool, Broken> {
+    let mut finished = false;
+    while !ciphertext.is_empty() {
+        let taken = connection.read_tls(&mut ciphertext);
+        let taken = taken.map_err(|error| Error::General(error.to_string()))?;
+        let done = connection.process_new_packets();
+        read(connection, plaintext);
+        finished = done?.peer_has_closed();
+        if taken == 0 {
+            break;
+        }
+    }
+    Ok(finished)
+}
+
+fn read(connection: &mut Connection, plaintext: &mut Vec<u8>) {
+    let mut reader = connection.reader();
+    // An error says that there is nothing, or that the peer has finished.
+    while let Ok(chunk) = reader.fill_buf()
+        && !chunk.is_empty()
+    {
+        plaintext.extend_from_slice(chunk);
+        let bytes = chunk.len();
+        reader.consume(bytes);
+    }
+}
+
+/// Add to `out` what is to be written. Whether there was anything.
+fn write(connection: &mut Connection, out: &mut Vec<u8>) -> bool {
+    connection.wants_write() && !matches!(connection.write_tls(out), Ok(0) | Err(_))
 }

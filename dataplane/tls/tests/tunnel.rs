@@ -4,6 +4,10 @@
     reason = "a test that cannot go on shall say where"
 )]
 
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use tls::rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, RootCertStore};
 use tls::{Certificate, Client, Fingerprint, Served, Server, Trust, Tunnel};
 
 /// A server with a certificate of its own, and the PEM of its authority, which is itself.
@@ -208,6 +212,86 @@ fn both_ends_export_the_same_value_and_no_two_tunnels_do_tickets_or_not() {
         assert_eq!(left.exporter(), right.exporter());
         assert!(seen.insert(left.exporter().unwrap()));
     }
+}
+
+#[test]
+fn a_client_of_another_make_changes_its_keys_and_has_ours_changed() {
+    let (server, pem, _) = server();
+    let name = "localhost".try_into().unwrap();
+    let mut client: Connection = ClientConnection::new(trusting(&pem).config(), name)
+        .unwrap()
+        .into();
+    let (mut right, mut got) = (server.tunnel().unwrap(), Vec::new());
+    for round in 0..8_u8 {
+        // The first rounds are the handshake; each later one is under other keys than the last.
+        let mut bytes = Vec::new();
+        if !client.is_handshaking() {
+            client.refresh_traffic_keys().unwrap();
+            client.writer().write_all(&[round]).unwrap();
+        }
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        right.receive(&bytes, &mut got).unwrap();
+        let (mut answer, asked) = (Vec::new(), right.wants_flush());
+        right.send(&[round], &mut answer);
+        right.flush(&mut answer);
+        let mut rest = &answer[..];
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        if got.last() == Some(&round) {
+            assert!(asked, "round {round}");
+            let mut heard = [0; 2];
+            let heard = client
+                .reader()
+                .read(&mut heard)
+                .map(|bytes| heard[..bytes].to_vec());
+            assert!(heard.unwrap().ends_with(&[round]), "round {round}");
+        }
+    }
+    assert!(got.len() >= 5, "{got:?}");
+}
+
+#[test]
+fn a_client_of_tls_1_2_has_its_tunnel_too() {
+    let (server, pem, _) = server();
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(tls::certificates(&pem).unwrap()[0].clone())
+        .unwrap();
+    let provider = Arc::new(tls::rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&tls::rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![tls::PROTOCOL.to_vec()];
+    config.require_ems = true;
+    let name = "localhost".try_into().unwrap();
+    let mut client: Connection = ClientConnection::new(Arc::new(config), name)
+        .unwrap()
+        .into();
+    let (mut right, mut got) = (server.tunnel().unwrap(), Vec::new());
+    client.writer().write_all(b"older").unwrap();
+    for _ in 0..4 {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        for byte in bytes {
+            right.receive(&[byte], &mut got).unwrap();
+        }
+        let mut answer = Vec::new();
+        right.flush(&mut answer);
+        client.read_tls(&mut &answer[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    assert!(right.stands() && got == b"older");
+    assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+    let exported = client.export_keying_material([0; 32], tls::EXPORTER_LABEL, None);
+    assert_eq!(right.exporter(), exported.ok());
 }
 
 #[test]

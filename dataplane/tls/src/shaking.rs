@@ -1,0 +1,133 @@
+//! A server's handshake. rustls makes it, is handed whole records one at a time, and so keeps none that comes behind its end: there our own
+//! records go on.
+
+use std::io::Read;
+
+use rustls::{
+    CipherSuite, Connection, Error, HandshakeKind, ServerConnection, SupportedCipherSuite,
+};
+
+use crate::asking;
+use crate::caught::{Caught, catching};
+use crate::certificate::Fingerprint;
+use crate::cryptography::aead::{AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305};
+use crate::frames::Frames;
+use crate::records::{Records, Secrets, Suite};
+use crate::tunnel::Broken;
+use crate::{EXPORTER_BYTES, EXPORTER_LABEL, PROTOCOL};
+
+/// Kinds of records, and bytes of one behind its header, in a handshake of any version.
+const KINDS: std::ops::RangeInclusive<u8> = 20..=23;
+const RECORD_BYTES_MAX: usize = (16 << 10) + 2_048;
+
+/// A handshake that is not done.
+pub(crate) struct Shaking {
+    pub(crate) connection: ServerConnection,
+    frames: Frames,
+    caught: Caught,
+    pub(crate) peer_finished: bool,
+}
+
+/// What becomes of it when it is.
+pub(crate) enum Shaken {
+    /// Our own records go on.
+    Stands(Box<Standing>),
+    /// It is of TLS 1.2: rustls goes on.
+    Older(Box<Connection>),
+}
+
+/// A tunnel whose handshake is done, and what is known from that.
+pub(crate) struct Standing {
+    pub(crate) records: Records,
+    pub(crate) exporter: [u8; EXPORTER_BYTES],
+    pub(crate) shown: Option<Fingerprint>,
+    pub(crate) resumed: bool,
+}
+
+impl Shaking {
+    pub(crate) fn new(connection: ServerConnection) -> Self {
+        Self {
+            connection,
+            frames: Frames::default(),
+            caught: Caught::default(),
+            peer_finished: false,
+        }
+    }
+
+    /// Take what has come, up to the end of the handshake. Whether it is done.
+    pub(crate) fn receive(&mut self, bytes: &mut &[u8]) -> Result<bool, Broken> {
+        while let Some(record) = self.frames.next(bytes) {
+            self.feed(&record)?;
+            if !self.connection.is_handshaking() {
+                return match self.connection.alpn_protocol() {
+                    Some(PROTOCOL) => Ok(true),
+                    _ => Err(Broken::Protocol),
+                };
+            }
+        }
+        let begun = self.frames.begun().unwrap_or_default().to_vec();
+        let long = |high, low| usize::from(u16::from_be_bytes([high, low])) > RECORD_BYTES_MAX;
+        match *begun {
+            // What is no record at all rustls shall refuse in its own words.
+            [kind, _, _, high, low, ..] if !KINDS.contains(&kind) || long(high, low) => {
+                self.feed(&begun)?;
+                Err(Error::General("bytes that are no record".to_owned()).into())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn feed(&mut self, mut record: &[u8]) -> Result<(), Broken> {
+        while !record.is_empty() {
+            let taken = self.connection.read_tls(&mut record as &mut dyn Read);
+            let taken = taken.map_err(|error| Error::General(error.to_string()))?;
+            let connection = &mut self.connection;
+            let state = catching(&mut self.caught, || connection.process_new_packets())?;
+            self.peer_finished = state.peer_has_closed();
+            if taken == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Go on from its end.
+    pub(crate) fn done(self) -> Result<Shaken, Broken> {
+        let Self {
+            mut connection,
+            caught,
+            ..
+        } = self;
+        let Some(SupportedCipherSuite::Tls13(suite)) = connection.negotiated_cipher_suite() else {
+            return Ok(Shaken::Older(Box::new(connection.into())));
+        };
+        let mut pending = Vec::new();
+        while connection.wants_write() {
+            let wrote = connection.write_tls(&mut pending);
+            wrote.map_err(|error| Error::General(error.to_string()))?;
+        }
+        let output = [0; EXPORTER_BYTES];
+        let exporter = connection.export_keying_material(output, EXPORTER_LABEL, None)?;
+        let shown = connection.peer_certificates().and_then(asking::shown);
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let algorithm = match suite.common.suite {
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => &AES_256_GCM,
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => &AES_128_GCM,
+            _ => &CHACHA20_POLY1305,
+        };
+        let counts = connection.dangerous_extract_secrets()?;
+        let (Some(client), Some(server)) = (caught.client, caught.server) else {
+            return Err(Error::HandshakeNotComplete.into());
+        };
+        let secrets = Secrets {
+            receives: (client, counts.rx.0),
+            sends: (server, counts.tx.0),
+        };
+        Ok(Shaken::Stands(Box::new(Standing {
+            records: Records::new(Suite { algorithm, suite }, secrets, pending)?,
+            exporter,
+            shown,
+            resumed,
+        })))
+    }
+}
