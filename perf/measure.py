@@ -32,8 +32,10 @@ class Scenario:
     quick: bool = False
     ack: str = "durable"
     transport: str = "tcp"
-    # Shards of the node, threads of the baseline; more than one have all processors, and the generator with them.
+    # Shards of the node, threads of the baseline.
     shards: int = 1
+    # A processor each for server and generator; else both have all of them, as they have with several shards.
+    pinned: bool = True
 
     @property
     def about(self):
@@ -60,7 +62,7 @@ SCENARIOS = [
 def cores(scenario):
     """Cores of server and generator, as `taskset` takes them; the same one on a machine that has only one."""
     allowed = sorted(os.sched_getaffinity(0))
-    if scenario.shards > 1:
+    if scenario.shards > 1 or not scenario.pinned:
         every = ",".join(map(str, allowed))
         return every, every
     return (SERVER_CORE, LOAD_CORE) if {SERVER_CORE, LOAD_CORE} <= set(allowed) else (allowed[0], allowed[-1])
@@ -98,7 +100,7 @@ class Server:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.plan, self.data = folder / "plan.toml", folder / "data"
-        write_plan(self.plan, scenario.connections, scenario.ack, scenario.shards)
+        self.write_plan(scenario)
         pair = [str(folder / "certificates" / name) for name in ("cert.pem", "key.pem")]
         if scenario.transport == "quic":
             call([str(self.binaries / "forebay"), "cert", "dev", "--out", str(folder / "certificates")])
@@ -109,6 +111,10 @@ class Server:
                                         stdout=self.log, stderr=subprocess.STDOUT)
         self.pid = self.process.pid
         self.address = self._wait(ADDRESS[scenario.transport])
+
+    def write_plan(self, scenario):
+        """Who may send, and how many partitions there are."""
+        write_plan(self.plan, scenario.connections, scenario.ack, scenario.shards)
 
     def _command(self, scenario, pair):
         quic, shards = scenario.transport == "quic", scenario.shards
