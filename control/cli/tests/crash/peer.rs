@@ -112,11 +112,14 @@ impl Peer {
 
 fn read_more(stream: &mut TcpStream, input: &mut Vec<u8>) -> std::io::Result<()> {
     let mut piece = [0; 64 << 10];
-    match stream.read(&mut piece)? {
-        0 => Err(ErrorKind::UnexpectedEof.into()),
-        bytes => {
+    match stream.read(&mut piece) {
+        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        Ok(bytes) => {
             input.extend_from_slice(&piece[..bytes]);
             Ok(())
         }
+        // Nothing came yet, and the caller looks again.
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(error),
     }
 }
