@@ -73,6 +73,15 @@ impl Dialler {
         Ok(Self { addr, how })
     }
 
+    /// From now on so many sessions share a connection, where connections have lanes.
+    pub(crate) fn share(&mut self, lanes: u32) {
+        if let How::Quic(quic, _) = &mut self.how
+            && lanes > 1
+        {
+            quic.share(lanes as usize);
+        }
+    }
+
     /// Connect, prove `endpoint`, and wait for WELCOME.
     ///
     /// # Errors

@@ -138,6 +138,10 @@ pub struct LoadOptions {
     /// Frames that each connection may have unanswered, if the server's credit allows as many; 0 leaves it to the
     /// server's credit, 1 is lockstep.
     pub window: u32,
+    /// Sessions of senders that share one QUIC connection, each on a lane of its own; 0 or 1 for a connection each.
+    pub lanes: u32,
+    /// Whether frames of senders go as QUIC datagrams, of which some may be lost: that is no fault of a run, and told.
+    pub datagrams: bool,
     /// Seed of arrivals and synthetic bodies.
     pub seed: u64,
     /// The run is void when the p99 of the generator's own lateness is beyond this share of the median ack latency.
@@ -158,6 +162,8 @@ impl Default for LoadOptions {
             payload: PayloadSource::Synthetic,
             connections: 0,
             window: 0,
+            lanes: 0,
+            datagrams: false,
             seed: 1,
             lateness_share_max: 0.10,
         }
@@ -172,6 +178,7 @@ impl LoadPlan {
     pub fn check(&self) -> Result<(), Diagnosis> {
         let options = &self.options;
         let senders = self.senders.len();
+        let quic = matches!(self.transport, Transport::Quic(_));
         let rate_good = options.rate.is_finite() && (0.0..=1e9).contains(&options.rate);
         let share_good = options.lateness_share_max.is_finite() && options.lateness_share_max > 0.0;
         let rules = [
@@ -210,6 +217,18 @@ impl LoadPlan {
                 options.connections.to_string(),
                 options.connections as usize <= senders,
                 "at most one per sending endpoint: a sender's sequence lives in one session",
+            ),
+            (
+                "lanes",
+                options.lanes.to_string(),
+                options.lanes <= 1 || quic,
+                "0 or 1 but over QUIC",
+            ),
+            (
+                "datagrams",
+                format!("{} connections", self.connections()),
+                !options.datagrams || (quic && self.connections() == senders),
+                "QUIC, and a session for each sender",
             ),
             (
                 "activity",
@@ -258,6 +277,14 @@ impl LoadPlan {
             "receivers",
             receivers.map(|receiver| receiver.endpoint.as_str()),
         )
+    }
+
+    /// What carries the frames, as reports name it.
+    pub fn transport_name(&self) -> &'static str {
+        match self.options.datagrams {
+            true => "quic-datagram",
+            false => self.transport.name(),
+        }
     }
 
     /// Connections that will be opened for sending.

@@ -3,7 +3,7 @@
 use crate::diagnosis;
 use crate::engine::measured::Measured;
 use crate::histogram::{Latencies, Summary};
-use crate::plan::LoadPlan;
+use crate::plan::{LoadOptions, LoadPlan};
 use crate::rows::{SenderRow, SlowRow, StormRow};
 use crate::schedule::Arrival;
 use crate::verify::Verification;
@@ -75,7 +75,7 @@ pub struct Report {
     pub senders: usize,
     /// Connections that carried them.
     pub connections: usize,
-    /// What carried the connections: `tcp`, `tls` or `quic`.
+    /// What carried the connections: `tcp`, `tls`, `quic` or `quic-datagram`.
     pub transport: String,
     /// Receiving endpoints.
     pub receivers: usize,
@@ -208,7 +208,7 @@ impl Report {
             load: load(saturated, options.arrival),
             senders: plan.senders.len(),
             connections: plan.connections(),
-            transport: plan.transport.name().to_owned(),
+            transport: plan.transport_name().to_owned(),
             receivers: plan.receivers.len(),
             batch: options.batch,
             bodies: bodies(plan),
@@ -258,11 +258,11 @@ impl Report {
             evidence: books.evidence.clone(),
             faults,
         };
-        report.judge(saturated, options.lateness_share_max, &books);
+        report.judge(saturated, options, &books);
         report
     }
 
-    fn judge(&mut self, saturated: bool, lateness_share_max: f64, books: &Verification) {
+    fn judge(&mut self, saturated: bool, options: &LoadOptions, books: &Verification) {
         let behind = !saturated && self.achieved_per_s < ACHIEVED_LEAST * self.offered_per_s;
         if behind {
             // More was asked for than was carried: whatever was measured measures the queue in front of the server.
@@ -273,7 +273,7 @@ impl Report {
                 .push(diagnosis::missed_rate(self.offered_per_s, self.achieved_per_s).to_string());
         }
         if let (Some(late), Some(ack)) = (self.lateness_ms, self.ack_ms) {
-            let most = lateness_share_max * ack.p50;
+            let most = options.lateness_share_max * ack.p50;
             if late.p99 > most {
                 self.verdict = Verdict::Void;
                 self.reasons
@@ -282,6 +282,8 @@ impl Report {
         }
         // What still waits for its answer at the end of a run that is far behind is late, not lost.
         let late = behind && self.faults.is_empty() && books.clean_but_for_answers();
+        // So is what datagrams lose, and what comes of it although nobody knew.
+        let late = late || (options.datagrams && books.clean_but_for_answers());
         if !books.clean() && !late {
             self.verdict = Verdict::Faulty;
             let seen = format!(
@@ -387,8 +389,15 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             out,
-            "messages      {} sent = {} acked + {} rejected + {} unanswered",
-            self.sent, self.acked, self.rejected, self.unanswered
+            "messages      {} sent = {} acked + {} rejected + {} {}",
+            self.sent,
+            self.acked,
+            self.rejected,
+            self.unanswered,
+            match self.transport.as_str() {
+                "quic-datagram" => "lost on the way",
+                _ => "unanswered",
+            }
         )?;
         for reject in &self.rejects {
             writeln!(

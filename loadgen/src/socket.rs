@@ -62,6 +62,22 @@ impl Socket {
         }
     }
 
+    /// Which of its connection's lanes it is.
+    pub(crate) fn lane_index(&self) -> u64 {
+        match self {
+            Self::Quic(lane, _) => lane.beside().lane(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the longest datagram that it takes; 0 when it takes none.
+    pub(crate) fn datagram_bytes_max(&self) -> usize {
+        match self {
+            Self::Quic(lane, _) => lane.beside().bytes_max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Write all of it, waiting at most about so long.
     pub(crate) fn write_all(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
         match self {

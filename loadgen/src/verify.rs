@@ -31,12 +31,14 @@ pub struct Outcome {
     pub answered: u64,
     /// Numbers below `answered` that were rejected, ascending.
     pub rejected: Vec<u64>,
+    /// Numbers below `answered` that went in datagrams and had no answer before later ones had theirs, ascending.
+    pub lost: Vec<u64>,
 }
 
 impl Outcome {
     /// Messages the server acked.
     pub fn acked(&self) -> u64 {
-        self.answered - self.rejected.len() as u64
+        self.answered - (self.rejected.len() + self.lost.len()) as u64
     }
 }
 
@@ -297,7 +299,7 @@ pub fn totals<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Verification {
         result.sent += outcome.sent;
         result.acked += outcome.acked();
         result.rejected += outcome.rejected.len() as u64;
-        result.unanswered += outcome.sent - outcome.answered;
+        result.unanswered += outcome.sent - outcome.answered + outcome.lost.len() as u64;
     }
     result
 }
@@ -333,8 +335,13 @@ pub fn reconcile(outcomes: &[Outcome], observers: Vec<(Observer, Vec<ChannelId>)
 fn owed(observer: &mut Observer, sender: usize, outcome: &Outcome) -> u64 {
     let mut missing = 0;
     let mut rejected = outcome.rejected.iter().copied().peekable();
+    let mut lost = outcome.lost.iter().copied().peekable();
     for number in 0..outcome.answered {
         let seen = observer.seen[sender].contains(number);
+        // What nobody answered may have come all the same.
+        if lost.next_if_eq(&number).is_some() {
+            continue;
+        }
         if rejected.next_if_eq(&number).is_some() {
             if seen {
                 observer.findings.stray += 1;

@@ -99,6 +99,9 @@ pub(crate) struct Args {
     /// Frames each connection may have unanswered; 0 for as many as the node's credit allows, 1 for lockstep
     #[arg(long, default_value_t = 0)]
     window: u32,
+    /// Senders that share one QUIC connection, each on a lane of its own; 0 for a connection each
+    #[arg(long, default_value_t = 0)]
+    lanes: u32,
     /// Process whose processor time is the server's, instead of asking the node's admin port
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
@@ -257,6 +260,8 @@ fn options(args: &Args) -> Result<LoadOptions, Diagnosis> {
         },
         connections: args.connections,
         window: args.window,
+        lanes: args.lanes,
+        datagrams: args.carried.datagrams(),
         seed: args.seed,
         lateness_share_max: args.lateness,
     })

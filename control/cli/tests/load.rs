@@ -50,6 +50,25 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    /// The same node over QUIC, on four shards: its configuration, and the authority of its certificate.
+    fn over_quic(&self) -> (PathBuf, PathBuf) {
+        let made = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["cert", "dev", "--out"])
+            .arg(self.folder.path())
+            .output();
+        assert!(
+            made.expect("the binary was built for this test")
+                .status
+                .success()
+        );
+        let config = "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+                      listen_quic = \"127.0.0.1:0\"\nshards = 4\n\
+                      [node.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n\
+                      [plan]\nfile = \"plan.toml\"\n";
+        std::fs::write(self.path("quic.toml"), config).expect("writable");
+        (self.path("quic.toml"), self.path("ca.pem"))
+    }
+
     fn load(&self, more: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.args(["load", "--lateness", "1e9", "--warm-up", "0s"]);
@@ -68,6 +87,11 @@ struct Running {
 
 impl Running {
     fn start(config: &Path) -> Self {
+        Self::start_saying(config, "listening on ")
+    }
+
+    /// The address is the one behind these words.
+    fn start_saying(config: &Path, words: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_forebay"))
             .args(["run", "--config"])
             .arg(config)
@@ -76,13 +100,10 @@ impl Running {
             .spawn()
             .expect("the binary was built for this test");
         let out = process.stdout.take().expect("it is a pipe");
-        let first = BufReader::new(out).lines().next().expect("a line");
-        let first = first.expect("text");
-        let addr = first.strip_prefix("listening on ").expect("an address");
-        Self {
-            process,
-            addr: addr.to_owned(),
-        }
+        let lines = BufReader::new(out).lines().map(|line| line.expect("text"));
+        let mut addrs = lines.filter_map(|line| line.strip_prefix(words).map(str::to_owned));
+        let addr = addrs.next().expect("an address");
+        Self { process, addr }
     }
 }
 
@@ -177,6 +198,46 @@ fn a_fleet_with_flooders_slow_receivers_and_a_storm_has_exact_books_for_each_of_
         50,
         "{report}"
     );
+}
+
+#[test]
+fn over_quic_a_connection_each_and_shared_ones_and_datagrams_have_exact_books_on_four_shards() {
+    let place = Place::new();
+    let (config, authority) = place.over_quic();
+    let node = Running::start_saying(&config, "listening with QUIC on ");
+    let (plan, authority) = (place.path("plan.toml"), authority);
+    let words = |path: &Path| path.to_str().expect("a plain name").to_owned();
+    for (transport, lanes) in [("quic", "0"), ("quic", "4"), ("quic-datagram", "0")] {
+        let output = place.load(&[
+            "--plan",
+            &words(&plan),
+            "--addr",
+            &node.addr,
+            "--ca",
+            &words(&authority),
+            "--transport",
+            transport,
+            "--lanes",
+            lanes,
+            "--rate",
+            "800",
+            "--duration",
+            "1s",
+            "--json",
+        ]);
+        let report = json(&output);
+        assert_eq!(report["transport"], transport, "{report}");
+        let [sent, acked, rejected, unanswered] =
+            ["sent", "acked", "rejected", "unanswered"].map(|field| number(&report, field));
+        assert_eq!(sent, acked + rejected + unanswered, "{report}");
+        assert!(acked > 0, "{report}");
+        // Of datagrams some may be lost; nothing else may be, and nothing that was acked.
+        assert!(transport == "quic-datagram" || acked == sent, "{report}");
+        assert_eq!(number(&report, "undelivered"), 0, "{report}");
+        for fault in ["duplicated", "misordered", "altered", "stray"] {
+            assert_eq!(number(&report, fault), 0, "{fault}: {report}");
+        }
+    }
 }
 
 #[test]

@@ -13,12 +13,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use wire::datagram::{self, Datagram};
 use wire::delivery::{Fetch, Outcome, Settle};
 use wire::frame::{Frame, FrameKind, split};
 use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, encode_welcome};
 use wire::ids::{
-    AckMode, ChannelId, Direction, EndpointId, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence,
-    SessionId,
+    AckMode, ChannelId, DATAGRAM_STREAM, Direction, EndpointId, PartitionId, QUEUE_STREAM,
+    RELAY_STREAM, Sequence, SessionId,
 };
 use wire::link::encode_pong;
 use wire::preface::Preface;
@@ -61,6 +62,8 @@ pub enum Fault {
     CutDelivery(u64),
     /// Know no session any more.
     Forget,
+    /// Do not hear the datagram of this number.
+    Miss(u64),
 }
 
 /// One appended frame.
@@ -97,8 +100,11 @@ pub struct State {
     pub tunnels: (usize, usize),
     /// First byte of the ID with which each QUIC connection arrived.
     pub arrivals: Vec<u8>,
+    /// Lanes of this endpoint are not read.
+    pub stopped: Option<EndpointId>,
     /// What WELCOME names as the endpoint's home shard, and the number of shards if that is more than 1.
     pub home: (u16, u16),
+    cuts: usize,
     faults: Vec<Fault>,
     last: HashMap<EndpointId, u64>,
     sessions: HashMap<SessionId, ([u8; 32], String)>,
@@ -153,6 +159,11 @@ impl Fake {
         fake
     }
 
+    /// Cut all connections, once.
+    pub fn cut(&self) {
+        self.state().cuts += 1;
+    }
+
     /// Look at what the server remembers.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,10 +175,22 @@ impl Fake {
     /// # Errors
     /// Those of the stream, and frames that are none.
     pub fn serve(&self, stream: &mut (impl Read + Write), exporter: &[u8]) -> std::io::Result<()> {
+        let (_, datagrams) = std::sync::mpsc::channel();
+        self.serve_with(stream, exporter, &datagrams)
+    }
+
+    /// The same, with datagrams beside it.
+    fn serve_with(
+        &self,
+        stream: &mut (impl Read + Write),
+        exporter: &[u8],
+        datagrams: &std::sync::mpsc::Receiver<Vec<u8>>,
+    ) -> std::io::Result<()> {
         let mut input = Vec::new();
         let Some(mut connection) = self.handshake(stream, exporter, &mut input)? else {
             return Ok(());
         };
+        let cuts = self.state().cuts;
         let mut buffer = vec![0; 1 << 16];
         loop {
             let mut rest = &input[..];
@@ -179,10 +202,16 @@ impl Fake {
             }
             let done = input.len() - rest.len();
             input.drain(..done);
+            for datagram in datagrams.try_iter() {
+                self.take_datagram(&mut connection, &datagram);
+            }
             let cut = self.deliver(&mut connection);
             stream.write_all(&std::mem::take(&mut connection.out))?;
-            if cut || self.state().gone {
+            if cut || self.state().gone || self.state().cuts > cuts {
                 return Ok(());
+            }
+            while self.state().stopped == Some(connection.endpoint) {
+                std::thread::park_timeout(READ_TIME);
             }
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok(()),
@@ -397,6 +426,34 @@ impl Fake {
         connection.ack(PARTITION, sequence, upto);
         state.gone |= state.faults.contains(&Fault::Leave(nth));
         true
+    }
+
+    /// Append what came beside the lane if its number is above the last, and answer if that is asked for.
+    fn take_datagram(&self, connection: &mut Connection, bytes: &[u8]) {
+        let datagram = Datagram::parse(bytes).expect("two numbers");
+        let frame = datagram::whole(datagram.frame).expect("one whole SEND");
+        let send = Send::parse(frame).expect("a well formed SEND");
+        let number = datagram.number;
+        assert!(
+            datagram::verify(&connection.keys.client, number, &send),
+            "bad signature on {frame:?}"
+        );
+        let mut state = self.state();
+        let last = state.last.get(&connection.endpoint).copied().unwrap_or(0);
+        if state.faults.contains(&Fault::Miss(number)) {
+            return;
+        }
+        let seen = send.sequence().0;
+        if seen <= last {
+            let notice = Notice::new(Reason::OutOfSequence, seen, last + 1);
+            connection.reject(DATAGRAM_STREAM, number, notice);
+            connection.discard_from = None;
+            return;
+        }
+        let upto = state.append(connection.endpoint, &send);
+        if number > 0 {
+            connection.ack(DATAGRAM_STREAM, number, upto);
+        }
     }
 
     /// Append an envelope under its own endpoint's name, or refuse it; the connection's others go on either way.

@@ -71,6 +71,20 @@ impl Seal {
         }
     }
 
+    /// The signer of a SEND in a datagram of this number. It takes no index.
+    pub fn datagram_signer(&self, number: u64) -> Signer<'_> {
+        Signer::Datagram {
+            key: &self.keys.client,
+            number,
+        }
+    }
+
+    /// The key that signs datagrams, for who keeps it beside the connection.
+    #[cfg(feature = "quic")]
+    pub(crate) fn client_key(&self) -> wire::signature::MacKey {
+        self.keys.client.clone()
+    }
+
     /// Whether the server signed this frame as the next one of this connection.
     pub fn check(&mut self, frame: &Frame<'_>) -> bool {
         let good = verify_session(&self.keys.server, self.received, frame);

@@ -29,11 +29,16 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Sessions of several endpoints share a QUIC connection when each is opened by [`Connection::another`]; where losing a message is better than
+//! waiting for it, [`Connection::datagrams`] sends in datagrams.
+//!
 //! [`handshake`], [`outbox`] and [`inbox`] hold the protocol without socket or clock; the rest carries their bytes over
 //! tokio. This crate knows the wire format only through `wire`, TLS only through
 //! `tls` and quinn, and nothing of the server.
 
 pub mod credentials;
+#[cfg(feature = "quic")]
+mod datagrams;
 pub mod diagnosis;
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -47,6 +52,8 @@ mod sender;
 pub mod transport;
 
 pub use credentials::Credentials;
+#[cfg(feature = "quic")]
+pub use datagrams::{Asked, Datagrams};
 pub use diagnosis::ClientError;
 pub use inbox::Settlement;
 pub use link::{Connection, Options, connect, connect_with};

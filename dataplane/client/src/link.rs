@@ -1,6 +1,8 @@
 //! A connection that comes back: dialling, the handshake over tokio, reconnecting, and one round of reading and writing.
 
 use crate::credentials::Credentials;
+#[cfg(feature = "quic")]
+use crate::datagrams::Datagrams;
 use crate::diagnosis::ClientError;
 use crate::handshake::{ChannelTerms, Opened, Opening, Resume, Seal};
 use crate::receiver::{FetchOptions, Receiver};
@@ -82,13 +84,28 @@ pub async fn connect_with(
     credentials: Credentials,
     options: Options,
 ) -> Result<Connection, ClientError> {
+    let reach = Reach::new(addr.into(), &options.transport)?;
+    open(reach, credentials, options).await
+}
+
+async fn open(
+    reach: Reach,
+    credentials: Credentials,
+    options: Options,
+) -> Result<Connection, ClientError> {
     let mut dialer = Dialer {
-        reach: Reach::new(addr.into(), &options.transport)?,
+        reach,
         credentials,
         options,
         resume: None,
     };
-    let (link, channels) = dialer.dial().await?;
+    let (link, channels) = match dialer.dial().await {
+        // A connection that was there may be about to end.
+        Err(error) if error.is_passing() && dialer.reach.give_up_last().await => {
+            dialer.dial().await?
+        }
+        other => other?,
+    };
     Ok(Connection {
         link,
         dialer,
@@ -97,6 +114,15 @@ pub async fn connect_with(
 }
 
 impl Connection {
+    /// Open a session of another endpoint with the same node. Over QUIC it has a lane of its own on the same connection, as long as that has
+    /// room for one and leads to its home: neither holds the other up, and there is one handshake. Otherwise it has a connection of its own.
+    ///
+    /// # Errors
+    /// As [`connect_with`].
+    pub async fn another(&self, credentials: Credentials) -> Result<Self, ClientError> {
+        self.dialer.open_another(credentials).await
+    }
+
     /// The server's limits, credit and times.
     pub fn terms(&self) -> &WelcomeFields {
         &self.link.terms
@@ -114,6 +140,17 @@ impl Connection {
     pub fn sender(self) -> Result<Sender, ClientError> {
         self.expect(Direction::Ingress)?;
         Ok(Sender::start(self))
+    }
+
+    /// Use the session for sending in datagrams, where what is lost on its way is not sent again.
+    ///
+    /// # Errors
+    /// `FB-5109` when the credential is for receiving, `FB-5108` when the transport is not QUIC or the server takes no datagrams. Needs a
+    /// tokio runtime.
+    #[cfg(feature = "quic")]
+    pub fn datagrams(self) -> Result<Datagrams, ClientError> {
+        self.expect(Direction::Ingress)?;
+        Datagrams::start(self)
     }
 
     /// Use the session for receiving from the endpoint's queue, or its dead letters.
@@ -151,6 +188,11 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
+    async fn open_another(&self, credentials: Credentials) -> Result<Connection, ClientError> {
+        let reach = self.reach.another(&self.options.transport)?;
+        open(reach, credentials, self.options.clone()).await
+    }
+
     /// Try once, and once more if that arrived at another shard than the endpoint's and the transport can choose: the frames
     /// of a long connection shall not all cross shards.
     async fn dial(&mut self) -> Result<(Link, Vec<ChannelTerms>), ClientError> {
@@ -199,6 +241,7 @@ impl Dialer {
         let deadline = Instant::now() + self.options.reconnect_for;
         let mut pause = BACKOFF_MIN;
         loop {
+            self.reach.give_up_last().await;
             match self.dial().await {
                 Err(error) if error.is_passing() && Instant::now() + pause < deadline => {
                     tokio::time::sleep(pause).await;
@@ -281,6 +324,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// The way beside it, if it is a lane of QUIC.
+    #[cfg(feature = "quic")]
+    pub(crate) fn beside(&self) -> Option<transport::quic::Beside> {
+        self.stream.beside()
+    }
+
     /// Wait until something can be read, or written if there is something to write.
     pub(crate) async fn ready(&mut self) {
         self.stream.ready(true, &self.output[self.written..]).await;

@@ -146,6 +146,9 @@ fn untrusting(fault: &TrustFault) -> ClientError {
     }
 }
 
+/// Lanes that are opened on one QUIC connection; servers allow more, and what is more would wait for them.
+#[cfg(feature = "quic")]
+const LANES_MAX: usize = 32;
 /// Shards that one byte can name.
 const SHARDS_MAX: u16 = 256;
 
@@ -206,9 +209,37 @@ impl Reach {
             Transport::Tcp => How::Tcp,
             Transport::Tls(security) => How::Tls(security.tunnels(&addr)?),
             #[cfg(feature = "quic")]
-            Transport::Quic(security) => How::Quic(Box::new(quic::Quic::new(&addr, security)?)),
+            Transport::Quic(security) => {
+                let mut quic = quic::Quic::new(&addr, security)?;
+                quic.share(LANES_MAX);
+                How::Quic(Box::new(quic))
+            }
         };
         Ok(Self { addr, how })
+    }
+
+    /// The way to the same node for another endpoint: over QUIC on the same connections.
+    ///
+    /// # Errors
+    /// As [`Reach::new`].
+    pub(crate) fn another(&self, transport: &Transport) -> Result<Self, ClientError> {
+        match &self.how {
+            #[cfg(feature = "quic")]
+            How::Quic(quic) => Ok(Self {
+                addr: self.addr.clone(),
+                how: How::Quic(Box::new(quic.another())),
+            }),
+            _ => Self::new(self.addr.clone(), transport),
+        }
+    }
+
+    /// The last connection was lost, or did not answer: the next one is another. Whether others had been there before it on that one.
+    pub(crate) async fn give_up_last(&mut self) -> bool {
+        match &mut self.how {
+            #[cfg(feature = "quic")]
+            How::Quic(quic) => quic.forget_last().await,
+            _ => false,
+        }
     }
 
     /// Connect; in a tunnel its handshake is done then, and the server is who it should be.
@@ -302,6 +333,15 @@ pub fn lost(addr: &str, error: &io::Error) -> ClientError {
 }
 
 impl Stream {
+    /// The way beside a lane of QUIC.
+    #[cfg(feature = "quic")]
+    pub(crate) fn beside(&self) -> Option<quic::Beside> {
+        match self {
+            Self::Quic(lane) => Some(lane.beside()),
+            _ => None,
+        }
+    }
+
     /// The tunnel's exporter value.
     pub(crate) fn exporter(&self) -> Option<&[u8; tls::EXPORTER_BYTES]> {
         match self {

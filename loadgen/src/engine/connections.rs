@@ -103,6 +103,13 @@ impl Port for Connections {
     fn send(&mut self, lane: usize, bytes: Vec<u8>) {
         either!(self, each => each.send(lane, bytes));
     }
+
+    fn throw(&mut self, lane: usize, bytes: Vec<u8>) {
+        match self {
+            Self::Streams(streams) => streams.throw(lane, bytes),
+            Self::Sockets(_) => unreachable!("the plan was checked: datagrams are QUIC's"),
+        }
+    }
 }
 
 /// A connection of another kind than those beside it.

@@ -5,7 +5,7 @@
 use crate::inflow::Inflow;
 use client::handshake::{Opened, Seal};
 use std::collections::VecDeque;
-use wire::ids::{PartitionId, RELAY_STREAM};
+use wire::ids::{DATAGRAM_STREAM, PartitionId, RELAY_STREAM};
 
 /// One frame of one sender.
 #[derive(Debug)]
@@ -24,8 +24,10 @@ pub struct Item {
     pub bytes: Vec<u8>,
     /// Length of the signed frame.
     pub frame_bytes: usize,
-    /// Whether the server rejected it (relays are answered one by one).
+    /// Whether the server rejected it (relays and datagrams are answered one by one).
     pub rejected: bool,
+    /// In a datagram: what it is called in its answer.
+    pub number: u64,
 }
 
 /// One connection of the sending side.
@@ -35,6 +37,8 @@ pub struct Lane {
     pub seal: Seal,
     /// Frames that arrive in pieces.
     pub inflow: Inflow,
+    /// Which of its connection's lanes it is, where that matters.
+    pub index: u64,
     /// The answers that concern this lane.
     pub stream: PartitionId,
     /// Highest answered sequence or relay number.
@@ -59,6 +63,8 @@ pub struct Lane {
     paused_until: u64,
     /// Frames and bytes that it has on the wire at most, whatever the server says; `None` for one that keeps to it.
     flood: Option<(usize, usize)>,
+    /// Highest sequence that a datagram bears.
+    spent: u64,
     window: usize,
     credit_frames: usize,
     credit_bytes: usize,
@@ -77,6 +83,7 @@ impl Lane {
         Self {
             seal: opened.seal,
             inflow: Inflow::default(),
+            index: 0,
             stream,
             last,
             wire: VecDeque::new(),
@@ -89,6 +96,7 @@ impl Lane {
             missed: 0,
             paused_until: 0,
             flood: None,
+            spent: last,
             window,
             credit_frames: window.min(opened.terms.credit_frames as usize),
             credit_bytes: opened.terms.credit_bytes as usize,
@@ -102,8 +110,17 @@ impl Lane {
         self.stream == RELAY_STREAM
     }
 
-    /// The sequence or relay number of the next frame to be signed.
-    pub fn next_sequence(&self) -> u64 {
+    /// Whether frames travel in datagrams.
+    pub fn is_loose(&self) -> bool {
+        self.stream == DATAGRAM_STREAM
+    }
+
+    /// The sequence or relay number of the next frame to be signed. Datagrams spend theirs whatever becomes of them.
+    pub fn next_sequence(&mut self) -> u64 {
+        if self.is_loose() {
+            self.spent += 1;
+            return self.spent;
+        }
         self.last + 1 + (self.wire.len() + self.ready.len()) as u64
     }
 
@@ -192,6 +209,22 @@ impl Lane {
         self.last += 1;
         self.missed = 0;
         Some(item)
+    }
+
+    /// Take the oldest datagram off the wire, if it was put there so long ago.
+    pub fn lose_next(&mut self, put_before: u64) -> Option<Item> {
+        let first = self.wire.front()?;
+        if first.put > put_before {
+            return None;
+        }
+        self.answer_next()
+    }
+
+    /// The place on the wire of the datagram of this number.
+    pub fn place_of(&self, number: u64) -> Option<usize> {
+        self.wire
+            .binary_search_by_key(&number, |item| item.number)
+            .ok()
     }
 
     /// The server refused the frame at `index` of the wire and discards those behind it: move them back to be signed

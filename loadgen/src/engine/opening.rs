@@ -18,13 +18,15 @@ use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::sync::Arc;
 use wire::diagnosis::Diagnosis;
-use wire::ids::{KeyId, RELAY_STREAM, UnixNanos};
+use wire::ids::{DATAGRAM_STREAM, KeyId, RELAY_STREAM, UnixNanos};
 use wire::limits::FRAME_BYTES_MAX;
 use wire::message::MESSAGE_HEADER_BYTES;
 use wire::signature::SecretKey;
 
 const FRAME_AROUND: usize = 32 + 32;
 const RELAY_AROUND: usize = 16 + 32;
+/// The lane and the number before the frame of a datagram.
+const DATAGRAM_AROUND: usize = 16;
 
 /// Senders with their connections, and the length of the longest frame.
 pub(super) type Senders = (Vec<Flow>, Vec<Lane>, Sockets, usize);
@@ -32,6 +34,7 @@ pub(super) type Senders = (Vec<Flow>, Vec<Lane>, Sockets, usize);
 /// The senders of the plan.
 pub(super) fn open_senders(plan: &LoadPlan, bodies: &Bodies) -> Result<Senders, Diagnosis> {
     let mut dialler = Dialler::new(plan.addr, &plan.transport)?;
+    dialler.share(plan.options.lanes);
     open(
         plan,
         &plan.senders,
@@ -97,13 +100,20 @@ fn open(
             refused: VecDeque::new(),
             outcome: Outcome::default(),
         });
+        if plan.options.datagrams {
+            let room = dialled.socket.datagram_bytes_max();
+            frame_most = frame_most.min(room.saturating_sub(DATAGRAM_AROUND));
+        }
         if index < connections {
             let (stream, last) = match relays {
                 true => (RELAY_STREAM, 0),
+                false if plan.options.datagrams => (DATAGRAM_STREAM, terms.last_sequence.0),
                 false => (terms.partition, terms.last_sequence.0),
             };
             let window = plan.options.window;
-            lanes.push(Lane::new(dialled.opened, stream, last, window));
+            let mut lane = Lane::new(dialled.opened, stream, last, window);
+            lane.index = dialled.socket.lane_index();
+            lanes.push(lane);
             sockets.streams.push(dialled.socket);
             sockets.rests.push(dialled.rest);
         }

@@ -9,6 +9,7 @@ use super::measured::{Measured, Times, Totals};
 use crate::payload::Bodies;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use wire::datagram;
 use wire::ids::Sequence;
 use wire::link::encode_ping;
 use wire::send::encode_relay;
@@ -32,6 +33,8 @@ pub trait Port {
     fn buffer(&mut self) -> Vec<u8>;
     /// Put a frame on the wire of a lane.
     fn send(&mut self, lane: usize, bytes: Vec<u8>);
+    /// Send a datagram beside a lane; it may be lost.
+    fn throw(&mut self, lane: usize, bytes: Vec<u8>);
 }
 
 /// All senders and their connections.
@@ -207,6 +210,7 @@ impl Sending {
             bytes: port.buffer(),
             frame_bytes: 0,
             rejected: false,
+            number: sequence,
         };
         self.encode(&mut item, lane, sequence);
         self.signed_bytes += item.frame_bytes;
@@ -219,6 +223,7 @@ impl Sending {
         let out = &mut item.bytes;
         out.clear();
         let flow = &mut self.flows[item.flow as usize];
+        let loose = self.lanes[lane].is_loose();
         let seal = &mut self.lanes[lane].seal;
         if let Some(key) = flow.envelope.as_mut() {
             let (id, own, mac) = (key.id, key.next, key.secret.mac().clone());
@@ -235,6 +240,11 @@ impl Sending {
                 signer,
             );
             encode_relay(out, Sequence(sequence), &self.scratch, seal.signer());
+        } else if loose {
+            datagram::begin(out, self.lanes[lane].index, sequence);
+            let signer = self.lanes[lane].seal.datagram_signer(sequence);
+            let numbers = (first, count, sequence);
+            put_send(out, self.run, sender, flow, &self.bodies, numbers, signer);
         } else {
             let signer = seal.signer();
             put_send(
@@ -266,6 +276,9 @@ impl Sending {
             self.paused.pop();
             self.touched.push(lane);
         }
+        if now >= self.ping_check {
+            self.lose(now);
+        }
         while let Some(lane) = self.touched.pop() {
             self.push(lane, now, port);
         }
@@ -277,10 +290,14 @@ impl Sending {
     }
 
     fn push(&mut self, lane: usize, now: u64, port: &mut impl Port) {
+        let loose = self.lanes[lane].is_loose();
         while let Some((bytes, item)) = self.lanes[lane].send_next(now) {
             let (flow, first, count, due) = (item.flow as usize, item.first, item.count, item.due);
             self.signed_bytes -= item.frame_bytes;
-            port.send(lane, bytes);
+            match loose {
+                true => port.throw(lane, bytes),
+                false => port.send(lane, bytes),
+            }
             self.measured.frames += 1;
             let beyond = first + u64::from(count);
             let outcome = &mut self.flows[flow].outcome;

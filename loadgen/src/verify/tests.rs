@@ -167,6 +167,7 @@ fn each_kind_of_fault_is_found_and_named() {
                 sent: 3,
                 answered: 3,
                 rejected: vec![],
+                lost: vec![],
             },
             Outcome::default(),
         ];
@@ -194,6 +195,7 @@ fn sent_is_acked_and_rejected_and_unanswered_to_the_message() {
             sent: 9,
             answered: 7,
             rejected: vec![1, 4],
+            lost: vec![],
         },
         Outcome::default(),
     ];
@@ -217,6 +219,33 @@ fn sent_is_acked_and_rejected_and_unanswered_to_the_message() {
 }
 
 #[test]
+fn what_datagrams_lost_is_lost_whether_it_came_all_the_same_or_not() {
+    let mut observer = observer();
+    for number in [0, 2] {
+        read(&mut observer, &Message { number, ..GOOD });
+    }
+    let outcomes = [
+        Outcome {
+            sent: 4,
+            answered: 4,
+            rejected: vec![3],
+            lost: vec![1, 2],
+        },
+        Outcome::default(),
+    ];
+    let result = reconcile(&outcomes, vec![(observer, vec![CHANNEL])]);
+    let sums = (
+        result.sent,
+        result.acked,
+        result.rejected,
+        result.unanswered,
+    );
+    assert_eq!(sums, (4, 1, 1, 2));
+    assert_eq!((result.undelivered, result.findings.stray), (0, 0));
+    assert!(result.clean_but_for_answers() && !result.clean());
+}
+
+#[test]
 fn a_receiver_that_does_not_hear_the_channel_makes_every_message_a_stray() {
     let mut observer = observer();
     read(&mut observer, &GOOD);
@@ -225,6 +254,7 @@ fn a_receiver_that_does_not_hear_the_channel_makes_every_message_a_stray() {
             sent: 1,
             answered: 1,
             rejected: vec![],
+            lost: vec![],
         },
         Outcome::default(),
     ];

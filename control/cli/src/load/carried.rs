@@ -42,9 +42,16 @@ enum Kind {
     Tls,
     /// QUIC over UDP
     Quic,
+    /// QUIC, with frames in datagrams of which some may be lost
+    QuicDatagram,
 }
 
 impl Carried {
+    /// Whether frames go as datagrams.
+    pub(super) fn datagrams(&self) -> bool {
+        self.transport == Kind::QuicDatagram
+    }
+
     /// Where the node of a configuration takes this transport.
     pub(super) fn address(&self, node: &NodeConfig) -> Result<SocketAddr, Diagnosis> {
         self.choose(node.listen, (node.listen_tls, node.listen_quic))
@@ -59,7 +66,7 @@ impl Carried {
         let (setting, address) = match self.transport {
             Kind::Tcp => ("listen", plain),
             Kind::Tls => ("listen_tls", tls),
-            Kind::Quic => ("listen_quic", quic),
+            Kind::Quic | Kind::QuicDatagram => ("listen_quic", quic),
         };
         address.ok_or_else(|| {
             Diagnosis::new(
@@ -101,7 +108,7 @@ impl Carried {
             identity,
         };
         Ok(match self.transport {
-            Kind::Quic => Transport::Quic(security),
+            Kind::Quic | Kind::QuicDatagram => Transport::Quic(security),
             _ => Transport::Tls(security),
         })
     }

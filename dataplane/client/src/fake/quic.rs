@@ -3,11 +3,14 @@
 use super::{Fake, Fault, READ_TIME, State, tls_config};
 use crate::fake::Pair;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, Incoming, RecvStream, SendStream, ServerConfig};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, ServerConfig};
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Builder, Handle};
+use wire::datagram::Datagram;
 
 impl Fake {
     /// Start behind QUIC with this certificate and these application protocols.
@@ -52,22 +55,49 @@ impl Fake {
         let label = tls::EXPORTER_LABEL;
         let exported = connection.export_keying_material(&mut exporter, label, &[]);
         exported.expect("32 bytes can be exported");
+        let open = Arc::new(());
+        let lanes = Lanes::default();
+        tokio::spawn(pass_on(connection.clone(), Arc::clone(&lanes)));
         while let Ok((send, receive)) = connection.accept_bi().await {
+            let held = Arc::clone(&open);
             let (fake, closing) = (self.clone(), connection.clone());
+            let (give, datagrams) = channel();
+            let lane = send.id().index();
+            let mut all = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(lane, give);
+            drop(all);
             let mut bridge = Bridge {
                 runtime: Handle::current(),
                 send,
                 receive,
             };
             tokio::task::spawn_blocking(move || {
-                drop(fake.serve(&mut bridge, &exporter));
+                drop(fake.serve_with(&mut bridge, &exporter, &datagrams));
                 // As an end of the stream tells a client who says BYE; a cut tells one who does not.
                 let _ = bridge.send.finish();
                 let stopped = bridge.send.stopped();
                 let wait = tokio::time::timeout(READ_TIME * 100, stopped);
                 let _ = bridge.runtime.block_on(wait);
-                closing.close(0_u32.into(), b"");
+                // The last lane ends the connection; this copy, and that of who waits for more, are the last.
+                if Arc::strong_count(&held) == 2 {
+                    closing.close(0_u32.into(), b"");
+                }
             });
+        }
+    }
+}
+
+/// Who takes the datagrams of each lane.
+type Lanes = Arc<Mutex<HashMap<u64, Sender<Vec<u8>>>>>;
+
+/// Give each datagram to its lane.
+async fn pass_on(connection: Connection, lanes: Lanes) {
+    while let Ok(datagram) = connection.read_datagram().await {
+        let lane = Datagram::parse(&datagram).expect("two numbers").lane;
+        let lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(&lane) {
+            // One that has ended hears nothing.
+            let _ = lane.send(datagram.to_vec());
         }
     }
 }

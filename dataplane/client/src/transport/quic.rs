@@ -1,4 +1,4 @@
-//! QUIC, by the crate quinn: one long-lived bidirectional stream carries the connection.
+//! QUIC, by the crate quinn: one long-lived bidirectional stream, a lane, carries the connection; a QUIC connection may carry several.
 //!
 //! The first byte of the first destination connection ID names a shard (`PROTOCOL.md`, section 2), so a client that knows where its
 //! endpoint is at home arrives there and no frame has to cross shards.
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tls::{EXPORTER_BYTES, EXPORTER_LABEL};
+use tokio::sync::Mutex;
 
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes of the first destination connection ID; the longest that there are.
@@ -27,6 +28,8 @@ const ID_BYTES: usize = 20;
 const IDLE: Duration = Duration::from_secs(60);
 /// Half of the thirty seconds for which a NAT remembers silent UDP.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// After so long without an answer it is asked whether anybody is there, and an answer to that is waited for so long.
+const ASK_AFTER: Duration = Duration::from_millis(250);
 /// Packets after which the server is asked to acknowledge.
 const ACK_AFTER: u32 = 10;
 /// TLS alerts with which this side blames the server's certificate or what was signed with it, as codes of QUIC.
@@ -40,6 +43,35 @@ pub struct Quic {
     v4: Option<(Endpoint, Arc<UdpSocket>)>,
     v6: Option<(Endpoint, Arc<UdpSocket>)>,
     home: Option<Home>,
+    /// Connections on which further lanes may be opened, if they are shared.
+    shared: Option<Arc<Mutex<Shared>>>,
+    /// The connection of the last lane, and whether it was there before.
+    last: Option<(usize, bool)>,
+}
+
+/// Connections, and how many lanes each may have.
+#[derive(Debug)]
+struct Shared {
+    made: Vec<Made>,
+    lanes_max: usize,
+}
+
+/// One connection, and how many lanes it has: as many as there are copies of `lanes` but this one.
+#[derive(Debug, Clone)]
+struct Made {
+    connection: Connection,
+    socket: Arc<UdpSocket>,
+    addr: SocketAddr,
+    arrived_by: u8,
+    lanes: Arc<()>,
+}
+
+impl Made {
+    fn takes(&self, addr: SocketAddr, home: Option<Home>, lanes_max: usize) -> bool {
+        self.addr == addr
+            && home.is_none_or(|home| home.is_met_by(self.arrived_by))
+            && Arc::strong_count(&self.lanes) <= lanes_max
+    }
 }
 
 impl Quic {
@@ -62,7 +94,43 @@ impl Quic {
             v4: None,
             v6: None,
             home: None,
+            shared: None,
+            last: None,
         })
+    }
+
+    /// Open up to so many lanes on one connection, from now on and for [`Quic::another`] likewise.
+    pub fn share(&mut self, lanes_max: usize) {
+        self.shared = Some(Arc::new(Mutex::new(Shared {
+            made: Vec::new(),
+            lanes_max,
+        })));
+    }
+
+    /// The same for another endpoint: its lanes share the connections of this one, if any are shared.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            name: self.name.clone(),
+            v4: self.v4.clone(),
+            v6: self.v6.clone(),
+            home: None,
+            shared: self.shared.clone(),
+            last: None,
+        }
+    }
+
+    /// Open no further lane on the connection of the last one: something was wrong with it. Whether it had been there before.
+    pub async fn forget_last(&mut self) -> bool {
+        let (Some(shared), Some((last, before))) = (&self.shared, self.last.take()) else {
+            return false;
+        };
+        let mut shared = shared.lock().await;
+        shared
+            .made
+            .retain(|made| made.connection.stable_id() != last);
+        before
     }
 
     /// Where connections shall arrive from now on; `None` for anywhere.
@@ -76,6 +144,32 @@ impl Quic {
     /// `FB-5101` when there is no connection, `FB-5114` when the server's certificate is not to be trusted, `FB-5115` when
     /// TLS fails otherwise.
     pub async fn connect(&mut self, addr: SocketAddr) -> Result<Lane, ClientError> {
+        let Some(shared) = self.shared.clone() else {
+            let made = self.shake_hands(addr).await?;
+            return self.open(&made, false).await;
+        };
+        // Whoever comes meanwhile waits, and finds what was made.
+        let mut shared = shared.lock().await;
+        let lanes_max = shared.lanes_max;
+        let open = |made: &Made| made.connection.close_reason().is_none();
+        shared.made.retain(open);
+        let takes = |made: &&Made| made.takes(addr, self.home, lanes_max);
+        if let Some(made) = shared.made.iter().find(takes).cloned()
+            && let Ok(lane) = self.open(&made, true).await
+        {
+            return Ok(lane);
+        }
+        let made = self.shake_hands(addr).await?;
+        shared.made.push(made.clone());
+        self.open(&made, false).await
+    }
+
+    async fn open(&mut self, made: &Made, before: bool) -> Result<Lane, ClientError> {
+        self.last = Some((made.connection.stable_id(), before));
+        Lane::open(made).await
+    }
+
+    async fn shake_hands(&mut self, addr: SocketAddr) -> Result<Made, ClientError> {
         let failed = |error: String| ClientError::Connect {
             addr: addr.to_string(),
             error,
@@ -91,8 +185,17 @@ impl Quic {
         let (endpoint, socket) = made.map_err(|error| failed(error.to_string()))?.clone();
         let connecting = endpoint.connect_with(config, addr, &self.name);
         let connection = connecting.map_err(|error| unmade(addr, &self.name, &error))?;
-        let connection = connection.await.map_err(|error| refused(addr, &error))?;
-        Lane::open((connection, socket), addr, id[0]).await
+        let connection = tokio::select! {
+            connection = connection => connection.map_err(|error| refused(addr, &error))?,
+            error = nobody(addr) => return Err(failed(error.to_string())),
+        };
+        Ok(Made {
+            connection,
+            socket,
+            addr,
+            arrived_by: id[0],
+            lanes: Arc::default(),
+        })
     }
 
     /// What speaks to this family of addresses.
@@ -109,6 +212,35 @@ impl Quic {
         let config = EndpointConfig::default();
         let made = Endpoint::new(config, None, socket, Arc::new(TokioRuntime))?;
         Ok(endpoint.insert((made, kept)))
+    }
+}
+
+/// The error of a port where nobody is, once it is certain. A handshake would go on asking for ten seconds: sockets that speak to
+/// many, as those of QUIC do, are not told what the kernel hears. One that is bound to this address is; it is asked when no answer has come
+/// for a moment, with a byte that is no packet.
+async fn nobody(addr: SocketAddr) -> io::Error {
+    loop {
+        tokio::time::sleep(ASK_AFTER).await;
+        if let Err(error) = ask(addr).await
+            && error.kind() == ErrorKind::ConnectionRefused
+        {
+            return error;
+        }
+    }
+}
+
+/// Send a byte there, and wait for what is said of it.
+async fn ask(addr: SocketAddr) -> io::Result<()> {
+    let any: SocketAddr = match addr {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = tokio::net::UdpSocket::bind(any).await?;
+    socket.connect(addr).await?;
+    socket.send(&[0]).await?;
+    match tokio::time::timeout(ASK_AFTER, socket.recv(&mut [0; 1])).await {
+        Ok(said) => said.map(|_| ()),
+        Err(_) => Ok(()),
     }
 }
 
@@ -167,6 +299,8 @@ pub struct Lane {
     exporter: [u8; EXPORTER_BYTES],
     /// First byte of the ID that it arrived with.
     arrived_by: u8,
+    /// As long as this is there its connection counts it.
+    held: Arc<()>,
     /// What [`Lane::ready`] read, and how much it wrote.
     read_ahead: Vec<u8>,
     written_ahead: usize,
@@ -175,11 +309,8 @@ pub struct Lane {
 }
 
 impl Lane {
-    async fn open(
-        (connection, socket): (Connection, Arc<UdpSocket>),
-        addr: SocketAddr,
-        arrived_by: u8,
-    ) -> Result<Self, ClientError> {
+    async fn open(made: &Made) -> Result<Self, ClientError> {
+        let (connection, addr) = (made.connection.clone(), made.addr);
         let (send, receive) = connection
             .open_bi()
             .await
@@ -192,9 +323,10 @@ impl Lane {
             send,
             receive,
             connection,
-            socket,
+            socket: Arc::clone(&made.socket),
             exporter,
-            arrived_by,
+            arrived_by: made.arrived_by,
+            held: Arc::clone(&made.lanes),
             read_ahead: Vec::new(),
             written_ahead: 0,
             buffer: vec![0; READ_BYTES].into(),
@@ -217,9 +349,19 @@ impl Lane {
         &self.socket
     }
 
-    /// The two halves of the stream, and what keeps them alive.
-    pub fn into_parts(self) -> (SendStream, RecvStream, Connection) {
-        (self.send, self.receive, self.connection)
+    /// The way beside it: datagrams for its session.
+    pub fn beside(&self) -> Beside {
+        Beside {
+            connection: self.connection.clone(),
+            lane: self.send.id().index(),
+            _held: Arc::clone(&self.held),
+        }
+    }
+
+    /// The two halves of the stream, and the way beside it, which keeps them alive.
+    pub fn into_parts(self) -> (SendStream, RecvStream, Beside) {
+        let beside = self.beside();
+        (self.send, self.receive, beside)
     }
 
     /// Write all of it.
@@ -323,6 +465,41 @@ impl Lane {
     /// Say that nothing more will be written.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.send.finish().map_err(io::Error::other)
+    }
+}
+
+/// Sends datagrams (RFC 9221) beside a lane: one frame each, which may be lost.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    connection: Connection,
+    lane: u64,
+    /// As long as this is there its connection counts the lane.
+    _held: Arc<()>,
+}
+
+impl Beside {
+    /// What a datagram names its lane.
+    pub fn lane(&self) -> u64 {
+        self.lane
+    }
+
+    /// Bytes of the longest datagram that has room in a packet now; `None` when the server takes none.
+    pub fn bytes_max(&self) -> Option<usize> {
+        self.connection.max_datagram_size()
+    }
+
+    /// Send one. It may be lost on its way, or here when more are sent than leave.
+    ///
+    /// # Errors
+    /// When it has no room in a packet, or the connection is lost.
+    pub fn send(&self, datagram: Vec<u8>) -> io::Result<()> {
+        let sent = self.connection.send_datagram(datagram.into());
+        sent.map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// End the connection, and all its lanes, at once.
+    pub fn close(&self) {
+        self.connection.close(VarInt::from_u32(0), b"");
     }
 }
 

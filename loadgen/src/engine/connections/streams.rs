@@ -8,8 +8,8 @@ use super::{BYE_TIME, mixed};
 use crate::diagnosis;
 use crate::socket::Socket;
 use bytes::Bytes;
-use client::transport::quic::Lane;
-use quinn::{Connection, RecvStream, SendStream};
+use client::transport::quic::{Beside, Lane};
+use quinn::{RecvStream, SendStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::net::UdpSocket;
@@ -54,7 +54,7 @@ struct Stream {
     frames: Vec<u8>,
     /// Dropped to end the stream behind what was sent.
     out: Option<UnboundedSender<Bytes>>,
-    connection: Connection,
+    beside: Beside,
     ended: bool,
 }
 
@@ -81,7 +81,7 @@ impl QuicStreams {
 
     fn attach(&mut self, index: usize, generation: u32, lane: Lane) -> Stream {
         self.socket = Some(Arc::clone(lane.socket()));
-        let (send, receive, connection) = lane.into_parts();
+        let (send, receive, beside) = lane.into_parts();
         let (out, frames) = unbounded_channel();
         let give = self.give.clone();
         self.runtime.spawn(write(send, frames));
@@ -91,7 +91,7 @@ impl QuicStreams {
             generation,
             frames: Vec::new(),
             out: Some(out),
-            connection,
+            beside,
             ended: false,
         }
     }
@@ -104,7 +104,7 @@ impl QuicStreams {
 
     pub(super) fn give_up(&mut self, index: usize) {
         let stream = &mut self.streams[index];
-        stream.connection.close(0_u32.into(), b"");
+        stream.beside.close();
         stream.out = None;
         self.open -= usize::from(!std::mem::replace(&mut stream.ended, true));
     }
@@ -189,6 +189,11 @@ impl QuicStreams {
 
     pub(super) fn buffer(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
+    }
+
+    /// A datagram that has no room is lost, as on its way.
+    pub(super) fn throw(&mut self, lane: usize, bytes: Vec<u8>) {
+        let _ = self.streams[lane].beside.send(bytes);
     }
 
     pub(super) fn send(&mut self, lane: usize, mut bytes: Vec<u8>) {

@@ -11,6 +11,8 @@ use wire::reason::{Notice, Reason};
 use super::Sending;
 use crate::engine::lane::Item;
 
+/// After so long without an answer a datagram counts as lost, nanoseconds.
+const LOST_AFTER: u64 = 5_000_000_000;
 /// Times the server may say that a number was left out, before the lane is given up.
 const MISSED_MAX: u32 = 16;
 
@@ -57,6 +59,9 @@ impl Sending {
         if ack.partition != self.lanes[lane].stream {
             return;
         }
+        if self.lanes[lane].is_loose() {
+            return self.acked_loose(lane, now, ack.sequence.0);
+        }
         while self.lanes[lane].last < ack.sequence.0 {
             let Some(item) = self.lanes[lane].answer_next() else {
                 return self.lanes[lane]
@@ -68,6 +73,51 @@ impl Sending {
                 self.book_acked(&item, now);
             }
         }
+    }
+
+    /// The answer to a datagram. What was appended before it has had its answer, so those before it are lost, or rejected.
+    fn acked_loose(&mut self, lane: usize, now: u64, number: u64) {
+        let Some(place) = self.lanes[lane].place_of(number) else {
+            return;
+        };
+        for index in 0..=place {
+            let Some(item) = self.lanes[lane].answer_next() else {
+                return;
+            };
+            match (item.rejected, index == place) {
+                (true, _) => self.book_rejected(&item),
+                (false, true) => self.book_acked(&item, now),
+                (false, false) => self.book_lost(&item),
+            }
+        }
+    }
+
+    /// Give up datagrams that had no answer for long: they may be the last ones of their lane, or all that the credit allows.
+    pub(super) fn lose(&mut self, now: u64) {
+        let Some(before) = now.checked_sub(LOST_AFTER) else {
+            return;
+        };
+        for lane in 0..self.lanes.len() {
+            if !self.lanes[lane].is_loose() {
+                continue;
+            }
+            while let Some(item) = self.lanes[lane].lose_next(before) {
+                match item.rejected {
+                    true => self.book_rejected(&item),
+                    false => self.book_lost(&item),
+                }
+                self.touched.push(lane);
+            }
+        }
+    }
+
+    fn book_lost(&mut self, item: &Item) {
+        let flow = &mut self.flows[item.flow as usize];
+        flow.outcome.answered += u64::from(item.count);
+        flow.outcome
+            .lost
+            .extend(item.first..item.first + u64::from(item.count));
+        flow.planned.drain(..usize::from(item.count));
     }
 
     pub(super) fn book_acked(&mut self, item: &Item, now: u64) {
@@ -97,6 +147,9 @@ impl Sending {
     }
 
     fn rejected(&mut self, lane: usize, now: u64, reject: &Reject) {
+        if self.lanes[lane].is_loose() {
+            return self.rejected_loose(lane, reject);
+        }
         let each = &mut self.lanes[lane];
         let index = reject.sequence.0.wrapping_sub(each.last + 1);
         let meant =
@@ -130,6 +183,16 @@ impl Sending {
             let flow = &mut self.flows[refused.flow as usize];
             flow.refused.push_back((refused.first, refused.count));
             self.totals.rejected += flow.book_refused();
+        }
+    }
+
+    fn rejected_loose(&mut self, lane: usize, reject: &Reject) {
+        let place = self.lanes[lane].place_of(reject.sequence.0);
+        if reject.partition == self.lanes[lane].stream
+            && let Some(place) = place
+        {
+            self.lanes[lane].mark_rejected(place);
+            self.count_reason(reject.notice);
         }
     }
 
