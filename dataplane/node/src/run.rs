@@ -437,6 +437,9 @@ impl Loop {
         let after = work_of(&self.shard);
         batch.received = recycle(received);
         self.tunnels.told();
+        for connection in self.tunnels.failed() {
+            self.shard.note_failed_tunnel(connection);
+        }
         if let Some(quic) = &mut self.quic {
             quic.worked();
         }

@@ -141,6 +141,46 @@ fn who_speaks_no_tls_or_another_protocol_is_closed_and_others_go_on() {
 }
 
 #[test]
+fn handshakes_that_fail_count_against_their_address_and_refusals_of_our_certificate_do_not() {
+    const MOST: u32 = 5;
+    let data = tempfile::tempdir().unwrap();
+    let (mut config, trusts) = with_tls(data.path());
+    config.shard.loopback_exempt = false;
+    config.bans.address_failures_max = MOST;
+    let hour = std::time::Duration::from_secs(3_600);
+    (config.bans.window, config.bans.first, config.bans.longest) = (hour, hour, hour);
+    let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
+    let (addr, admin) = (tls_addr(&node), node.admin_addr());
+    let refused = |want: u32| {
+        let series = "forebay_tunnel_handshakes_total{result=\"refused\"}";
+        until("it is counted", || {
+            metric(admin, series) == Some(f64::from(want))
+        });
+    };
+    let bans = || metric(admin, "forebay_bans_total{who=\"address\"}");
+    let other = Trusting::new(&Trust::Pin(tls::Fingerprint([0; 32])), "localhost").unwrap();
+    for number in 1..=2 * MOST {
+        shake(&dial(addr), &other).unwrap_err();
+        refused(number);
+    }
+    let mut good = Client::connect_tls(addr, &trusts, &sender(0));
+    assert_eq!(bans(), Some(0.0), "who refuses us is not banned");
+    for number in 1..=MOST + 1 {
+        let mut stream = dial(addr);
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // A reset is an end as well.
+        let _ = stream.read_to_end(&mut Vec::new());
+        refused(2 * MOST + number);
+    }
+    until("the address is banned", || bans() == Some(1.0));
+    assert!(shake(&dial(addr), &trusts).is_err(), "it is kept out");
+    good.send(&[b"who is in stays in"]);
+    good.wait_acked(1);
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
 fn a_peer_that_leaves_its_handshake_lying_is_let_go() {
     let data = tempfile::tempdir().unwrap();
     let (mut config, trusts) = with_tls(data.path());

@@ -575,6 +575,12 @@ impl<S: Segment> Shard<S> {
         self.peers.note_waiting(id, now);
     }
 
+    /// The handshake of this connection's tunnel failed for good, and not because its peer wanted none: it counts against its address as
+    /// one of ours does. For connections that a turn was told of.
+    pub fn note_failed_tunnel(&mut self, id: ConnectionId) {
+        self.peers.note_failure(id);
+    }
+
     /// Who is kept out now, at most so many of them.
     #[must_use]
     pub fn banned(&self, count_max: usize) -> Vec<Banned> {

@@ -11,7 +11,7 @@ use std::ops::{AddAssign, Range};
 use ring::{ConnectionId, Lease, Ring};
 use shard::Tunnel as Standing;
 use tls::rustls::Error;
-use tls::{Server, Tunnel};
+use tls::{Broken, Server, Tunnel};
 use wire::ids::Fingerprint;
 
 /// What a tunnel takes of memory while it is idle, rustls's own buffers included; `perf/README.md` says how that was measured.
@@ -83,6 +83,8 @@ pub(crate) struct Tunnels {
     /// Tunnels that stand since the last turn.
     standing: Vec<Standing>,
     counters: TunnelCounters,
+    /// Whose handshakes failed, and not because they refused ours.
+    failed: Vec<shard::ConnectionId>,
 }
 
 impl Tunnels {
@@ -240,6 +242,7 @@ impl Tunnels {
         if received.len() > HANDSHAKE_BYTES_MAX - end.waiting.len() {
             end.deaf = true;
             self.counters.refused += 1;
+            self.failed.push(shard::ConnectionId(connection.0));
             return Some(false);
         }
         end.waiting.extend_from_slice(received);
@@ -293,7 +296,13 @@ impl Tunnels {
         self.shown_bytes += shown_bytes;
         let counters = &mut self.counters;
         match (stood, good) {
-            (false, false) => counters.refused += 1,
+            (false, false) => {
+                counters.refused += 1;
+                // Who says that it does not want our certificate has done nothing wrong: it may be ours that is.
+                if !matches!(received, Err(Broken::Tls(Error::AlertReceived(_)))) {
+                    self.failed.push(shard::ConnectionId(connection.0));
+                }
+            }
             (true, false) => counters.broken += 1,
             (_, true) => {}
         }
@@ -310,6 +319,11 @@ impl Tunnels {
     pub(crate) fn piece(&self, place: usize) -> Option<&[u8]> {
         let range = self.pieces.get(place)?.clone()?;
         Some(&self.plaintext[range])
+    }
+
+    /// Whose handshakes failed since this was asked last: each counts against its address.
+    pub(crate) fn failed(&mut self) -> impl Iterator<Item = shard::ConnectionId> + '_ {
+        self.failed.drain(..)
     }
 
     /// Tunnels that stand since [`Self::told`].
