@@ -44,7 +44,8 @@ impl Peers {
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
         };
-        if connection.start.as_ref().is_some_and(|start| start.stays) {
+        let stays = connection.start.as_ref().is_some_and(|start| start.stays);
+        if stays && !active(Bug::LaneIsHandedOver) {
             return false;
         }
         if connection.handed_over {

@@ -46,11 +46,15 @@ pub enum Bug {
     CrossesTwice,
     /// The owner of a log names numbers that are not committed yet to a session of another shard.
     WelcomeBeforeCommit,
+    /// A session is resumed without the tunnel that it was begun in.
+    SessionLeavesTunnel,
+    /// A lane is handed over like a socket.
+    LaneIsHandedOver,
 }
 
 impl Bug {
     /// Those that a node of one shard can have.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AckBeforeSync,
         Self::SkipSignature,
         Self::ForgetWatermark,
@@ -64,10 +68,11 @@ impl Bug {
         Self::SnapshotForgetsParked,
         Self::DeliverBeforeJournal,
         Self::SkipReplayWindow,
+        Self::SessionLeavesTunnel,
     ];
 
     /// Those that only a node of several shards can have.
-    pub const OF_SHARDS: [Self; 8] = [
+    pub const OF_SHARDS: [Self; 9] = [
         Self::RetireUnderReaders,
         Self::NewsLostWhenFull,
         Self::HoldForgetsPeer,
@@ -76,6 +81,7 @@ impl Bug {
         Self::AckOnArrival,
         Self::CrossesTwice,
         Self::WelcomeBeforeCommit,
+        Self::LaneIsHandedOver,
     ];
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) connection: ConnectionId,
     secret: Vec<u8>,
     nonce: [u8; 32],
+    /// That of the tunnel; empty without one.
+    exporter: Vec<u8>,
     inbox: Vec<u8>,
     greeted: bool,
     pub(crate) keys: Option<SessionKeys>,
@@ -56,11 +58,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(connection: ConnectionId, secret: Vec<u8>, nonce: [u8; 32]) -> Self {
+    pub(crate) fn new(
+        connection: ConnectionId,
+        secret: Vec<u8>,
+        nonce: [u8; 32],
+        exporter: Vec<u8>,
+    ) -> Self {
         Self {
             connection,
             secret,
             nonce,
+            exporter,
             inbox: Vec::new(),
             greeted: false,
             keys: None,
@@ -73,7 +81,7 @@ impl Link {
     /// Preface and HELLO.
     pub(crate) fn hello(&self, fields: &HelloFields<'_>) -> Vec<u8> {
         let mut out = Preface::CLIENT.encode().to_vec();
-        encode_hello(&mut out, fields, &self.secret, &[])
+        encode_hello(&mut out, fields, &self.secret, &self.exporter)
             .expect("the plan's names are well formed");
         out
     }
@@ -133,7 +141,7 @@ impl Link {
                 &self.nonce,
                 nonce,
                 id,
-                &[],
+                &self.exporter,
             ));
             self.session = Some(id);
         }

@@ -6,10 +6,14 @@
 //! Properties: acknowledged implies durable; durable implies delivered to everyone who hears the channel;
 //! order per sender; nothing appended twice, altered or forged; nothing delivered to somebody without the
 //! grant; what is settled stays settled, short of a crash that lost the settlement; credit is never exceeded.
+//!
+//! Clients come on sockets, through tunnels and on lanes. Lanes that share a carrier lose, repeat and reorder their packets each by itself,
+//! stand still and die together, and end alone.
 
 mod ids;
 mod ledger;
 mod link;
+mod lossy;
 mod network;
 mod node;
 mod party;
@@ -67,15 +71,21 @@ fn every_property_holds_for_every_seed() {
     let acked: usize = outcomes.iter().map(|outcome| outcome.acked).sum();
     let deliveries: u64 = outcomes.iter().map(|outcome| outcome.deliveries).sum();
     let crashes: u32 = outcomes.iter().map(|outcome| outcome.crashes).sum();
+    let lanes: u32 = outcomes.iter().map(|outcome| outcome.lanes).sum();
+    let died: u32 = outcomes.iter().map(|outcome| outcome.lanes_died).sum();
     let traces = outcomes.iter().map(|outcome| outcome.trace.to_le_bytes());
     let trace = hash(traces.flatten().collect::<Vec<_>>().as_slice());
     eprintln!(
         "{seeds} seeds from {first}: {acked} messages acked, {deliveries} delivered, {crashes} restarts, \
-         trace {trace:016x}"
+         {lanes} lanes, {died} of them died with their carrier, trace {trace:016x}"
     );
     assert!(
         acked as u64 > 100 * seeds,
         "too tame: {acked} messages acked"
+    );
+    assert!(
+        u64::from(lanes) > 20 * seeds && u64::from(died) > seeds,
+        "too tame: {lanes} lanes, {died} died"
     );
     assert!(
         deliveries > 300 * seeds,

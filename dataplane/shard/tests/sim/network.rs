@@ -1,10 +1,13 @@
-//! The network: connections whose bytes are delayed, cut anywhere, lost with the connection, or half open.
+//! The network: connections whose bytes are delayed, cut anywhere, lost with the connection, or half open; some of them sockets, some
+//! tunnels, some lanes that share a carrier.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
 use shard::ConnectionId;
+
+use crate::lossy::Lossy;
 
 /// Longer than any HELLO here.
 const HEARD_MAX: usize = 512;
@@ -62,6 +65,84 @@ impl Pipe {
     }
 }
 
+/// One direction of a connection.
+enum Stream {
+    Pipe(Pipe),
+    Lossy(Lossy),
+}
+
+impl Stream {
+    fn new(lane: bool) -> Self {
+        match lane {
+            true => Self::Lossy(Lossy::default()),
+            false => Self::Pipe(Pipe::default()),
+        }
+    }
+
+    fn put(&mut self, bytes: Vec<u8>, now: Duration, random: &mut Rng) {
+        match self {
+            Self::Pipe(pipe) => pipe.put(bytes, now, random),
+            Self::Lossy(lossy) => lossy.put(bytes, now, random),
+        }
+    }
+
+    /// What has come; of a lane only what is sent while its carrier is not silent.
+    fn take(&mut self, now: Duration, silent: Duration, random: &mut Rng) -> Vec<u8> {
+        match self {
+            Self::Pipe(pipe) => pipe.take(now, random),
+            Self::Lossy(lossy) => lossy.take(now, silent, random),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Pipe(pipe) => pipe.is_empty(),
+            Self::Lossy(lossy) => lossy.is_empty(),
+        }
+    }
+
+    /// Nothing of what was said comes any more.
+    fn lose(&mut self) {
+        *self = Self::new(matches!(self, Self::Lossy(_)));
+    }
+}
+
+/// A QUIC connection: its lanes have one tunnel, are on one shard, stand still together and end together.
+struct Carrier {
+    exporter: [u8; 32],
+    shard: Option<usize>,
+    silent: Duration,
+}
+
+/// What a connection runs through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Plain,
+    /// TLS, with this exporter value.
+    Tunnel([u8; 32]),
+    /// QUIC: a lane of this carrier, with its exporter value.
+    Lane(u64, [u8; 32]),
+}
+
+impl Way {
+    pub(crate) fn exporter(&self) -> &[u8] {
+        match self {
+            Self::Plain => &[],
+            Self::Tunnel(exporter) | Self::Lane(_, exporter) => exporter,
+        }
+    }
+
+    fn carrier(&self) -> Option<u64> {
+        match self {
+            Self::Lane(carrier, _) => Some(*carrier),
+            _ => None,
+        }
+    }
+}
+
+/// Lanes of one carrier.
+const LANES_MAX: usize = 4;
+
 /// What a receiver settled, to be noted when the last byte of the frame reaches the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Note {
@@ -74,14 +155,15 @@ pub(crate) struct Note {
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) actor: Actor,
+    pub(crate) way: Way,
     /// The shard that has it, once one has.
     pub(crate) shard: usize,
     /// It is on its way to its shard, until this time, with what was received.
     pub(crate) moves: Option<(Duration, Vec<u8>)>,
     /// What reached a shard first: preface, HELLO and what came with it.
     pub(crate) heard: Vec<u8>,
-    to_server: Pipe,
-    to_client: Pipe,
+    to_server: Stream,
+    to_client: Stream,
     /// The server has been told that it is open.
     pub(crate) opened: bool,
     /// The server has been told that it is over, or has died.
@@ -104,28 +186,40 @@ pub(crate) struct Connection {
 /// All connections that either side still has.
 #[derive(Default)]
 pub(crate) struct Network {
+    carriers: BTreeMap<u64, Carrier>,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     generation: u64,
     free: Vec<u64>,
     slots: u64,
+    /// Lanes whose carrier died under them.
+    pub(crate) lanes_died: u32,
 }
 
 impl Network {
-    pub(crate) fn connect(&mut self, actor: Actor) -> ConnectionId {
+    /// Connect, in one way or the other; whoever is told where it is at home finds a way there, and all others any.
+    pub(crate) fn connect(
+        &mut self,
+        actor: Actor,
+        home: Option<usize>,
+        random: &mut Rng,
+    ) -> (ConnectionId, Way) {
+        let way = self.find_way(home, random);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
         });
         self.generation += 1;
         let id = ConnectionId(self.generation << 32 | slot);
+        let lane = way.carrier().is_some();
         let connection = Connection {
             id,
             actor,
+            way,
             shard: 0,
             moves: None,
             heard: Vec::new(),
-            to_server: Pipe::default(),
-            to_client: Pipe::default(),
+            to_server: Stream::new(lane),
+            to_client: Stream::new(lane),
             opened: false,
             server_gone: false,
             server_closed: false,
@@ -138,7 +232,81 @@ impl Network {
             unsent: 0,
         };
         self.connections.insert(id, connection);
-        id
+        (id, way)
+    }
+
+    fn find_way(&mut self, home: Option<usize>, random: &mut Rng) -> Way {
+        let kind = if home.is_some() { 9 } else { random.u8(..10) };
+        let mut fresh = || std::array::from_fn(|_| random.u8(..));
+        match kind {
+            0..3 => return Way::Plain,
+            3..5 => return Way::Tunnel(fresh()),
+            _ => {}
+        }
+        let exporter = fresh();
+        let lanes = |carrier| {
+            let ways = self.connections.values().map(|c| c.way.carrier());
+            ways.filter(|way| *way == Some(carrier)).count()
+        };
+        let fits = |(id, carrier): &(&u64, &Carrier)| {
+            lanes(**id) < LANES_MAX && (home.is_none() || carrier.shard == home)
+        };
+        let known: Vec<_> = self
+            .carriers
+            .iter()
+            .filter(fits)
+            .map(|(id, _)| *id)
+            .collect();
+        if random.u8(..4) > 0
+            && let Some(id) = random.choice(&known)
+        {
+            return Way::Lane(*id, self.carriers[id].exporter);
+        }
+        self.generation += 1;
+        let carrier = Carrier {
+            exporter,
+            shard: home,
+            silent: Duration::ZERO,
+        };
+        self.carriers.insert(self.generation, carrier);
+        Way::Lane(self.generation, exporter)
+    }
+
+    /// Whether a shard may open a connection: a carrier's lanes are all on the shard of the first one.
+    pub(crate) fn may_open(&mut self, way: Way, shard: usize) -> bool {
+        let carrier = way.carrier().and_then(|id| self.carriers.get_mut(&id));
+        carrier.is_none_or(|carrier| *carrier.shard.get_or_insert(shard) == shard)
+    }
+
+    /// Some carrier moves and is silent meanwhile, or dies with all its lanes.
+    pub(crate) fn trouble(&mut self, now: Duration, random: &mut Rng) {
+        let known: Vec<_> = self.carriers.keys().copied().collect();
+        let Some(id) = random.choice(&known).copied() else {
+            return;
+        };
+        if random.u8(..3) > 0 {
+            let most = if random.u8(..4) == 0 { 15_000 } else { 700 };
+            if let Some(carrier) = self.carriers.get_mut(&id) {
+                carrier.silent = now + Duration::from_millis(random.u64(..most));
+            }
+            return;
+        }
+        self.carriers.remove(&id);
+        let ends = now + Duration::from_micros(random.u64(..50_000));
+        let lanes = self.connections.values_mut();
+        for lane in lanes.filter(|c| c.way.carrier() == Some(id)) {
+            lane.to_server.lose();
+            lane.to_client.lose();
+            lane.client_ends = true;
+            self.lanes_died += 1;
+            lane.server_ends = Some(lane.server_ends.map_or(ends, |before| before.min(ends)));
+        }
+    }
+
+    fn silent(&self, id: ConnectionId) -> Duration {
+        let way = self.connections.get(&id).map(|c| c.way);
+        let carrier = way.and_then(|way| self.carriers.get(&way.carrier()?));
+        carrier.map_or(Duration::ZERO, |carrier| carrier.silent)
     }
 
     /// The client sends bytes; returns the position after them.
@@ -182,9 +350,9 @@ impl Network {
             return;
         };
         connection.client_open = false;
-        connection.to_client = Pipe::default();
+        connection.to_client.lose();
         if random.bool() {
-            connection.to_server = Pipe::default();
+            connection.to_server.lose();
         }
         let late = if random.u8(..4) == 0 {
             40_000_000
@@ -205,11 +373,11 @@ impl Network {
             return;
         };
         if random.u8(..4) == 0 {
-            connection.to_client = Pipe::default();
+            connection.to_client.lose();
         }
         connection.client_ends = true;
         connection.server_closed = true;
-        connection.to_server = Pipe::default();
+        connection.to_server.lose();
         let soon = now + Duration::from_micros(random.u64(..20_000));
         connection.server_ends = Some(
             connection
@@ -224,12 +392,13 @@ impl Network {
             connection.server_gone = true;
             connection.client_ends = true;
             connection.server_ends = None;
-            connection.to_server = Pipe::default();
+            connection.to_server.lose();
             if random.bool() {
-                connection.to_client = Pipe::default();
+                connection.to_client.lose();
             }
             connection.client_open
         });
+        self.carriers.clear();
         // Slots start afresh; generations go on, so no name comes twice.
         self.free.clear();
         self.slots = 0;
@@ -242,6 +411,7 @@ impl Network {
         now: Duration,
         random: &mut Rng,
     ) -> (Vec<u8>, Vec<Note>) {
+        let silent = self.silent(id);
         let live = self
             .connections
             .get_mut(&id)
@@ -249,7 +419,7 @@ impl Network {
         let Some(connection) = live else {
             return Default::default();
         };
-        let bytes = connection.to_server.take(now, random);
+        let bytes = connection.to_server.take(now, silent, random);
         if connection.heard.len() < HEARD_MAX {
             connection.heard.extend_from_slice(&bytes);
         }
@@ -272,10 +442,11 @@ impl Network {
         now: Duration,
         random: &mut Rng,
     ) -> (Vec<u8>, bool) {
+        let silent = self.silent(id);
         let Some(connection) = self.connections.get_mut(&id) else {
             return (Vec::new(), true);
         };
-        let bytes = connection.to_client.take(now, random);
+        let bytes = connection.to_client.take(now, silent, random);
         let ended = connection.client_ends && connection.to_client.is_empty();
         if ended {
             connection.client_open = false;
@@ -297,7 +468,7 @@ impl Network {
             let connection = self.connections.get_mut(&id).expect("it was just listed");
             connection.server_ends = None;
             connection.client_ends = true;
-            connection.to_server = Pipe::default();
+            connection.to_server.lose();
             connection.server_gone = true;
             self.free.push(id.0 & 0xFFFF_FFFF);
         }
@@ -313,5 +484,11 @@ impl Network {
             }
             kept
         });
+        let used = |id: &u64| {
+            self.connections
+                .values()
+                .any(|c| c.way.carrier() == Some(*id))
+        };
+        self.carriers.retain(|id, _| used(id));
     }
 }

@@ -11,7 +11,7 @@ use wire::token::{Token, mint};
 
 use crate::ledger::Ledger;
 use crate::link::{Heard, Link};
-use crate::network::{Actor, Network};
+use crate::network::{Actor, Network, Way};
 use crate::plan;
 
 /// What a client may touch in a step.
@@ -47,6 +47,12 @@ pub(crate) struct Party {
     resume: Option<(SessionId, [u8; 32])>,
     retry_at: Duration,
     pub(crate) open: bool,
+    /// The shard that it was told to find.
+    home: Option<usize>,
+    /// What the present connection runs through, and the session to resume did.
+    way: Way,
+    tunnelled: bool,
+    resuming: bool,
 }
 
 impl Party {
@@ -67,6 +73,10 @@ impl Party {
             resume: None,
             retry_at: Duration::ZERO,
             open: false,
+            home: None,
+            way: Way::Plain,
+            tunnelled: false,
+            resuming: false,
         }
     }
 
@@ -75,8 +85,10 @@ impl Party {
         if self.link.is_some() || cx.now < self.retry_at || (!cx.calm && cx.random.u8(..3) > 0) {
             return false;
         }
-        let connection = cx.network.connect(self.actor);
+        let (connection, way) = cx.network.connect(self.actor, self.home.take(), cx.random);
+        self.way = way;
         let resumed = self.resume.take().filter(|_| cx.random.u8(..3) > 0);
+        self.resuming = resumed.is_some();
         let expiry = cx.unix.seconds() + 1_000_000;
         let token = mint(
             self.key.mac(),
@@ -111,7 +123,7 @@ impl Party {
             client_nonce: nonce,
             unix_seconds,
         };
-        let link = Link::new(connection, secret, nonce);
+        let link = Link::new(connection, secret, nonce, way.exporter().to_vec());
         let hello = link.hello(&fields);
         cx.network.send(connection, hello, cx.now, cx.random);
         self.link = Some(link);
@@ -140,6 +152,13 @@ impl Party {
             match said {
                 Heard::Welcome { .. } => {
                     self.open = true;
+                    let plain = self.way.exporter().is_empty();
+                    assert!(
+                        !(self.resuming && self.tunnelled && plain),
+                        "{}'s session left its tunnel",
+                        self.name
+                    );
+                    self.tunnelled = !plain;
                     let resume = link.keys.as_ref().map(|keys| keys.resume);
                     self.resume = link.session.zip(resume);
                 }
@@ -157,7 +176,14 @@ impl Party {
                             | Reason::ClockSkew
                             | Reason::Draining
                             | Reason::Busy
+                            | Reason::AnotherShard
                     );
+                    if notice.reason == Reason::AnotherShard {
+                        let stays = matches!(self.way, Way::Lane(..));
+                        assert!(stays && self.direction == Direction::Egress, "{notice:?}");
+                        assert!(notice.needed < notice.seen, "{notice:?}");
+                        self.home = usize::try_from(notice.needed).ok();
+                    }
                     assert!(known, "{} was refused: {notice:?}", self.name);
                     let resuming = notice.reason == Reason::SessionUnknown;
                     assert!(

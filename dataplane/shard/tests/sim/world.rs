@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use partition::memory::{Crash, Disk, Fault};
-use shard::{ConnectionId, HandOver, Input, Opened, Received, Sent};
+use shard::{ConnectionId, HandOver, Input, Opened, Received, Sent, Tunnel};
 use wire::frame::{FrameKind, split};
 use wire::ids::{ChannelId, QUEUE_STREAM};
 use wire::route::RouteTable;
 
 use crate::ledger::Ledger;
 use crate::link::{hash_on, messages_of};
-use crate::network::{Actor, Network};
+use crate::network::{Actor, Connection, Network, Way};
 use crate::node::{self, Build, Medium, Node};
 use crate::party::Context;
 use crate::plan::{self, RECEIVERS, Rules, SENDERS};
@@ -31,6 +31,9 @@ pub(crate) struct Outcome {
     pub(crate) acked: usize,
     pub(crate) deliveries: u64,
     pub(crate) crashes: u32,
+    /// Lanes that were opened, and those of them whose carrier died under them.
+    pub(crate) lanes: u32,
+    pub(crate) lanes_died: u32,
 }
 
 struct World {
@@ -57,6 +60,7 @@ struct World {
     draining: bool,
     calm: bool,
     crashes: u32,
+    lanes: u32,
     trace: u64,
     loud: bool,
 }
@@ -83,6 +87,8 @@ pub(crate) fn run(seed: u64, medium: Medium, shards: Shards) -> Outcome {
         acked: world.ledger.acked_count(),
         deliveries: world.ledger.deliveries,
         crashes: world.crashes,
+        lanes: world.lanes,
+        lanes_died: world.network.lanes_died,
     }
 }
 
@@ -120,6 +126,7 @@ impl World {
             draining: false,
             calm: false,
             crashes: 0,
+            lanes: 0,
             trace: seed,
             loud: std::env::var_os("FOREBAY_SIM_TRACE").is_some(),
         }
@@ -191,6 +198,7 @@ impl World {
     fn turn_of(&mut self, shard: usize) {
         let mut opened = self.open(shard);
         let mut pieces = self.come_home(shard, &mut opened);
+        let tunnels: Vec<_> = opened.iter().filter_map(|new| self.tunnel(new)).collect();
         pieces.append(&mut self.arrive(shard));
         let received: Vec<_> = pieces
             .iter()
@@ -218,7 +226,7 @@ impl World {
         self.in_force[shard] = Arc::clone(&table);
         let mut input = Input {
             opened: &opened,
-            tunnels: &[],
+            tunnels: &tunnels,
             received: &received,
             datagrams: &[],
             sent: &sent,
@@ -266,11 +274,29 @@ impl World {
         pieces
     }
 
+    /// The tunnel of a connection that was opened, if it has one.
+    fn tunnel(&self, opened: &Opened) -> Option<Tunnel> {
+        let (exporter, stays) = match self.network.connections.get(&opened.connection)?.way {
+            Way::Plain => return None,
+            Way::Tunnel(exporter) => (exporter, false),
+            Way::Lane(_, exporter) => (exporter, true),
+        };
+        Some(Tunnel {
+            connection: opened.connection,
+            exporter,
+            shown: None,
+            stays,
+        })
+    }
+
     fn open(&mut self, shard: usize) -> Vec<Opened> {
         let mut opened = Vec::new();
-        for connection in self.network.connections.values_mut() {
-            let fresh = !connection.opened && !connection.server_gone && connection.client_open;
-            if fresh && self.random.u8(..3) > 0 {
+        let fresh = |c: &&Connection| !c.opened && !c.server_gone && c.client_open;
+        let fresh = self.network.connections.values().filter(fresh);
+        for (id, way) in fresh.map(|c| (c.id, c.way)).collect::<Vec<_>>() {
+            if self.random.u8(..3) > 0 && self.network.may_open(way, shard) {
+                self.lanes += u32::from(matches!(way, Way::Lane(..)));
+                let connection = self.network.connections.get_mut(&id).expect("just listed");
                 connection.opened = true;
                 connection.shard = shard;
                 let mut random = [0; 48];
@@ -343,6 +369,10 @@ impl World {
             let late = self.random.u64(..20_000);
             if let Some(c) = self.network.connections.get_mut(&connection) {
                 assert_eq!(bytes, c.heard[8..], "what is handed over begins with HELLO");
+                assert!(
+                    !matches!(c.way, Way::Lane(..)),
+                    "a lane cannot be handed over"
+                );
                 c.shard = to.into();
                 c.moves = Some((self.now + Duration::from_micros(late), bytes));
                 c.unsent = 0;
@@ -433,6 +463,7 @@ impl World {
                 let until = self.now + Duration::from_millis(self.random.u64(..4_000));
                 self.stuck = Some((self.random.u16(..most).into(), until));
             }
+            57..87 => self.network.trouble(self.now, &mut self.random),
             34..47 => {
                 self.ledger
                     .audit(&self.node.disk, Crash::Lost, "durable now");
