@@ -1,38 +1,18 @@
 //! What is remembered of a stream that goes to another shard, whatever its client sends.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use wire::ids::{Direction, KeyId, SessionId, UnixNanos};
-use wire::route::{RouteTable, TableParts};
+use wire::ids::{Direction, KeyId, SessionId};
 use wire::signature::SessionKeys;
 
 use super::*;
-use crate::io::Now;
 use crate::session::NEVER;
 
 const ID: ConnectionId = ConnectionId(1 << 32);
 
 /// A session with one stream, which the owner of its log has answered for.
 fn session() -> (Peers, SessionRef) {
-    let limits = Limits {
-        shards: 2,
-        ..Limits::default()
-    };
-    let now = Now {
-        monotonic: Duration::from_secs(1),
-        unix: UnixNanos(0),
-    };
-    let table = RouteTable::build(TableParts {
-        epoch: 1,
-        queue_groups: 1,
-        hubs: Vec::new(),
-        channels: Vec::new(),
-        endpoints: Vec::new(),
-        accounts: Vec::new(),
-    });
-    let table = table.expect("nothing is wrong in an empty table");
-    let mut peers = Peers::new(limits, Arc::new(table), now);
+    let mut peers = crate::empty::peers(2);
     let id = SessionId([1; 16]);
     let reference = peers.sessions.insert(|reference| Session {
         reference,

@@ -20,6 +20,8 @@ mod bans;
 mod budget;
 pub mod counters;
 mod cycles;
+#[cfg(test)]
+mod empty;
 mod hottest;
 mod io;
 mod limits;

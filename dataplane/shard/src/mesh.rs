@@ -424,38 +424,15 @@ impl<V: View> Followed<V> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use partition::memory::MemorySegment;
-    use wire::ids::UnixNanos;
-    use wire::route::{RouteTable, TableParts};
 
     use super::*;
-    use crate::io::Now;
-    use crate::limits::Limits;
 
     #[test]
     fn batches_of_all_shards_are_taken_in_turn_and_in_the_order_of_each() {
-        let table = RouteTable::build(TableParts {
-            epoch: 1,
-            queue_groups: 1,
-            hubs: Vec::new(),
-            channels: Vec::new(),
-            endpoints: Vec::new(),
-            accounts: Vec::new(),
-        });
-        let table = Arc::new(table.expect("nothing is wrong in an empty table"));
-        let limits = Limits {
-            shards: 4,
-            ..Limits::default()
-        };
-        let now = Now {
-            monotonic: Duration::from_secs(1),
-            unix: UnixNanos(0),
-        };
+        let table = crate::empty::table();
         let mut mesh: Mesh<MemorySegment> = Mesh::new(&Ownership::new(&table, 4), 0, &[], false);
-        let mut peers = Peers::new(limits, table, now);
+        let mut peers = crate::empty::peers(4);
         for batches in &mut mesh.carried[1..] {
             let batch = |at: usize| {
                 Box::new(Batch {

@@ -97,9 +97,7 @@ fn who_is_turned_away_because_the_node_has_no_room_is_not_banned_for_coming_agai
         ),
     ];
     for (why, short, sixteenths, told) in cases {
-        let mut setup = stricter();
-        setup.limits.memory_bytes = 9 << 20;
-        setup.limits.receive_bytes = 0;
+        let mut setup = stricter().of_little_memory();
         short(&mut setup);
         let mut world = World::new(setup);
         let peer = "10.7.7.7:1";

@@ -18,8 +18,6 @@ use wire::reason::Reason;
 use wire::route::Priority;
 use wire::signature::Signer;
 
-/// Of memory, where a test is about that.
-const BUDGET: u64 = 9 << 20;
 /// A number that no stream comes to.
 const MADE_UP: u64 = 1 << 60;
 
@@ -32,10 +30,7 @@ fn rated() -> Setup {
 }
 
 fn small() -> Setup {
-    let mut setup = two_hubs(AckMode::Durable);
-    setup.limits.memory_bytes = BUDGET;
-    setup.limits.receive_bytes = 0;
-    setup
+    two_hubs(AckMode::Durable).of_little_memory()
 }
 
 /// Take so many sixteenths of a shard's budget.

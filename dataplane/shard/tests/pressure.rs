@@ -18,14 +18,9 @@ use wire::limits::FRAME_BYTES_MAX;
 use wire::reason::{Notice, Reason};
 use wire::route::{Grant, OnFull, Priority};
 
-/// 9 MiB, none of it receive buffers: a little more than there must be.
-const BUDGET: u64 = 9 << 20;
-
 /// A world in which the channel `OTHER` is of low priority and everybody may send to it.
 fn setup() -> Setup {
-    let mut setup = Setup::new(AckMode::Durable);
-    setup.limits.memory_bytes = BUDGET;
-    setup.limits.receive_bytes = 0;
+    let mut setup = Setup::new(AckMode::Durable).of_little_memory();
     let mut channels = setup.parts.channels.iter_mut();
     let other = channels.find(|channel| *channel.name == *OTHER).unwrap();
     other.priority = Priority::Low;

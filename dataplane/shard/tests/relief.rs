@@ -16,14 +16,8 @@ use wire::handshake::Auth;
 use wire::ids::*;
 use wire::reason::Reason;
 
-/// 9 MiB, none of it receive buffers.
-const BUDGET: u64 = 9 << 20;
-
 fn setup() -> Setup {
-    let mut setup = Setup::new(AckMode::Durable);
-    setup.limits.memory_bytes = BUDGET;
-    setup.limits.receive_bytes = 0;
-    setup
+    Setup::new(AckMode::Durable).of_little_memory()
 }
 
 /// Take so many bytes of the budget.

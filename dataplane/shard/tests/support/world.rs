@@ -17,6 +17,9 @@ use wire::route::*;
 
 use super::{START, parts};
 
+/// Of memory, where a test is about that: a little more than there must be.
+pub const BUDGET: u64 = 9 << 20;
+
 /// What a test decides about its world.
 pub struct Setup {
     pub parts: TableParts,
@@ -36,6 +39,13 @@ impl Setup {
             },
             queue_limits: QueueLimits::default(),
         }
+    }
+
+    /// A shard with [`BUDGET`] of memory, none of it receive buffers.
+    pub fn of_little_memory(mut self) -> Self {
+        self.limits.memory_bytes = BUDGET;
+        self.limits.receive_bytes = 0;
+        self
     }
 }
 

@@ -86,6 +86,37 @@ impl<'a> Line<'a> {
         let answer = Preface::CLIENT.answer().encode().to_vec();
         self.bytes("server", "preface", "version 1 is chosen", answer);
     }
+
+    /// The sender comes, with its key, and is welcome: of its one channel the server has come so far.
+    fn open_sender(&mut self, note: &str, welcome: &str, last: u64) {
+        let connection = self.connection;
+        let fields = HelloFields {
+            auth: Auth::Key(SENDER_KEY),
+            name: SENDER,
+            client_nonce: connection.client_nonce,
+            unix_seconds: NOW,
+        };
+        self.open(fields, note);
+        let terms = terms(connection, SENDER, Direction::Ingress);
+        let entry = WelcomeEntry {
+            last_sequence: Sequence(last),
+            ..ingress_entry()
+        };
+        self.server("WELCOME", welcome, |out, signer| {
+            encode_welcome(out, &terms, [entry].into_iter(), signer);
+        });
+    }
+
+    /// All that was said on it.
+    fn bye(mut self) -> Vec<Block> {
+        let bye = Notice::new(Reason::PeerBye, 0, 0);
+        self.client(
+            "BYE",
+            "the connection is closed by the client",
+            |out, signer| encode_bye(out, bye, signer),
+        );
+        self.blocks
+    }
 }
 
 fn send(out: &mut Vec<u8>, sequence: u64, messages: &[Content<'_>], signer: Signer<'_>) {
@@ -132,17 +163,11 @@ fn terms(connection: &Connection, name: &str, direction: Direction) -> WelcomeFi
 
 fn first(connection: &Connection) -> Vec<Block> {
     let mut line = Line::new(1, connection);
-    let fields = HelloFields {
-        auth: Auth::Key(SENDER_KEY),
-        name: SENDER,
-        client_nonce: connection.client_nonce,
-        unix_seconds: NOW,
-    };
-    line.open(fields, "auth 1, signed with the key's text");
-    let welcome = terms(connection, SENDER, Direction::Ingress);
-    line.server("WELCOME", "one channel to send to", |out, signer| {
-        encode_welcome(out, &welcome, [ingress_entry()].into_iter(), signer);
-    });
+    line.open_sender(
+        "auth 1, signed with the key's text",
+        "one channel to send to",
+        ingress_entry().last_sequence.0,
+    );
     line.client(
         "SEND 1",
         "two messages, the first with two headers",
@@ -163,13 +188,7 @@ fn first(connection: &Connection) -> Vec<Block> {
     line.server("PONG 7", "the number comes back", |out, signer| {
         encode_pong(out, Sequence(7), signer)
     });
-    let bye = Notice::new(Reason::PeerBye, 0, 0);
-    line.client(
-        "BYE",
-        "the connection is closed by the client",
-        |out, signer| encode_bye(out, bye, signer),
-    );
-    line.blocks
+    line.bye()
 }
 
 fn second(connection: &Connection) -> Vec<Block> {
@@ -217,32 +236,16 @@ fn second(connection: &Connection) -> Vec<Block> {
     line.client("SETTLE 2", "deliveries 1 and 2 are done", |out, signer| {
         settle.encode(out, signer)
     });
-    let bye = Notice::new(Reason::PeerBye, 0, 0);
-    line.client(
-        "BYE",
-        "the connection is closed by the client",
-        |out, signer| encode_bye(out, bye, signer),
-    );
-    line.blocks
+    line.bye()
 }
 
 fn third(connection: &Connection) -> Vec<Block> {
     let mut line = Line::new(3, connection);
-    let fields = HelloFields {
-        auth: Auth::Key(SENDER_KEY),
-        name: SENDER,
-        client_nonce: connection.client_nonce,
-        unix_seconds: NOW,
-    };
-    line.open(fields, "auth 1, signed with the key's text for this tunnel");
-    let welcome = terms(connection, SENDER, Direction::Ingress);
-    let entry = WelcomeEntry {
-        last_sequence: Sequence(1),
-        ..ingress_entry()
-    };
-    line.server("WELCOME", "number 2 is next", |out, signer| {
-        encode_welcome(out, &welcome, [entry].into_iter(), signer);
-    });
+    line.open_sender(
+        "auth 1, signed with the key's text for this tunnel",
+        "number 2 is next",
+        1,
+    );
     line.bytes(
         "beside the lane",
         "DATAGRAM 9",
@@ -252,13 +255,7 @@ fn third(connection: &Connection) -> Vec<Block> {
     line.server("ACK of DATAGRAM 9", "it is on disk", |out, signer| {
         loose_ack().encode(out, signer)
     });
-    let bye = Notice::new(Reason::PeerBye, 0, 0);
-    line.client(
-        "BYE",
-        "the connection is closed by the client",
-        |out, signer| encode_bye(out, bye, signer),
-    );
-    line.blocks
+    line.bye()
 }
 
 /// One message in a datagram of the first lane.
