@@ -52,6 +52,10 @@ pub use status::Phase;
 mod admin;
 pub use admin::view;
 
+/// What strangers may do to QUIC, as any bytes tell it: for the fuzz targets.
+#[cfg(any(test, feature = "fuzzing"))]
+pub use accept::quic::script as fuzzing;
+
 /// A read-only view of a data folder, for tools.
 pub use partition::inspect;
 

@@ -5,6 +5,8 @@
 
 mod ancillary;
 mod departure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod steering;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -30,6 +32,7 @@ use crate::token::{self, Kind};
 const BUFFER_BYTES: u32 = 68 * 1024;
 /// Bytes before the datagrams: `struct io_uring_recvmsg_out`, address, control bytes, each of fixed length.
 const HEADER_BYTES: usize = 16 + NAME_BYTES + CONTROL_BYTES;
+const _: () = assert!(BUFFER_BYTES as usize >= 65_535 + HEADER_BYTES);
 /// Key of the ring's one datagram socket.
 const KEY: token::Key = 0;
 
@@ -113,6 +116,20 @@ enum Receive {
 }
 
 impl DatagramSocket {
+    /// Lengths of address and control bytes of every receive, and nothing else.
+    fn shape() -> libc::msghdr {
+        let nothing = std::ptr::null_mut();
+        libc::msghdr {
+            msg_name: nothing,
+            msg_namelen: NAME_BYTES as u32,
+            msg_iov: std::ptr::null_mut(),
+            msg_iovlen: 0,
+            msg_control: nothing,
+            msg_controllen: CONTROL_BYTES,
+            msg_flags: 0,
+        }
+    }
+
     fn descriptor(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
@@ -164,19 +181,10 @@ impl Ring {
             // `kernel` comes before it and is therefore dropped first, and nothing takes it out before.
             unsafe { self.kernel.register_buffers(address, entries, DATAGRAM_GROUP) };
         registered?;
-        let nothing = std::ptr::null_mut();
         self.datagrams = Some(DatagramSocket {
             socket,
             buffers,
-            shape: Box::new(libc::msghdr {
-                msg_name: nothing,
-                msg_namelen: NAME_BYTES as u32,
-                msg_iov: std::ptr::null_mut(),
-                msg_iovlen: 0,
-                msg_control: nothing,
-                msg_controllen: CONTROL_BYTES,
-                msg_flags: 0,
-            }),
+            shape: Box::new(DatagramSocket::shape()),
             receive: Receive::Idle,
             cancelling: false,
             stopping: false,
@@ -326,4 +334,69 @@ fn read<'a>(buffer: &'a [u8], shape: &libc::msghdr) -> Option<Train<'a>> {
     })
 }
 
-const _: () = assert!(BUFFER_BYTES as usize >= 65_535 + HEADER_BYTES);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Buffers as the kernel fills them, spoiled, and bytes of any kind. `FOREBAY_TRAINS=1000000 cargo test -p forebay-ring --lib trains`
+    /// tries more.
+    #[test]
+    fn trains_of_any_bytes_are_read_or_left_out_and_what_is_said_is_read_as_it_was_said() {
+        let set = std::env::var("FOREBAY_TRAINS").ok();
+        let count = set.map_or(20_000, |text| text.parse().expect("a number"));
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut readable, mut several) = (0, 0);
+        for _ in 0..count {
+            let mut buffer = vec![0; random.usize(..HEADER_BYTES + 600)];
+            random.fill(&mut buffer);
+            fuzzing::control(&buffer);
+            fuzzing::said_is_read(&buffer);
+            well_formed(&mut buffer, &mut random);
+            if random.u8(..4) > 0 && !buffer.is_empty() {
+                let at = random.usize(..buffer.len());
+                buffer[at] = random.u8(..);
+            }
+            if let Some(train) = fuzzing::train(&buffer) {
+                readable += 1;
+                several += u32::from(train.count() > 1);
+            }
+        }
+        println!(
+            "{count} buffers from seed 5: {readable} readable, {several} of them with several datagrams"
+        );
+        assert!(readable > count / 4 && several > count / 8);
+    }
+
+    /// Lengths, address and a length of pieces where the kernel puts them, as far as there is room.
+    fn well_formed(buffer: &mut [u8], random: &mut fastrand::Rng) {
+        if buffer.len() < HEADER_BYTES {
+            return;
+        }
+        let name = ancillary::Name::of(([192, 0, 2, 1], 7).into());
+        let piece = i32::from(random.u16(..300)).to_ne_bytes();
+        let mut told = ancillary::Control::default();
+        told.push(libc::SOL_UDP, libc::UDP_GRO, &piece);
+        let lengths = [name.used, told.used as u32, 0, 0];
+        for (place, length) in buffer.chunks_exact_mut(4).zip(lengths) {
+            place.copy_from_slice(&length.to_ne_bytes());
+        }
+        buffer[16..][..NAME_BYTES].copy_from_slice(&name.bytes);
+        buffer[16 + NAME_BYTES..][..told.used].copy_from_slice(&told.bytes[..told.used]);
+    }
+
+    #[test]
+    fn the_program_names_the_byte_of_the_connection_id_modulo_the_sockets() {
+        for sockets in [1, 2, 3, 4, 7, 64, 255, 256] {
+            for byte in 0..=255_u8 {
+                let want = u16::from(byte) % sockets;
+                let short = [0x40, byte, 1, 2];
+                let long = [0xC0, 0, 0, 0, 1, 8, byte, 3];
+                assert_eq!(fuzzing::steered_to(&short, sockets), want);
+                assert_eq!(fuzzing::steered_to(&long, sockets), want);
+                assert_eq!(fuzzing::steered_to(&long[..6], sockets), 0, "too short");
+            }
+            assert_eq!(fuzzing::steered_to(&[], sockets), 0);
+            assert_eq!(fuzzing::steered_to(&[0x7F], sockets), 0);
+        }
+    }
+}

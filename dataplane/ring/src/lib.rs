@@ -57,6 +57,8 @@ mod waker;
 pub use buffers::Lease;
 pub use counters::Counters;
 pub use cycles::cycles;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use datagrams::fuzzing;
 pub use datagrams::{DatagramLimits, Datagrams, Route, Train, steer_by_connection_id};
 pub use error::RingError;
 pub use event::{CloseCause, ConnectionId, Event, ListenerId};

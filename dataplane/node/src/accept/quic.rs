@@ -18,6 +18,8 @@ mod lanes;
 mod leaving;
 mod memory;
 mod peer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod script;
 mod session;
 pub(crate) mod settings;
 mod streams;
@@ -25,7 +27,7 @@ mod streams;
 mod tests;
 mod under_way;
 mod windows;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod world;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -39,7 +41,7 @@ use shard::{ConnectionId, share};
 use wire::ids::Fingerprint;
 
 use self::admission::{Admission, Crowded, Verdict};
-use self::cids::shard_of;
+use self::cids::is_astray;
 use self::counters::QuicCounters;
 use self::lanes::Lanes;
 use self::memory::Memory;
@@ -180,7 +182,7 @@ impl Quic {
 
     fn receive_one(&mut self, now: Instant, from: &Arrival, datagram: BytesMut) {
         self.counters.datagrams_in += 1;
-        self.counters.datagrams_astray += u64::from(self.is_astray(&datagram));
+        self.counters.datagrams_astray += u64::from(is_astray(&datagram, self.place));
         let ecn = EcnCodepoint::from_bits(from.ecn);
         let bytes = datagram.len();
         let mut answer = std::mem::take(&mut self.scratch);
@@ -207,14 +209,6 @@ impl Quic {
             None => self.counters.datagrams_dropped += 1,
         }
         self.scratch = answer;
-    }
-
-    /// Whether the connection ID names another shard.
-    fn is_astray(&self, datagram: &[u8]) -> bool {
-        let (shard, shards) = self.place;
-        let long = datagram.first().is_some_and(|first| first & 0x80 != 0);
-        let id = datagram.get(if long { 6 } else { 1 }..);
-        id.is_some_and(|id| !id.is_empty() && shard_of(id, shards) != shard)
     }
 
     fn respond(&mut self, transmit: Transmit, answer: &[u8]) {

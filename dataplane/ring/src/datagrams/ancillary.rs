@@ -56,7 +56,7 @@ pub(crate) fn read_control(mut bytes: &[u8]) -> Told {
 }
 
 /// The first message: level, type, data, and what follows.
-fn split_message(bytes: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+pub(super) fn split_message(bytes: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<{ size_of::<usize>() }>()?;
     let (level, rest) = rest.split_first_chunk::<4>()?;
     let (kind, _) = rest.split_first_chunk::<4>()?;
@@ -134,7 +134,7 @@ impl Control {
         control
     }
 
-    fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
+    pub(super) fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
         let length = HEADER_BYTES + data.len();
         let place = &mut self.bytes[self.used..self.used + aligned(length)];
         let (head, rest) = place.split_at_mut(HEADER_BYTES);

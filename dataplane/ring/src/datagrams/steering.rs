@@ -77,7 +77,7 @@ pub fn steer_by_connection_id(socket: &UdpSocket, sockets: u16) -> Result<(), Ri
 }
 
 /// A long header has its connection ID at 6, a short one at 1. A load behind the end makes the answer 0.
-fn program(sockets: u16) -> [libc::sock_filter; 7] {
+pub(super) fn program(sockets: u16) -> [libc::sock_filter; 7] {
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_SET: u16 = 0x45;
     const JUMP: u16 = 0x05;

@@ -1,4 +1,4 @@
-//! The fuzz targets begin with the golden bytes: one file each under `fuzz/seeds/<target>/`.
+//! The fuzz targets begin with the golden bytes: one file each under `dataplane/fuzz/seeds/<target>/`.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ fn target(note: &str) -> &'static str {
 }
 
 fn seeds() -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
     let file = |target: &str, title: &str| {
         let name: String = title
             .chars()

@@ -48,6 +48,13 @@ pub(crate) fn shard_of(id: &[u8], shards: u16) -> u16 {
     id.first().map_or(0, |byte| u16::from(*byte) % shards)
 }
 
+/// Whether the connection ID of a datagram names another shard than this one of so many.
+pub(crate) fn is_astray(datagram: &[u8], (shard, shards): (u16, u16)) -> bool {
+    let long = datagram.first().is_some_and(|first| first & 0x80 != 0);
+    let id = datagram.get(if long { 6 } else { 1 }..);
+    id.is_some_and(|id| !id.is_empty() && shard_of(id, shards) != shard)
+}
+
 /// Of all bytes that name a shard, the one that a random byte chooses.
 pub(crate) fn naming_byte(random: u8, shard: u16, shards: u16) -> u8 {
     let bytes = (SHARDS_MAX - shard).div_ceil(shards);

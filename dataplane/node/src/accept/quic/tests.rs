@@ -4,6 +4,7 @@
 //! `FOREBAY_QUIC_SEEDS=1000 cargo test -p forebay-node --lib quic` plays more seeds, `FOREBAY_QUIC_SEED=7` one of them.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use quinn_proto::VarInt;
 use super::Quic;
 use super::admission::AdmissionLimits;
 use super::leaving::TRAIN_BYTES_MAX;
+use super::script;
 use super::settings::QuicLimits;
 use super::streams::Wanted;
 use super::world::{SECRETS, Trust, Weather, World};
@@ -260,5 +262,105 @@ fn a_node_that_began_again_tells_clients_of_before_that_nothing_is_left_and_no_o
         let reset = heard.then_some("reset by peer");
         assert_eq!(world.client.lost.as_deref(), reset);
         assert_eq!(world.quic.counters().connections, 0);
+    }
+}
+
+/// Wide bounds, four shards of which this is the second, and a client that is there and has opened a lane.
+const BEGUN: [u8; 13] = [3, 7, 5, 1, 4, 2, 3, 3, 3, 1, 1, 0, 0];
+
+#[test]
+fn scripts_that_fuzzing_begins_with_do_what_their_names_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/quic");
+    // What comes behind the beginning, and lanes and their bytes in the end.
+    let scripts: [(&str, &[u8], (u64, u64)); 6] = [
+        (
+            "a-conversation",
+            &[25, 0, 100, 0, 0, 0, 29, 0, 200, 0, 0, 27, 0, 0, 0, 0, 0],
+            (1, 100),
+        ),
+        (
+            "a-client-that-moves",
+            &[25, 0, 100, 0, 0, 0, 28, 0, 1, 0, 25, 0, 50, 0, 0, 0, 0],
+            (1, 150),
+        ),
+        (
+            "a-lane-that-is-reset",
+            &[
+                25, 0, 100, 0, 0, 0, 27, 0, 1, 0, 0, 24, 0, 25, 1, 9, 0, 0, 0,
+            ],
+            (2, 109),
+        ),
+        (
+            "a-thief-is-first",
+            &[25, 0, 100, 0, 0, 11, 17, 2, 0, 0, 0],
+            (1, 100),
+        ),
+        (
+            "a-train-cut-elsewhere",
+            &[25, 0, 100, 0, 0, 11, 19, 7, 0, 10, 4, 0, 0],
+            (1, 100),
+        ),
+        (
+            "a-node-that-stops",
+            &[25, 0, 100, 0, 0, 0, 31, 1, 0],
+            (1, 100),
+        ),
+    ];
+    for (name, rest, want) in scripts {
+        let script = [&BEGUN[..], rest].concat();
+        let path = folder.join(name);
+        if std::env::var_os("FOREBAY_BLESS").is_some() {
+            std::fs::create_dir_all(&folder).expect("the folder can be made");
+            std::fs::write(&path, &script).expect("the script can be written");
+        }
+        let stored = std::fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(stored, script, "{name}");
+        let outcome = script::play(&stored);
+        assert_eq!(
+            (outcome.lanes, outcome.lane_bytes),
+            want,
+            "{name}: {outcome:?}"
+        );
+        assert_eq!(outcome.connected, 1, "{name}");
+    }
+}
+
+/// Random scripts of an ordinary run; `FOREBAY_QUIC_SCRIPTS=100000 cargo test -p forebay-node --lib scripts` plays more.
+const SCRIPTS: u64 = 200;
+
+#[test]
+fn whatever_scripts_of_any_bytes_do_bounds_hold_and_nothing_is_left() {
+    let set = std::env::var("FOREBAY_QUIC_SCRIPTS").ok();
+    let count = set.map_or(SCRIPTS, |text| text.parse().expect("a number"));
+    let mut all = script::Outcome::default();
+    for seed in 0..count {
+        let mut random = Rng::with_seed(seed);
+        let script: Vec<u8> = (0..random.usize(20..2_000))
+            .map(|_| random.u8(..))
+            .collect();
+        let played = std::panic::catch_unwind(|| script::play(&script));
+        let one = played.unwrap_or_else(|cause| {
+            eprintln!("seed {seed} fails: {script:?}");
+            std::panic::resume_unwind(cause)
+        });
+        all.connected += one.connected;
+        all.lanes += one.lanes;
+        all.lane_bytes += one.lane_bytes;
+        all.datagrams += one.datagrams;
+        all.dropped += one.dropped;
+        all.retries += one.retries;
+    }
+    println!(
+        "{count} scripts: {all:?}; replay with FOREBAY_QUIC_SCRIPTS=<seed + 1> cargo test -p forebay-node --lib scripts"
+    );
+    assert!(all.connected > count / 4 && all.lanes > count / 3 && all.retries > 0);
+}
+
+#[test]
+fn the_kernel_gives_a_datagram_to_the_shard_that_does_not_find_it_astray() {
+    let mut random = Rng::with_seed(1);
+    for _ in 0..5_000 {
+        let bytes: Vec<u8> = (0..random.usize(..12)).map(|_| random.u8(..)).collect();
+        script::steering(&bytes);
     }
 }

@@ -221,15 +221,8 @@ impl World {
         let now = Instant::now();
         let mut seeds = [[0; 32]; 2];
         seeds.iter_mut().for_each(|seed| rng.fill(seed));
-        let mut endpoint = Endpoint::new(
-            Arc::new(EndpointConfig::default()),
-            None,
-            true,
-            Some(seeds[0]),
-        );
-        let (handle, connection) = endpoint
-            .connect(now, trust.client(alpn), server(), "localhost")
-            .expect("a first packet");
+        let address = SocketAddr::from(([198, 51, 100, 7], 4000));
+        let client = Client::connect(trust.client(alpn), now, seeds[0], address);
         Self {
             now,
             began: now,
@@ -250,16 +243,7 @@ impl World {
             later: HashSet::new(),
             apart: None,
             sent_apart: Vec::new(),
-            client: Client {
-                endpoint,
-                handle,
-                connection,
-                address: SocketAddr::from(([198, 51, 100, 7], 4000)),
-                sent: 0,
-                connected: false,
-                lost: None,
-                talks: Vec::new(),
-            },
+            client,
         }
     }
 
@@ -420,6 +404,29 @@ pub(super) fn datagrams<'a>(
 }
 
 impl Client {
+    /// One that has its first packet ready.
+    pub(super) fn connect(
+        config: ClientConfig,
+        now: Instant,
+        seed: [u8; 32],
+        address: SocketAddr,
+    ) -> Self {
+        let own = Arc::new(EndpointConfig::default());
+        let mut endpoint = Endpoint::new(own, None, true, Some(seed));
+        let begun = endpoint.connect(now, config, server(), "localhost");
+        let (handle, connection) = begun.expect("a first packet");
+        Self {
+            endpoint,
+            handle,
+            connection,
+            address,
+            sent: 0,
+            connected: false,
+            lost: None,
+            talks: Vec::new(),
+        }
+    }
+
     pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         let mut answer = Vec::new();
         let event = self
