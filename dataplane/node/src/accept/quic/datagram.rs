@@ -39,6 +39,13 @@ pub(super) struct Waiting {
     bytes: usize,
 }
 
+impl Waiting {
+    /// What it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Quic {
     /// Take the datagrams that a connection has.
     pub(super) fn take_datagrams(&mut self, at: usize) {

@@ -107,9 +107,9 @@ impl Unread {
 }
 
 impl Quic {
-    /// Bytes that connections hold beyond what each takes: those on their way to clients, and those that nobody has read.
+    /// Bytes that connections hold beyond what each takes: those on their way to clients, and those that nobody has taken.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.held.bytes() + self.unread_bytes
+        self.held.bytes() + self.unread_bytes + self.loose.bytes()
     }
 
     /// What came of a connection was looked at: if there was something for its lanes, some are listed to be read.

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::super::counters::QuicCounters;
 use super::attacker::{Attacker, frame, stream};
 use super::*;
 
@@ -62,8 +63,12 @@ fn attack(
     (world, ended, held, datagrams)
 }
 
-/// It is ended within a second, and held little.
-fn is_ended(what: &str, wanted: Wanted, next: impl FnMut(u64, &mut Attacker) -> Vec<u8>) {
+/// It is ended within a second, and held little. Returns what was counted.
+fn is_ended(
+    what: &str,
+    wanted: Wanted,
+    next: impl FnMut(u64, &mut Attacker) -> Vec<u8>,
+) -> QuicCounters {
     let (world, ended, held, datagrams) = attack(wanted, next);
     println!(
         "{what}, {wanted:?}: {ended:?} after {datagrams} datagrams, {held} bytes held at most"
@@ -79,6 +84,7 @@ fn is_ended(what: &str, wanted: Wanted, next: impl FnMut(u64, &mut Attacker) -> 
         "{what}, {wanted:?}: {after:?}"
     );
     assert!(held <= HELD_MAX, "{what}, {wanted:?}: {held} bytes");
+    world.quic.counters()
 }
 
 /// Frames until a datagram is full.
@@ -95,14 +101,15 @@ fn full(mut each: impl FnMut() -> Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn bytes_with_gaps_between_them_end_a_stranger_and_hold_no_more_than_a_window() {
-    // One byte of every other two, on all streams that it may open.
+    // One byte of every other two, on all streams that it may open, within its window, and again.
     let mut place = 0;
-    is_ended("gaps", Wanted::Unknown, |_, _| {
+    let counters = is_ended("gaps", Wanted::Unknown, |_, _| {
         full(|| {
             place += 1;
-            stream(4 * (place % 4), 5 + 2 * (place / 4), b"x")
+            stream(4 * (place % 4), 5 + 2 * (place / 4 % 900), b"x")
         })
     });
+    assert_eq!(counters.connections_excessive, 1, "{counters:?}");
 }
 
 #[test]
@@ -243,6 +250,7 @@ fn who_speaks_tls_after_the_handshake_is_ended() {
     for wanted in [Wanted::Unknown, Wanted::Known] {
         // A request to change keys, which QUIC does in another way.
         let update = [24, 0, 0, 1, 0];
-        is_ended("TLS", wanted, |_, _| frame(6, &[0, 5], &update));
+        let counters = is_ended("TLS", wanted, |_, _| frame(6, &[0, 5], &update));
+        assert_eq!(counters.connections_faulty, 1, "{counters:?}");
     }
 }

@@ -107,7 +107,9 @@ fn a_stranger_has_small_windows_and_few_streams_and_who_has_a_session_more_as_it
     let mut world = World::new(&trust, QuicLimits::default(), Weather::default(), 1);
     world.wanted = Wanted::Later;
     assert!(world.run(Duration::from_secs(5), |world| world.client.connected));
-    world.talk(64, 1_000);
+    world.talk(3, 1_000);
+    world.talk(1, 100_000);
+    world.talk(60, 1_000);
     world.run(Duration::from_secs(5), |_| false);
     assert_eq!(world.lanes.len(), 4);
     assert!(world.up_bytes < 32 << 10, "{} bytes came", world.up_bytes);
