@@ -112,8 +112,17 @@ impl Half {
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce, Aad::from(header), inner);
-        out.extend_from_slice(tag.map_err(|_| Error::EncryptError)?.as_ref());
-        Ok(())
+        match tag {
+            Ok(tag) => {
+                out.extend_from_slice(tag.as_ref());
+                Ok(())
+            }
+            Err(_) => {
+                // Nothing leaves that is not sealed.
+                out.truncate(start - HEADER_BYTES);
+                Err(Error::EncryptError)
+            }
+        }
     }
 
     /// Add the content of one record to `plaintext`; its kind.
@@ -158,30 +167,40 @@ pub(crate) struct Records {
     /// Records without data since the last one with some.
     idle_records: u32,
     records_a_key: u64,
+    /// The peer has asked that we go on under our next keys, once or more often: one answer, before what is sent next.
+    owes_update: bool,
     peer_finished: bool,
     /// A last word was said.
     finished: bool,
     broken: bool,
 }
 
-/// What keys are made from, and how many records there were under them.
+/// What keys are made from, how many records there were under them, and the initialization vector that must come out.
 pub(crate) struct Secrets {
-    pub(crate) receives: (OkmBlock, u64),
-    pub(crate) sends: (OkmBlock, u64),
+    pub(crate) receives: (OkmBlock, u64, [u8; NONCE_LEN]),
+    pub(crate) sends: (OkmBlock, u64, [u8; NONCE_LEN]),
 }
 
 impl Records {
     /// Go on where a handshake has ended; `pending` is what it has still to say.
     pub(crate) fn new(suite: Suite, secrets: Secrets, pending: Vec<u8>) -> Result<Self, Error> {
         let Secrets { receives, sends } = secrets;
+        let (receives, sends) = (
+            (suite.half(receives.0, receives.1)?, receives.2),
+            (suite.half(sends.0, sends.1)?, sends.2),
+        );
+        if receives.0.iv != receives.1 || sends.0.iv != sends.1 {
+            return Err(misplaced("secrets that are not those of this connection"));
+        }
         Ok(Self {
             suite,
-            receives: suite.half(receives.0, receives.1)?,
-            sends: suite.half(sends.0, sends.1)?,
+            receives: receives.0,
+            sends: sends.0,
             frames: Frames::default(),
             pending,
             idle_records: 0,
             records_a_key: RECORDS_A_KEY,
+            owes_update: false,
             peer_finished: false,
             finished: false,
             broken: false,
@@ -254,22 +273,20 @@ impl Records {
         Ok(())
     }
 
-    /// The peer goes on under its next keys, and may ask that we do.
+    /// The peer goes on under its next keys, and may ask that we do. That is answered with what is sent next (RFC 8446, section
+    /// 4.6.3), so who asks again and again and takes nothing makes nothing wait.
     fn update(&mut self, asked: bool) -> Result<(), Error> {
         self.receives = self.suite.next(&self.receives)?;
-        // Nothing comes behind our last word.
-        match asked && !self.finished {
-            true => self.renew(),
-            false => Ok(()),
-        }
+        self.owes_update |= asked;
+        Ok(())
     }
 
     /// Go on under our next keys.
-    fn renew(&mut self) -> Result<(), Error> {
+    fn renew(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         let [kind, a, b, c] = KEY_UPDATE;
-        self.sends
-            .seal(HANDSHAKE, &[kind, a, b, c, 0], &mut self.pending)?;
+        self.sends.seal(HANDSHAKE, &[kind, a, b, c, 0], out)?;
         self.sends = self.suite.next(&self.sends)?;
+        self.owes_update = false;
         Ok(())
     }
 
@@ -283,9 +300,8 @@ impl Records {
             Error::EncryptError => Some(AlertDescription::InternalError),
             _ => Some(AlertDescription::UnexpectedMessage),
         };
-        if let Some(description) = description
-            && !std::mem::replace(&mut self.finished, true)
-        {
+        let first = !std::mem::replace(&mut self.finished, true);
+        if let Some(description) = description.filter(|_| first) {
             let fatal = [2, description.into()];
             // What cannot be sealed is not said.
             let _ = self.sends.seal(ALERT, &fatal, &mut self.pending);
@@ -309,16 +325,21 @@ impl Records {
 
     /// Add `plaintext` to `out` in records as full as can be. Nothing more after the last word.
     pub(crate) fn send(&mut self, plaintext: &[u8], out: &mut Vec<u8>) {
+        self.flush(out);
         for content in plaintext.chunks(PLAIN_BYTES_MAX) {
-            self.flush(out);
-            if self.finished || self.sends.seal(DATA, content, out).is_err() {
+            if self.finished {
                 return;
             }
-            if self.sends.number >= self.records_a_key && self.renew().is_err() {
+            let renews = self.owes_update || self.sends.number >= self.records_a_key;
+            let renewed = if renews { self.renew(out) } else { Ok(()) };
+            if renewed
+                .and_then(|()| self.sends.seal(DATA, content, out))
+                .is_err()
+            {
+                // What was not sealed is lost to the stream.
                 self.finished = true;
             }
         }
-        self.flush(out);
     }
 
     /// Say that nothing more will be sent.
@@ -379,9 +400,13 @@ mod tests {
         };
         let secret = |byte: u8| OkmBlock::new(&[byte; 48][..bytes]);
         [(1, 2), (2, 1)].map(|(receives, sends)| {
+            let half = |byte: u8| {
+                let iv = suite.half(secret(byte), 0).expect("keys").iv;
+                (secret(byte), 3, iv)
+            };
             let secrets = Secrets {
-                receives: (secret(receives), 3),
-                sends: (secret(sends), 3),
+                receives: half(receives),
+                sends: half(sends),
             };
             Records::new(suite, secrets, Vec::new()).expect("keys of its length")
         })
@@ -410,6 +435,21 @@ mod tests {
     }
 
     #[test]
+    fn secrets_of_another_connection_are_not_gone_on_with() {
+        let [suite, ..] = suites();
+        let secret = |byte: u8| OkmBlock::new(&[byte; 48]);
+        let iv = suite.half(secret(1), 0).expect("keys").iv;
+        let secrets = |receives: u8, sends: u8| Secrets {
+            receives: (secret(receives), 0, iv),
+            sends: (secret(sends), 0, iv),
+        };
+        for (receives, sends, good) in [(1, 1, true), (1, 2, false), (2, 1, false)] {
+            let records = Records::new(suite, secrets(receives, sends), Vec::new());
+            assert_eq!(records.is_ok(), good, "{receives} and {sends}");
+        }
+    }
+
+    #[test]
     fn who_is_asked_for_new_keys_sends_under_them() {
         let [suite, ..] = suites();
         let [mut left, mut right] = ends(suite);
@@ -424,14 +464,40 @@ mod tests {
             left.send(&[round], &mut out);
             let mut got = Vec::new();
             right.receive(&out, &mut got).expect("good");
-            assert!(got == [round] && right.wants_flush());
-            let before = right.sends.number;
+            assert!(got == [round] && right.owes_update);
             let mut answer = Vec::new();
             right.send(b"answer", &mut answer);
-            assert_eq!((before, right.sends.number), (0, 1), "numbers begin anew");
+            assert_eq!(right.sends.number, 1, "numbers begin anew");
             left.receive(&answer, &mut got).expect("good");
             assert_eq!(got[1..], *b"answer");
         }
+    }
+
+    #[test]
+    fn who_asks_for_new_keys_again_and_again_is_answered_once() {
+        let [suite, ..] = suites();
+        let [mut left, mut right] = ends(suite);
+        let [kind, a, b, c] = KEY_UPDATE;
+        let mut got = Vec::new();
+        for _ in 0..1_000 {
+            let mut out = Vec::new();
+            for _ in 0..IDLE_RECORDS_MAX {
+                let asking = [kind, a, b, c, 1];
+                left.sends
+                    .seal(HANDSHAKE, &asking, &mut out)
+                    .expect("it fits");
+                left.sends = suite.next(&left.sends).expect("keys");
+            }
+            left.send(b".", &mut out);
+            right.receive(&out, &mut got).expect("good");
+            assert!(!right.wants_flush(), "nothing waits for who takes nothing");
+        }
+        let mut answer = Vec::new();
+        right.send(b"answer", &mut answer);
+        assert!(answer.len() < 100, "{} bytes", answer.len());
+        got.clear();
+        left.receive(&answer, &mut got).expect("good");
+        assert_eq!(got, *b"answer");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use std::io::Read;
 
 use rustls::{
-    CipherSuite, Connection, Error, HandshakeKind, ServerConnection, SupportedCipherSuite,
+    CipherSuite, Connection, ConnectionTrafficSecrets, Error, HandshakeKind, ServerConnection,
+    SupportedCipherSuite,
 };
 
 use crate::asking;
@@ -120,8 +121,8 @@ impl Shaking {
             return Err(Error::HandshakeNotComplete.into());
         };
         let secrets = Secrets {
-            receives: (client, counts.rx.0),
-            sends: (server, counts.tx.0),
+            receives: (client, counts.rx.0, vector(&counts.rx.1)?),
+            sends: (server, counts.tx.0, vector(&counts.tx.1)?),
         };
         Ok(Shaken::Stands(Box::new(Standing {
             records: Records::new(Suite { algorithm, suite }, secrets, pending)?,
@@ -129,5 +130,18 @@ impl Shaking {
             shown,
             resumed,
         })))
+    }
+}
+
+/// The initialization vector that rustls uses.
+fn vector(secrets: &ConnectionTrafficSecrets) -> Result<[u8; 12], Error> {
+    match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { iv, .. }
+        | ConnectionTrafficSecrets::Aes256Gcm { iv, .. }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { iv, .. } => {
+            let iv = iv.as_ref().try_into();
+            iv.map_err(|_| Error::General("a vector of another length".to_owned()))
+        }
+        _ => Err(Error::HandshakeNotComplete),
     }
 }
