@@ -372,7 +372,7 @@ fn check(header: &[u8]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use rustls::crypto::ring::cipher_suite::{
+    use crate::cryptography::chosen::cipher_suite::{
         TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
     };
     use rustls::{CipherSuite, SupportedCipherSuite};
