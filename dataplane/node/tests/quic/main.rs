@@ -12,7 +12,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Quic, naming, runtime};
 use node::config::NodeConfig;
@@ -187,6 +187,7 @@ fn datagrams_wanted() -> u64 {
 #[test]
 fn clients_that_move_stay_on_their_shard_and_lose_nothing() {
     const SHARDS: u16 = 4;
+    const MOVES_APART: Duration = Duration::from_millis(20);
     let data = tempfile::tempdir().unwrap();
     let (config, authority) = with_quic(data.path(), SHARDS);
     let mut parts = parts(AckMode::Local, 8);
@@ -202,13 +203,16 @@ fn clients_that_move_stay_on_their_shard_and_lose_nothing() {
         .collect();
     let received = "forebay_quic_datagrams_total{event=\"received\"}";
     let (mut rounds, mut moves) = (0, 0);
+    let mut moved = [None::<Instant>; 8];
     let wanted = datagrams_wanted();
     while metric(admin, received).unwrap() < wanted as f64 {
         for _ in 0..20 {
             rounds += 1;
-            for (quic, client) in &mut lanes {
+            for ((quic, client), moved) in lanes.iter_mut().zip(&mut moved) {
                 client.send(&[b"on the move"]);
-                if rounds % 5 == 0 {
+                // Each move takes some control frames, of which a client has 500 a second.
+                if rounds % 5 == 0 && moved.is_none_or(|at| at.elapsed() >= MOVES_APART) {
+                    *moved = Some(Instant::now());
                     quic.move_on();
                     moves += 1;
                 }
