@@ -39,6 +39,10 @@ pub const EXPIRY: u16 = 2116;
 pub const TABLE: u16 = 2117;
 /// The plan file cannot be read.
 pub const UNREADABLE: u16 = 2118;
+/// A grant that leads into another account.
+pub const FOREIGN: u16 = 2119;
+/// A sealed secret that does not open.
+pub const SEALED: u16 = 2120;
 /// A token was asked for with a key that cannot sign one.
 pub const TOKEN_KEY: u16 = 2121;
 /// A token was asked for with a time that has passed.
@@ -153,6 +157,18 @@ pub const CODES: &[Code] = &[
         "plan_unreadable",
         "The plan file cannot be read.",
         "check the path under `[plan] file` and its permissions",
+    ),
+    (
+        FOREIGN,
+        "plan_foreign_account",
+        "A grant names a channel of another account. What an account owns is reached by its own endpoints alone.",
+        "grant a channel of the endpoint's own account",
+    ),
+    (
+        SEALED,
+        "plan_sealed",
+        "A sealed secret does not open: it was sealed under another master key or for another key, or it was altered.",
+        "use the master key of the store it comes from, or give the key a new `secret`",
     ),
     (
         TOKEN_KEY,

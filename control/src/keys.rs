@@ -16,7 +16,7 @@ pub struct PairText {
 ///
 /// # Panics
 /// When the kernel has no random numbers: no key could be trusted then.
-fn random() -> [u8; 32] {
+pub(crate) fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("every supported kernel gives random numbers");
     bytes

@@ -10,10 +10,12 @@
 pub mod compile;
 pub mod diagnosis;
 pub mod keys;
+pub mod model;
 pub mod nearest;
 pub mod plan;
 pub mod quantity;
 pub mod render;
+pub mod seal;
 pub mod token;
 
-pub use compile::{compile, compile_epoch};
+pub use plan::{compile, compile_epoch};

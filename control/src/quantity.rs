@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// A number of bytes, written as an integer or as text with a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,9 +178,12 @@ impl<T> Visitor<'_> for Amount<T> {
         formatter.write_str(self.1)
     }
 
+    fn visit_u64<E: Error>(self, value: u64) -> Result<T, E> {
+        self.visit_str(&value.to_string())
+    }
+
     fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
-        (self.0)(&value.to_string())
-            .map_err(|needed| E::custom(format_args!("amount `{value}`, expected {needed}")))
+        self.visit_str(&value.to_string())
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<T, E> {
@@ -196,6 +200,23 @@ impl<'de> Deserialize<'de> for Bytes {
                 "a byte count such as 4096 or \"64MiB\"",
             ))
             .map(Bytes)
+    }
+}
+
+impl Serialize for Bytes {
+    /// A number, or text where readers could not hold the number.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match i64::try_from(self.0) {
+            Ok(bytes) => serializer.serialize_i64(bytes),
+            Err(_) => serializer.serialize_str(&format!("{}B", self.0)),
+        }
+    }
+}
+
+impl Serialize for Age {
+    /// Text with its unit.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&show_age(self.0))
     }
 }
 

@@ -1,71 +1,103 @@
-//! Collects what is wrong with a plan, each fault with the line it stands on.
+//! Collects what is wrong with a model, each fault with its place in it.
 
-use std::ops::Range;
+use std::fmt;
 
 use wire::diagnosis::Diagnosis;
 
 use crate::nearest::nearest;
 
-/// The faults found so far in one plan text.
-pub(crate) struct Faults<'a> {
-    text: &'a str,
-    file: &'a str,
-    found: Vec<Diagnosis>,
+/// A place in a model: a path from its root, kept on the stack and written out only when something is wrong there.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    within: Option<&'a Place<'a>>,
+    step: Step<'a>,
 }
 
-impl<'a> Faults<'a> {
-    pub(crate) fn new(text: &'a str, file: &'a str) -> Self {
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> Place<'a> {
+    /// The root's value of this key.
+    pub(crate) const fn root(key: &'a str) -> Self {
         Self {
-            text,
-            file,
-            found: Vec::new(),
+            within: None,
+            step: Step::Key(key),
         }
     }
 
-    /// Note a fault at the bytes `span` of the text.
+    /// The value of this key in here.
+    pub(crate) const fn key(&'a self, key: &'a str) -> Place<'a> {
+        Place {
+            within: Some(self),
+            step: Step::Key(key),
+        }
+    }
+
+    /// The element with this index in here.
+    pub(crate) const fn index(&'a self, index: usize) -> Place<'a> {
+        Place {
+            within: Some(self),
+            step: Step::Index(index),
+        }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    /// As a JSON pointer (RFC 6901); no key of the model has a character to escape.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(within) = self.within {
+            within.fmt(f)?;
+        }
+        match self.step {
+            Step::Key(key) => write!(f, "/{key}"),
+            Step::Index(index) => write!(f, "/{index}"),
+        }
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// JSON pointer into the model; empty for the whole of it.
+    pub pointer: String,
+    /// What is wrong.
+    pub fault: Diagnosis,
+}
+
+/// The faults found so far in one model.
+#[derive(Default)]
+pub(crate) struct Faults {
+    found: Vec<Found>,
+}
+
+impl Faults {
+    /// Note a fault at this place.
     pub(crate) fn add(
         &mut self,
-        span: Range<usize>,
+        place: &Place<'_>,
         code: u16,
         what: &str,
         seen: impl Into<String>,
         needed: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let upto = span.start.min(self.text.len());
-        let line = 1 + self.text.as_bytes()[..upto]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
-        self.found.push(Diagnosis {
-            code,
-            what: format!("{} line {line}: {what}", self.file),
-            seen: seen.into(),
-            needed: needed.into(),
-            remedy: remedy.into(),
+        self.found.push(Found {
+            pointer: place.to_string(),
+            fault: Diagnosis::new(code, what, seen, needed, remedy),
         });
     }
 
-    /// Note a fault of the whole file.
-    pub(crate) fn whole(
-        &mut self,
-        code: u16,
-        what: &str,
-        seen: String,
-        needed: &str,
-        remedy: &str,
-    ) {
-        self.found.push(Diagnosis {
-            code,
-            what: format!("{}: {what}", self.file),
-            seen,
-            needed: needed.to_owned(),
-            remedy: remedy.to_owned(),
-        });
+    /// Note a fault of the whole model.
+    pub(crate) fn whole(&mut self, fault: Diagnosis) {
+        let pointer = String::new();
+        self.found.push(Found { pointer, fault });
     }
 
-    /// Everything found; empty when the plan is good.
-    pub(crate) fn take(self) -> Vec<Diagnosis> {
+    /// Everything found; empty when the model is good.
+    pub(crate) fn take(self) -> Vec<Found> {
         self.found
     }
 

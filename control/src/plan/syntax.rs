@@ -1,10 +1,12 @@
 //! What the TOML reader says, put into the words of a diagnosis: unknown keys get the nearest known one.
 
-use super::faults::{Faults, did_you_mean};
+use wire::diagnosis::Diagnosis;
+
+use crate::compile::did_you_mean;
 use crate::diagnosis::{AMOUNT, MISSING_KEY, SYNTAX, UNKNOWN_KEY, VALUE};
 
-/// Note the reader's `error`.
-pub(crate) fn note(error: &toml::de::Error, text: &str, faults: &mut Faults<'_>) {
+/// The reader's `error`, without its place.
+pub(super) fn diagnosis(error: &toml::de::Error, text: &str) -> Diagnosis {
     let span = error.span().unwrap_or(0..0);
     let message = error.message().trim();
     let names = quoted(message);
@@ -13,51 +15,47 @@ pub(crate) fn note(error: &toml::de::Error, text: &str, faults: &mut Faults<'_>)
     if message.starts_with("unknown field") {
         let known = rest().collect::<Vec<_>>().join(", ");
         let remedy = did_you_mean(first, rest(), "remove the line");
-        faults.add(
-            span,
+        Diagnosis::new(
             UNKNOWN_KEY,
             "a key is not known here",
             format!("`{first}`"),
             format!("one of {known}"),
             remedy,
-        );
+        )
     } else if message.starts_with("missing field") {
         let remedy = format!("add `{first} = ...` to this table");
-        faults.add(
-            span,
+        Diagnosis::new(
             MISSING_KEY,
             "a key is missing",
             "nothing",
             format!("`{first}`"),
             remedy,
-        );
+        )
     } else if message.starts_with("unknown variant") {
         let known = rest()
             .map(|name| format!("\"{name}\""))
             .collect::<Vec<_>>()
             .join(" or ");
         let remedy = did_you_mean(first, rest(), "choose one of these values");
-        faults.add(
-            span,
+        Diagnosis::new(
             VALUE,
             "a value is not in its list",
             format!("\"{first}\""),
             known,
             remedy,
-        );
+        )
     } else if message.starts_with("amount ") {
         let needed = message
             .split_once("expected ")
             .map_or("an amount", |(_, needed)| needed);
         let remedy = "write the number and its unit together, in quotes";
-        faults.add(
-            span,
+        Diagnosis::new(
             AMOUNT,
             "an amount cannot be read",
             format!("\"{first}\""),
             needed,
             remedy,
-        );
+        )
     } else {
         let seen = text
             .get(span.clone())
@@ -67,14 +65,13 @@ pub(crate) fn note(error: &toml::de::Error, text: &str, faults: &mut Faults<'_>)
         } else {
             format!("`{seen}`")
         };
-        faults.add(
-            span,
+        Diagnosis::new(
             SYNTAX,
             "the plan cannot be read",
             seen,
             message.replace('\n', "; "),
             "correct this line",
-        );
+        )
     }
 }
 

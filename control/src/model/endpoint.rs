@@ -1,0 +1,59 @@
+//! Endpoints.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Grant, Key, Queue};
+use crate::quantity::Bytes;
+use crate::seal::MasterKey;
+
+/// The guarded boundary of one outside party.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// `account/environment/endpoint`.
+    pub name: String,
+    /// Explicit id when the derived one collides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// False refuses every session; true unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// May relay envelopes of other endpoints; false unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<bool>,
+    /// Messages per second over all its channels, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_second: Option<i64>,
+    /// Bytes of frames per second over all its channels, from 1 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<Bytes>,
+    /// Bounds of the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+    /// Credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
+    /// SHA-256 of certificates in hexadecimal, one of which it must show in its tunnel; none means it need not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+    /// Permissions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+}
+
+impl Endpoint {
+    /// Its key with this name.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// Seal the secrets of its keys that are not sealed yet.
+    pub fn seal(&mut self, master: &MasterKey) {
+        for key in &mut self.keys {
+            if let Some(secret) = key.secret.take() {
+                key.sealed = Some(master.seal(&self.name, key.id, &secret));
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The model: what operators define, as it is written, stored and served. Names are full names,
+//! `account/environment/name`; values are as loose as people write them, and what they mean is decided in `compile`.
+//!
+//! account > environment > hubs, channels, endpoints. Endpoints hold their keys, grants and the bounds of their queue.
+//! A plan file, a document of the API and a value of the store all have this one form. Knows no clock, file or socket.
+
+mod account;
+mod channel;
+mod endpoint;
+mod grant;
+mod hub;
+mod key;
+mod moment;
+mod name;
+mod queue;
+mod secret;
+
+pub use account::{Account, Environment};
+pub use channel::{Channel, Priority};
+pub use endpoint::Endpoint;
+pub use grant::{Allow, Grant};
+pub use hub::{Ack, Hub};
+pub use key::{Direction, Key, Kind, State};
+pub use moment::Moment;
+pub use name::{NAME_NEEDED, PART_BYTES_MAX, environment_of, is_part, parts_of};
+pub use queue::{OnFull, Queue};
+pub use secret::Secret;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that is defined; the form of a plan file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Number of queue journals that endpoints' queues are spread over; fixed for the life of a data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_groups: Option<i64>,
+    /// Accounts: who owns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<Account>,
+    /// Environments, `account/environment`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<Environment>,
+    /// Hubs; every environment has a hub `default` whether it is written or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hubs: Vec<Hub>,
+    /// Channels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<Channel>,
+    /// Endpoints with their keys, grants and queues.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
+}
