@@ -48,6 +48,27 @@ pub const TOKEN_KEY: u16 = 2121;
 /// A token was asked for with a time that has passed.
 pub const TOKEN_EXPIRY: u16 = 2122;
 
+/// A store that cannot be read or written.
+pub const STORE_FAILED: u16 = 2130;
+/// A store that another process has open.
+pub const STORE_IN_USE: u16 = 2131;
+/// A store with bytes that nobody wrote.
+pub const STORE_DAMAGED: u16 = 2132;
+/// A store of a form that is not known.
+pub const STORE_FORMAT: u16 = 2133;
+/// No master key.
+pub const MASTER_KEY_MISSING: u16 = 2134;
+/// A master key that others may read.
+pub const MASTER_KEY_OPEN: u16 = 2135;
+/// Another master key than the store's.
+pub const MASTER_KEY_WRONG: u16 = 2136;
+/// An audit log that was altered.
+pub const AUDIT_BROKEN: u16 = 2137;
+/// A backup that cannot be written.
+pub const BACKUP_EXISTS: u16 = 2138;
+/// A thing that somebody else changed meanwhile.
+pub const CHANGED_MEANWHILE: u16 = 2140;
+
 /// Every code this room can give.
 pub const CODES: &[Code] = &[
     (
@@ -181,5 +202,65 @@ pub const CODES: &[Code] = &[
         "token_expiry",
         "A token that expires in the past, or never, is of no use.",
         "choose a validity such as `--valid 1h`",
+    ),
+    (
+        STORE_FAILED,
+        "store_failed",
+        "The store of the control plane cannot be read or written.",
+        "check that the disk has room and that the folder belongs to the user who runs Forebay",
+    ),
+    (
+        STORE_IN_USE,
+        "store_in_use",
+        "Another process has the store open; one process has it at a time.",
+        "ask the running one through its API, or stop it first",
+    ),
+    (
+        STORE_DAMAGED,
+        "store_damaged",
+        "The store holds bytes that nobody wrote: the disk, or somebody, altered the file.",
+        "restore the last backup with `forebay restore`; keep the damaged file",
+    ),
+    (
+        STORE_FORMAT,
+        "store_format",
+        "The store was written by a version of Forebay with another form.",
+        "run the version that wrote it",
+    ),
+    (
+        MASTER_KEY_MISSING,
+        "master_key_missing",
+        "The master key that opens the secrets of the store was not found, or is malformed.",
+        "give it as credential `forebay-master-key`, in FOREBAY_MASTER_KEY or in the file named",
+    ),
+    (
+        MASTER_KEY_OPEN,
+        "master_key_open",
+        "The file with the master key may be read by others than its owner.",
+        "chmod 0600 the file; rotate the keys of endpoints if others could have read it",
+    ),
+    (
+        MASTER_KEY_WRONG,
+        "master_key_wrong",
+        "The store was made with another master key.",
+        "give the master key it was made with",
+    ),
+    (
+        AUDIT_BROKEN,
+        "audit_broken",
+        "The chain of the audit log is broken: a line was altered, left out or put in, or a thing was changed without one.",
+        "keep the file as it is, find out who had access, restore the last good backup",
+    ),
+    (
+        BACKUP_EXISTS,
+        "backup_unwritten",
+        "A backup cannot be written: there is a file of that name, or the folder cannot be written.",
+        "choose a name that is free",
+    ),
+    (
+        CHANGED_MEANWHILE,
+        "changed_meanwhile",
+        "Somebody else changed, created or deleted the same thing since it was read; nothing was overwritten.",
+        "read it again and repeat the change",
     ),
 ];

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
-use sha2::Sha256;
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::model::Secret;
@@ -22,9 +23,13 @@ const PURPOSE: &[u8] = b"forebay: secrets of keys, sealed at rest, 1";
 /// What the check value is derived for.
 const CHECK: &[u8] = b"forebay: which master key it is, 1";
 
+/// What the key of the audit chain is derived for.
+const AUDIT: &[u8] = b"forebay: chain of the audit log, 1";
+
 /// 32 bytes that open every secret of a store.
 pub struct MasterKey {
     cipher: XChaCha20Poly1305,
+    audit: Zeroizing<[u8; 32]>,
     check: [u8; 16],
 }
 
@@ -45,11 +50,18 @@ impl MasterKey {
         let mut key = Zeroizing::new([0; 32]);
         hkdf.expand(PURPOSE, key.as_mut())
             .expect("32 bytes are less than HKDF's most");
+        let mut audit = Zeroizing::new([0; 32]);
+        hkdf.expand(AUDIT, audit.as_mut())
+            .expect("32 bytes are less than HKDF's most");
         let mut check = [0; 16];
         hkdf.expand(CHECK, &mut check)
             .expect("16 bytes are less than HKDF's most");
         let cipher = XChaCha20Poly1305::new((&*key).into());
-        Self { cipher, check }
+        Self {
+            cipher,
+            audit,
+            check,
+        }
     }
 
     /// From its text: the base64, with padding, of 32 bytes.
@@ -75,6 +87,19 @@ impl MasterKey {
     #[must_use]
     pub fn check(&self) -> [u8; 16] {
         self.check
+    }
+
+    /// The link after `previous` of a chain of texts that nobody continues or alters who has not this key.
+    ///
+    /// # Panics
+    /// Never: HMAC takes keys of any length.
+    #[must_use]
+    pub fn link(&self, previous: &[u8; 32], text: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.audit.as_slice())
+            .expect("HMAC takes keys of any length");
+        mac.update(previous);
+        mac.update(text);
+        mac.finalize().into_bytes().into()
     }
 
     /// Seal the secret of the key with this id of this endpoint.
@@ -121,6 +146,16 @@ impl MasterKey {
         let text = std::str::from_utf8(&opened).map_err(|_| malformed())?;
         Ok(Secret::new(text))
     }
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(crate) fn digest_text(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// In hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a sealed secret belongs to. No name has a zero byte.

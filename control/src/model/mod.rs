@@ -14,6 +14,8 @@ mod moment;
 mod name;
 mod queue;
 mod secret;
+mod thing;
+mod token;
 
 pub use account::{Account, Environment};
 pub use channel::{Channel, Priority};
@@ -25,6 +27,8 @@ pub use moment::Moment;
 pub use name::{NAME_NEEDED, PART_BYTES_MAX, environment_of, is_part, parts_of};
 pub use queue::{OnFull, Queue};
 pub use secret::Secret;
+pub use thing::{NOUNS, Noun, Settings, Thing};
+pub use token::{Role, TOKEN_PREFIX, Token};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,4 +54,39 @@ pub struct Model {
     /// Endpoints with their keys, grants and queues.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+}
+
+impl Model {
+    /// The things in it, in the order of a plan.
+    pub fn into_things(self) -> impl Iterator<Item = Thing> {
+        let settings = self.queue_groups.map(|groups| Settings {
+            queue_groups: Some(groups),
+        });
+        settings
+            .map(Thing::Settings)
+            .into_iter()
+            .chain(self.accounts.into_iter().map(Thing::Account))
+            .chain(self.environments.into_iter().map(Thing::Environment))
+            .chain(self.hubs.into_iter().map(Thing::Hub))
+            .chain(self.channels.into_iter().map(Thing::Channel))
+            .chain(
+                self.endpoints
+                    .into_iter()
+                    .map(Box::new)
+                    .map(Thing::Endpoint),
+            )
+    }
+
+    /// Put a thing in; tokens are no part of a model.
+    pub fn push(&mut self, thing: Thing) {
+        match thing {
+            Thing::Settings(one) => self.queue_groups = one.queue_groups,
+            Thing::Account(one) => self.accounts.push(one),
+            Thing::Environment(one) => self.environments.push(one),
+            Thing::Hub(one) => self.hubs.push(one),
+            Thing::Channel(one) => self.channels.push(one),
+            Thing::Endpoint(one) => self.endpoints.push(*one),
+            Thing::Token(_) => {}
+        }
+    }
 }

@@ -1,0 +1,188 @@
+//! One thing that is defined, of whatever kind: the unit of storing, auditing and changing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Account, Channel, Endpoint, Environment, Hub, Token};
+use crate::seal::{MasterKey, digest_text};
+
+/// Kinds of things. Their numbers are on disk; their order is the order in which a plan names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Noun {
+    /// What holds for everything.
+    Settings = 1,
+    /// Who owns.
+    Account = 2,
+    /// Where it runs.
+    Environment = 3,
+    /// A set of partitions.
+    Hub = 4,
+    /// What a route leads to.
+    Channel = 5,
+    /// The boundary of one outside party.
+    Endpoint = 6,
+    /// What opens the API.
+    Token = 7,
+}
+
+/// Every kind.
+pub const NOUNS: [Noun; 7] = [
+    Noun::Settings,
+    Noun::Account,
+    Noun::Environment,
+    Noun::Hub,
+    Noun::Channel,
+    Noun::Endpoint,
+    Noun::Token,
+];
+
+impl Noun {
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_u8(number: u8) -> Option<Self> {
+        NOUNS.into_iter().find(|noun| *noun as u8 == number)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Account => "account",
+            Self::Environment => "environment",
+            Self::Hub => "hub",
+            Self::Channel => "channel",
+            Self::Endpoint => "endpoint",
+            Self::Token => "token",
+        }
+    }
+}
+
+impl fmt::Display for Noun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What holds for everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Number of queue journals that endpoints' queues are spread over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_groups: Option<i64>,
+}
+
+/// One thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Thing {
+    /// What holds for everything.
+    Settings(Settings),
+    /// Who owns.
+    Account(Account),
+    /// Where it runs.
+    Environment(Environment),
+    /// A set of partitions.
+    Hub(Hub),
+    /// What a route leads to.
+    Channel(Channel),
+    /// The boundary of one outside party.
+    Endpoint(Box<Endpoint>),
+    /// What opens the API.
+    Token(Token),
+}
+
+impl Thing {
+    /// Its kind.
+    #[must_use]
+    pub const fn noun(&self) -> Noun {
+        match self {
+            Self::Settings(_) => Noun::Settings,
+            Self::Account(_) => Noun::Account,
+            Self::Environment(_) => Noun::Environment,
+            Self::Hub(_) => Noun::Hub,
+            Self::Channel(_) => Noun::Channel,
+            Self::Endpoint(_) => Noun::Endpoint,
+            Self::Token(_) => Noun::Token,
+        }
+    }
+
+    /// Its full name; settings have none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Settings(_) => "",
+            Self::Account(one) => &one.name,
+            Self::Environment(one) => &one.name,
+            Self::Hub(one) => &one.name,
+            Self::Channel(one) => &one.name,
+            Self::Endpoint(one) => &one.name,
+            Self::Token(one) => &one.name,
+        }
+    }
+
+    /// Seal what is secret in it.
+    pub fn seal(&mut self, master: &MasterKey) {
+        if let Self::Endpoint(endpoint) = self {
+            endpoint.seal(master);
+        }
+    }
+
+    /// As it is stored. What is secret and not sealed is left out.
+    ///
+    /// # Panics
+    /// Never: texts, numbers and lists of them have a form in JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and numbers have a form in JSON")
+    }
+
+    /// From its stored form.
+    ///
+    /// # Errors
+    /// What is no such thing.
+    pub fn from_json(noun: Noun, json: &[u8]) -> Result<Self, serde_json::Error> {
+        use serde_json::from_slice as read;
+        Ok(match noun {
+            Noun::Settings => Self::Settings(read(json)?),
+            Noun::Account => Self::Account(read(json)?),
+            Noun::Environment => Self::Environment(read(json)?),
+            Noun::Hub => Self::Hub(read(json)?),
+            Noun::Channel => Self::Channel(read(json)?),
+            Noun::Endpoint => Self::Endpoint(read(json)?),
+            Noun::Token => Self::Token(read(json)?),
+        })
+    }
+
+    /// As it is told to people and audited: a sealed secret by a fingerprint of what was sealed, so that a change shows.
+    ///
+    /// # Panics
+    /// Never: texts, numbers and lists of them have a form in JSON.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        let mut value = serde_json::to_value(self).expect("texts and numbers have a form in JSON");
+        if let Some(keys) = value.get_mut("keys").and_then(Value::as_array_mut) {
+            keys.iter_mut().for_each(hide_sealed);
+        }
+        if let Some(hash) = value.get_mut("hash") {
+            *hash = Value::Null;
+        }
+        value
+    }
+}
+
+/// Put a fingerprint in the place of a sealed secret.
+fn hide_sealed(key: &mut Value) {
+    let Some(key) = key.as_object_mut() else {
+        return;
+    };
+    if let Some(Value::String(sealed)) = key.remove("sealed") {
+        let fingerprint = digest_text(sealed.as_bytes());
+        key.insert("fingerprint".into(), fingerprint[..16].into());
+    }
+}

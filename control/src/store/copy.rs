@@ -1,0 +1,110 @@
+//! Backup and restore: a copy of the whole store at one moment, which is a store itself.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{Key, ReadableDatabase, ReadableTable, TableDefinition, Value};
+use wire::diagnosis::Diagnosis;
+
+use super::audit::Verdict;
+use super::fault::failed;
+use super::{AUDIT, META, Store, THINGS};
+use crate::diagnosis::{AUDIT_BROKEN, BACKUP_EXISTS, CODES, STORE_FAILED};
+use crate::seal::MasterKey;
+
+impl Store {
+    /// Copy everything as it is now to a new file, readable by its owner only. Others may go on changing things meanwhile.
+    ///
+    /// # Errors
+    /// When the file is there already or cannot be written; nothing of that name is left behind then.
+    pub fn backup(&self, to: &Path) -> Result<(), Diagnosis> {
+        let part = to.with_extension("part");
+        let made = self.copy_to(&part).and_then(|()| settle(&part, to));
+        if made.is_err() {
+            // It may not be there at all; what went wrong is told anyway.
+            let _ = fs::remove_file(&part);
+        }
+        made
+    }
+
+    fn copy_to(&self, to: &Path) -> Result<(), Diagnosis> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let file = options.open(to).map_err(|error| unwritten(to, &error))?;
+        let copy = FileBackend::new(file)
+            .and_then(|file| redb::Builder::new().create_with_backend(file))
+            .map_err(|error| failed(to, error))?;
+        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let write = copy.begin_write().map_err(|error| failed(to, error))?;
+        copy_table(&read, &write, META).map_err(|error| failed(to, error))?;
+        copy_table(&read, &write, THINGS).map_err(|error| failed(to, error))?;
+        copy_table(&read, &write, AUDIT).map_err(|error| failed(to, error))?;
+        write.commit().map_err(|error| failed(to, error))
+    }
+}
+
+/// Make a store at `to` from a backup, after checking all of it.
+///
+/// # Errors
+/// When there is a store already, or the backup is damaged, altered or of another master key.
+pub fn restore(backup: &Path, to: &Path, master: Arc<MasterKey>) -> Result<Verdict, Diagnosis> {
+    if !backup.is_file() {
+        let what = format!("backup {} cannot be read", backup.display());
+        let (seen, needed) = ("no file", "a file that `forebay backup` made");
+        return Err(Diagnosis::from_table(
+            CODES,
+            STORE_FAILED,
+            what,
+            seen,
+            needed,
+        ));
+    }
+    let store = Store::open(backup, master)?;
+    let verdict = store.verify_audit()?;
+    if let Some(fault) = verdict.faults.first() {
+        return Err(Diagnosis::from_table(
+            CODES,
+            AUDIT_BROKEN,
+            format!("backup {} was altered", backup.display()),
+            fault,
+            "an unbroken chain",
+        ));
+    }
+    store.backup(to)?;
+    Ok(verdict)
+}
+
+/// Give a finished copy its name, if nothing has it.
+fn settle(part: &Path, to: &Path) -> Result<(), Diagnosis> {
+    let linked = fs::hard_link(part, to).and_then(|()| fs::remove_file(part));
+    linked.map_err(|error| unwritten(to, &error))?;
+    let folder = match to.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| unwritten(to, &error))
+}
+
+fn unwritten(to: &Path, error: &std::io::Error) -> Diagnosis {
+    let what = format!("{} cannot be written", to.display());
+    let needed = "a name that is free, in a folder that can be written";
+    Diagnosis::from_table(CODES, BACKUP_EXISTS, what, error.to_string(), needed)
+}
+
+fn copy_table<K: Key + 'static, V: Value + 'static>(
+    read: &redb::ReadTransaction,
+    write: &redb::WriteTransaction,
+    table: TableDefinition<'static, K, V>,
+) -> Result<(), redb::Error> {
+    let from = read.open_table(table)?;
+    let mut to = write.open_table(table)?;
+    for entry in from.iter()? {
+        let (key, value) = entry?;
+        to.insert(key.value(), value.value())?;
+    }
+    Ok(())
+}

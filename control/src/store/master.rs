@@ -1,0 +1,86 @@
+//! Where the master key comes from: a credential of the service manager, the environment, or a file.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use wire::diagnosis::Diagnosis;
+use zeroize::Zeroizing;
+
+use crate::diagnosis::{CODES, MASTER_KEY_MISSING, MASTER_KEY_OPEN};
+use crate::seal::MasterKey;
+
+/// The variable that may hold the master key.
+pub const VARIABLE: &str = "FOREBAY_MASTER_KEY";
+/// The credential that may hold the master key, in the folder that the service manager names.
+pub const CREDENTIAL: &str = "forebay-master-key";
+/// The variable in which the service manager names that folder.
+pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
+/// The master key: from the credential if there is one, else from the environment, else from the file. A file that is not there
+/// is made if `may_make` says so.
+///
+/// # Errors
+/// When there is none, it is malformed, or others may read the file.
+pub fn find(
+    file: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+    may_make: bool,
+) -> Result<MasterKey, Diagnosis> {
+    let credential =
+        variable(CREDENTIALS_VARIABLE).map(|folder| PathBuf::from(folder).join(CREDENTIAL));
+    if let Some(credential) = credential.filter(|path| path.exists()) {
+        return parse(&read(&credential)?, &credential.display().to_string());
+    }
+    if let Some(text) = variable(VARIABLE) {
+        return parse(&Zeroizing::new(text), &format!("variable {VARIABLE}"));
+    }
+    let name = file.display().to_string();
+    match fs::metadata(file) {
+        Ok(about) if about.permissions().mode() & 0o077 != 0 => {
+            let seen = format!("mode {:04o}", about.permissions().mode() & 0o7777);
+            let what = format!("others may read the master key in {name}");
+            Err(Diagnosis::from_table(
+                CODES,
+                MASTER_KEY_OPEN,
+                what,
+                seen,
+                "mode 0600 or 0400",
+            ))
+        }
+        Ok(_) => parse(&read(file)?, &name),
+        Err(error) if may_make && error.kind() == std::io::ErrorKind::NotFound => make(file),
+        Err(error) => Err(missing(&name, error.to_string())),
+    }
+}
+
+/// Write a new master key to a file that only its owner may read.
+fn make(file: &Path) -> Result<MasterKey, Diagnosis> {
+    let text = MasterKey::new_text();
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options
+        .open(file)
+        .and_then(|mut file| {
+            writeln!(file, "{}", *text)?;
+            file.sync_all()
+        })
+        .map_err(|error| missing(&file.display().to_string(), error.to_string()))?;
+    parse(&text, &file.display().to_string())
+}
+
+fn read(file: &Path) -> Result<Zeroizing<String>, Diagnosis> {
+    let text = fs::read_to_string(file).map(Zeroizing::new);
+    text.map_err(|error| missing(&file.display().to_string(), error.to_string()))
+}
+
+fn parse(text: &str, place: &str) -> Result<MasterKey, Diagnosis> {
+    MasterKey::from_text(text).map_err(|seen| missing(place, seen))
+}
+
+fn missing(place: &str, seen: String) -> Diagnosis {
+    let what = format!("there is no master key in {place}");
+    let needed = "the base64 of 32 bytes";
+    Diagnosis::from_table(CODES, MASTER_KEY_MISSING, what, seen, needed)
+}

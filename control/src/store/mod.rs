@@ -1,0 +1,349 @@
+//! What is defined, on disk: one redb file, one transaction for each change, and every change in an audit log that is written
+//! in the same transaction.
+//!
+//! | table    | key                | value                                                             |
+//! |----------|--------------------|-------------------------------------------------------------------|
+//! | `meta`   | a word             | format, check value of the master key, version, head of the chain |
+//! | `things` | kind, full name    | version that changed it last, JSON with sealed secrets            |
+//! | `audit`  | number of the line | link of the chain, JSON ([`audit`])                               |
+//!
+//! The version counts changes that took place, from 1. A crash at any moment leaves a version whole or not there at all. Knows
+//! nothing of what the things mean: whoever commits has compiled them before.
+
+pub mod audit;
+mod copy;
+mod fault;
+pub mod master;
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
+use wire::diagnosis::Diagnosis;
+
+use crate::diagnosis::{CHANGED_MEANWHILE, MASTER_KEY_WRONG, STORE_FORMAT};
+use crate::model::{Model, Noun, Thing};
+use crate::seal::MasterKey;
+pub use copy::restore;
+use fault::{damaged, failed};
+
+type Meta = TableDefinition<'static, &'static str, &'static [u8]>;
+type Things = TableDefinition<'static, (u8, &'static str), (u64, &'static [u8])>;
+type Lines = TableDefinition<'static, u64, ([u8; 32], &'static [u8])>;
+
+const META: Meta = TableDefinition::new("meta");
+const THINGS: Things = TableDefinition::new("things");
+const AUDIT: Lines = TableDefinition::new("audit");
+
+/// The form of the file.
+const FORMAT: u64 = 1;
+
+/// A thing and the version that changed it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The version.
+    pub version: u64,
+    /// The thing.
+    pub thing: Arc<Thing>,
+}
+
+/// Everything that is defined at one version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// The version.
+    pub version: u64,
+    /// The things.
+    pub things: BTreeMap<(Noun, String), Stored>,
+}
+
+impl Catalog {
+    /// The model that the things are, without the tokens.
+    #[must_use]
+    pub fn model(&self) -> Model {
+        let mut model = Model::default();
+        let things = self.things.values();
+        things.for_each(|stored| model.push((*stored.thing).clone()));
+        model
+    }
+
+    /// The thing of this kind and name.
+    #[must_use]
+    pub fn get(&self, noun: Noun, name: &str) -> Option<&Stored> {
+        self.things.get(&(noun, name.to_owned()))
+    }
+
+    /// As it is after these changes, which gave this version.
+    #[must_use]
+    pub fn after(mut self, changes: &[Change], version: u64) -> Self {
+        for change in changes {
+            let key = (change.noun, change.name.clone());
+            match &change.after {
+                Some(thing) => {
+                    let thing = Arc::new(thing.clone());
+                    self.things.insert(key, Stored { version, thing });
+                }
+                None => {
+                    self.things.remove(&key);
+                }
+            }
+        }
+        self.version = version;
+        self
+    }
+}
+
+/// One change to one thing.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Its kind.
+    pub noun: Noun,
+    /// Its full name.
+    pub name: String,
+    /// The version that must have changed it last, 0 when it must not be there; `None` when it does not matter.
+    pub expected: Option<u64>,
+    /// What it is from now on; `None` deletes it.
+    pub after: Option<Thing>,
+}
+
+/// Who changes something, when and how.
+#[derive(Debug, Clone)]
+pub struct Act<'a> {
+    /// Name of the token, or of the command.
+    pub actor: &'a str,
+    /// Seconds since 1970.
+    pub at_seconds: u64,
+    /// What was asked for.
+    pub action: &'a str,
+}
+
+/// An open store. One process has it at a time.
+pub struct Store {
+    database: Database,
+    path: PathBuf,
+    master: Arc<MasterKey>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Store").field(&self.path).finish()
+    }
+}
+
+impl Store {
+    /// Open the store in this file, or make an empty one.
+    ///
+    /// # Errors
+    /// When the file is in use, damaged, of another form, or sealed under another master key.
+    pub fn open(path: &Path, master: Arc<MasterKey>) -> Result<Self, Diagnosis> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        // Only its owner may read it, though every secret in it is sealed.
+        let file = options.mode(0o600).open(path);
+        let file = file.map_err(|error| failed(path, redb::Error::Io(error)))?;
+        let database = FileBackend::new(file)
+            .and_then(|file| {
+                let mut builder = redb::Builder::new();
+                builder.set_check_integrity_on_open(true);
+                builder.create_with_backend(file)
+            })
+            .map_err(|error| failed(path, error))?;
+        let store = Self {
+            database,
+            path: path.to_owned(),
+            master,
+        };
+        store.settle()?;
+        Ok(store)
+    }
+
+    /// Write the meta data of a new file, or check those of an old one.
+    fn settle(&self) -> Result<(), Diagnosis> {
+        let check = self.master.check();
+        let write = self.begin()?;
+        {
+            let mut meta = write.open_table(META).map_err(|error| self.failed(error))?;
+            write
+                .open_table(THINGS)
+                .map_err(|error| self.failed(error))?;
+            write
+                .open_table(AUDIT)
+                .map_err(|error| self.failed(error))?;
+            let read = |key| -> Result<Option<Vec<u8>>, Diagnosis> {
+                let value = meta.get(key).map_err(|error| self.failed(error))?;
+                Ok(value.map(|value| value.value().to_vec()))
+            };
+            match (read("format")?, read("check")?) {
+                (None, None) => {
+                    let values = [("format", &FORMAT.to_le_bytes()[..]), ("check", &check[..])];
+                    for (key, value) in values {
+                        meta.insert(key, value)
+                            .map_err(|error| self.failed(error))?;
+                    }
+                }
+                (Some(format), _) if format != FORMAT.to_le_bytes() => {
+                    return Err(Diagnosis::from_table(
+                        crate::diagnosis::CODES,
+                        STORE_FORMAT,
+                        format!("store {} has another form", self.path.display()),
+                        format!("{format:?}"),
+                        format!("form {FORMAT}"),
+                    ));
+                }
+                (_, found) if found.as_deref() != Some(&check[..]) => {
+                    return Err(Diagnosis::from_table(
+                        crate::diagnosis::CODES,
+                        MASTER_KEY_WRONG,
+                        format!("store {} does not open", self.path.display()),
+                        "another master key",
+                        "the one it was made with",
+                    ));
+                }
+                _ => return Ok(()),
+            }
+        }
+        write.commit().map_err(|error| self.failed(error))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What seals its secrets.
+    #[must_use]
+    pub fn master(&self) -> &Arc<MasterKey> {
+        &self.master
+    }
+
+    /// Everything that is defined.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds what nobody wrote there.
+    pub fn load(&self) -> Result<Catalog, Diagnosis> {
+        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let meta = read.open_table(META).map_err(|error| self.failed(error))?;
+        let version = self.number(&meta, "version")?;
+        let table = read
+            .open_table(THINGS)
+            .map_err(|error| self.failed(error))?;
+        let mut things = BTreeMap::new();
+        for entry in table.iter().map_err(|error| self.failed(error))? {
+            let (key, value) = entry.map_err(|error| self.failed(error))?;
+            let ((noun, name), (version, json)) = (key.value(), value.value());
+            let no_thing = || damaged(&self.path, format!("`{name}` of kind {noun}"));
+            let noun = Noun::from_u8(noun).ok_or_else(no_thing)?;
+            let thing = Thing::from_json(noun, json).map_err(|_| no_thing())?;
+            let thing = Arc::new(thing);
+            things.insert((noun, name.to_owned()), Stored { version, thing });
+        }
+        Ok(Catalog { version, things })
+    }
+
+    /// Make these changes, all of them or none, and note them in the audit log. Secrets are sealed here if they are not yet.
+    /// Returns the version they give, or the one there is when there are no changes.
+    ///
+    /// # Errors
+    /// When a thing was changed meanwhile, or the disk does not take it.
+    pub fn commit(&self, act: &Act<'_>, changes: &mut [Change]) -> Result<u64, Diagnosis> {
+        let write = self.begin()?;
+        let version = {
+            let mut meta = write.open_table(META).map_err(|error| self.failed(error))?;
+            let mut things = write
+                .open_table(THINGS)
+                .map_err(|error| self.failed(error))?;
+            let lines = write
+                .open_table(AUDIT)
+                .map_err(|error| self.failed(error))?;
+            let before = self.number(&meta, "version")?;
+            if changes.is_empty() {
+                return Ok(before);
+            }
+            let version = before + 1;
+            let mut chain = audit::Chain::continued(self, &meta, lines)?;
+            for change in changes {
+                let key = (change.noun as u8, change.name.as_str());
+                if let Some(thing) = &mut change.after {
+                    thing.seal(&self.master);
+                }
+                let old = things.get(key).map_err(|error| self.failed(error))?;
+                let old = old.map(|old| (old.value().0, old.value().1.to_vec()));
+                check_expected(change, old.as_ref().map_or(0, |old| old.0))?;
+                let old = old
+                    .map(|(_, json)| Thing::from_json(change.noun, &json))
+                    .transpose()
+                    .map_err(|_| damaged(&self.path, format!("`{}`", change.name)))?;
+                match &change.after {
+                    Some(thing) => {
+                        let json = thing.to_json();
+                        things.insert(key, (version, &json[..]))
+                    }
+                    .map(drop),
+                    None => things.remove(key).map(drop),
+                }
+                .map_err(|error| self.failed(error))?;
+                chain.add(act, version, change, old.as_ref())?;
+            }
+            let head = chain.head();
+            for (key, value) in [("version", &version.to_le_bytes()[..]), ("head", &head[..])] {
+                meta.insert(key, value)
+                    .map_err(|error| self.failed(error))?;
+            }
+            version
+        };
+        write.commit().map_err(|error| self.failed(error))?;
+        Ok(version)
+    }
+
+    fn begin(&self) -> Result<WriteTransaction, Diagnosis> {
+        let mut write = (self.database.begin_write()).map_err(|error| self.failed(error))?;
+        (write.set_durability(Durability::Immediate)).map_err(|error| self.failed(error))?;
+        // What operators write is in the pages: a torn one must not pass for whole by chance or design.
+        write.set_two_phase_commit(true);
+        Ok(write)
+    }
+
+    /// A number of the meta data, 0 before it was written.
+    fn number(
+        &self,
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        key: &str,
+    ) -> Result<u64, Diagnosis> {
+        let value = meta.get(key).map_err(|error| self.failed(error))?;
+        let Some(value) = value else { return Ok(0) };
+        let bytes = value.value().try_into();
+        bytes
+            .map(u64::from_le_bytes)
+            .map_err(|_| damaged(&self.path, format!("meta `{key}`")))
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> Diagnosis {
+        failed(&self.path, error)
+    }
+}
+
+/// Whether the thing is as whoever changes it saw it.
+fn check_expected(change: &Change, found: u64) -> Result<(), Diagnosis> {
+    match change.expected {
+        Some(expected) if expected != found => {
+            let show = |version| match version {
+                0 => "nothing of that name".to_owned(),
+                version => format!("version {version}"),
+            };
+            Err(Diagnosis::from_table(
+                crate::diagnosis::CODES,
+                CHANGED_MEANWHILE,
+                format!("{} `{}` was changed meanwhile", change.noun, change.name),
+                show(found),
+                show(expected),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
