@@ -69,6 +69,17 @@ pub const BACKUP_EXISTS: u16 = 2138;
 /// A thing that somebody else changed meanwhile.
 pub const CHANGED_MEANWHILE: u16 = 2140;
 
+/// A thing that is not there.
+pub const NOT_THERE: u16 = 2141;
+/// A thing that is there already.
+pub const ALREADY_THERE: u16 = 2142;
+/// A token that is not known, or no longer good.
+pub const TOKEN_UNKNOWN: u16 = 2150;
+/// A role that is too low.
+pub const ROLE: u16 = 2151;
+/// Something of another account.
+pub const SCOPE: u16 = 2152;
+
 /// Every code this room can give.
 pub const CODES: &[Code] = &[
     (
@@ -262,5 +273,35 @@ pub const CODES: &[Code] = &[
         "changed_meanwhile",
         "Somebody else changed, created or deleted the same thing since it was read; nothing was overwritten.",
         "read it again and repeat the change",
+    ),
+    (
+        NOT_THERE,
+        "not_there",
+        "There is no thing of that kind and name.",
+        "use the nearest name in the message, or create it",
+    ),
+    (
+        ALREADY_THERE,
+        "already_there",
+        "There is a thing of that kind and name already; creating never overwrites.",
+        "change the one that is there, or choose another name",
+    ),
+    (
+        TOKEN_UNKNOWN,
+        "token_unknown",
+        "The token of the API is not known, was deleted or has expired.",
+        "ask an owner for a new one: `forebay tokens create`",
+    ),
+    (
+        ROLE,
+        "role",
+        "The token's role does not allow this. Viewers look, operators revoke and rotate keys, admins define, owners manage accounts and tokens.",
+        "use a token with the role needed",
+    ),
+    (
+        SCOPE,
+        "scope",
+        "The token is for one account, and this is not of that account.",
+        "use a token of that account, or one for all accounts",
     ),
 ];

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod quantity;
 pub mod render;
 pub mod seal;
+pub mod service;
 pub mod store;
 pub mod token;
 

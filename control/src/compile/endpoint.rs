@@ -146,29 +146,29 @@ fn channel_of(
 ) -> Option<ChannelId> {
     let name = &grant.channel;
     let environment = environment_of(owner);
-    let whole = name.contains('/');
+    let (whole, account) = (name.contains('/'), account_of(owner));
+    let foreign = whole && account_of(name) != account;
     let found = match whole {
         true => channels.get(name.as_str()),
         false => channels.get(format!("{environment}/{name}").as_str()),
     };
-    let account = |name: &str| name.split('/').next().map(str::to_owned);
-    match found {
-        Some(channel) if !whole || account(name) == account(owner) => return Some(*channel),
-        Some(_) => {
-            faults.add(
-                place,
-                FOREIGN,
-                &format!("a grant of {owner} leads into another account"),
-                format!("`{name}`"),
-                format!("a channel of {}", account(owner).unwrap_or_default()),
-                "grant a channel of its own account",
-            );
-            return None;
-        }
-        None => {}
+    if let Some(channel) = found.filter(|_| !foreign) {
+        return Some(*channel);
+    }
+    let what = match foreign {
+        true => format!("a grant of {owner} leads into another account"),
+        false => format!("a grant of {owner} names an unknown channel"),
+    };
+    if foreign {
+        // Whether there is such a channel is nobody's business there.
+        let (seen, needed) = (format!("`{name}`"), format!("a channel of {account}"));
+        let remedy = "grant a channel of its own account";
+        faults.add(place, FOREIGN, &what, seen, needed, remedy);
+        return None;
     }
     let prefix = format!("{environment}/");
-    let known = channels.keys().map(|known| match whole {
+    let own = channels.keys().filter(|known| account_of(known) == account);
+    let known = own.map(|known| match whole {
         true => known,
         false => known.strip_prefix(&prefix).unwrap_or(known),
     });
@@ -177,12 +177,17 @@ fn channel_of(
     faults.add(
         place,
         UNKNOWN_NAME,
-        &format!("a grant of {owner} names an unknown channel"),
+        &what,
         format!("`{name}`"),
         "a declared channel",
         did_you_mean(name, known, "declare it under [[channels]]"),
     );
     None
+}
+
+/// The first part of a name.
+fn account_of(name: &str) -> &str {
+    name.split('/').next().unwrap_or_default()
 }
 
 fn restriction(grant: &Grant, place: &Place<'_>, faults: &mut Faults) -> Restriction {

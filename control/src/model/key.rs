@@ -38,8 +38,8 @@ pub struct Key {
     /// Kind of key, `hmac-sha256` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
-    /// Base64 of 32 random bytes, for `hmac-sha256`; read, and never written again.
-    #[serde(default, skip_serializing)]
+    /// Base64 of 32 random bytes, for `hmac-sha256`; read, and not written again unless it is exposed.
+    #[serde(default, skip_serializing_if = "Secret::is_hidden")]
     pub secret: Option<Secret>,
     /// The same secret, sealed under a master key.
     #[serde(default, skip_serializing_if = "Option::is_none")]

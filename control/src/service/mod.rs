@@ -1,0 +1,331 @@
+//! What may be asked of the control plane, whoever asks: every question and every change goes through here.
+//!
+//! A change is made in five steps, one change at a time: may the caller do it, does the model still compile, would every node take
+//! the table, is it in the store, hand it to the nodes. What fails before the store changes nothing at all. The table's epoch is
+//! the store's version.
+
+pub mod access;
+mod apply;
+mod keys;
+mod push;
+mod tokens;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use wire::diagnosis::Diagnosis;
+
+use crate::compile::{Compiled, Digest, Found, compile};
+use crate::diagnosis::{ALREADY_THERE, CODES, NOT_THERE, SCOPE};
+use crate::model::{Model, Noun, Role, Thing};
+use crate::nearest::nearest;
+use crate::store::{Act, Catalog, Change, Store, Stored};
+pub use access::Caller;
+pub use apply::{Apply, Difference, Secrets};
+pub use keys::{KeyOrder, NewKey, Rotation};
+pub use push::{NodeApplied, Publish, Unpublished};
+
+/// Tells the time: seconds since 1970.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// The control plane of one store.
+pub struct Service {
+    /// Held while something changes.
+    store: Mutex<Store>,
+    current: RwLock<Current>,
+    publish: Box<dyn Publish>,
+    clock: Clock,
+}
+
+/// What holds now.
+#[derive(Debug, Clone)]
+struct Current {
+    catalog: Arc<Catalog>,
+    digest: Digest,
+}
+
+/// What a change came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The version it gave, or the one there was when nothing had to change.
+    pub version: u64,
+    /// When it was in the store and on its way to the nodes.
+    pub began: Instant,
+    /// The things that changed.
+    pub changed: Vec<(Noun, String)>,
+}
+
+/// How far a version has come.
+#[derive(Debug, Clone, Serialize)]
+pub struct Progress {
+    /// The version.
+    pub version: u64,
+    /// Whether every shard of every node has it.
+    pub complete: bool,
+    /// Milliseconds from the change to the last shard that has it, or to the end of waiting.
+    pub milliseconds: f64,
+    /// Every node.
+    pub nodes: Vec<NodeApplied>,
+}
+
+/// What is wrong with a change, each thing with its place in what was sent.
+pub type Refusal = Vec<Found>;
+
+/// A refusal of the whole.
+pub(crate) fn refused(fault: Diagnosis) -> Refusal {
+    let pointer = String::new();
+    vec![Found { pointer, fault }]
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Serve a store; `publish` gets the table of what it holds at once.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or what it holds does not compile.
+    pub fn start(store: Store, publish: Box<dyn Publish>, clock: Clock) -> Result<Self, Refusal> {
+        let catalog = store.load().map_err(refused)?;
+        let compiled = compiled(&catalog, &store)?;
+        publish.check(&compiled.table).map_err(refused)?;
+        publish.publish(Arc::new(compiled.table));
+        let current = Current {
+            catalog: Arc::new(catalog),
+            digest: compiled.digest,
+        };
+        Ok(Self {
+            store: Mutex::new(store),
+            current: RwLock::new(current),
+            publish,
+            clock,
+        })
+    }
+
+    /// Everything that is defined now.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.current().catalog)
+    }
+
+    /// What the table in force says.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.current().digest
+    }
+
+    /// Seconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    fn current(&self) -> Current {
+        // Whoever panicked with it only replaced the whole of it, or did not.
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The store, for what reads or copies all of it.
+    pub fn with_store<T>(&self, work: impl FnOnce(&Store) -> T) -> T {
+        // The store is whole after every transaction, whatever became of who asked for it.
+        work(&self.store.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Change what `edit` says, given everything that is defined; nobody else changes anything meanwhile.
+    ///
+    /// # Errors
+    /// Everything that is wrong; nothing has changed then.
+    pub fn edit(
+        &self,
+        caller: &Caller,
+        action: &str,
+        edit: impl FnOnce(&Catalog, &Store) -> Result<Vec<Change>, Refusal>,
+    ) -> Result<Outcome, Refusal> {
+        self.with_store(|store| {
+            let before = self.catalog();
+            let mut changes = edit(&before, store)?;
+            for change in &mut changes {
+                access::may_change(caller, change, &before, action).map_err(refused)?;
+                if let Some(thing) = &mut change.after {
+                    thing.seal(store.master());
+                }
+            }
+            self.carry_out(store, caller, action, &before, changes)
+        })
+    }
+
+    /// Compile, check, commit and publish.
+    fn carry_out(
+        &self,
+        store: &Store,
+        caller: &Caller,
+        action: &str,
+        before: &Catalog,
+        mut changes: Vec<Change>,
+    ) -> Result<Outcome, Refusal> {
+        let changed: Vec<_> = changes
+            .iter()
+            .map(|change| (change.noun, change.name.clone()))
+            .collect();
+        let outcome = |version| Outcome {
+            version,
+            began: Instant::now(),
+            changed,
+        };
+        if changes.is_empty() {
+            return Ok(outcome(before.version));
+        }
+        let after = before.clone().after(&changes, before.version + 1);
+        let compiled = compiled(&after, store)?;
+        self.publish.check(&compiled.table).map_err(refused)?;
+        let act = Act {
+            actor: &caller.name,
+            at_seconds: self.now(),
+            action,
+        };
+        let version = store.commit(&act, &mut changes).map_err(refused)?;
+        assert_eq!(version, after.version, "one change at a time");
+        let outcome = outcome(version);
+        let now = Current {
+            catalog: Arc::new(after),
+            digest: compiled.digest,
+        };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
+        self.publish.publish(Arc::new(compiled.table));
+        Ok(outcome)
+    }
+
+    /// Wait until every shard of every node has what a change gave, at most so long.
+    #[must_use]
+    pub fn wait(&self, outcome: &Outcome, within: Duration) -> Progress {
+        let nodes = self.publish.applied(outcome.version, within);
+        Progress {
+            version: outcome.version,
+            complete: nodes.iter().all(|node| node.applied == node.shards),
+            milliseconds: outcome.began.elapsed().as_secs_f64() * 1_000.0,
+            nodes,
+        }
+    }
+
+    /// The thing of this kind and name, if the caller may look at it.
+    ///
+    /// # Errors
+    /// When the caller may not, or it is not there.
+    pub fn show(&self, caller: &Caller, noun: Noun, name: &str) -> Result<Stored, Diagnosis> {
+        access::may_look(caller, noun, name, Role::Viewer)?;
+        let catalog = self.catalog();
+        let stored = there(&catalog, noun, name)?;
+        let seen = access::may_see(caller, &stored.thing);
+        match (noun, seen) {
+            (_, Ok(())) => Ok(stored.clone()),
+            // Whether another account has a token of that name is not told.
+            (Noun::Token, Err(fault)) if fault.code == SCOPE => Err(missing(noun, name, None)),
+            (_, Err(fault)) => Err(fault),
+        }
+    }
+}
+
+/// The table of a catalog; a fault names the thing and the place in it.
+fn compiled(catalog: &Catalog, store: &Store) -> Result<Compiled, Refusal> {
+    let model = catalog.model();
+    let named = |found: Vec<Found>| {
+        found
+            .into_iter()
+            .map(|one| name_place(one, &model))
+            .collect()
+    };
+    compile(&model, catalog.version, Some(store.master())).map_err(named)
+}
+
+/// From a place in the model to the name of a thing and a place in it.
+fn name_place(mut found: Found, model: &Model) -> Found {
+    let mut steps = found.pointer.splitn(4, '/').skip(1);
+    let (list, index, rest) = (steps.next(), steps.next(), steps.next());
+    let Some(at) = index.and_then(|index| index.parse::<usize>().ok()) else {
+        return found;
+    };
+    let (kind, name) = match list {
+        Some("accounts") => ("account", model.accounts.get(at).map(|one| &one.name)),
+        Some("environments") => (
+            "environment",
+            model.environments.get(at).map(|one| &one.name),
+        ),
+        Some("hubs") => ("hub", model.hubs.get(at).map(|one| &one.name)),
+        Some("channels") => ("channel", model.channels.get(at).map(|one| &one.name)),
+        Some("endpoints") => ("endpoint", model.endpoints.get(at).map(|one| &one.name)),
+        _ => return found,
+    };
+    let name = name.map_or("", String::as_str);
+    found.fault.what = format!("{kind} {name}: {}", found.fault.what);
+    found.pointer = rest.map_or_else(String::new, |rest| format!("/{rest}"));
+    found
+}
+
+/// The thing of this kind and name.
+pub(crate) fn there<'a>(
+    catalog: &'a Catalog,
+    noun: Noun,
+    name: &str,
+) -> Result<&'a Stored, Diagnosis> {
+    catalog.get(noun, name).ok_or_else(|| {
+        let within = |name: &str| name.rsplit_once('/').map(|(within, _)| within.to_owned());
+        let known = catalog.things.keys().filter(|(other, known)| {
+            *other == noun && noun != Noun::Token && within(known) == within(name)
+        });
+        let near = nearest(name, known.map(|(_, known)| known.as_str()));
+        missing(noun, name, near)
+    })
+}
+
+fn missing(noun: Noun, name: &str, near: Option<&str>) -> Diagnosis {
+    let remedy = match near {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("create it, or list every {noun}"),
+    };
+    let what = format!("there is no such {noun}");
+    let (seen, needed) = (format!("`{name}`"), format!("a {noun} that is defined"));
+    Diagnosis::new(NOT_THERE, what, seen, needed, remedy)
+}
+
+/// Refuse to create what is there already.
+pub(crate) fn not_there(catalog: &Catalog, noun: Noun, name: &str) -> Result<(), Diagnosis> {
+    match catalog.get(noun, name) {
+        None => Ok(()),
+        Some(_) => Err(Diagnosis::from_table(
+            CODES,
+            ALREADY_THERE,
+            format!("the {noun} is there already"),
+            format!("`{name}`"),
+            "a name that is free",
+        )),
+    }
+}
+
+/// A change to one thing, whatever it was before.
+#[must_use]
+pub fn setting(thing: Thing, expected: Option<u64>) -> Change {
+    Change {
+        noun: thing.noun(),
+        name: thing.name().to_owned(),
+        expected,
+        after: Some(thing),
+    }
+}
+
+/// The deletion of one thing.
+#[must_use]
+pub fn deleting(noun: Noun, name: &str, expected: Option<u64>) -> Change {
+    Change {
+        noun,
+        name: name.to_owned(),
+        expected,
+        after: None,
+    }
+}

@@ -1,0 +1,50 @@
+//! How tables come to nodes, as the control plane sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use wire::diagnosis::Diagnosis;
+use wire::route::RouteTable;
+
+/// How far one node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeApplied {
+    /// Its name.
+    pub node: String,
+    /// Its shards.
+    pub shards: usize,
+    /// Those that have the version asked for, or a later one.
+    pub applied: usize,
+}
+
+/// Takes tables to nodes.
+pub trait Publish: Send + Sync {
+    /// Whether every node would take this table.
+    ///
+    /// # Errors
+    /// Why one would not.
+    fn check(&self, table: &RouteTable) -> Result<(), Diagnosis>;
+
+    /// Take this table to every node, as soon as it can be; a later one may overtake it. Does not wait.
+    fn publish(&self, table: Arc<RouteTable>);
+
+    /// Wait until every shard has this epoch or a later one, at most so long; how far each node is.
+    fn applied(&self, epoch: u64, within: Duration) -> Vec<NodeApplied>;
+}
+
+/// No nodes at all: for a control plane that is looked at offline.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unpublished;
+
+impl Publish for Unpublished {
+    fn check(&self, _: &RouteTable) -> Result<(), Diagnosis> {
+        Ok(())
+    }
+
+    fn publish(&self, _: Arc<RouteTable>) {}
+
+    fn applied(&self, _: u64, _: Duration) -> Vec<NodeApplied> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,107 @@
+//! Tokens of the API: made, found by their text, forgotten.
+
+use wire::diagnosis::Diagnosis;
+use zeroize::Zeroizing;
+
+use super::{Caller, Outcome, Refusal, Service, not_there, refused, setting};
+use crate::diagnosis::{CODES, NAME, ROLE, TOKEN_UNKNOWN, UNKNOWN_NAME};
+use crate::model::{NAME_NEEDED, Noun, Role, Thing, Token, is_part};
+
+/// Name of the token that a new store gets.
+const FIRST: &str = "first-owner";
+
+impl Service {
+    /// Make a token. Its text is returned and not kept.
+    ///
+    /// # Errors
+    /// When the caller may not, or there is one of that name.
+    pub fn create_token(
+        &self,
+        caller: &Caller,
+        mut token: Token,
+    ) -> Result<(Zeroizing<String>, Outcome), Refusal> {
+        let text = token.renew();
+        let outcome = self.edit(caller, "token create", |catalog, _| {
+            not_there(catalog, Noun::Token, &token.name).map_err(refused)?;
+            check(&token, caller).map_err(refused)?;
+            if let Some(account) = &token.account {
+                let known = catalog.get(Noun::Account, account).is_some();
+                if !known {
+                    let (seen, needed) = (format!("`{account}`"), "a defined account");
+                    let what = "a token names an unknown account";
+                    let fault = Diagnosis::from_table(CODES, UNKNOWN_NAME, what, seen, needed);
+                    return Err(refused(fault));
+                }
+            }
+            Ok(vec![setting(Thing::Token(token), Some(0))])
+        })?;
+        Ok((text, outcome))
+    }
+
+    /// The first token of a store that has none: an owner of everything.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub fn first_token(&self) -> Result<Option<Zeroizing<String>>, Refusal> {
+        let catalog = self.catalog();
+        if catalog.things.keys().any(|(noun, _)| *noun == Noun::Token) {
+            return Ok(None);
+        }
+        let token = Token {
+            name: FIRST.to_owned(),
+            role: Role::Owner,
+            account: None,
+            hash: String::new(),
+            expires: None,
+        };
+        self.create_token(&Caller::local(), token)
+            .map(|(text, _)| Some(text))
+    }
+
+    /// Whose text this is.
+    ///
+    /// # Errors
+    /// When it is nobody's, or has expired.
+    pub fn caller(&self, text: &str) -> Result<Caller, Diagnosis> {
+        let refuse = |seen: &str| {
+            let (what, needed) = ("the token opens nothing", "a token that is good");
+            Diagnosis::from_table(CODES, TOKEN_UNKNOWN, what, seen, needed)
+        };
+        let hash = Token::hash_of(text);
+        let catalog = self.catalog();
+        let from = (Noun::Token, String::new());
+        let tokens = catalog.things.range(from..);
+        let token = tokens
+            .filter_map(|(_, stored)| match &*stored.thing {
+                Thing::Token(token) => Some(token),
+                _ => None,
+            })
+            .find(|token| token.hash == hash)
+            .ok_or_else(|| refuse("a token that is not known"))?;
+        if token.is_expired(self.now()) {
+            return Err(refuse("a token that has expired"));
+        }
+        Ok(Caller {
+            name: token.name.clone(),
+            role: token.role,
+            account: token.account.clone(),
+        })
+    }
+}
+
+/// A token with a good name that opens no more than its maker's does.
+fn check(token: &Token, caller: &Caller) -> Result<(), Diagnosis> {
+    if !is_part(&token.name) {
+        let (what, seen) = (
+            "the name of the token is malformed",
+            format!("`{}`", token.name),
+        );
+        return Err(Diagnosis::from_table(CODES, NAME, what, seen, NAME_NEEDED));
+    }
+    if token.role > caller.role {
+        let what = "a token cannot have a higher role than its maker's";
+        let (seen, needed) = (token.role.name(), format!("{} at most", caller.role.name()));
+        return Err(Diagnosis::from_table(CODES, ROLE, what, seen, needed));
+    }
+    Ok(())
+}

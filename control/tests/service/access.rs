@@ -1,0 +1,281 @@
+//! Roles and accounts.
+
+use control::diagnosis as codes;
+use control::model::{Account, Channel, Endpoint, Hub, Moment, Noun, Role, Thing, Token};
+use control::service::{Apply, Caller, Refusal, Rotation, Secrets, deleting, setting};
+use control::store::Change;
+
+use super::{World, caller, read, world};
+
+const ROLES: [Role; 4] = [Role::Viewer, Role::Operator, Role::Admin, Role::Owner];
+
+fn change(world: &World, caller: &Caller, change: Change) -> Result<u64, u16> {
+    let made = world.service.edit(caller, "test", |_, _| Ok(vec![change]));
+    made.map(|outcome| outcome.version).map_err(code)
+}
+
+fn code(refusal: Refusal) -> u16 {
+    refusal[0].fault.code
+}
+
+fn pump(world: &World, alter: impl FnOnce(&mut Endpoint)) -> Change {
+    let catalog = world.service.catalog();
+    match &*catalog
+        .get(Noun::Endpoint, "a/e/pump")
+        .expect("there")
+        .thing
+    {
+        Thing::Endpoint(pump) => {
+            let mut pump = pump.clone();
+            alter(&mut pump);
+            setting(Thing::Endpoint(pump), None)
+        }
+        other => panic!("{other:?} is no endpoint"),
+    }
+}
+
+fn token(name: &str, role: Role, account: Option<&str>) -> Token {
+    Token {
+        name: name.into(),
+        role,
+        account: account.map(str::to_owned),
+        hash: String::new(),
+        expires: None,
+    }
+}
+
+#[test]
+fn each_role_may_do_what_it_is_for_and_no_more() {
+    type Try = fn(&World, &Caller) -> Result<u64, u16>;
+    let tries: [(&str, Role, Try); 9] = [
+        ("switch off", Role::Operator, |world, caller| {
+            change(
+                world,
+                caller,
+                pump(world, |pump| pump.enabled = Some(false)),
+            )
+        }),
+        ("revoke", Role::Operator, |world, caller| {
+            let revoked = world
+                .service
+                .set_revoked(caller, "a/e/pump", "primary", true, None);
+            revoked.map(|outcome| outcome.version).map_err(code)
+        }),
+        ("rotate", Role::Operator, |world, caller| {
+            let rotated = world
+                .service
+                .rotate(caller, "a/e/pump", &Rotation::default(), None);
+            rotated.map(|new| new.outcome.version).map_err(code)
+        }),
+        ("make a key", Role::Admin, |world, caller| {
+            let made = world
+                .service
+                .add_key(caller, "a/e/pump", &Default::default(), None);
+            made.map(|new| new.outcome.version).map_err(code)
+        }),
+        ("take a grant", Role::Admin, |world, caller| {
+            change(world, caller, pump(world, |pump| pump.grants.clear()))
+        }),
+        ("define a channel", Role::Admin, |world, caller| {
+            let channel = Channel {
+                name: "a/e/new".into(),
+                ..Channel::default()
+            };
+            change(world, caller, setting(Thing::Channel(channel), Some(0)))
+        }),
+        ("apply", Role::Admin, |world, caller| {
+            let model = read("[[hubs]]\nname = \"a/e/new\"\n");
+            let applied = world.service.apply(
+                caller,
+                &Apply {
+                    model,
+                    prune: false,
+                },
+            );
+            applied.map(|outcome| outcome.version).map_err(code)
+        }),
+        ("make a token", Role::Owner, |world, caller| {
+            let made = world
+                .service
+                .create_token(caller, token("t", Role::Viewer, None));
+            made.map(|(_, outcome)| outcome.version).map_err(code)
+        }),
+        ("limit an account", Role::Owner, |world, caller| {
+            let account = Account {
+                name: "a".into(),
+                messages_per_second: Some(5),
+                ..Account::default()
+            };
+            change(world, caller, setting(Thing::Account(account), None))
+        }),
+    ];
+    for (why, least, attempt) in tries {
+        for role in ROLES {
+            let world = world();
+            let before = world.service.catalog();
+            let result = attempt(&world, &caller(role, None));
+            if role >= least {
+                assert_eq!(result, Ok(before.version + 1), "{why} as {}", role.name());
+                assert_eq!(world.node.table().epoch(), before.version + 1, "{why}");
+            } else {
+                assert_eq!(result, Err(codes::ROLE), "{why} as {}", role.name());
+                assert_eq!(world.service.catalog(), before, "{why}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_of_one_account_reads_or_changes_anything_of_another() {
+    let world = world();
+    let owner = caller(Role::Owner, Some("b"));
+    let before = world.service.catalog();
+    for (noun, name) in before
+        .things
+        .keys()
+        .filter(|(_, name)| !name.starts_with('b'))
+    {
+        let shown = world.service.show(&owner, *noun, name).expect_err(name);
+        assert_eq!(shown.code, codes::SCOPE, "{noun} {name}");
+        let deleted = change(&world, &owner, deleting(*noun, name, None));
+        assert_eq!(deleted, Err(codes::SCOPE), "{noun} {name}");
+    }
+    let hub = Thing::Hub(Hub {
+        name: "a/e/mine".into(),
+        ..Hub::default()
+    });
+    assert_eq!(
+        change(&world, &owner, setting(hub, None)),
+        Err(codes::SCOPE)
+    );
+    let own = Thing::Account(Account {
+        name: "b".into(),
+        ..Account::default()
+    });
+    assert_eq!(
+        change(&world, &owner, setting(own, None)),
+        Err(codes::SCOPE),
+        "no limit of its own"
+    );
+    let grant = read(
+        "[[endpoints]]\nname = \"b/e/spy\"\n[[endpoints.grants]]\nchannel = \"a/e/readings\"\nallow = \"receive\"\n",
+    );
+    let applied = world.service.apply(
+        &owner,
+        &Apply {
+            model: grant,
+            prune: false,
+        },
+    );
+    assert_eq!(applied.map_err(code).map(drop), Err(codes::FOREIGN));
+    let revoked = world
+        .service
+        .set_revoked(&owner, "a/e/pump", "primary", true, None);
+    assert_eq!(revoked.map_err(code).map(drop), Err(codes::SCOPE));
+    let exported = world
+        .service
+        .export(&owner, Secrets::Plain)
+        .expect("its own");
+    let text = control::plan::write(&exported).expect("TOML");
+    assert!(
+        text.contains("b/e/office") && !text.contains("a/e"),
+        "{text}"
+    );
+    for account in [None, Some("a")] {
+        let made = world
+            .service
+            .create_token(&owner, token("t", Role::Viewer, account));
+        assert_eq!(
+            made.map_err(code).map(drop),
+            Err(codes::SCOPE),
+            "{account:?}"
+        );
+    }
+    assert_eq!(
+        world.service.catalog(),
+        before,
+        "nothing of all this was done"
+    );
+    assert!(
+        world
+            .service
+            .create_token(&owner, token("t", Role::Viewer, Some("b")))
+            .is_ok()
+    );
+}
+
+#[test]
+fn whether_another_account_has_a_token_of_a_name_is_not_told() {
+    let world = world();
+    let all = Caller::local();
+    world
+        .service
+        .create_token(&all, token("theirs", Role::Viewer, Some("a")))
+        .expect("made");
+    let owner = caller(Role::Owner, Some("b"));
+    let there = world
+        .service
+        .show(&owner, Noun::Token, "theirs")
+        .expect_err("foreign");
+    let none = world
+        .service
+        .show(&owner, Noun::Token, "none")
+        .expect_err("not there");
+    assert_eq!((there.code, there.remedy), (none.code, none.remedy));
+}
+
+#[test]
+fn a_token_opens_what_it_says_until_it_expires_or_is_deleted() {
+    let world = world();
+    let all = Caller::local();
+    let first = world
+        .service
+        .first_token()
+        .expect("made")
+        .expect("the first");
+    assert!(
+        world.service.first_token().expect("asked").is_none(),
+        "one is enough"
+    );
+    assert_eq!(
+        world.service.caller(&first).expect("good").role,
+        Role::Owner
+    );
+    let mut short = token("short", Role::Operator, Some("a"));
+    short.expires = Some(Moment::from_seconds(1_100));
+    let (text, _) = world
+        .service
+        .create_token(&all, short.clone())
+        .expect("made");
+    let found = world.service.caller(&text).expect("good");
+    assert_eq!(
+        (found.name.as_str(), found.account.as_deref()),
+        ("short", Some("a"))
+    );
+    let again = world
+        .service
+        .create_token(&all, short)
+        .map(drop)
+        .map_err(code);
+    assert_eq!(again, Err(codes::ALREADY_THERE));
+    world.now.store(1_100, std::sync::atomic::Ordering::Relaxed);
+    let refused = world.service.caller(&text).expect_err("expired");
+    assert_eq!(refused.code, codes::TOKEN_UNKNOWN);
+    assert!(!refused.to_string().contains(text.as_str()));
+    change(&world, &all, deleting(Noun::Token, "first-owner", None)).expect("deleted");
+    for text in [first.as_str(), "", "fbt_", "Bearer"] {
+        let refused = world.service.caller(text).expect_err("unknown");
+        assert_eq!(refused.code, codes::TOKEN_UNKNOWN, "{text}");
+    }
+    let lesser = caller(Role::Owner, None);
+    let higher = world
+        .service
+        .create_token(&caller(Role::Admin, None), token("x", Role::Owner, None));
+    assert_eq!(higher.map(drop).map_err(code), Err(codes::ROLE));
+    assert!(
+        world
+            .service
+            .create_token(&lesser, token("x", Role::Owner, None))
+            .is_ok()
+    );
+}

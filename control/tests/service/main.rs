@@ -1,0 +1,135 @@
+//! What the control plane lets whom do, and what becomes of it.
+
+mod access;
+mod documents;
+mod keys;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use control::model::{Model, Role};
+use control::plan;
+use control::seal::MasterKey;
+use control::service::{Apply, Caller, NodeApplied, Publish, Service};
+use control::store::Store;
+use wire::diagnosis::Diagnosis;
+use wire::route::RouteTable;
+
+pub(crate) const PLAN: &str = r#"
+queue_groups = 2
+[[accounts]]
+name = "a"
+[[accounts]]
+name = "b"
+[[environments]]
+name = "a/e"
+[[environments]]
+name = "b/e"
+[[hubs]]
+name = "a/e/fast"
+partitions = 2
+[[channels]]
+name = "a/e/readings"
+hub = "fast"
+[[channels]]
+name = "b/e/readings"
+[[endpoints]]
+name = "a/e/pump"
+[[endpoints.keys]]
+id = 1
+name = "primary"
+direction = "ingress"
+secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+[[endpoints.grants]]
+channel = "readings"
+allow = "send"
+[[endpoints]]
+name = "b/e/office"
+[[endpoints.keys]]
+id = 1
+name = "primary"
+direction = "egress"
+secret = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+[[endpoints.grants]]
+channel = "readings"
+allow = "receive"
+"#;
+
+/// Keeps the newest table, as a node would.
+#[derive(Clone, Default)]
+pub(crate) struct Node(Arc<Mutex<Option<Arc<RouteTable>>>>);
+
+impl Node {
+    pub(crate) fn table(&self) -> Arc<RouteTable> {
+        let table = self.0.lock().expect("whole").clone();
+        table.expect("published")
+    }
+}
+
+impl Publish for Node {
+    fn check(&self, _: &RouteTable) -> Result<(), Diagnosis> {
+        Ok(())
+    }
+
+    fn publish(&self, table: Arc<RouteTable>) {
+        *self.0.lock().expect("whole") = Some(table);
+    }
+
+    fn applied(&self, epoch: u64, _: Duration) -> Vec<NodeApplied> {
+        vec![NodeApplied {
+            node: "here".into(),
+            shards: 1,
+            applied: usize::from(self.table().epoch() >= epoch),
+        }]
+    }
+}
+
+/// A control plane with the plan in it, its node, and the hand of its clock.
+pub(crate) struct World {
+    pub(crate) service: Service,
+    pub(crate) node: Node,
+    pub(crate) now: Arc<AtomicU64>,
+    _folder: tempfile::TempDir,
+}
+
+pub(crate) fn empty(master: [u8; 32]) -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    let master = Arc::new(MasterKey::new(&master));
+    let store = Store::open(&folder.path().join("store"), master).expect("a store");
+    let (node, now) = (Node::default(), Arc::new(AtomicU64::new(1_000)));
+    let hand = Arc::clone(&now);
+    let clock = Box::new(move || hand.load(Ordering::Relaxed));
+    let service = Service::start(store, Box::new(node.clone()), clock).expect("started");
+    World {
+        service,
+        node,
+        now,
+        _folder: folder,
+    }
+}
+
+pub(crate) fn world() -> World {
+    let world = empty([7; 32]);
+    let apply = Apply {
+        model: read(PLAN),
+        prune: false,
+    };
+    world
+        .service
+        .apply(&Caller::local(), &apply)
+        .expect("applied");
+    world
+}
+
+pub(crate) fn read(text: &str) -> Model {
+    plan::read(text, "plan.toml").expect("the test writes plans")
+}
+
+pub(crate) fn caller(role: Role, account: Option<&str>) -> Caller {
+    Caller {
+        name: format!("{}-{}", role.name(), account.unwrap_or("all")),
+        role,
+        account: account.map(str::to_owned),
+    }
+}
