@@ -80,6 +80,27 @@ pub const ROLE: u16 = 2151;
 /// Something of another account.
 pub const SCOPE: u16 = 2152;
 
+/// A body that cannot be read.
+pub const API_BODY: u16 = 2160;
+/// A query that cannot be read.
+pub const API_QUERY: u16 = 2161;
+/// A condition that cannot be read.
+pub const API_CONDITION: u16 = 2162;
+/// A path that leads nowhere.
+pub const API_ROUTE: u16 = 2163;
+/// A method that a path has not.
+pub const API_METHOD: u16 = 2164;
+/// A body of another kind.
+pub const API_KIND: u16 = 2165;
+/// A name of a request that is taken.
+pub const API_REPEATED: u16 = 2166;
+/// A mistake of ours.
+pub const API_BROKEN: u16 = 2167;
+/// An API that cannot be served.
+pub const API_FAILED: u16 = 2168;
+/// An API without TLS that others could reach.
+pub const API_PLAIN: u16 = 2169;
+
 /// Every code this room can give.
 pub const CODES: &[Code] = &[
     (
@@ -303,5 +324,65 @@ pub const CODES: &[Code] = &[
         "scope",
         "The token is for one account, and this is not of that account.",
         "use a token of that account, or one for all accounts",
+    ),
+    (
+        API_BODY,
+        "api_body",
+        "The body of the request cannot be read.",
+        "send one JSON value, as the OpenAPI document at /v1/openapi.json describes it",
+    ),
+    (
+        API_QUERY,
+        "api_query",
+        "A value in the query of the request is not known, or cannot be read.",
+        "use what the message names",
+    ),
+    (
+        API_CONDITION,
+        "api_condition",
+        "The condition of the request cannot be read.",
+        "send the ETag of the last answer in If-Match, with its quotes",
+    ),
+    (
+        API_ROUTE,
+        "api_route",
+        "The API has no such path.",
+        "see /v1/openapi.json",
+    ),
+    (
+        API_METHOD,
+        "api_method",
+        "The API has this path, and not this method of it.",
+        "see /v1/openapi.json",
+    ),
+    (
+        API_KIND,
+        "api_kind",
+        "The body of the request is not said to be JSON.",
+        "send Content-Type: application/json",
+    ),
+    (
+        API_REPEATED,
+        "api_repeated",
+        "The Idempotency-Key names another request, or the same one that is still being carried out.",
+        "take a new key for a new request; ask again in a second for the same one",
+    ),
+    (
+        API_BROKEN,
+        "api_broken",
+        "Forebay made a mistake while it answered. Nothing half-done is left: a change is there whole, or not at all.",
+        "look into the log, and report it",
+    ),
+    (
+        API_FAILED,
+        "api_failed",
+        "The API cannot be served at its address.",
+        "choose another `listen` under [control], or stop what has it",
+    ),
+    (
+        API_PLAIN,
+        "api_plain",
+        "The API was to be served without TLS where other machines reach it; its tokens could be read on the way.",
+        "listen on 127.0.0.1, or give it a certificate",
     ),
 ];

@@ -1,7 +1,7 @@
 //! The plan file: a model as TOML. Read strictly, and every fault is told with the line it stands on.
 
 mod locate;
-mod syntax;
+pub(crate) mod syntax;
 
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;

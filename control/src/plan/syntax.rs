@@ -7,8 +7,13 @@ use crate::diagnosis::{AMOUNT, MISSING_KEY, SYNTAX, UNKNOWN_KEY, VALUE};
 
 /// The reader's `error`, without its place.
 pub(super) fn diagnosis(error: &toml::de::Error, text: &str) -> Diagnosis {
-    let span = error.span().unwrap_or(0..0);
-    let message = error.message().trim();
+    let seen = text.get(error.span().unwrap_or(0..0));
+    let seen = seen.and_then(|seen| seen.lines().next()).unwrap_or("");
+    of_message(error.message().trim(), seen)
+}
+
+/// What a reader says of a text in which it saw this.
+pub(crate) fn of_message(message: &str, seen: &str) -> Diagnosis {
     let names = quoted(message);
     let first = names.first().copied().unwrap_or("");
     let rest = || names.iter().skip(1).copied();
@@ -57,9 +62,6 @@ pub(super) fn diagnosis(error: &toml::de::Error, text: &str) -> Diagnosis {
             remedy,
         )
     } else {
-        let seen = text
-            .get(span.clone())
-            .map_or("", |seen| seen.lines().next().unwrap_or(""));
         let seen = if seen.is_empty() {
             "the end of the line".to_owned()
         } else {

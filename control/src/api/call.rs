@@ -1,0 +1,338 @@
+//! One question to the API, taken apart, and its answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    LOCATION,
+};
+use axum::response::Response;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::routes::Route;
+use crate::diagnosis::{AMOUNT, API_CONDITION, API_QUERY, CODES, TOKEN_UNKNOWN};
+use crate::model::{Noun, Role, Thing};
+use crate::plan::syntax::of_message;
+use crate::quantity::parse_age;
+use crate::service::{Caller, Outcome, Service};
+use wire::diagnosis::Diagnosis;
+
+/// Longest wait for the nodes.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A request as it came.
+pub(super) struct Question {
+    pub(super) parameters: BTreeMap<String, String>,
+    pub(super) query: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Question {
+    /// The text of the bearer token.
+    pub(super) fn bearer(&self) -> Result<&str, Problem> {
+        let value = self.headers.get(AUTHORIZATION);
+        let text = value.and_then(|value| value.to_str().ok());
+        let token = text.and_then(|text| {
+            let (kind, token) = text.split_once(' ')?;
+            kind.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        });
+        token.ok_or_else(|| {
+            let (what, seen) = ("the API takes no strangers", "no bearer token");
+            let needed = "`Authorization: Bearer fbt_...`";
+            Diagnosis::from_table(CODES, TOKEN_UNKNOWN, what, seen, needed).into()
+        })
+    }
+
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A question with its caller.
+pub(super) struct Call<'a> {
+    pub(super) service: &'a Service,
+    pub(super) route: &'a Route,
+    pub(super) question: &'a Question,
+    pub(super) caller: Caller,
+    query: BTreeMap<String, String>,
+}
+
+impl<'a> Call<'a> {
+    /// A question of somebody with a token.
+    pub(super) fn new(
+        service: &'a Service,
+        route: &'a Route,
+        question: &'a Question,
+        caller: Caller,
+    ) -> Result<Self, Problem> {
+        let query = query(&question.query, route)?;
+        Ok(Self {
+            service,
+            route,
+            question,
+            caller,
+            query,
+        })
+    }
+
+    /// A question of nobody in particular.
+    pub(super) fn stranger(
+        service: &'a Service,
+        route: &'a Route,
+        question: &'a Question,
+    ) -> Result<Self, Problem> {
+        let nobody = Caller {
+            name: String::new(),
+            role: Role::Viewer,
+            account: Some(String::new()),
+        };
+        Self::new(service, route, question, nobody)
+    }
+
+    /// A part of the path.
+    pub(super) fn part(&self, name: &str) -> &str {
+        self.question
+            .parameters
+            .get(name)
+            .map_or("", String::as_str)
+    }
+
+    /// The full name that the path gives, of its parts from `account` to `name`.
+    pub(super) fn name(&self) -> String {
+        let parts = ["account", "environment", "name"];
+        let given = parts
+            .iter()
+            .filter_map(|part| self.question.parameters.get(*part));
+        given.map(String::as_str).collect::<Vec<_>>().join("/")
+    }
+
+    /// A value of the query.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// A value of the query that is `true` or `false`.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.query(name) {
+            None | Some("false") => Ok(false),
+            Some("true" | "") => Ok(true),
+            Some(seen) => Err(bad_query(name, seen, "true or false")),
+        }
+    }
+
+    /// A number of the query, or what stands for it.
+    pub(super) fn number(&self, name: &str, otherwise: u64, most: u64) -> Result<u64, Problem> {
+        let Some(seen) = self.query(name) else {
+            return Ok(otherwise);
+        };
+        let number = seen.parse().ok().filter(|number| *number <= most);
+        number.ok_or_else(|| bad_query(name, seen, &format!("a number up to {most}")))
+    }
+
+    /// The version that the thing must have had: `If-Match`, or none at all with `If-None-Match: *`.
+    pub(super) fn expected(&self) -> Result<Option<u64>, Problem> {
+        let none = self.question.header(&IF_NONE_MATCH);
+        let wanted = self.question.header(&IF_MATCH);
+        match (wanted, none) {
+            (None, None) | (Some("*"), None) => Ok(None),
+            (None, Some("*")) => Ok(Some(0)),
+            (Some(text), None) => {
+                let number = text
+                    .strip_prefix('"')
+                    .and_then(|text| text.strip_suffix('"'));
+                let number = number
+                    .and_then(|text| text.parse().ok())
+                    .filter(|one| *one > 0);
+                number.map(Some).ok_or_else(|| bad_condition(text))
+            }
+            (_, Some(text)) => Err(bad_condition(text)),
+        }
+    }
+
+    /// The body as JSON; an empty one is an empty object.
+    pub(super) fn json(&self) -> Result<Value, Problem> {
+        if self.question.body.is_empty() {
+            return Ok(json!({}));
+        }
+        let kind = self.question.header(&CONTENT_TYPE).unwrap_or("");
+        let kind = kind.split(';').next().unwrap_or("").trim();
+        let accepted = ["application/json", "application/merge-patch+json"];
+        if !accepted.iter().any(|one| kind.eq_ignore_ascii_case(one)) {
+            return Err(Problem::kind(kind));
+        }
+        serde_json::from_slice(&self.question.body).map_err(|error| {
+            Problem::body(format!(
+                "line {} column {}: {error}",
+                error.line(),
+                error.column()
+            ))
+        })
+    }
+
+    /// The body as what is wanted here.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        decode(self.json()?)
+    }
+
+    /// The answer to a change, which waits for the nodes if it was asked to.
+    pub(super) fn changed(&self, outcome: &Outcome, status: u16) -> Result<Answer, Problem> {
+        let mut body = json!({ "version": outcome.version });
+        if let Some(wait) = self.query("wait") {
+            let bad = |_| {
+                let needed = "a duration such as 5s, at most 60s";
+                Problem::from(Diagnosis::from_table(
+                    CODES,
+                    AMOUNT,
+                    "`wait` cannot be read",
+                    wait,
+                    needed,
+                ))
+            };
+            let within = parse_age(wait).map_err(bad)?.min(WAIT_MAX);
+            let progress = self.service.wait(outcome, within);
+            body["progress"] = serde_json::to_value(progress).expect("numbers and names");
+        }
+        Ok(Answer::json(status, body).tagged(outcome.version))
+    }
+}
+
+/// JSON as what is wanted, or what is wrong with it.
+pub(super) fn decode<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    serde_json::from_value(value).map_err(|error| unreadable(&error).into())
+}
+
+/// What the reader of JSON says, with the nearest known name.
+pub(super) fn unreadable(error: &serde_json::Error) -> Diagnosis {
+    let text = error.to_string();
+    let mut fault = of_message(text.trim(), "");
+    if fault.code == crate::diagnosis::SYNTAX {
+        fault.what = "a value has the wrong type".to_owned();
+        fault.seen = text;
+        fault.needed = "what the OpenAPI document at /v1/openapi.json says".to_owned();
+        fault.remedy = "correct the value".to_owned();
+    }
+    fault
+}
+
+fn query(text: &str, route: &Route) -> Result<BTreeMap<String, String>, Problem> {
+    let mut values = BTreeMap::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let read = |text: &str| {
+            percent_decode(text).ok_or_else(|| bad_query(name, text, "percent-encoded UTF-8"))
+        };
+        let (name, value) = (read(name)?, read(value)?);
+        if !route.query.contains(&name.as_str()) {
+            let known = route.query.join(", ");
+            let needed = match known.as_str() {
+                "" => "no query here".to_owned(),
+                known => format!("one of {known}"),
+            };
+            return Err(bad_query(&name, &value, &needed));
+        }
+        values.insert(name, value);
+    }
+    Ok(values)
+}
+
+/// Percent-encoded UTF-8 as text.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                (digit(rest.next())? * 16 + digit(rest.next())?) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn bad_query(name: &str, seen: &str, needed: &str) -> Problem {
+    let what = format!("`{name}` of the query is refused");
+    Diagnosis::from_table(CODES, API_QUERY, what, format!("`{seen}`"), needed).into()
+}
+
+fn bad_condition(seen: &str) -> Problem {
+    let what = "a condition cannot be read";
+    let needed = "If-Match with an ETag in quotes, or If-None-Match: *";
+    Diagnosis::from_table(CODES, API_CONDITION, what, format!("`{seen}`"), needed).into()
+}
+
+/// What is answered.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) kind: &'static str,
+    pub(super) body: Vec<u8>,
+    pub(super) headers: Vec<(HeaderName, String)>,
+}
+
+impl Answer {
+    /// JSON.
+    pub(super) fn json(status: u16, body: Value) -> Self {
+        Self {
+            status,
+            kind: "application/json",
+            body: body.to_string().into_bytes(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// With the version of a thing as its ETag.
+    pub(super) fn tagged(mut self, version: u64) -> Self {
+        self.headers.push((ETAG, format!("\"{version}\"")));
+        self
+    }
+
+    /// With the place of what was made.
+    pub(super) fn at(mut self, place: String) -> Self {
+        self.headers.push((LOCATION, place));
+        self
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = axum::http::StatusCode::from_u16(self.status)
+            .unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        let fixed = [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+        ];
+        for (name, value) in fixed {
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+/// A thing as it is answered.
+pub(super) fn shown(thing: &Thing, version: u64) -> Value {
+    let mut value = thing.shown();
+    value["version"] = version.into();
+    if thing.noun() == Noun::Token
+        && let Some(token) = value.as_object_mut()
+    {
+        token.remove("hash");
+    }
+    value
+}

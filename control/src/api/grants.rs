@@ -1,0 +1,117 @@
+//! Grants of an endpoint, one by one. They can also be changed with the endpoint.
+
+use serde_json::{Value, json};
+
+use super::call::{Answer, Call, decode};
+use super::keys::endpoint;
+use super::problem::Problem;
+use crate::diagnosis::{CODES, NOT_THERE, VALUE};
+use crate::model::{Allow, Endpoint, Grant, environment_of};
+use wire::diagnosis::Diagnosis;
+
+/// `GET .../grants`.
+pub(super) fn list(call: &Call<'_>) -> Result<Answer, Problem> {
+    let (endpoint, version) = endpoint(call)?;
+    let items = serde_json::to_value(&endpoint.grants).expect("texts and numbers");
+    let body = json!({ "items": items, "next": null });
+    Ok(Answer::json(200, body).tagged(version))
+}
+
+/// `GET .../grants/{allow}/{channel}`.
+pub(super) fn show(call: &Call<'_>) -> Result<Answer, Problem> {
+    let (endpoint, version) = endpoint(call)?;
+    let at = place(call, &endpoint)?.ok_or_else(|| missing(call))?;
+    let body = serde_json::to_value(&endpoint.grants[at]).expect("texts and numbers");
+    Ok(Answer::json(200, body).tagged(version))
+}
+
+/// `PUT .../grants/{allow}/{channel}`: permit it, under the conditions of the body.
+pub(super) fn put(call: &Call<'_>) -> Result<Answer, Problem> {
+    let mut body = call.json()?;
+    let Some(object) = body.as_object_mut() else {
+        return Err(Problem::body(
+            "another JSON value than an object".to_owned(),
+        ));
+    };
+    let own = [
+        ("channel", channel(call)),
+        ("allow", call.part("allow").to_owned()),
+    ];
+    for (key, value) in own {
+        match object.insert(key.to_owned(), value.clone().into()) {
+            Some(Value::String(given)) if given == value => {}
+            None => {}
+            Some(given) => {
+                let what = format!("`{key}` of the body is not the path's");
+                let (seen, needed) = (given.to_string(), format!("`{value}`"));
+                return Err(Diagnosis::from_table(CODES, VALUE, what, seen, needed).into());
+            }
+        }
+    }
+    let grant: Grant = decode(body)?;
+    let (name, expected) = (call.name(), call.expected()?);
+    let set = call
+        .service
+        .edit_endpoint(&call.caller, "grant set", &name, expected, |endpoint| {
+            match find(endpoint, &grant.channel, grant.allow) {
+                Some(at) => endpoint.grants[at] = grant,
+                None => endpoint.grants.push(grant),
+            }
+            Ok(())
+        });
+    call.changed(&set?, 200)
+}
+
+/// `DELETE .../grants/{allow}/{channel}`.
+pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
+    let (channel, allow) = (channel(call), allow(call)?);
+    let (name, expected) = (call.name(), call.expected()?);
+    let done =
+        call.service
+            .edit_endpoint(&call.caller, "grant delete", &name, expected, |endpoint| {
+                let at = find(endpoint, &channel, allow).ok_or_else(|| no_grant(&channel))?;
+                endpoint.grants.remove(at);
+                Ok(())
+            });
+    call.changed(&done?, 200)
+}
+
+/// The channel of the path: its last part in the endpoint's environment, or `environment:channel` for another one of the account.
+fn channel(call: &Call<'_>) -> String {
+    let written = call.part("channel");
+    match written.split_once(':') {
+        Some((environment, channel)) => {
+            format!("{}/{environment}/{channel}", call.part("account"))
+        }
+        None => written.to_owned(),
+    }
+}
+
+fn allow(call: &Call<'_>) -> Result<Allow, Problem> {
+    decode(call.part("allow").into())
+}
+
+fn place(call: &Call<'_>, endpoint: &Endpoint) -> Result<Option<usize>, Problem> {
+    Ok(find(endpoint, &channel(call), allow(call)?))
+}
+
+/// Where the grant for this channel stands, however its channel is written.
+fn find(endpoint: &Endpoint, channel: &str, allow: Allow) -> Option<usize> {
+    let environment = environment_of(&endpoint.name);
+    let full = |channel: &str| match channel.contains('/') {
+        true => channel.to_owned(),
+        false => format!("{environment}/{channel}"),
+    };
+    let wanted = full(channel);
+    let same = |grant: &Grant| grant.allow == allow && full(&grant.channel) == wanted;
+    endpoint.grants.iter().position(same)
+}
+
+fn missing(call: &Call<'_>) -> Problem {
+    no_grant(&channel(call)).into()
+}
+
+fn no_grant(channel: &str) -> Diagnosis {
+    let (what, needed) = ("there is no such grant", "a grant of the endpoint");
+    Diagnosis::from_table(CODES, NOT_THERE, what, format!("`{channel}`"), needed)
+}

@@ -1,0 +1,145 @@
+//! The whole of it: what is in force, the audit log, documents, and this API's own description.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::call::{Answer, Call};
+use super::openapi;
+use super::problem::Problem;
+use crate::diagnosis::{API_QUERY, CODES};
+use crate::model::{Model, Noun, Role};
+use crate::service::{Apply, Secrets, access};
+use wire::diagnosis::Diagnosis;
+
+/// Lines of the audit log on a page that does not say.
+const LINES: u64 = 100;
+/// Most lines on a page.
+const LINES_MAX: u64 = 1_000;
+
+/// `GET /v1/openapi.json`.
+pub(super) fn document(_: &Call<'_>) -> Result<Answer, Problem> {
+    Ok(Answer::json(200, openapi::document()))
+}
+
+/// `GET /v1/status`.
+pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
+    let catalog = call.service.catalog();
+    let count = |noun: Noun| {
+        let things = catalog.things.keys();
+        let own = things.filter(|(other, name)| *other == noun && call.caller.reaches(noun, name));
+        own.count()
+    };
+    Ok(Answer::json(
+        200,
+        json!({
+            "version": catalog.version,
+            "digest": call.service.digest().to_string(),
+            "accounts": count(Noun::Account),
+            "environments": count(Noun::Environment),
+            "hubs": count(Noun::Hub),
+            "channels": count(Noun::Channel),
+            "endpoints": count(Noun::Endpoint),
+            "caller": { "name": call.caller.name, "role": call.caller.role, "account": call.caller.account },
+        }),
+    ))
+}
+
+/// `GET /v1/audit`: lines about what the caller reaches, oldest first.
+pub(super) fn audit(call: &Call<'_>) -> Result<Answer, Problem> {
+    let after = call.number("after", 0, u64::MAX)?;
+    let limit = call.number("limit", LINES, LINES_MAX)?.max(1) as usize;
+    let lines = call
+        .service
+        .with_store(|store| store.audit_lines(after, limit))?;
+    let next = lines.last().filter(|_| lines.len() == limit);
+    let next = next.map(|line| line.number);
+    // Tokens of other accounts are told to nobody, so those of one account hear of none.
+    let whole = call.caller.account.is_none();
+    let told = lines.iter().filter(|line| {
+        whole || (line.noun != Noun::Token && call.caller.reaches(line.noun, &line.name))
+    });
+    let items: Vec<Value> = told
+        .map(|line| serde_json::to_value(line).expect("texts and numbers"))
+        .collect();
+    Ok(Answer::json(200, json!({ "items": items, "next": next })))
+}
+
+/// `GET /v1/audit/verify`.
+pub(super) fn verify(call: &Call<'_>) -> Result<Answer, Problem> {
+    whole(call)?;
+    let verdict = call.service.with_store(crate::store::Store::verify_audit)?;
+    Ok(Answer::json(
+        200,
+        json!({
+            "lines": verdict.lines,
+            "version": verdict.version,
+            "head": verdict.head,
+            "faults": verdict.faults,
+        }),
+    ))
+}
+
+/// `GET /v1/export`.
+pub(super) fn export(call: &Call<'_>) -> Result<Answer, Problem> {
+    let secrets = match call.query("secrets") {
+        None | Some("none") => Secrets::None,
+        Some("sealed") => Secrets::Sealed,
+        Some("plain") => Secrets::Plain,
+        Some(seen) => {
+            let (what, needed) = ("`secrets` of the query is refused", "none, sealed or plain");
+            return Err(Diagnosis::from_table(CODES, API_QUERY, what, seen, needed).into());
+        }
+    };
+    let model = call.service.export(&call.caller, secrets)?;
+    let body = serde_json::to_value(&model).expect("texts and numbers");
+    Ok(Answer::json(200, body))
+}
+
+/// What `POST /v1/apply` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    document: Model,
+    #[serde(default)]
+    prune: bool,
+    /// Say what would change, and change nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `POST /v1/apply`.
+pub(super) fn apply(call: &Call<'_>) -> Result<Answer, Problem> {
+    let order: Order = call.read()?;
+    let apply = Apply {
+        model: order.document,
+        prune: order.prune,
+    };
+    if order.dry_run {
+        let differences = call.service.differences(&call.caller, &apply)?;
+        let body = json!({ "version": call.service.catalog().version, "differences": differences });
+        return Ok(Answer::json(200, body));
+    }
+    access::may(&call.caller, Role::Admin, "apply")?;
+    let outcome = call.service.apply(&call.caller, &apply)?;
+    let mut answer = call.changed(&outcome, 200)?;
+    let mut body: Value = serde_json::from_slice(&answer.body).expect("it was just written");
+    let changed = outcome.changed.iter();
+    body["changed"] = changed
+        .map(|(noun, name)| json!({ "noun": noun, "name": name }))
+        .collect();
+    answer.body = body.to_string().into_bytes();
+    Ok(answer)
+}
+
+/// Refuse those of one account what is about all of them.
+fn whole(call: &Call<'_>) -> Result<(), Problem> {
+    match &call.caller.account {
+        None => Ok(()),
+        Some(_) => Ok(access::may_look(
+            &call.caller,
+            Noun::Settings,
+            "",
+            Role::Viewer,
+        )?),
+    }
+}
