@@ -18,7 +18,7 @@ pub use certificates::{Ask, CertificateFiles, ClientCertificates};
 
 mod ending;
 mod start;
-pub use start::{NodeHandle, Reload, Summary, start, start_logged};
+pub use start::{NodeHandle, Reload, Summary, Tables, start, start_logged};
 mod signals;
 pub use signals::{SignalGuard, signals};
 mod shard_thread;
@@ -34,6 +34,7 @@ pub mod mesh;
 mod between;
 mod distribution;
 mod durations;
+mod epochs;
 mod fair;
 mod meeting;
 #[cfg(feature = "planted-bugs")]
@@ -74,10 +75,35 @@ pub fn run(
     table: Arc<RouteTable>,
     reload: impl Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send + 'static,
 ) -> Result<Summary, Diagnosis> {
+    run_with(config, table, reload, |_| Ok(()))
+}
+
+/// [`run`], with something that goes along with the node: `along` makes it once the node serves, and it is dropped when the node
+/// has stopped.
+///
+/// # Errors
+/// As [`run`], and what `along` says: the node is stopped then.
+pub fn run_with<T>(
+    config: NodeConfig,
+    table: Arc<RouteTable>,
+    reload: impl Fn() -> Result<Arc<RouteTable>, Diagnosis> + Send + 'static,
+    along: impl FnOnce(&NodeHandle) -> Result<T, Diagnosis>,
+) -> Result<Summary, Diagnosis> {
     let node = start(config, table, reload)?;
     let _guard = signals(&node)?;
+    let companion = match along(&node) {
+        Ok(companion) => companion,
+        Err(fault) => {
+            node.stop();
+            // The first fault is the one to tell.
+            let _ = node.join();
+            return Err(fault);
+        }
+    };
     announce(&node);
-    node.join()
+    let summary = node.join();
+    drop(companion);
+    summary
 }
 
 /// Say where the node is reached. Whoever started it may have stopped listening: that is no reason to end.

@@ -454,7 +454,7 @@ impl Loop {
         self.look_at_memory();
         if applied {
             let epoch = self.shard.epoch();
-            self.status.reload_applied();
+            self.status.reload_applied(self.number, epoch);
             self.log
                 .event(Level::Info, "table_applied", &[("epoch", &epoch)]);
         }

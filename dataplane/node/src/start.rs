@@ -1,6 +1,7 @@
 //! Starting a node: every fault that can be found before serving is found here and has a name.
 
 mod control;
+mod tables;
 mod transports;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use wire::route::RouteTable;
 
 use self::control::doors;
 pub(crate) use self::control::{Control, snapshots};
+pub use self::tables::Tables;
 use self::transports::{Listeners, Tunnels, listeners, local, quic_seeds};
 use crate::admin::{self, Admin};
 use crate::bounds::{ring_fault, ring_limits, shard_limits};
@@ -104,6 +106,11 @@ impl NodeHandle {
         self.control.reload()
     }
 
+    /// The way of new tables into the node.
+    pub fn tables(&self) -> Tables {
+        Tables(Arc::clone(&self.control))
+    }
+
     pub(crate) fn control(&self) -> &Arc<Control> {
         &self.control
     }
@@ -180,8 +187,11 @@ pub fn start_logged(
         _ => Vec::new(),
     };
     let (doors, asked) = doors(placement.shards());
+    let status = Arc::new(Status::new(placement.shards()));
+    // They begin with this one.
+    (0..placement.shards()).for_each(|shard| status.epochs().note(shard, table.epoch()));
     let control = Arc::new(Control {
-        status: Arc::new(Status::new(placement.shards())),
+        status,
         log: Arc::clone(&log),
         doors,
         ending: Ending::new(placement.shards(), config.timeouts.drain),

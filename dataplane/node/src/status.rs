@@ -14,6 +14,7 @@ use wire::route::RouteTable;
 use crate::accept::quic::counters::QuicCounters;
 use crate::accept::tls::TunnelCounters;
 use crate::distribution::Distribution;
+use crate::epochs::Epochs;
 use crate::fair::FairCounters;
 use crate::files::FileCounters;
 use crate::mesh::PeerCounters;
@@ -55,6 +56,7 @@ pub(crate) struct Status {
     logs_recovered: AtomicUsize,
     config_stale: AtomicBool,
     reloads_refused: AtomicU64,
+    epochs: Epochs,
     /// The certificate that is shown, if one is.
     certificate: CertificateStatus,
     /// From when on the moments of shards are told.
@@ -93,6 +95,7 @@ impl Status {
             logs_recovered: AtomicUsize::new(0),
             config_stale: AtomicBool::new(false),
             reloads_refused: AtomicU64::new(0),
+            epochs: Epochs::new(shards),
             certificate: CertificateStatus::default(),
             began: Instant::now(),
         }
@@ -173,8 +176,15 @@ impl Status {
         self.reloads_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn reload_applied(&self) {
+    /// A shard has the table of this epoch.
+    pub(crate) fn reload_applied(&self, shard: usize, epoch: u64) {
+        self.epochs.note(shard, epoch);
         self.config_stale.store(false, Ordering::Relaxed);
+    }
+
+    /// The epoch of each shard.
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     /// The files hold the certificate that is shown, which is good until then.

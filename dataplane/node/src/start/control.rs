@@ -80,7 +80,22 @@ impl Control {
 
     /// Make a new table and hand it to the loop; on failure the old one stays and the configuration counts as stale.
     pub(crate) fn reload(&self) -> Result<u64, Diagnosis> {
-        let made = self.make_table();
+        let make = || (self.reload.lock()).map_err(|_| busy("a reload that broke"))?();
+        self.told(make().and_then(|table| self.hand_over(table)))
+    }
+
+    /// Hand a table to the loop; on failure as [`reload`](Self::reload).
+    pub(crate) fn apply(&self, table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
+        self.told(self.hand_over(table))
+    }
+
+    /// Whether the loop could take this table.
+    pub(crate) fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        let current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
+        Folder::check_reload(&self.data, &current, table)
+    }
+
+    fn told(&self, made: Result<u64, Diagnosis>) -> Result<u64, Diagnosis> {
         if let Err(diagnosis) = &made {
             self.status.reload_refused();
             self.log
@@ -89,23 +104,7 @@ impl Control {
         made
     }
 
-    fn make_table(&self) -> Result<u64, Diagnosis> {
-        let busy = |what: &str| {
-            diagnose(
-                RELOAD_REFUSED,
-                "reload",
-                what,
-                "one reload at a time",
-                "ask again in a second",
-            )
-        };
-        let mut table = {
-            let reload = self
-                .reload
-                .lock()
-                .map_err(|_| busy("a reload that broke"))?;
-            reload()?
-        };
+    fn hand_over(&self, mut table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
         let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
         Folder::check_reload(&self.data, &current, &table)?;
         // Nobody's allowance begins anew, and shards with the old table take from the same one.
@@ -118,6 +117,16 @@ impl Control {
         *current = Arc::clone(&table);
         Ok(table.epoch())
     }
+}
+
+fn busy(what: &str) -> Diagnosis {
+    diagnose(
+        RELOAD_REFUSED,
+        "reload",
+        what,
+        "one reload at a time",
+        "ask again in a second",
+    )
 }
 
 /// The ways to the loops, and where these take what comes.

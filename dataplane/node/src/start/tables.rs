@@ -1,0 +1,43 @@
+//! New route tables for a running node, from whoever compiles them in the same process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::route::RouteTable;
+
+use super::Control;
+use crate::diagnosis::Diagnosis;
+
+/// The way of tables into a node. It stays good when the node has stopped; tables change nothing then.
+#[derive(Clone)]
+pub struct Tables(pub(super) Arc<Control>);
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    /// Whether the node would take this table.
+    ///
+    /// # Errors
+    /// Why not: it counts partitions or queue groups otherwise than the data folder, or has a hub that the node has no logs for.
+    pub fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        self.0.check(table)
+    }
+
+    /// Hand this table to every shard, each of which applies it between two turns. Does not wait for that.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), or when a shard is behind with its commands; the table before stays in force then.
+    pub fn apply(&self, table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
+        self.0.apply(table)
+    }
+
+    /// Wait until every shard has this epoch or a later one, at most so long; the epoch of each shard then.
+    #[must_use]
+    pub fn wait(&self, epoch: u64, within: Duration) -> Vec<u64> {
+        self.0.status.epochs().wait(epoch, within)
+    }
+}
