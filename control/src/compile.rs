@@ -22,6 +22,7 @@ use names::Names;
 use value::{rates, whole};
 
 pub use digest::Digest;
+pub(crate) use endpoint::restriction_of;
 pub use faults::Found;
 pub(crate) use faults::did_you_mean;
 

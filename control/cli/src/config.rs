@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::fault::Fault;
-use crate::project::Project;
+use crate::project::{Project, Source};
 use crate::say::say;
 
 /// Arguments of `config`.
@@ -57,14 +57,14 @@ fn check(config: PathBuf, json: bool) -> Result<u8, Fault> {
     if json {
         say!(
             "{}",
-            serde_json::json!({ "ok": true, "config": config, "plan": project.plan, "hubs": hubs,
+            serde_json::json!({ "ok": true, "config": config, "plan": project.source.file(), "hubs": hubs,
                 "partitions": partitions, "channels": channels, "endpoints": endpoints })
         );
     } else {
         say!(
             "{} and {} are good:",
             config.display(),
-            project.plan.display()
+            project.source.file().display()
         );
         say!("{hubs} hubs, {partitions} partitions, {channels} channels, {endpoints} endpoints");
     }
@@ -82,15 +82,17 @@ fn show(config: PathBuf, json: bool) -> Result<u8, Fault> {
             .collect();
         say!(
             "{}",
-            serde_json::json!({ "settings": settings, "plan": project.plan, "data": project.node.data })
+            serde_json::json!({ "settings": settings, "plan": project.source.file(), "data": project.node.data })
         );
         return Ok(0);
     }
     crate::say::write(format_args!("{}", project.node.render()));
-    say!(
-        "\n[plan]\nfile = {}",
-        toml::Value::from(project.plan.display().to_string())
-    );
+    let file = project.source.file().display().to_string();
+    let (table, key) = match project.source {
+        Source::Plan(_) => ("plan", "file"),
+        Source::Control(..) => ("control", "folder"),
+    };
+    say!("\n[{table}]\n{key} = {}", toml::Value::from(file));
     let table = project.table(1)?;
     for hub in table.hubs() {
         say!(

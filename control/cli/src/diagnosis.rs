@@ -40,6 +40,15 @@ pub(crate) const NODE_GONE: u16 = 4603;
 /// A node does not serve, so its shards have no numbers.
 pub(crate) const NOT_SERVING: u16 = 4604;
 
+/// Nothing answers where a control plane was to be asked.
+pub(crate) const API_SILENT: u16 = 4611;
+/// Something answers there that is no control plane.
+pub(crate) const API_STRANGE: u16 = 4612;
+/// The audit log was altered.
+pub(crate) const AUDIT_FAULTS: u16 = 4613;
+/// No token for the API.
+pub(crate) const NO_TOKEN: u16 = 2212;
+
 /// A certificate cannot be made for the names given.
 pub(crate) const CERTIFICATE_NAMES: u16 = 2211;
 /// A certificate that was made cannot be written.
@@ -82,8 +91,8 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
     (
         NO_PLAN,
         "config_no_plan",
-        "The configuration names no plan, so nobody could send or receive anything.",
-        "add `[plan]` with `file = \"plan.toml\"`",
+        "The configuration names neither a plan nor a control plane, so nobody could send or receive anything.",
+        "add `[plan]` with `file = \"plan.toml\"`, or `[control]`",
     ),
     (
         NOT_IN_PLAN,
@@ -112,8 +121,32 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
     (
         SECTION,
         "config_section",
-        "The table `[plan]` of the configuration has a key or a value that is not known.",
-        "it has one key: `file`",
+        "A table of the configuration has a key or a value that is not known.",
+        "`[plan]` has `file`; `[control]` has `folder`, `listen` and `master_key`",
+    ),
+    (
+        API_SILENT,
+        "api_silent",
+        "Nothing answers where the API of a control plane was to be asked.",
+        "start `forebay run` with [control] in its configuration, or give --api with the address it prints behind `api on`",
+    ),
+    (
+        API_STRANGE,
+        "api_strange",
+        "What answers is not the API of a control plane of this version.",
+        "give --api with the address that `forebay run` prints behind `api on`",
+    ),
+    (
+        AUDIT_FAULTS,
+        "audit_faults",
+        "The chain of the audit log is broken: a line was altered, left out or put in, or a thing was changed without one.",
+        "keep the store as it is, find out who had access, restore the last good backup",
+    ),
+    (
+        NO_TOKEN,
+        "no_token",
+        "The API takes no strangers, and there is no token.",
+        "give --token-file; a new store writes its first token to `first-owner.token` in its folder",
     ),
     (
         KEY_UNFIT,

@@ -1,4 +1,4 @@
-//! `forebay keys new`.
+//! `forebay keys new`, and keys of endpoints.
 
 use clap::{Subcommand, ValueEnum};
 
@@ -23,6 +23,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Of(crate::define::keys::Command),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -31,9 +33,12 @@ enum Kind {
     Ed25519,
 }
 
-/// Make a key and print it once.
+/// Make a key and print it once, or do something to one of an endpoint.
 pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
-    let Command::New { kind, json } = &args.command;
+    let (kind, json) = match &args.command {
+        Command::New { kind, json } => (kind, json),
+        Command::Of(command) => return crate::define::keys::run(command),
+    };
     match (kind, json) {
         (Kind::HmacSha256, false) => {
             say!("secret = \"{}\"", control::keys::new_secret().text())

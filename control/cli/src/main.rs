@@ -6,6 +6,8 @@
 mod cert;
 mod completions;
 mod config;
+mod control;
+mod define;
 mod diagnosis;
 mod explain;
 mod fault;
@@ -25,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use define::Noun;
 use fault::Fault;
 
 /// Guarded ingress for untrusted senders: signed messages in, durable logs, private queues out.
@@ -58,8 +61,32 @@ enum Command {
     Config(config::Args),
     /// Make certificates for tests
     Cert(cert::Args),
-    /// Make keys
+    /// Make keys, and rotate, revoke and restore those of endpoints
     Keys(keys::Args),
+    /// Accounts: who owns
+    Account(define::Args),
+    /// Environments: where it runs
+    Env(define::Args),
+    /// Hubs: sets of partitions
+    Hub(define::Args),
+    /// Channels: what a route leads to
+    Channel(define::Args),
+    /// Endpoints: the boundary of one outside party each
+    Endpoint(define::Args),
+    /// What endpoints may send to and receive from
+    Grant(define::grant::Args),
+    /// What comes to the queues of endpoints
+    Subscription(define::grant::SubscriptionArgs),
+    /// Whether an endpoint may send to or receive from a channel, and why not
+    Why(define::grant::WhyArgs),
+    /// Tokens of the API
+    Tokens(define::tokens::Args),
+    /// Make what a document says hold, after showing what differs
+    Apply(define::document::ApplyArgs),
+    /// Print everything as a document
+    Export(define::document::ExportArgs),
+    /// Who changed what, and whether that was altered
+    Audit(define::document::AuditArgs),
     /// Make tokens
     Token(token::Args),
     /// Say what an error code means and what to do
@@ -97,6 +124,18 @@ fn run(command: Command) -> Result<u8, Fault> {
         Command::Config(args) => config::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Account(args) => define::run(Noun::Account, &args),
+        Command::Env(args) => define::run(Noun::Environment, &args),
+        Command::Hub(args) => define::run(Noun::Hub, &args),
+        Command::Channel(args) => define::run(Noun::Channel, &args),
+        Command::Endpoint(args) => define::run(Noun::Endpoint, &args),
+        Command::Grant(args) => define::grant::run(&args),
+        Command::Subscription(args) => define::grant::subscription(&args),
+        Command::Why(args) => define::grant::why(&args),
+        Command::Tokens(args) => define::tokens::run(&args),
+        Command::Apply(args) => define::document::apply(&args),
+        Command::Export(args) => define::document::export(&args),
+        Command::Audit(args) => define::document::audit(&args),
         Command::Token(args) => token::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),

@@ -7,6 +7,8 @@ use wire::diagnosis::Diagnosis;
 use wire::ids::Direction;
 use wire::route::{Endpoint, Key, KeyMaterial, RouteTable};
 
+use crate::control::ControlFiles;
+use crate::control::section::ControlSection;
 use crate::diagnosis::{CONFIG_UNREADABLE, KEY_UNFIT, NO_PLAN, NOT_IN_PLAN, SECTION};
 use crate::fault::Fault;
 
@@ -21,14 +23,34 @@ struct PlanSection {
 #[derive(serde::Deserialize)]
 struct Sections {
     plan: Option<PlanSection>,
+    control: Option<ControlSection>,
 }
 
 /// A configuration file and the place of its plan.
 pub(crate) struct Project {
     /// The node's part.
     pub(crate) node: NodeConfig,
-    /// The plan, relative paths resolved beside the configuration.
-    pub(crate) plan: PathBuf,
+    /// Who may do what.
+    pub(crate) source: Source,
+}
+
+/// Where it stands who may do what. Relative paths are resolved beside the configuration.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// In a plan.
+    Plan(PathBuf),
+    /// In the store of a control plane; a new one begins with the plan, if there is one.
+    Control(ControlFiles, Option<PathBuf>),
+}
+
+impl Source {
+    /// Its file.
+    pub(crate) fn file(&self) -> &Path {
+        match self {
+            Self::Plan(plan) => plan,
+            Self::Control(files, _) => &files.folder,
+        }
+    }
 }
 
 impl Project {
@@ -52,32 +74,23 @@ impl Project {
             diagnosis
         })?;
         let sections: Sections = toml::from_str(&text).map_err(|error| {
-            let what = format!("{}: table [plan]", config.display());
-            let seen = error
-                .message()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            Diagnosis::new(
-                SECTION,
-                what,
-                seen,
-                "`file = \"plan.toml\"` and nothing else",
-                "correct the table",
-            )
+            let what = format!("{}: tables [plan] and [control]", config.display());
+            let seen = error.message().lines().next().unwrap_or_default();
+            let needed = "`file` under [plan]; `folder`, `listen` and `master_key` under [control]";
+            Diagnosis::new(SECTION, what, seen, needed, "correct the table")
         })?;
         let folder = config.parent().unwrap_or(Path::new(""));
-        let Some(file) = sections.plan.and_then(|plan| plan.file) else {
-            let what = format!("{} names no plan", config.display());
-            return Err(Diagnosis::new(
-                NO_PLAN,
-                what,
-                "no `file` under [plan]",
-                "the path of a plan",
-                "add [plan] with file = \"plan.toml\"",
-            )
-            .into());
+        let plan = sections.plan.and_then(|plan| plan.file);
+        let plan = plan.map(|plan| folder.join(plan));
+        let source = match (sections.control, plan) {
+            (Some(control), plan) => Source::Control(control.files(folder), plan),
+            (None, Some(plan)) => Source::Plan(plan),
+            (None, None) => {
+                let what = format!("{} names no plan", config.display());
+                let (seen, needed) = ("no `file` under [plan]", "the path of a plan");
+                let remedy = "add [plan] with file = \"plan.toml\", or [control]";
+                return Err(Diagnosis::new(NO_PLAN, what, seen, needed, remedy).into());
+            }
         };
         node.data = folder.join(&node.data);
         if let Some(files) = &mut node.tls {
@@ -87,15 +100,15 @@ impl Project {
         if let Some(authority) = &mut node.clients.authority {
             *authority = folder.join(&authority);
         }
-        Ok(Self {
-            node,
-            plan: folder.join(file),
-        })
+        Ok(Self { node, source })
     }
 
-    /// Compile the plan as this epoch.
+    /// Compile the plan as this epoch, or what a control plane that does not run has in its store.
     pub(crate) fn table(&self, epoch: u64) -> Result<RouteTable, Vec<Diagnosis>> {
-        read_plan(&self.plan, epoch)
+        match &self.source {
+            Source::Plan(plan) => read_plan(plan, epoch),
+            Source::Control(files, _) => crate::control::table(files),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use wire::route::RouteTable;
 
 use crate::diagnosis::BENCH_NODE;
 use crate::fault::Fault;
-use crate::project::{Project, read_plan};
+use crate::project::{Project, Source, read_plan};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -29,9 +29,15 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         end_with(parent)?;
     }
     let project = Project::read(&args.config)?;
-    let table = Arc::new(project.table(1)?);
-    node::run(project.node, table, reload(project.plan))?;
-    Ok(0)
+    match project.source {
+        Source::Plan(ref plan) => {
+            let table = Arc::new(project.table(1)?);
+            let reload = reload(plan.clone());
+            node::run(project.node, table, reload)?;
+            Ok(0)
+        }
+        Source::Control(files, plan) => crate::control::run(project.node, &files, plan.as_deref()),
+    }
 }
 
 /// SIGTERM comes when the thread of `parent` ends that started this process. Called on the first thread, which stays until the end.

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call, decode};
 use super::keys::endpoint;
 use super::problem::Problem;
-use crate::diagnosis::{CODES, NOT_THERE, VALUE};
+use crate::diagnosis::{API_QUERY, CODES, NOT_THERE, VALUE};
 use crate::model::{Allow, Endpoint, Grant, environment_of};
+use crate::service::Question;
 use wire::diagnosis::Diagnosis;
 
 /// `GET .../grants`.
@@ -74,6 +75,33 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
                 Ok(())
             });
     call.changed(&done?, 200)
+}
+
+/// `GET .../why/{allow}/{channel}`: whether it is allowed, check by check.
+pub(super) fn why(call: &Call<'_>) -> Result<Answer, Problem> {
+    let address = call.query("address").map(|text| {
+        let bad = |_| {
+            let (what, needed) = ("`address` of the query is refused", "an address");
+            Problem::from(Diagnosis::from_table(CODES, API_QUERY, what, text, needed))
+        };
+        text.parse().map_err(bad)
+    });
+    let body_bytes = match call.query("body_bytes") {
+        Some(_) => Some(call.number("body_bytes", 0, u64::MAX)?),
+        None => None,
+    };
+    let question = Question {
+        endpoint: call.name(),
+        allow: allow(call)?,
+        channel: channel(call),
+        key: call.query("key").map(str::to_owned),
+        address: address.transpose()?,
+        origin: call.query("origin").map(str::to_owned),
+        body_bytes,
+    };
+    let reasons = call.service.why(&call.caller, &question)?;
+    let body = serde_json::to_value(reasons).expect("words and truth values");
+    Ok(Answer::json(200, body))
 }
 
 /// The channel of the path: its last part in the endpoint's environment, or `environment:channel` for another one of the account.

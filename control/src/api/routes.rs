@@ -85,10 +85,13 @@ const ROTATE: &str = "/v1/accounts/{account}/environments/{environment}/endpoint
 const GRANTS: &str = "/v1/accounts/{account}/environments/{environment}/endpoints/{name}/grants";
 const GRANT: &str =
     "/v1/accounts/{account}/environments/{environment}/endpoints/{name}/grants/{allow}/{channel}";
+const WHY: &str =
+    "/v1/accounts/{account}/environments/{environment}/endpoints/{name}/why/{allow}/{channel}";
 const TOKENS: &str = "/v1/tokens";
 const TOKEN: &str = "/v1/tokens/{name}";
 
 const PAGE: &[&str] = &["limit", "after"];
+const WHO: &[&str] = &["key", "address", "origin", "body_bytes"];
 const WAIT: &[&str] = &["wait"];
 const GONE: &[&str] = &["wait", "cascade"];
 
@@ -249,7 +252,15 @@ const ENDPOINT_ROUTES: [Route; 6] = things!(
     "endpoint"
 );
 
-const KEY_ROUTES: [Route; 12] = [
+const KEY_ROUTES: [Route; 13] = [
+    get(
+        WHY,
+        Noun::Endpoint,
+        "say what an endpoint may do and why",
+        WHO,
+        "Reasons",
+        grants::why,
+    ),
     get(
         KEYS,
         Noun::Endpoint,

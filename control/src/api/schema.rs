@@ -32,6 +32,7 @@ pub(super) fn query(route: &Route, name: &str) -> Value {
         "wait" => {
             json!({ "type": "string", "examples": ["5s"], "description": "wait until every shard of every node has it" })
         }
+        "body_bytes" => json!({ "type": "integer", "minimum": 0 }),
         "cascade" => json!({ "type": "boolean" }),
         "secrets" => json!({ "enum": ["none", "sealed", "plain"] }),
         _ => json!({ "type": "string" }),
@@ -113,6 +114,7 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
                     ("id", whole()),
                     ("enabled", flag()),
                     ("relay", flag()),
+                    ("certificates", list(text())),
                     ("queue", reference("Queue")),
                     ("grants", list(reference("Grant"))),
                 ][..],
@@ -430,6 +432,7 @@ name = "a/e/x"
 id = 1
 enabled = true
 relay = true
+certificates = ["x"]
 messages_per_second = 1
 bytes_per_second = 1
 queue = { messages_max = 1, bytes_max = 1, age_max = 1, on_full = "park", lock = 1, deliveries_max = 1 }

@@ -9,6 +9,7 @@ mod apply;
 mod keys;
 mod push;
 mod tokens;
+mod why;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub use access::Caller;
 pub use apply::{Apply, Difference, Secrets};
 pub use keys::{KeyOrder, NewKey, Rotation};
 pub use push::{NodeApplied, Publish, Unpublished};
+pub use why::{Check, Question, Reasons};
 
 /// Tells the time: seconds since 1970.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;

@@ -3,6 +3,7 @@
 mod access;
 mod documents;
 mod keys;
+mod why;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

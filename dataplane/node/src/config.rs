@@ -168,7 +168,7 @@ pub enum LogFormat {
 impl NodeConfig {
     /// Read the `[node]` table of `text` and lay the variables that begin with `FOREBAY_NODE_` over it.
     ///
-    /// `env` may be the whole environment. The tables `[plan]` and `[client]` of the same file belong to others and are skipped;
+    /// `env` may be the whole environment. The tables `[plan]`, `[control]` and `[client]` of the same file belong to others and are skipped;
     /// any further one is refused.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         config.log_format,
         Box::new(files::node_log(&made)?),
     ));
-    let reload = Box::new(crate::run::reload(project.plan));
+    let reload = Box::new(crate::run::reload(project.source.file().to_owned()));
     let handle = node::start_logged(config, Arc::clone(&table), reload, log)?;
     let target = Target {
         ways: ways(&handle, &made)?,

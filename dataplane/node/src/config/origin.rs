@@ -12,7 +12,7 @@ use super::value::{self, NONE, Value};
 use crate::diagnosis::{Diagnosis, NOT_TOML, UNKNOWN_KEY, UNKNOWN_VARIABLE, WRONG_KIND, diagnose};
 
 /// Tables of the same file that other rooms read.
-const FOREIGN_TABLES: [&str; 2] = ["plan", "client"];
+const FOREIGN_TABLES: [&str; 3] = ["plan", "control", "client"];
 
 /// Who gave a setting its value.
 #[derive(Debug, Clone, PartialEq, Eq)]

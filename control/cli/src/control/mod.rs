@@ -1,0 +1,196 @@
+//! The control plane in the same process as a node: its store, its API, and the way of its tables to the shards.
+
+mod push;
+pub(crate) mod section;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use control::api::{Serving, serve};
+use control::compile::{Found, compile};
+use control::diagnosis::{STORE_FAILED, UNREADABLE};
+use control::model::Model;
+use control::service::{Caller, Clock, Service, Unpublished, setting};
+use control::store::{Act, Change, Store, master};
+use node::NodeHandle;
+use node::config::NodeConfig;
+use node::diagnosis::RELOAD_REFUSED;
+use wire::diagnosis::Diagnosis;
+use wire::route::RouteTable;
+
+use crate::fault::Fault;
+use crate::say::say;
+use push::Push;
+pub(crate) use section::ControlFiles;
+
+/// File of the store, within the control plane's folder.
+const STORE: &str = "store";
+/// File of the token that a new store begins with.
+const FIRST_TOKEN: &str = "first-owner.token";
+
+/// Run a node with the control plane beside it, until a signal says stop. A new store begins with the plan.
+pub(crate) fn run(
+    node: NodeConfig,
+    files: &ControlFiles,
+    plan: Option<&Path>,
+) -> Result<u8, Fault> {
+    let store = open(files, true)?;
+    if let Some(plan) = plan {
+        begin_with(&store, plan)?;
+    }
+    let table = Arc::new(compiled(&store)?);
+    let reload = || {
+        let (seen, needed) = ("a signal or POST /reload", "a change through the API");
+        let remedy = "use `forebay apply` or another command that changes things";
+        let what = "the route table comes from the control plane";
+        Err(Diagnosis::new(RELOAD_REFUSED, what, seen, needed, remedy))
+    };
+    node::run_with(node, table, reload, |node| along(node, store, files))?;
+    Ok(0)
+}
+
+/// The table of a store that no process has open.
+pub(crate) fn table(files: &ControlFiles) -> Result<RouteTable, Vec<Diagnosis>> {
+    let store = open(files, false).map_err(|fault| vec![fault])?;
+    compiled(&store)
+}
+
+fn compiled(store: &Store) -> Result<RouteTable, Vec<Diagnosis>> {
+    let catalog = store.load().map_err(|fault| vec![fault])?;
+    let compiled = compile(&catalog.model(), catalog.version, Some(store.master()));
+    compiled.map(|compiled| compiled.table).map_err(faults)
+}
+
+/// Put a plan into a store that has nothing in it yet.
+fn begin_with(store: &Store, plan: &Path) -> Result<(), Fault> {
+    if store.load()?.version > 0 {
+        return Ok(());
+    }
+    let (model, text) = read_model(plan)?;
+    let name = plan.display().to_string();
+    let good = compile(&model, 1, Some(store.master()));
+    good.map_err(|found| control::plan::located(found, &text, &name))?;
+    let mut changes: Vec<Change> = model
+        .into_things()
+        .map(|thing| setting(thing, Some(0)))
+        .collect();
+    let act = Act {
+        actor: &Caller::local().name,
+        at_seconds: clock()(),
+        action: "import",
+    };
+    store.commit(&act, &mut changes)?;
+    Ok(())
+}
+
+/// Read a plan as a model, and its text.
+pub(crate) fn read_model(plan: &Path) -> Result<(Model, String), Diagnosis> {
+    let name = plan.display().to_string();
+    let text = std::fs::read_to_string(plan).map_err(|error| {
+        let what = format!("document {name} cannot be read");
+        let codes = control::diagnosis::CODES;
+        Diagnosis::from_table(
+            codes,
+            UNREADABLE,
+            what,
+            error.to_string(),
+            "a readable TOML file",
+        )
+    })?;
+    Ok((control::plan::read(&text, &name)?, text))
+}
+
+/// The control plane of a store that no process has open, without any nodes.
+pub(crate) fn offline(files: &ControlFiles) -> Result<Service, Fault> {
+    let store = open(files, false)?;
+    let service = Service::start(store, Box::new(Unpublished), clock());
+    Ok(service.map_err(faults)?)
+}
+
+/// What goes along with the node.
+struct Along {
+    serving: Option<Serving>,
+    push: Push,
+}
+
+impl Drop for Along {
+    fn drop(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.end();
+        }
+        self.push.end();
+    }
+}
+
+fn along(node: &NodeHandle, store: Store, files: &ControlFiles) -> Result<Along, Diagnosis> {
+    let push = Push::start(node.tables())?;
+    let service = Service::start(store, Box::new(push.clone()), clock());
+    let service = Arc::new(service.map_err(first)?);
+    if let Some(text) = service.first_token().map_err(first)? {
+        let path = files.folder.join(FIRST_TOKEN);
+        write_once(&path, text.as_bytes()).map_err(|error| unwritten(&path, &error))?;
+        say!("the first token, of an owner, is in {}", path.display());
+    }
+    let serving = serve(files.listen, service)?;
+    say!("api on http://{}", serving.address());
+    Ok(Along {
+        serving: Some(serving),
+        push,
+    })
+}
+
+/// Open the store of these files; `may_make` says whether a new one may be made.
+pub(crate) fn open(files: &ControlFiles, may_make: bool) -> Result<Store, Diagnosis> {
+    if may_make {
+        let mut folder = std::fs::DirBuilder::new();
+        let made = folder.recursive(true).mode(0o700).create(&files.folder);
+        made.map_err(|error| unwritten(&files.folder, &error))?;
+    }
+    let path = files.folder.join(STORE);
+    // A master key that is lost is not replaced by a new one, which would open nothing.
+    let new = may_make && !path.exists();
+    let variable = |name: &str| std::env::var(name).ok();
+    let master = master::find(&files.master_key, variable, new)?;
+    Store::open(&path, Arc::new(master))
+}
+
+/// The clock of this machine.
+pub(crate) fn clock() -> Clock {
+    Box::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    })
+}
+
+/// The faults without their places, which their texts name.
+pub(crate) fn faults(found: Vec<Found>) -> Vec<Diagnosis> {
+    found.into_iter().map(|found| found.fault).collect()
+}
+
+fn first(found: Vec<Found>) -> Diagnosis {
+    let mut faults = faults(found);
+    faults.truncate(1);
+    faults.pop().expect("a refusal names a fault")
+}
+
+fn write_once(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Diagnosis {
+    let what = format!("{} cannot be made", path.display());
+    let needed = "a folder of the user who runs Forebay";
+    let codes = control::diagnosis::CODES;
+    Diagnosis::from_table(codes, STORE_FAILED, what, error.to_string(), needed)
+}

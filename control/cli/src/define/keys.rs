@@ -1,0 +1,192 @@
+//! `forebay keys ls|create|rotate|revoke|restore|expire|delete`: keys of an endpoint, through the API.
+
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::ask::{ApiArgs, escape};
+use super::{Noun, WaitArgs, changed, list};
+use crate::fault::Fault;
+use crate::say::say;
+
+/// What may be done to keys of an endpoint.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List the keys of an endpoint
+    Ls {
+        /// The endpoint's full name
+        endpoint: String,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Give an endpoint a key; its secret is shown once
+    Create {
+        /// The endpoint's full name
+        endpoint: String,
+        /// What it opens
+        #[arg(long, value_enum)]
+        direction: Way,
+        /// Its name; made from direction and number unless given
+        #[arg(long)]
+        name: Option<String>,
+        /// The public half of a pair, for an Ed25519 key
+        #[arg(long)]
+        public: Option<String>,
+        /// When it ends, such as 2027-01-31T00:00:00Z
+        #[arg(long, value_name = "MOMENT")]
+        expires: Option<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Give an endpoint a new key, and those it has an end; the secret is shown once
+    Rotate {
+        /// The endpoint's full name
+        endpoint: String,
+        /// Which keys are followed
+        #[arg(long, value_enum)]
+        direction: Way,
+        /// How long those that are good now stay good
+        #[arg(long, value_name = "DURATION", default_value = "1d")]
+        overlap: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Refuse a key from now on; its open sessions are closed
+    Revoke(KeyArgs),
+    /// Accept a revoked key again
+    Restore(KeyArgs),
+    /// Let a key end at a moment, or never
+    Expire {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// When, such as 2027-01-31T00:00:00Z; never unless given
+        #[arg(long, value_name = "MOMENT")]
+        at: Option<String>,
+    },
+    /// Forget a key
+    Delete(KeyArgs),
+}
+
+/// A key, and how to ask.
+#[derive(clap::Args)]
+pub(crate) struct KeyArgs {
+    /// The endpoint's full name
+    endpoint: String,
+    /// The key's name
+    key: String,
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// What a key opens.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Way {
+    /// Sessions that send.
+    Ingress,
+    /// Sessions that receive.
+    Egress,
+}
+
+impl Way {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// Do it.
+pub(crate) fn run(command: &Command) -> Result<u8, Fault> {
+    match command {
+        Command::Ls { endpoint, api } => {
+            let path = format!("{}/keys", Noun::Endpoint.path(endpoint)?);
+            let page = api.ask("GET", &path, None)?;
+            list(
+                page["items"].as_array().map_or(&[], Vec::as_slice),
+                false,
+                api.json,
+            );
+        }
+        Command::Create {
+            endpoint,
+            direction,
+            name,
+            public,
+            expires,
+            wait,
+            api,
+        } => {
+            let path = format!("{}/keys{}", Noun::Endpoint.path(endpoint)?, wait.query('?'));
+            let body = json!({ "direction": direction.name(), "name": name, "public": public, "expires": expires });
+            made(&api.ask("POST", &path, Some(&body))?, endpoint, api.json);
+        }
+        Command::Rotate {
+            endpoint,
+            direction,
+            overlap,
+            wait,
+            api,
+        } => {
+            let path = format!(
+                "{}/rotate{}",
+                Noun::Endpoint.path(endpoint)?,
+                wait.query('?')
+            );
+            let body = json!({ "direction": direction.name(), "overlap": overlap });
+            made(&api.ask("POST", &path, Some(&body))?, endpoint, api.json);
+        }
+        Command::Revoke(key) => key.post("revoke", None, "revoked")?,
+        Command::Restore(key) => key.post("restore", None, "good again")?,
+        Command::Expire { key, at } => {
+            let body = json!({ "expires": at });
+            let what = at.as_ref().map_or_else(
+                || "good without an end".to_owned(),
+                |at| format!("good until {at}"),
+            );
+            key.post("expire", Some(&body), &what)?;
+        }
+        Command::Delete(key) => {
+            let path = format!("{}{}", key.path()?, key.wait.query('?'));
+            let done = key.api.ask("DELETE", &path, None)?;
+            changed(&done, &key.is("forgotten"), key.api.json);
+        }
+    }
+    Ok(0)
+}
+
+impl KeyArgs {
+    fn path(&self) -> Result<String, Fault> {
+        let endpoint = Noun::Endpoint.path(&self.endpoint)?;
+        Ok(format!("{endpoint}/keys/{}", escape(&self.key)))
+    }
+
+    fn is(&self, what: &str) -> String {
+        format!("key `{}` of {} is {what}", self.key, self.endpoint)
+    }
+
+    fn post(&self, act: &str, body: Option<&Value>, what: &str) -> Result<(), Fault> {
+        let path = format!("{}/{act}{}", self.path()?, self.wait.query('?'));
+        let done = self.api.ask("POST", &path, body)?;
+        changed(&done, &self.is(what), self.api.json);
+        Ok(())
+    }
+}
+
+/// Print a new key and its secret.
+fn made(done: &Value, endpoint: &str, as_json: bool) {
+    let name = done["key"]["name"].as_str().unwrap_or("");
+    changed(
+        done,
+        &format!("key `{name}` of {endpoint} is made"),
+        as_json,
+    );
+    if let (Some(secret), false) = (done["secret"].as_str(), as_json) {
+        say!("id {}\nsecret {secret}", done["key"]["id"]);
+    }
+}

@@ -1,0 +1,384 @@
+//! A node with its control plane, worked by commands alone, as a script would: no terminal, no file edited.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use client::{Credentials, Message};
+use control::keys::new_secret;
+use control::render::{INGRESS_KEY_ID, NewEndpoint, NewPlan, render};
+
+const CONFIG: &str = "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nshards = 3\n\n[plan]\nfile = \"plan.toml\"\n\n[control]\nlisten = \"127.0.0.1:0\"\n";
+
+/// A running `forebay run`; killed when dropped.
+struct Node {
+    child: Child,
+    api: String,
+    listen: String,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    folder_of([new_secret().text(), new_secret().text()])
+}
+
+/// A folder with a plan whose endpoints `pump` and `press` have these secrets.
+fn folder_of(secrets: [&str; 2]) -> tempfile::TempDir {
+    let endpoint = |(name, secret): (&str, &str)| NewEndpoint {
+        name: name.into(),
+        ingress: Some(secret.into()),
+        send: vec!["readings".into()],
+        ..NewEndpoint::default()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = NewPlan {
+        environment: "acme/prod".into(),
+        partitions: 3,
+        ack: "local".into(),
+        channels: vec!["readings".into()],
+        endpoints: ["pump", "press"]
+            .into_iter()
+            .zip(secrets)
+            .map(endpoint)
+            .collect(),
+    };
+    std::fs::write(folder.path().join("plan.toml"), render(&plan)).expect("written");
+    std::fs::write(folder.path().join("forebay.toml"), CONFIG).expect("written");
+    folder
+}
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    for name in [
+        "FOREBAY_TOKEN",
+        "FOREBAY_TOKEN_FILE",
+        "FOREBAY_API",
+        "FOREBAY_MASTER_KEY",
+    ] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn start(folder: &Path) -> Node {
+    let mut child = binary()
+        .args(["run", "--config"])
+        .arg(folder.join("forebay.toml"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let out = BufReader::new(child.stdout.take().expect("piped"));
+    let (mut api, mut listen) = (None, None);
+    for line in out.lines().map_while(Result::ok) {
+        if let Some(address) = line.strip_prefix("api on http://") {
+            api = Some(address.to_owned());
+        }
+        if let Some(address) = line.strip_prefix("listening on ") {
+            listen = Some(address.to_owned());
+        }
+        if line.starts_with("admin on ") {
+            break;
+        }
+    }
+    let api = api.expect("it says where its API is");
+    let listen = listen.expect("it says where it listens");
+    Node { child, api, listen }
+}
+
+fn token_file(folder: &Path) -> PathBuf {
+    folder.join("forebay-control").join("first-owner.token")
+}
+
+impl Node {
+    fn ask(&self, token: &Path, arguments: &[&str]) -> Output {
+        let mut command = binary();
+        command.args(arguments).env("FOREBAY_API", &self.api);
+        command.env("FOREBAY_TOKEN_FILE", token);
+        command.output().expect("run")
+    }
+
+    /// Standard output of a command that succeeds.
+    fn good(&self, token: &Path, arguments: &[&str]) -> String {
+        let output = self.ask(token, arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Standard error of a command that fails.
+    fn bad(&self, token: &Path, arguments: &[&str]) -> String {
+        let output = self.ask(token, arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+}
+
+#[test]
+fn a_key_is_revoked_on_every_shard_and_stays_so_when_the_process_is_killed() {
+    let folder = folder();
+    let token = token_file(folder.path());
+    let node = start(folder.path());
+    let pump = "acme/prod/pump";
+    let told = node.good(
+        &token,
+        &["keys", "revoke", pump, "ingress-primary", "--wait"],
+    );
+    assert!(
+        told.contains("is revoked") && told.contains("applied on 1/1 nodes, 3/3 shards in "),
+        "{told}"
+    );
+    let listed = node.good(&token, &["keys", "ls", pump]);
+    assert!(listed.contains("revoked"), "{listed}");
+    // Killed, not stopped: whoever is dropped is.
+    drop(node);
+    let node = start(folder.path());
+    let listed = node.good(&token, &["keys", "ls", pump, "--json"]);
+    assert!(listed.contains("\"state\":\"revoked\""), "{listed}");
+    let told = node.good(
+        &token,
+        &["keys", "restore", pump, "ingress-primary", "--wait", "30s"],
+    );
+    assert!(told.contains("3/3 shards"), "{told}");
+    let made = node.good(
+        &token,
+        &[
+            "keys",
+            "rotate",
+            pump,
+            "--direction",
+            "ingress",
+            "--overlap",
+            "1h",
+            "--wait",
+        ],
+    );
+    assert!(
+        made.contains("secret ") && made.contains("3/3 shards"),
+        "{made}"
+    );
+    let log = node.good(&token, &["audit", "ls"]);
+    for act in [
+        "import",
+        "token create",
+        "key revoke",
+        "key restore",
+        "key rotate",
+    ] {
+        assert!(log.contains(act), "{act}: {log}");
+    }
+    let verdict = node.good(&token, &["audit", "verify"]);
+    assert!(verdict.contains("faults"), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_session_of_a_revoked_key_ends_and_nobody_else_notices() {
+    let (pump, press) = (new_secret(), new_secret());
+    let folder = folder_of([pump.text(), press.text()]);
+    let token = token_file(folder.path());
+    let node = start(folder.path());
+    let open = async |name: &str, secret: &str| {
+        let credentials = Credentials::key(name, INGRESS_KEY_ID, secret).expect("a key");
+        client::connect(&node.listen, credentials).await?.sender()
+    };
+    let send = async |sender: &client::Sender| {
+        let sent = sender.send("readings", Message::new("7")).await?;
+        sent.await.map(drop)
+    };
+    let revoked = open("acme/prod/pump", pump.text()).await.expect("good");
+    let other = open("acme/prod/press", press.text()).await.expect("good");
+    send(&revoked).await.expect("it may");
+    send(&other).await.expect("it may");
+    node.good(
+        &token,
+        &[
+            "keys",
+            "revoke",
+            "acme/prod/pump",
+            "ingress-primary",
+            "--wait",
+        ],
+    );
+    assert!(
+        send(&revoked).await.is_err(),
+        "not one frame after it is on every shard"
+    );
+    assert!(
+        open("acme/prod/pump", pump.text()).await.is_err(),
+        "and no new session"
+    );
+    send(&other).await.expect("it was not meant");
+    node.good(
+        &token,
+        &[
+            "keys",
+            "restore",
+            "acme/prod/pump",
+            "ingress-primary",
+            "--wait",
+        ],
+    );
+    let again = open("acme/prod/pump", pump.text()).await.expect("restored");
+    send(&again).await.expect("restored");
+    send(&other).await.expect("it was not meant");
+}
+
+#[test]
+fn everything_is_defined_changed_exported_and_deleted_by_commands() {
+    let folder = folder();
+    let token = token_file(folder.path());
+    let node = start(folder.path());
+    let good = |arguments: &[&str]| node.good(&token, arguments);
+    good(&[
+        "channel",
+        "create",
+        "acme/prod/alarms",
+        "priority=low",
+        "--wait",
+    ]);
+    good(&[
+        "endpoint",
+        "create",
+        "acme/prod/office",
+        "queue.messages_max=5",
+        "queue.lock=10s",
+    ]);
+    good(&[
+        "grant",
+        "set",
+        "acme/prod/office",
+        "receive",
+        "alarms",
+        "addresses=[\"10.0.0.0/8\"]",
+    ]);
+    good(&[
+        "subscription",
+        "delete",
+        "acme/prod/office",
+        "acme/prod/alarms",
+    ]);
+    let heard = good(&["subscription", "ls", "acme/prod/office"]);
+    assert!(
+        heard.contains("alarms") && heard.contains("false"),
+        "{heard}"
+    );
+    good(&["endpoint", "set", "acme/prod/office", "enabled=false"]);
+    let shown = good(&["endpoint", "show", "acme/prod/office"]);
+    assert!(
+        shown.contains("enabled") && shown.contains("10.0.0.0/8"),
+        "{shown}"
+    );
+    let names = good(&["channel", "ls", "acme/prod", "--names"]);
+    assert_eq!(names, "acme/prod/alarms\nacme/prod/readings\n");
+    let document = folder.path().join("document.toml");
+    std::fs::write(&document, good(&["export"])).expect("written");
+    let file = document.to_str().expect("UTF-8");
+    assert!(good(&["apply", "-f", file, "--prune"]).contains("nothing differs"));
+    let text = std::fs::read_to_string(&document).expect("readable");
+    assert!(
+        !text.contains("secret"),
+        "secrets are not exported unasked: {text}"
+    );
+    std::fs::write(
+        &document,
+        text.replace("priority = \"low\"", "priority = \"normal\""),
+    )
+    .expect("written");
+    let told = good(&["apply", "-f", file, "--dry-run"]);
+    assert!(
+        told.contains("~ channel acme/prod/alarms") && told.contains("\"low\" -> \"normal\""),
+        "{told}"
+    );
+    good(&["apply", "-f", file, "--wait"]);
+    let viewer = folder.path().join("viewer.token");
+    std::fs::write(
+        &viewer,
+        good(&[
+            "tokens",
+            "create",
+            "looker",
+            "--role",
+            "viewer",
+            "--account",
+            "acme",
+        ]),
+    )
+    .expect("written");
+    assert!(
+        node.good(&viewer, &["endpoint", "ls", "acme/prod"])
+            .contains("acme/prod/office")
+    );
+    for (token, arguments, code) in [
+        (
+            &viewer,
+            &["endpoint", "delete", "acme/prod/office"][..],
+            "FB-2151",
+        ),
+        (&viewer, &["account", "show", "other"], "FB-2152"),
+        (&token, &["channel", "show", "acme/prod/alarm"], "FB-2141"),
+        (&token, &["channel", "create", "acme/prod"], "FB-2205"),
+        (
+            &token,
+            &["channel", "create", "acme/prod/alarms"],
+            "FB-2142",
+        ),
+        (&token, &["hub", "create", "acme/prod/new"], "FB-"),
+        (&folder.path().join("none"), &["account", "ls"], "FB-2212"),
+        (&document, &["account", "ls"], "FB-"),
+    ] {
+        let told = node.bad(token, arguments);
+        assert!(told.contains(code), "{arguments:?}: {told}");
+    }
+    good(&["endpoint", "delete", "acme/prod/office", "--wait"]);
+    good(&["tokens", "delete", "looker"]);
+    assert!(node.bad(&viewer, &["account", "ls"]).contains("FB-2150"));
+}
+
+#[test]
+fn what_a_node_cannot_open_while_it_runs_is_applied_before_it_starts() {
+    let folder = folder();
+    let token = token_file(folder.path());
+    drop(start(folder.path()));
+    let document = folder.path().join("hub.toml");
+    std::fs::write(
+        &document,
+        "[[hubs]]\nname = \"acme/prod/new\"\npartitions = 2\n",
+    )
+    .expect("written");
+    let config = folder.path().join("forebay.toml");
+    let applied = binary()
+        .args(["apply", "--offline", "-f"])
+        .arg(&document)
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .expect("run");
+    assert!(
+        applied.status.success(),
+        "{}",
+        String::from_utf8_lossy(&applied.stderr)
+    );
+    let node = start(folder.path());
+    let made = node.good(
+        &token,
+        &["channel", "create", "acme/prod/late", "hub=new", "--wait"],
+    );
+    assert!(made.contains("3/3 shards"), "{made}");
+    let busy = binary()
+        .args(["apply", "--offline", "-f"])
+        .arg(&document)
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .expect("run");
+    let told = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert!(told.contains("FB-2131"), "the running node has it: {told}");
+}
