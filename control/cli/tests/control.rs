@@ -190,7 +190,7 @@ async fn an_open_session_of_a_revoked_key_ends_and_nobody_else_notices() {
         client::connect(&node.listen, credentials).await?.sender()
     };
     let send = async |sender: &client::Sender| {
-        let sent = sender.send("readings", Message::new("7")).await?;
+        let sent = sender.send("acme/prod/readings", Message::new("7")).await?;
         sent.await.map(drop)
     };
     let revoked = open("acme/prod/pump", pump.text()).await.expect("good");

@@ -367,6 +367,16 @@ fn answers() -> Vec<(&'static str, Value)> {
             ),
         ),
         (
+            "Reasons",
+            object(
+                &["allowed", "checks"],
+                &[
+                    ("allowed", flag()),
+                    ("checks", list(json!({ "type": "object" }))),
+                ],
+            ),
+        ),
+        (
             "Status",
             json!({ "type": "object", "required": ["version", "digest"] }),
         ),
