@@ -258,7 +258,7 @@ fn wrong_arguments_name_what_is_needed() {
             2201,
             &["--addr"],
         ),
-        ("unknown code", &["explain", "FB-2119"], 2206, &["FB-2118"]),
+        ("unknown code", &["explain", "FB-2123"], 2206, &["FB-2122"]),
         (
             "address",
             &["load", "--plan", &plan, "--addr", "localhost"],
