@@ -257,8 +257,10 @@ mod tests {
     #[test]
     fn an_unknown_code_or_a_name_gets_the_nearest() {
         let entries = all();
+        let last = entries.iter().map(|entry| entry.code).max().expect("codes");
+        let (beyond, last) = ((last + 5).to_string(), format!("FB-{last}"));
         for (asked, want) in [
-            ("2119", "FB-2118"),
+            (beyond.as_str(), last.as_str()),
             ("bad_credentail", "FB-1104"),
             ("weather", "--all"),
         ] {
