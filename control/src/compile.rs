@@ -9,6 +9,7 @@ mod faults;
 mod hubs;
 mod key;
 mod names;
+mod restriction;
 mod value;
 
 use wire::diagnosis::Diagnosis;
@@ -22,9 +23,9 @@ use names::Names;
 use value::{rates, whole};
 
 pub use digest::Digest;
-pub(crate) use endpoint::restriction_of;
 pub use faults::Found;
 pub(crate) use faults::did_you_mean;
+pub(crate) use restriction::{restriction_of, terms_of};
 
 /// Partitions of a hub that does not say.
 pub const PARTITIONS_DEFAULT: u16 = 4;

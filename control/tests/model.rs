@@ -41,6 +41,9 @@ relay = true
 enabled = false
 messages_per_second = 50
 bytes_per_second = "64KiB"
+transports = ["tls", "quic"]
+hours = ["mon-fri 08:00-17:30"]
+expires = 2028-01-01T00:00:00Z
 certificates = ["0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"]
 [[endpoints.keys]]
 id = 3
@@ -59,6 +62,9 @@ channel = "a/e/readings"
 allow = "send"
 addresses = ["10.0.0.0/8", "::1"]
 origins = ["https://example.org"]
+hours = ["daily 06:00-22:00", "sat 22:00-23:00"]
+expires = 2028-02-01T00:00:00Z
+bytes_per_second = "32KiB"
 messages_per_second = 100
 body_bytes_max = "1KiB"
 [[endpoints.grants]]
@@ -117,6 +123,8 @@ fn the_order_of_writing_does_not_change_the_digest_and_every_value_does() {
     turned.endpoints[0].keys.reverse();
     turned.endpoints[0].grants.reverse();
     turned.endpoints[0].grants[1].addresses.reverse();
+    turned.endpoints[0].grants[1].hours.reverse();
+    turned.endpoints[0].transports.reverse();
     assert_eq!(compiled(&turned).digest, want);
     let other = compile(&model, 2, Some(&master())).expect("good").digest;
     assert_eq!(other, want, "an epoch is not what a table says");
@@ -138,6 +146,14 @@ fn the_order_of_writing_does_not_change_the_digest_and_every_value_does() {
         ("messages_per_second = 50", "messages_per_second = 51"),
         ("\"64KiB\"", "\"65KiB\""),
         ("[\"0a0a", "[\"0b0a"),
+        ("\"quic\"]", "\"quic\", \"tcp\"]"),
+        ("mon-fri", "mon-sat"),
+        ("08:00", "07:59"),
+        ("17:30", "17:31"),
+        ("2028-01-01", "2028-01-02"),
+        ("06:00-22:00", "06:00-22:01"),
+        ("2028-02-01", "2028-02-02"),
+        ("\"32KiB\"", "\"33KiB\""),
         ("id = 3", "id = 5"),
         ("\"old\"", "\"older\""),
         ("\"egress\"", "\"ingress\""),

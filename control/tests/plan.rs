@@ -271,6 +271,48 @@ fn a_wrong_plan_is_refused_with_code_line_and_remedy() {
             &["high", "low"],
         ),
         (
+            "hours without days",
+            grant("hours = [\"08:00-17:00\"]\n"),
+            codes::VALUE,
+            &["08:00-17:00", "mon-fri"],
+        ),
+        (
+            "hours of an endpoint that are empty",
+            endpoint("hours = [\"mon 08:00-08:00\"]\n"),
+            codes::VALUE,
+            &["mon 08:00-08:00", "whole day"],
+        ),
+        (
+            "a transport that is none",
+            endpoint("transports = [\"tls\", \"qiuc\"]\n"),
+            codes::VALUE,
+            &["qiuc", "quic"],
+        ),
+        (
+            "datagrams without a session",
+            endpoint("transports = [\"tls\", \"quic-datagram\"]\n"),
+            codes::VALUE,
+            &["quic-datagram"],
+        ),
+        (
+            "an endpoint's end without an offset",
+            endpoint("expires = 2027-01-31T00:00:00\n"),
+            codes::EXPIRY,
+            &["2027-01-31T00:00:00", "offset"],
+        ),
+        (
+            "a grant's end that is none",
+            grant("expires = \"soon\"\n"),
+            codes::EXPIRY,
+            &["soon"],
+        ),
+        (
+            "a grant's byte rate too low",
+            grant("bytes_per_second = 1000\n"),
+            codes::VALUE,
+            &["bytes_per_second", "1024"],
+        ),
+        (
             "body bound",
             grant("body_bytes_max = \"1MiB\"\n"),
             codes::VALUE,

@@ -6,9 +6,11 @@ use super::call::{Answer, Call, decode};
 use super::keys::endpoint;
 use super::problem::Problem;
 use crate::diagnosis::{API_QUERY, CODES, NOT_THERE, VALUE};
-use crate::model::{Allow, Endpoint, Grant, environment_of};
+use crate::model::{Allow, Endpoint, Grant, Moment, environment_of};
 use crate::service::Question;
 use wire::diagnosis::Diagnosis;
+use wire::ids::Fingerprint;
+use wire::route::Transport;
 
 /// `GET .../grants`.
 pub(super) fn list(call: &Call<'_>) -> Result<Answer, Problem> {
@@ -79,13 +81,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
 
 /// `GET .../why/{allow}/{channel}`: whether it is allowed, check by check.
 pub(super) fn why(call: &Call<'_>) -> Result<Answer, Problem> {
-    let address = call.query("address").map(|text| {
-        let bad = |_| {
-            let (what, needed) = ("`address` of the query is refused", "an address");
-            Problem::from(Diagnosis::from_table(CODES, API_QUERY, what, text, needed))
-        };
-        text.parse().map_err(bad)
-    });
+    let one_of = |name: &str| Transport::ALL.into_iter().find(|one| one.name() == name);
     let body_bytes = match call.query("body_bytes") {
         Some(_) => Some(call.number("body_bytes", 0, u64::MAX)?),
         None => None,
@@ -95,13 +91,43 @@ pub(super) fn why(call: &Call<'_>) -> Result<Answer, Problem> {
         allow: allow(call)?,
         channel: channel(call),
         key: call.query("key").map(str::to_owned),
-        address: address.transpose()?,
+        address: read(call, "address", "an address", |text| text.parse().ok())?,
         origin: call.query("origin").map(str::to_owned),
         body_bytes,
+        at: read(
+            call,
+            "at",
+            "a date and time like 2027-01-31T00:00:00Z",
+            |text| Moment::new(text).seconds(),
+        )?,
+        transport: read(call, "transport", "tcp, tls, quic or quic-datagram", one_of)?,
+        certificate: read(
+            call,
+            "certificate",
+            "the SHA-256 of a certificate in hexadecimal",
+            Fingerprint::parse,
+        )?,
     };
     let reasons = call.service.why(&call.caller, &question)?;
     let body = serde_json::to_value(reasons).expect("words and truth values");
     Ok(Answer::json(200, body))
+}
+
+/// A value of the query, if it is given.
+fn read<T>(
+    call: &Call<'_>,
+    name: &str,
+    needed: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, Problem> {
+    let refused = |text: &str| {
+        let what = format!("`{name}` of the query is refused");
+        Problem::from(Diagnosis::from_table(CODES, API_QUERY, what, text, needed))
+    };
+    let given = call.query(name);
+    given
+        .map(|text| parse(text).ok_or_else(|| refused(text)))
+        .transpose()
 }
 
 /// The channel of the path: its last part in the endpoint's environment, or `environment:channel` for another one of the account.

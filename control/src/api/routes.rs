@@ -91,7 +91,15 @@ const TOKENS: &str = "/v1/tokens";
 const TOKEN: &str = "/v1/tokens/{name}";
 
 const PAGE: &[&str] = &["limit", "after"];
-const WHO: &[&str] = &["key", "address", "origin", "body_bytes"];
+const WHO: &[&str] = &[
+    "key",
+    "address",
+    "origin",
+    "body_bytes",
+    "at",
+    "transport",
+    "certificate",
+];
 const WAIT: &[&str] = &["wait"];
 const GONE: &[&str] = &["wait", "cascade"];
 

@@ -33,6 +33,9 @@ pub(super) fn query(route: &Route, name: &str) -> Value {
             json!({ "type": "string", "examples": ["5s"], "description": "wait until every shard of every node has it" })
         }
         "body_bytes" => json!({ "type": "integer", "minimum": 0 }),
+        "at" => moment(),
+        "transport" => transport(),
+        "certificate" => json!({ "type": "string", "pattern": "^[0-9A-Fa-f:]{64,95}$" }),
         "cascade" => json!({ "type": "boolean" }),
         "secrets" => json!({ "enum": ["none", "sealed", "plain"] }),
         _ => json!({ "type": "string" }),
@@ -61,6 +64,10 @@ fn age() -> Value {
 
 fn moment() -> Value {
     json!({ "type": "string", "examples": ["2027-01-31T00:00:00Z"] })
+}
+
+fn transport() -> Value {
+    json!({ "enum": ["tcp", "tls", "quic", "quic-datagram"] })
 }
 
 fn list(of: Value) -> Value {
@@ -115,6 +122,9 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
                     ("enabled", flag()),
                     ("relay", flag()),
                     ("certificates", list(text())),
+                    ("transports", list(transport())),
+                    ("hours", list(text())),
+                    ("expires", moment()),
                     ("queue", reference("Queue")),
                     ("grants", list(reference("Grant"))),
                 ][..],
@@ -201,7 +211,10 @@ fn parts() -> Vec<(&'static str, Value)> {
                     ("subscribed", flag()),
                     ("addresses", list(text())),
                     ("origins", list(text())),
+                    ("hours", list(text())),
+                    ("expires", moment()),
                     ("messages_per_second", whole()),
+                    ("bytes_per_second", bytes()),
                     ("body_bytes_max", bytes()),
                 ],
             ),
@@ -443,6 +456,9 @@ id = 1
 enabled = true
 relay = true
 certificates = ["x"]
+transports = ["x"]
+hours = ["x"]
+expires = 2027-01-31T00:00:00Z
 messages_per_second = 1
 bytes_per_second = 1
 queue = { messages_max = 1, bytes_max = 1, age_max = 1, on_full = "park", lock = 1, deliveries_max = 1 }
@@ -461,6 +477,9 @@ allow = "receive"
 subscribed = true
 addresses = ["::1"]
 origins = ["x"]
+hours = ["x"]
+expires = 2027-01-31T00:00:00Z
+bytes_per_second = 1
 messages_per_second = 1
 body_bytes_max = 1
 "#;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use wire::route::{Endpoint, Grant, Key, KeyMaterial, OnFull, Priority, Rates, TableParts};
+use wire::route::{Endpoint, Grant, Key, KeyMaterial, OnFull, Priority, Rates, TableParts, Window};
 
 /// What a route table says, as 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,6 +115,9 @@ impl Sum {
         certificates.sort_unstable();
         self.count(certificates.len());
         certificates.iter().for_each(|one| self.bytes(one));
+        self.number(endpoint.transports.bits());
+        self.windows(&endpoint.windows);
+        self.maybe(endpoint.expires.map(|at| at.0));
         for grants in [&endpoint.send, &endpoint.receive] {
             self.count(grants.len());
             grants.iter().for_each(|grant| self.grant(grant));
@@ -159,6 +162,20 @@ impl Sum {
         self.count(origins.len());
         origins.into_iter().for_each(|text| self.text(text));
         self.maybe(restriction.messages_per_second.map(u64::from));
+        self.maybe(restriction.bytes_per_second);
         self.maybe(restriction.body_bytes_max.map(u64::from));
+        self.windows(&restriction.windows);
+        self.maybe(restriction.expires.map(|at| at.0));
+    }
+
+    fn windows(&mut self, windows: &[Window]) {
+        let mut windows = windows.to_vec();
+        windows.sort_unstable();
+        self.count(windows.len());
+        for window in windows {
+            self.number(window.days());
+            self.number(window.from());
+            self.number(window.to());
+        }
     }
 }

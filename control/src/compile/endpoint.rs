@@ -1,16 +1,17 @@
-//! Endpoints: grants, restrictions and the bounds of a queue.
+//! Endpoints: grants, certificates and the bounds of a queue.
 
 use std::collections::{HashMap, HashSet};
 
 use wire::ids::{ChannelId, EndpointId, Fingerprint};
 use wire::limits::BODY_BYTES_MAX;
-use wire::route::{self, AddressRange, ChannelParts, QueueBounds, Restriction};
+use wire::route::{self, ChannelParts, QueueBounds};
 
 use super::faults::{Faults, Place, did_you_mean};
 use super::key::keys;
 use super::names::Names;
-use super::value::{Taken, messages_per_second, rates, whole};
-use crate::diagnosis::{ADDRESS, DUPLICATE, FOREIGN, UNKNOWN_NAME, VALUE};
+use super::restriction::{hours, restriction, transports};
+use super::value::{Taken, expiry, rates, whole};
+use crate::diagnosis::{DUPLICATE, FOREIGN, UNKNOWN_NAME, VALUE};
 use crate::model::{Allow, Endpoint, Grant, Model, OnFull, Queue, environment_of};
 use crate::quantity::Bytes;
 use crate::seal::MasterKey;
@@ -54,6 +55,9 @@ pub(super) fn endpoints(
             relay: written.relay.unwrap_or(false),
             keys: keys(written, &element, master, faults),
             certificates: certificates(written, &element, faults),
+            transports: transports(&written.transports, &element, faults),
+            windows: hours(&written.hours, &element, faults),
+            expires: expiry(written.expires.as_ref(), &element, faults),
             rates: rates(messages, bytes, &element, faults),
             send,
             receive,
@@ -188,53 +192,6 @@ fn channel_of(
 /// The first part of a name.
 fn account_of(name: &str) -> &str {
     name.split('/').next().unwrap_or_default()
-}
-
-/// The conditions of a grant that was compiled before; what is malformed in one that was not is left out.
-pub(crate) fn restriction_of(grant: &Grant) -> Restriction {
-    restriction(grant, &Place::root("grants"), &mut Faults::default())
-}
-
-fn restriction(grant: &Grant, place: &Place<'_>, faults: &mut Faults) -> Restriction {
-    let mut addresses = Vec::with_capacity(grant.addresses.len());
-    let list = place.key("addresses");
-    for (at, text) in grant.addresses.iter().enumerate() {
-        match text.parse::<AddressRange>() {
-            Ok(range) => addresses.push(range),
-            Err(error) => faults.add(
-                &list.index(at),
-                ADDRESS,
-                "an address restriction is malformed",
-                format!("`{text}` ({error})"),
-                "an address or a range in CIDR form",
-                "write it like \"10.0.0.0/8\"",
-            ),
-        }
-    }
-    let longest = BODY_BYTES_MAX as u64;
-    let body_bytes_max = grant.body_bytes_max.map(|Bytes(seen)| {
-        if seen > longest {
-            faults.add(
-                &place.key("body_bytes_max"),
-                VALUE,
-                "body_bytes_max is out of range",
-                seen.to_string(),
-                format!("at most {BODY_BYTES_MAX}"),
-                "lower it, or leave it out",
-            );
-        }
-        seen.min(longest) as u32
-    });
-    Restriction {
-        addresses,
-        origins: grant
-            .origins
-            .iter()
-            .map(|text| text.as_str().into())
-            .collect(),
-        messages_per_second: messages_per_second(grant.messages_per_second, place, faults),
-        body_bytes_max,
-    }
 }
 
 fn bounds(queue: &Queue, place: &Place<'_>, faults: &mut Faults) -> QueueBounds {

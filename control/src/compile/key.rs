@@ -1,14 +1,14 @@
 //! Keys: what they are made of, and until when they are good.
 
-use wire::ids::{self, KeyId, UnixNanos};
+use wire::ids::{self, KeyId};
 use wire::route;
 use wire::signature::{KeyMaterial, SecretKey, verifying_key_from_base64};
 
 use super::ACTIVE_KEYS_MAX;
 use super::faults::{Faults, Place};
-use super::value::whole;
+use super::value::{expiry, whole};
 use crate::diagnosis::{
-    DUPLICATE, EXPIRY, KEY_KIND, NAME, PUBLIC_MALFORMED, SEALED, SECRET_MALFORMED, SECRET_MISSING,
+    DUPLICATE, KEY_KIND, NAME, PUBLIC_MALFORMED, SEALED, SECRET_MALFORMED, SECRET_MISSING,
     TOO_MANY_KEYS,
 };
 use crate::model::{Direction, Endpoint, Key, Kind, NAME_NEEDED, Secret, is_part};
@@ -54,7 +54,7 @@ pub(super) fn keys(
         }
         let direction = direction(key.direction);
         check_active(endpoint, key, direction, &keys, &place, faults);
-        let expires = expiry(key, &place, faults);
+        let expires = expiry(key.expires.as_ref(), &place, faults);
         let Some(material) = material(endpoint, key, &place, master, faults) else {
             continue;
         };
@@ -252,20 +252,4 @@ fn unfit(key: &Key, kind: Kind, place: &Place<'_>, faults: &mut Faults) {
         needed,
         "give the one that the kind takes",
     );
-}
-
-fn expiry(key: &Key, place: &Place<'_>, faults: &mut Faults) -> Option<UnixNanos> {
-    let expires = key.expires.as_ref()?;
-    let seconds = expires.seconds();
-    if seconds.is_none() {
-        faults.add(
-            &place.key("expires"),
-            EXPIRY,
-            "an expiry cannot be used",
-            expires.text(),
-            "a date and time with an offset, after 1970",
-            "write it like 2027-01-31T00:00:00Z",
-        );
-    }
-    seconds.map(UnixNanos::from_seconds)
 }

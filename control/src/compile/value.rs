@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use wire::ids::UnixNanos;
 use wire::route::Rates;
 
 use super::faults::{Faults, Place};
-use crate::diagnosis::{DUPLICATE, ID_COLLISION, VALUE};
+use crate::diagnosis::{DUPLICATE, EXPIRY, ID_COLLISION, VALUE};
+use crate::model::Moment;
 use crate::quantity::Bytes;
 
 /// Fewest bytes a second of a rate.
@@ -36,17 +38,13 @@ pub(super) fn whole(
 }
 
 /// Messages per second: at `messages_per_second` of `owner`.
-pub(super) fn messages_per_second(
-    rate: Option<i64>,
-    owner: &Place<'_>,
-    faults: &mut Faults,
-) -> Option<u32> {
+fn messages_per_second(rate: Option<i64>, owner: &Place<'_>, faults: &mut Faults) -> Option<u32> {
     let most = i64::from(u32::MAX);
     let key = "messages_per_second";
     rate.map(|rate| whole(rate, &owner.key(key), key, 1..=most, faults) as u32)
 }
 
-/// The rates of an endpoint or an account.
+/// The rates of a grant, an endpoint or an account.
 pub(super) fn rates(
     messages: Option<i64>,
     bytes: Option<Bytes>,
@@ -69,6 +67,27 @@ pub(super) fn rates(
         messages_per_second: messages_per_second(messages, owner, faults),
         bytes_per_second: bytes.map(|bytes| bytes.0),
     }
+}
+
+/// When something ends: at `expires` of `owner`.
+pub(super) fn expiry(
+    written: Option<&Moment>,
+    owner: &Place<'_>,
+    faults: &mut Faults,
+) -> Option<UnixNanos> {
+    let expires = written?;
+    let seconds = expires.seconds();
+    if seconds.is_none() {
+        faults.add(
+            &owner.key("expires"),
+            EXPIRY,
+            "an expiry cannot be used",
+            expires.text(),
+            "a date and time with an offset, after 1970",
+            "write it like 2027-01-31T00:00:00Z",
+        );
+    }
+    seconds.map(UnixNanos::from_seconds)
 }
 
 /// Ids given out so far for one kind of thing.

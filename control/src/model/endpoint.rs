@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grant, Key, Queue};
+use super::{Grant, Key, Moment, Queue};
 use crate::quantity::Bytes;
 use crate::seal::MasterKey;
 
@@ -36,6 +36,15 @@ pub struct Endpoint {
     /// SHA-256 of certificates in hexadecimal, one of which it must show in its tunnel; none means it need not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<String>,
+    /// What its sessions may run over: `tcp`, `tls`, `quic`, `quic-datagram`; none means any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transports: Vec<String>,
+    /// Windows of the week in UTC in which it may have sessions, such as `mon-fri 08:00-17:30`; none means always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<String>,
+    /// When it ends: nothing of it is good any more then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Moment>,
     /// Permissions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<Grant>,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Moment;
 use crate::quantity::Bytes;
 
 /// `allow = "send" | "receive"`.
@@ -32,9 +33,18 @@ pub struct Grant {
     /// Web origins; none means any. A session without an origin fails a listed one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<String>,
+    /// Windows of the week in UTC, such as `mon-fri 08:00-17:30`; none means always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<String>,
+    /// When it ends: it is as if it were not there then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Moment>,
     /// Messages per second, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages_per_second: Option<i64>,
+    /// Bytes of frames per second, from 1 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<Bytes>,
     /// Longest body accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_bytes_max: Option<Bytes>,

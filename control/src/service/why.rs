@@ -5,12 +5,15 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use wire::diagnosis::Diagnosis;
+use wire::ids::{Fingerprint, UnixNanos};
+use wire::route::{Restriction, Transport, Transports, Window};
 
 use super::{Caller, Service, access, there};
-use crate::compile::restriction_of;
+use crate::compile::{restriction_of, terms_of};
 use crate::model::{
-    Allow, Direction, Endpoint, Grant, Key, Noun, Role, State, Thing, environment_of,
+    Allow, Direction, Endpoint, Grant, Key, Moment, Noun, Role, State, Thing, environment_of,
 };
+use crate::quantity::show_moment;
 
 /// What is asked.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +32,12 @@ pub struct Question {
     pub origin: Option<String>,
     /// A body so long.
     pub body_bytes: Option<u64>,
+    /// At this second since 1970; now unless it is said.
+    pub at: Option<u64>,
+    /// Over this transport.
+    pub transport: Option<Transport>,
+    /// By a tunnel in which this certificate was shown.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// One check.
@@ -70,11 +79,17 @@ impl Service {
 }
 
 fn reasons(endpoint: &Endpoint, question: &Question, now: u64) -> Reasons {
+    let now = question.at.unwrap_or(now);
+    let at = UnixNanos::from_seconds(now);
     let enabled = endpoint.enabled.unwrap_or(true);
     let mut checks = vec![
         check("enabled", enabled, enabled.to_string(), "true"),
         key(endpoint, question, now),
     ];
+    let terms = terms_of(endpoint);
+    expires(endpoint.expires.as_ref(), terms.expires, at, &mut checks);
+    hours(&endpoint.hours, &terms.windows, at, "", &mut checks);
+    tunnel(endpoint, terms.transports, question, &mut checks);
     match grant_of(endpoint, question) {
         None => checks.push(check(
             "grant",
@@ -89,7 +104,8 @@ fn reasons(endpoint: &Endpoint, question: &Question, now: u64) -> Reasons {
                 grant.channel.clone(),
                 "a grant for the channel",
             ));
-            conditions(grant, question, &mut checks);
+            conditions(grant, question, at, &mut checks);
+            others(endpoint, grant, question, at, &mut checks);
         }
     }
     Reasons {
@@ -147,7 +163,7 @@ fn grant_of<'a>(endpoint: &'a Endpoint, question: &Question) -> Option<&'a Grant
 }
 
 /// The conditions of a grant, as a shard checks them.
-fn conditions(grant: &Grant, question: &Question, checks: &mut Vec<Check>) {
+fn conditions(grant: &Grant, question: &Question, at: UnixNanos, checks: &mut Vec<Check>) {
     if grant.allow == Allow::Receive {
         let subscribed = grant.subscribed.unwrap_or(true);
         checks.push(check(
@@ -158,18 +174,8 @@ fn conditions(grant: &Grant, question: &Question, checks: &mut Vec<Check>) {
         ));
     }
     let restriction = restriction_of(grant);
-    if !grant.addresses.is_empty() {
-        let passed = (question.address).is_some_and(|address| restriction.allows_address(address));
-        let seen = question
-            .address
-            .map_or("unknown".to_owned(), |seen| seen.to_string());
-        checks.push(check("address", passed, seen, grant.addresses.join(", ")));
-    }
-    if !grant.origins.is_empty() {
-        let passed = restriction.allows_origin(question.origin.as_deref());
-        let seen = question.origin.clone().unwrap_or_else(|| "none".to_owned());
-        checks.push(check("origin", passed, seen, grant.origins.join(", ")));
-    }
+    expires(grant.expires.as_ref(), restriction.expires, at, checks);
+    place(grant, &restriction, question, at, "", checks);
     if let (Some(most), Some(seen)) = (restriction.body_bytes_max, question.body_bytes) {
         let needed = format!("at most {most}");
         checks.push(check(
@@ -178,5 +184,113 @@ fn conditions(grant: &Grant, question: &Question, checks: &mut Vec<Check>) {
             seen.to_string(),
             needed,
         ));
+    }
+}
+
+/// A queue mixes the channels of its endpoint: who receives keeps the conditions of all grants by which something comes to it.
+fn others(
+    endpoint: &Endpoint,
+    asked: &Grant,
+    question: &Question,
+    at: UnixNanos,
+    checks: &mut Vec<Check>,
+) {
+    let heard = |grant: &&Grant| {
+        grant.allow == Allow::Receive && grant.subscribed != Some(false) && *grant != asked
+    };
+    if asked.allow == Allow::Send {
+        return;
+    }
+    for grant in endpoint.grants.iter().filter(heard) {
+        let restriction = restriction_of(grant);
+        if !restriction.is_over(at) {
+            let whose = format!(", for {}", grant.channel);
+            place(grant, &restriction, question, at, &whose, checks);
+        }
+    }
+}
+
+/// From where, and when.
+fn place(
+    grant: &Grant,
+    restriction: &Restriction,
+    question: &Question,
+    at: UnixNanos,
+    whose: &str,
+    checks: &mut Vec<Check>,
+) {
+    hours(&grant.hours, &restriction.windows, at, whose, checks);
+    if !grant.addresses.is_empty() {
+        let passed = (question.address).is_some_and(|address| restriction.allows_address(address));
+        let seen = question
+            .address
+            .map_or("unknown".to_owned(), |seen| seen.to_string());
+        let needed = grant.addresses.join(", ") + whose;
+        checks.push(check("address", passed, seen, needed));
+    }
+    if !grant.origins.is_empty() {
+        let passed = restriction.allows_origin(question.origin.as_deref());
+        let seen = question.origin.clone().unwrap_or_else(|| "none".to_owned());
+        let needed = grant.origins.join(", ") + whose;
+        checks.push(check("origin", passed, seen, needed));
+    }
+}
+
+fn expires(
+    written: Option<&Moment>,
+    end: Option<UnixNanos>,
+    at: UnixNanos,
+    checks: &mut Vec<Check>,
+) {
+    if let (Some(written), Some(end)) = (written, end) {
+        let needed = format!("a time before {}", written.text());
+        checks.push(check(
+            "expires",
+            at < end,
+            show_moment(at.seconds()),
+            needed,
+        ));
+    }
+}
+
+fn hours(
+    written: &[String],
+    windows: &[Window],
+    at: UnixNanos,
+    whose: &str,
+    checks: &mut Vec<Check>,
+) {
+    if !written.is_empty() {
+        let passed = Window::any_open(windows, at);
+        let needed = written.join(", ") + whose;
+        checks.push(check("hours", passed, show_moment(at.seconds()), needed));
+    }
+}
+
+/// What its session runs over, and the certificate that was shown there.
+fn tunnel(
+    endpoint: &Endpoint,
+    transports: Transports,
+    question: &Question,
+    checks: &mut Vec<Check>,
+) {
+    if let Some(transport) = question
+        .transport
+        .filter(|_| !endpoint.transports.is_empty())
+    {
+        let passed = transports.has(transport);
+        let needed = endpoint.transports.join(", ");
+        checks.push(check("transport", passed, transport.name().into(), needed));
+    }
+    if !endpoint.certificates.is_empty() {
+        let named = |shown| {
+            let mut named = endpoint.certificates.iter();
+            named.any(|one| Fingerprint::parse(one) == Some(shown))
+        };
+        let passed = question.certificate.is_some_and(named);
+        let seen = question.certificate;
+        let seen = seen.map_or("none".to_owned(), |seen| seen.to_string());
+        let needed = endpoint.certificates.join(", ");
+        checks.push(check("certificate", passed, seen, needed));
     }
 }

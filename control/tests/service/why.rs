@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use control::diagnosis as codes;
-use control::model::{Allow, Role};
+use control::model::{Allow, Grant, Moment, Role};
 use control::service::{Apply, Caller, Question};
+use wire::ids::Fingerprint;
+use wire::route::Transport;
 
 use super::{World, caller, empty, read};
 
@@ -21,12 +23,21 @@ name = "a/e/readings"
 name = "a/f/orders"
 [[endpoints]]
 name = "a/e/pump"
+transports = ["tls"]
+certificates = ["0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"]
+hours = ["thu 00:00-04:00", "fri 00:00-01:00"]
+expires = 1970-01-02T00:30:00Z
 [[endpoints.keys]]
 id = 1
 name = "in"
 direction = "ingress"
 secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 expires = 1970-01-01T01:00:00Z
+[[endpoints.keys]]
+id = 3
+name = "late"
+direction = "ingress"
+secret = "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 [[endpoints.keys]]
 id = 2
 name = "out"
@@ -38,6 +49,8 @@ allow = "send"
 addresses = ["10.0.0.0/8"]
 origins = ["https://a.example"]
 body_bytes_max = "1KiB"
+hours = ["daily 00:00-02:00"]
+expires = 1970-01-01T03:00:00Z
 [[endpoints.grants]]
 channel = "a/f/orders"
 allow = "receive"
@@ -69,7 +82,16 @@ fn good() -> Question {
         address: Some([10, 1, 2, 3].into()),
         origin: Some("https://a.example".into()),
         body_bytes: Some(1_024),
+        at: None,
+        transport: Some(Transport::Tls),
+        certificate: Fingerprint::parse(&"0a".repeat(32)),
     }
+}
+
+/// At another time, by a key that has no end.
+fn late(question: &mut Question, seconds: u64) {
+    question.at = Some(seconds);
+    question.key = Some("late".into());
 }
 
 /// The checks that fail.
@@ -88,7 +110,7 @@ fn fails(world: &World, question: &Question) -> Vec<&'static str> {
 fn each_condition_is_checked_and_named_when_it_fails() {
     let world = world();
     type Alter = fn(&mut Question);
-    let cases: [(&str, Alter, &[&str]); 12] = [
+    let cases: [(&str, Alter, &[&str]); 21] = [
         ("all is well", |_| {}, &[]),
         (
             "by its full name",
@@ -126,6 +148,51 @@ fn each_condition_is_checked_and_named_when_it_fails() {
             "a longer body",
             |question| question.body_bytes = Some(1_025),
             &["body"],
+        ),
+        (
+            "another transport",
+            |question| question.transport = Some(Transport::Tcp),
+            &["transport"],
+        ),
+        (
+            "another certificate",
+            |question| question.certificate = Fingerprint::parse(&"0b".repeat(32)),
+            &["certificate"],
+        ),
+        (
+            "no certificate",
+            |question| question.certificate = None,
+            &["certificate"],
+        ),
+        (
+            "when its key has ended",
+            |question| question.at = Some(3_600),
+            &["key"],
+        ),
+        (
+            "in hours of the endpoint that are none of its grant",
+            |question| late(question, 2 * 3_600),
+            &["hours"],
+        ),
+        (
+            "when its grant has ended",
+            |question| late(question, 3 * 3_600),
+            &["expires", "hours"],
+        ),
+        (
+            "in hours of neither",
+            |question| late(question, 4 * 3_600),
+            &["hours", "expires", "hours"],
+        ),
+        (
+            "in a good hour of the day behind it",
+            |question| late(question, 24 * 3_600),
+            &["expires"],
+        ),
+        (
+            "when the endpoint has ended",
+            |question| late(question, 24 * 3_600 + 1_800),
+            &["expires", "expires"],
         ),
         (
             "a channel without a grant",
@@ -188,4 +255,49 @@ fn nobody_is_told_of_another_account_why() {
         .why(&Caller::local(), &none)
         .expect_err("not there");
     assert_eq!(fault.code, codes::NOT_THERE);
+}
+
+#[test]
+fn who_receives_keeps_the_conditions_of_everything_that_comes_to_its_queue() {
+    let world = world();
+    let grant = |channel: &str, allow| Grant {
+        channel: channel.into(),
+        allow,
+        ..Grant::default()
+    };
+    let change = |alter: fn(&mut Grant)| {
+        let orders = grant("a/f/orders", Allow::Receive);
+        let mut readings = grant("readings", Allow::Receive);
+        alter(&mut readings);
+        let local = Caller::local();
+        let edit = world
+            .service
+            .edit_endpoint(&local, "set", "a/e/pump", None, |pump| {
+                pump.grants = vec![orders, readings];
+                Ok(())
+            });
+        edit.expect("changed");
+    };
+    let question = Question {
+        allow: Allow::Receive,
+        channel: "a/f/orders".into(),
+        key: None,
+        ..good()
+    };
+    change(|_| {});
+    assert_eq!(fails(&world, &question), [""; 0]);
+    change(|readings| readings.addresses = vec!["192.0.2.0/24".into()]);
+    assert_eq!(fails(&world, &question), ["address"]);
+    change(|readings| readings.hours = vec!["mon 00:00-01:00".into()]);
+    assert_eq!(fails(&world, &question), ["hours"]);
+    change(|readings| {
+        readings.origins = vec!["https://b.example".into()];
+        readings.subscribed = Some(false);
+    });
+    assert_eq!(fails(&world, &question), [""; 0], "it does not come");
+    change(|readings| {
+        readings.hours = vec!["mon 00:00-01:00".into()];
+        readings.expires = Some(Moment::from_seconds(0));
+    });
+    assert_eq!(fails(&world, &question), [""; 0], "it has ended");
 }

@@ -28,7 +28,7 @@ fn session() -> (Peers, SessionRef) {
         endpoint_index: 0,
         key: KeyId(1),
         presented: None,
-        tunnelled: false,
+        transport: wire::route::Transport::Tcp,
         key_expires: NEVER,
         linger_until: Duration::ZERO,
         credit: None,

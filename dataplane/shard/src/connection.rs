@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wire::ids::Fingerprint;
 use wire::reason::Notice;
+use wire::route::Transport;
 
 use crate::assembly::Assembly;
 use crate::io::{ConnectionId, Opened};
@@ -93,6 +94,15 @@ impl Start {
     /// What is bound to the tunnel: nothing without one.
     pub(crate) fn exporter(&self) -> &[u8] {
         self.exporter.as_ref().map_or(&[], |exporter| exporter)
+    }
+
+    /// What the connection runs over: of tunnels only those over TCP can go to another shard.
+    pub(crate) fn transport(&self) -> Transport {
+        match (self.exporter.is_some(), self.stays) {
+            (false, _) => Transport::Tcp,
+            (true, false) => Transport::Tls,
+            (true, true) => Transport::Quic,
+        }
     }
 }
 

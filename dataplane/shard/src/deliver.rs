@@ -4,7 +4,7 @@
 use partition::{ReadError, Segment};
 use wire::delivery::{DeliverBuilder, GroupHeader};
 use wire::frame::SignatureKind;
-use wire::ids::{Offset, Sequence};
+use wire::ids::{Offset, Sequence, UnixNanos};
 use wire::message::message_bytes;
 use wire::route::Endpoint;
 use wire::send::MESSAGES_AT;
@@ -149,6 +149,7 @@ fn write_frame<S: Segment>(
             credit.messages,
             credit.bytes.min(left),
             builder.room(),
+            peers.now.unix,
         ) {
             Found::Messages(header, bytes) => {
                 if !builder.group(&header, bytes) {
@@ -214,6 +215,7 @@ fn find<'a, S: Segment>(
     messages: u64,
     bytes: u64,
     room: usize,
+    now: UnixNanos,
 ) -> Found<'a> {
     let Some(log) = logs.get(piece.partition) else {
         return Found::Skip(piece.count, SkipReason::Expired);
@@ -233,7 +235,7 @@ fn find<'a, S: Segment>(
         }
     };
     let here = until(record.next());
-    if endpoint.receive_grant(record.channel()).is_none() && !active(Bug::IgnoreGrants) {
+    if !endpoint.hears(record.channel(), now) && !active(Bug::IgnoreGrants) {
         return Found::Skip(here, SkipReason::Withdrawn);
     }
     let signature = SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);

@@ -8,7 +8,7 @@ use wire::ids::{
     AckMode, Direction, Fingerprint, Offset, PartitionId, Sequence, SessionId, UnixNanos,
 };
 use wire::reason::{Notice, Reason};
-use wire::route::{Endpoint, Grant, Key, KeyMaterial, RouteTable};
+use wire::route::{Endpoint, Grant, Key, KeyMaterial, RouteTable, Transport};
 use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
 use wire::token::{Token, TokenError};
 
@@ -24,6 +24,7 @@ use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::route::{Owned, away};
 use crate::session::{ChannelRoute, NEVER, Presented, Session, SessionRef, Stream, TokenTerms};
+use crate::terms::{check_terms, ended, first_end};
 use crate::welcome::Welcoming;
 
 /// Why there is no session. The notice is what the peer is told.
@@ -54,8 +55,8 @@ struct Proven {
     presented: Presented,
     keys: SessionKeys,
     id: SessionId,
-    /// Its connection runs through a tunnel.
-    tunnelled: bool,
+    /// What its connection runs over.
+    transport: Transport,
     resumed: Option<SessionRef>,
 }
 
@@ -96,13 +97,16 @@ fn open<S: Segment>(
     // A connection says HELLO once.
     let start = *connection.start.take().ok_or(gone)?;
     let proven = prove(peers, hello, &start)?;
-    check_certificate(peers.table.endpoint_at(proven.endpoint), start.shown)?;
+    let endpoint = peers.table.endpoint_at(proven.endpoint);
+    check_terms(endpoint, proven.direction, peers.now.unix)?;
+    check_transport(endpoint, proven.transport)?;
+    check_certificate(endpoint, start.shown)?;
     check_home(peers, &proven, start.stays)?;
     check_fresh(peers, hello, proven.endpoint)?;
     let credential = credential(peers, &proven);
     check_pressure(peers, credential, peer)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
-    check_address(endpoint, proven.direction, peer)?;
+    check_address(endpoint, proven.direction, peer, peers.now.unix)?;
     if proven.direction == Direction::Ingress {
         peers.check_ways(endpoint).map_err(HandshakeError)?;
     }
@@ -253,7 +257,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
         },
         keys,
         id,
-        tunnelled: start.exporter.is_some(),
+        transport: start.transport(),
         resumed: None,
     })
 }
@@ -295,7 +299,7 @@ fn prove_resumption(
     if !verify_hello(&session.keys.resume, exporter, &hello.frame()) {
         return Err(fault(Reason::BadCredential, 0, 0));
     }
-    let left = session.tunnelled && exporter.is_empty();
+    let left = session.transport != Transport::Tcp && exporter.is_empty();
     if left && !active(Bug::SessionLeavesTunnel) {
         return Err(unknown);
     }
@@ -304,13 +308,8 @@ fn prove_resumption(
         return Err(fault(Reason::BadCredential, 0, 0));
     }
     let now = peers.now.unix;
-    if let Some((expires, token)) = session.expires().filter(|(expires, _)| *expires <= now) {
-        let reason = if token {
-            Reason::TokenExpired
-        } else {
-            Reason::KeyExpired
-        };
-        return Err(fault(reason, now.seconds(), expires.seconds()));
+    if let Some(end) = first_end(session, endpoint, now).filter(|(at, _)| *at <= now) {
+        return Err(HandshakeError(ended(end, endpoint, session.direction, now)));
     }
     Ok(Proven {
         endpoint: session.endpoint_index,
@@ -323,7 +322,7 @@ fn prove_resumption(
         },
         keys: derive(&session.keys.resume, id),
         id,
-        tunnelled: !exporter.is_empty(),
+        transport: start.transport(),
         resumed: Some(reference),
     })
 }
@@ -339,6 +338,18 @@ fn check_key(key: &Key, endpoint: &Endpoint, now: UnixNanos) -> Result<(), Hands
         return Err(fault(Reason::EndpointDisabled, 0, 0));
     }
     Ok(())
+}
+
+/// Who names transports comes by one of them.
+pub(crate) fn check_transport(
+    endpoint: &Endpoint,
+    transport: Transport,
+) -> Result<(), HandshakeError> {
+    if endpoint.transports.has(transport) {
+        return Ok(());
+    }
+    let (seen, needed) = (transport as u64, endpoint.transports.bits().into());
+    Err(fault(Reason::TransportRefused, seen, needed))
 }
 
 /// Who names certificates comes through a tunnel in which one of them was shown.
@@ -360,6 +371,7 @@ pub(crate) fn check_address(
     endpoint: &Endpoint,
     direction: Direction,
     peer: std::net::IpAddr,
+    now: UnixNanos,
 ) -> Result<(), HandshakeError> {
     let address = |grant: &Grant| grant.restriction.allows_address(peer);
     let origin = |grant: &Grant| grant.restriction.allows_origin(None);
@@ -372,8 +384,8 @@ pub(crate) fn check_address(
             (some(&address), true)
         }
         Direction::Egress => (
-            endpoint.receive.iter().all(address),
-            endpoint.receive.iter().all(origin),
+            endpoint.heard(now).all(address),
+            endpoint.heard(now).all(origin),
         ),
     };
     match (address, origin) {
@@ -419,7 +431,7 @@ fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> SessionRef {
         presented: proven.presented.kept(),
         key_expires: proven.key_expires,
         keys: proven.keys,
-        tunnelled: proven.tunnelled,
+        transport: proven.transport,
         connection: Some(id),
         linger_until: Default::default(),
         unacked_frames: 0,
@@ -451,7 +463,7 @@ fn resume(
         .expect("prove_resumption has found it");
     let lists_bytes = session.lists_bytes();
     session.keys = proven.keys;
-    session.tunnelled = proven.tunnelled;
+    session.transport = proven.transport;
     session.presented = proven.presented.kept();
     session.forget_streams();
     session.credit = None;

@@ -39,6 +39,7 @@ mod relief;
 mod session;
 mod sign;
 mod strangers;
+mod terms;
 mod timers;
 mod welcome;
 

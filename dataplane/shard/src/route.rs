@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 
-use wire::ids::{ChannelId, NO_STREAM, PartitionId, RELAY_STREAM};
+use wire::ids::{ChannelId, NO_STREAM, PartitionId, RELAY_STREAM, UnixNanos};
 use wire::reason::{Notice, Reason};
-use wire::route::{Allowance, Channel, Grant, Overdrawn, Priority, RouteTable, take};
+use wire::route::{
+    Allowance, Channel, Grant, Overdrawn, Priority, RouteTable, Transport, Window, take,
+};
 use wire::send::Send;
 
 use crate::budget::Pressure;
@@ -14,6 +16,7 @@ use crate::ownership::Ownership;
 use crate::parse::Refusal;
 use crate::peers::Peers;
 use crate::session::{ChannelRoute, Session, SessionRef};
+use crate::terms::outside_hours;
 use crate::verify::{Origin, Verified, stream_of};
 
 /// Why a frame may not go where it wants to.
@@ -31,6 +34,28 @@ pub enum RouteError {
     /// The sender has no grant for the channel.
     #[error("channel {0} is not granted")]
     NotGranted(ChannelId),
+    /// The grant's time is over.
+    #[error("the grant ended")]
+    GrantExpired {
+        /// When.
+        expired: UnixNanos,
+        /// The time now.
+        now: UnixNanos,
+    },
+    /// The grant holds at other hours.
+    #[error("not at this hour")]
+    Hours {
+        /// When they begin.
+        begin: UnixNanos,
+        /// The time now.
+        now: UnixNanos,
+    },
+    /// A datagram of an endpoint that may send none.
+    #[error("no datagrams")]
+    NoDatagrams {
+        /// The sum of the transports that it may use.
+        transports: u8,
+    },
     /// The log belongs to another shard.
     #[error("partition {0} is not this shard's")]
     NotOwner(PartitionId),
@@ -86,6 +111,15 @@ impl RouteError {
                 Notice::new(Reason::UnknownChannel, u64::from(channel.0), 0)
             }
             Self::NotGranted(channel) => Notice::new(Reason::NotGranted, u64::from(channel.0), 0),
+            Self::GrantExpired { expired, now } => {
+                Notice::new(Reason::GrantExpired, now.seconds(), expired.seconds())
+            }
+            Self::Hours { begin, now } => outside_hours(Reason::RestrictedHours, begin, now),
+            Self::NoDatagrams { transports } => Notice::new(
+                Reason::TransportRefused,
+                Transport::QuicDatagram as u64,
+                u64::from(transports),
+            ),
             Self::NotOwner(partition) => Notice::new(Reason::NotOwner, u64::from(partition.0), 0),
             Self::Elsewhere {
                 shards,
@@ -350,7 +384,8 @@ fn find<'a>(
         let granted = |route: &ChannelRoute| {
             let endpoint = peers.table.endpoint_at(session.endpoint_index);
             let address = address(peers).ok_or(RouteError::Address)?;
-            check_restriction(&endpoint.send[route.grant as usize], address, send)
+            let grant = &endpoint.send[route.grant as usize];
+            check_restriction(grant, address, send, peers.now.unix)
         };
         match route {
             // What is in the log already is at most acked again and needs no grant any more; to refuse it for want of
@@ -371,7 +406,7 @@ fn find<'a>(
         }
     }
     let address = address(peers).ok_or(RouteError::NotGranted(send.channel()))?;
-    let (partition, log) = look_up(&peers.table, owned, send, address)?;
+    let (partition, log) = look_up(&peers.table, owned, send, (address, peers.now.unix))?;
     let relayed = frame.origin() != Origin::Direct;
     let away = || {
         let owner = peers.ownership.partition(partition);
@@ -390,7 +425,7 @@ pub(crate) fn route_datagram<'a>(
     owned: &Owned,
     frame: &Verified<'a>,
 ) -> Result<Routed<'a>, RouteError> {
-    let found = find(peers, owned, frame);
+    let found = may_send_datagrams(peers, frame).and_then(|()| find(peers, owned, frame));
     let found = found.and_then(|found| match found.away() {
         None => Ok(found),
         Some(owner) => {
@@ -407,6 +442,19 @@ pub(crate) fn route_datagram<'a>(
         Err(_) => peers.counters.route.refused += 1,
     }
     found
+}
+
+fn may_send_datagrams(peers: &Peers, frame: &Verified<'_>) -> Result<(), RouteError> {
+    let Some(session) = peers.sessions.get(frame.session()) else {
+        return Ok(());
+    };
+    let transports = (peers.table.endpoint_at(session.endpoint_index)).transports;
+    match transports.has(Transport::QuicDatagram) {
+        true => Ok(()),
+        false => Err(RouteError::NoDatagrams {
+            transports: transports.bits(),
+        }),
+    }
 }
 
 /// The stream of a session's own frame, by its place, and the route to its channel if it has one still.
@@ -428,7 +476,7 @@ fn look_up(
     table: &RouteTable,
     owned: &Owned,
     send: &Send<'_>,
-    address: IpAddr,
+    (address, now): (IpAddr, UnixNanos),
 ) -> Result<(PartitionId, Option<u32>), RouteError> {
     let channel: &Channel = table
         .channel(send.channel())
@@ -437,16 +485,28 @@ fn look_up(
         .endpoint(send.endpoint())
         .and_then(|endpoint| endpoint.send_grant(channel.id));
     let grant = grant.ok_or(RouteError::NotGranted(channel.id))?;
-    check_restriction(grant, address, send)?;
+    check_restriction(grant, address, send, now)?;
     let partition = table.partition_of(send.endpoint(), channel);
     Ok((partition, owned.log(partition)))
 }
 
-/// Everything a grant asks for but the rate. What cannot be checked fails.
-fn check_restriction(grant: &Grant, address: IpAddr, send: &Send<'_>) -> Result<(), RouteError> {
+/// Everything a grant asks for but the rates. What cannot be checked fails.
+fn check_restriction(
+    grant: &Grant,
+    address: IpAddr,
+    send: &Send<'_>,
+    now: UnixNanos,
+) -> Result<(), RouteError> {
     let restriction = &grant.restriction;
     if restriction.is_none() {
         return Ok(());
+    }
+    if let Some(expired) = restriction.expires.filter(|_| restriction.is_over(now)) {
+        return Err(RouteError::GrantExpired { expired, now });
+    }
+    if !Window::any_open(&restriction.windows, now) {
+        let begin = Window::next_opening(&restriction.windows, now);
+        return Err(RouteError::Hours { begin, now });
     }
     if !restriction.allows_address(address) {
         return Err(RouteError::Address);

@@ -8,6 +8,7 @@ use wire::ids::{
     AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, Offset, PartitionId, Sequence,
     SessionId, UnixNanos,
 };
+use wire::route::Transport;
 use wire::signature::SessionKeys;
 
 use crate::across::Across;
@@ -127,8 +128,8 @@ pub(crate) struct Session {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) endpoint: EndpointId,
     pub(crate) direction: Direction,
-    /// Its connection runs, or ran, through a tunnel.
-    pub(crate) tunnelled: bool,
+    /// What its connection runs, or ran, over.
+    pub(crate) transport: Transport,
     pub(crate) unacked_frames: u32,
     pub(crate) streams: Vec<Stream>,
     pub(crate) keys: SessionKeys,
@@ -160,18 +161,6 @@ impl Session {
     /// The certificate that was shown in its tunnel.
     pub(crate) fn shown(&self) -> Option<Fingerprint> {
         self.presented.as_ref()?.shown
-    }
-
-    /// When the credential ends, and whether it is the token that does.
-    pub(crate) fn expires(&self) -> Option<(UnixNanos, bool)> {
-        let token = self.token().map_or(NEVER, |token| token.expires);
-        let key = self.key_expires;
-        let first = if key < token {
-            (key, false)
-        } else {
-            (token, true)
-        };
-        (first.0 < NEVER).then_some(first)
     }
 
     /// The credit for one of its lists.

@@ -7,11 +7,12 @@ use wire::ids::{AckMode, Direction};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 
-use crate::handshake::{check_address, check_certificate, claim};
+use crate::handshake::{HandshakeError, check_address, check_certificate, check_transport, claim};
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::route::Owned;
 use crate::session::{NEVER, SessionRef};
+use crate::terms::first_end;
 
 /// Take over a route table.
 pub(crate) fn apply<S: Segment>(
@@ -36,6 +37,7 @@ pub(crate) fn apply<S: Segment>(
                 }
                 recheck_tunnel(peers, reference);
                 recheck_address(peers, reference);
+                recheck_end(peers, reference);
                 claim(peers, logs, owned, reference, false);
             }
             None => withdraw(peers, reference),
@@ -62,16 +64,29 @@ fn resolve(peers: &mut Peers, reference: SessionRef, before: &RouteTable) -> Opt
     good.then_some(index)
 }
 
-/// The new table may name certificates, or others. One without a connection is asked when it is resumed.
+/// The new table may name transports and certificates, or others. One without a connection is asked when it is resumed.
 fn recheck_tunnel(peers: &mut Peers, reference: SessionRef) {
     let Some(session) = peers.sessions.get(reference) else {
         return;
     };
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
-    let shown = session.shown();
-    if let (Some(connection), Err(error)) = (session.connection, check_certificate(endpoint, shown))
-    {
-        peers.withdraw(connection, reference, error.0);
+    let (shown, transport) = (session.shown(), session.transport);
+    let checked = check_transport(endpoint, transport);
+    let checked = checked.and_then(|()| check_certificate(endpoint, shown));
+    if let (Some(connection), Err(HandshakeError(notice))) = (session.connection, checked) {
+        peers.withdraw(connection, reference, notice);
+    }
+}
+
+/// What ends by time may end earlier under the new table, or have ended: the timers look at once.
+fn recheck_end(peers: &mut Peers, reference: SessionRef) {
+    let Some(session) = peers.sessions.get(reference) else {
+        return;
+    };
+    let endpoint = peers.table.endpoint_at(session.endpoint_index);
+    let ends = first_end(session, endpoint, peers.now.unix).is_some();
+    if let Some(connection) = session.connection.filter(|_| ends) {
+        peers.rearm(connection);
     }
 }
 
@@ -86,7 +101,7 @@ fn recheck_address(peers: &mut Peers, reference: SessionRef) {
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
     let (direction, peer, id) = (session.direction, connection.peer, connection.id);
     if direction == Direction::Egress
-        && let Err(error) = check_address(endpoint, direction, peer)
+        && let Err(error) = check_address(endpoint, direction, peer, peers.now.unix)
     {
         peers.withdraw(id, reference, error.0);
     }

@@ -9,7 +9,11 @@ use wire::reason::{Notice, Reason};
 use crate::connection::{Goodbye, Phase};
 use crate::io::{ConnectionId, Output};
 use crate::peers::{Peers, millis};
-use crate::session::{Session, SessionRef};
+use crate::session::SessionRef;
+use crate::terms::{ended, first_end};
+
+/// How often a session is looked at that ends at some time, should the clock be set.
+const END_LOOK: Duration = Duration::from_secs(4);
 
 impl Peers {
     /// Put a connection into the timers for the first time.
@@ -90,7 +94,7 @@ impl Peers {
             next = next.min(slow_at);
         }
         if let Some(reference) = connection.session() {
-            match self.expire_credential(id, reference) {
+            match self.end_in_time(id, reference) {
                 Some(at) => next = next.min(at),
                 None => return now + step,
             }
@@ -98,26 +102,24 @@ impl Peers {
         next
     }
 
-    /// End a session whose credential has expired; otherwise say when that will be.
-    fn expire_credential(&mut self, id: ConnectionId, reference: SessionRef) -> Option<Duration> {
+    /// End a session of which something has ended that it needs; otherwise say when to look again. Wall time may jump, so one that
+    /// is to end is looked at more often than that.
+    fn end_in_time(&mut self, id: ConnectionId, reference: SessionRef) -> Option<Duration> {
         let never = self.now.monotonic + self.limits.slow_receiver_after;
-        let Some((at, token)) = self.sessions.get(reference).and_then(Session::expires) else {
+        let Some(session) = self.sessions.get(reference) else {
             return Some(never);
         };
+        let endpoint = self.table.endpoint_at(session.endpoint_index);
         let UnixNanos(now) = self.now.unix;
-        if at.0 > now {
-            return Some(self.now.monotonic + Duration::from_nanos(at.0 - now));
-        }
-        let reason = if token {
-            Reason::TokenExpired
-        } else {
-            Reason::KeyExpired
+        let Some((at, reason)) = first_end(session, endpoint, self.now.unix) else {
+            return Some(never);
         };
-        self.withdraw(
-            id,
-            reference,
-            Notice::new(reason, self.now.unix.seconds(), at.seconds()),
-        );
+        if at.0 > now {
+            let wait = Duration::from_nanos(at.0 - now).min(END_LOOK);
+            return Some(self.now.monotonic + wait);
+        }
+        let notice = ended((at, reason), endpoint, session.direction, self.now.unix);
+        self.withdraw(id, reference, notice);
         None
     }
 

@@ -57,6 +57,9 @@ pub enum VerifyError {
     /// An envelope signed with a key that was withdrawn.
     #[error("key {0} is revoked")]
     KeyRevoked(KeyId),
+    /// An envelope of an endpoint that may send nothing at this moment.
+    #[error("the endpoint may not send now")]
+    Terms(Notice),
     /// An envelope signed with a key whose time is over.
     #[error("key {key} expired at {expired}")]
     KeyExpired {
@@ -95,6 +98,7 @@ impl VerifyError {
                 Notice::new(Reason::UnknownSender, endpoint.0, u64::from(key.0))
             }
             Self::KeyRevoked(key) => Notice::new(Reason::KeyRevoked, u64::from(key.0), 0),
+            Self::Terms(notice) => notice,
             Self::KeyExpired { expired, now, .. } => Notice::new(Reason::KeyExpired, now, expired),
         }
     }

@@ -73,12 +73,12 @@ fn say_welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, wa
     let fields = fields(peers, session, waiting, &table);
     let endpoint = table.endpoint_at(session.endpoint_index);
     let mut entries = Vec::new();
-    let grants = if session.direction == Direction::Ingress {
-        &endpoint.send
-    } else {
-        &endpoint.receive
+    let over = |grant: &&Grant| grant.restriction.is_over(peers.now.unix);
+    let (grants, hears) = match session.direction {
+        Direction::Ingress => (&endpoint.send, false),
+        Direction::Egress => (&endpoint.receive, true),
     };
-    for grant in grants {
+    for grant in grants.iter().filter(|grant| !(hears && over(grant))) {
         let owners = (owned, &peers.ownership);
         entries.extend(entry(&table, logs, owners, session, endpoint, grant));
     }

@@ -96,6 +96,9 @@ fn table(epoch: u64) -> RouteTable {
         relay: false,
         keys: Vec::new(),
         certificates: Vec::new(),
+        transports: Default::default(),
+        windows: Vec::new(),
+        expires: None,
         send: vec![Grant {
             channel: CHANNEL,
             restriction: Restriction::default(),

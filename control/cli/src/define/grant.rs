@@ -224,6 +224,15 @@ pub(crate) struct WhyArgs {
     /// A body so long
     #[arg(long, value_name = "BYTES")]
     body_bytes: Option<u64>,
+    /// At this time, such as 2027-01-31T00:00:00Z; now unless it is said
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Over this transport: tcp, tls, quic or quic-datagram
+    #[arg(long, value_name = "NAME")]
+    transport: Option<String>,
+    /// By a tunnel in which the certificate with this SHA-256 was shown
+    #[arg(long, value_name = "HEX")]
+    certificate: Option<String>,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -235,6 +244,9 @@ pub(crate) fn why(args: &WhyArgs) -> Result<u8, Fault> {
         ("address", args.address.map(|address| address.to_string())),
         ("origin", args.origin.clone()),
         ("body_bytes", args.body_bytes.map(|bytes| bytes.to_string())),
+        ("at", args.at.clone()),
+        ("transport", args.transport.clone()),
+        ("certificate", args.certificate.clone()),
     ];
     let given = given
         .into_iter()

@@ -144,7 +144,7 @@ impl<S: Segment> QueueGroup<S> {
                 }
                 Err(ReadError::NotYet) => break,
             };
-            let heard = endpoint.receive_grant(span.channel).is_some();
+            let heard = endpoint.hears(span.channel, now);
             if heard || active(Bug::IgnoreGrants) {
                 let taken = self.add(slot, endpoint.id, &endpoint.queue, &span, now);
                 self.counters.caught_up += u64::from(taken);

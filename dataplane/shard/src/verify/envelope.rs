@@ -9,9 +9,11 @@ use wire::route::{Key, KeyMaterial, RouteTable};
 use wire::send::{Relay, Send};
 use wire::signature::{VerifyingKey, verify_ed25519_batch, verify_envelope};
 
+use crate::handshake::HandshakeError;
 use crate::parse::{Parsed, Refusal};
 use crate::peers::Peers;
 use crate::session::SessionRef;
+use crate::terms::check_terms;
 
 use super::{Envelope, Origin, Verdicts, Verified, VerifyError, sending, strike};
 
@@ -31,6 +33,12 @@ pub(super) fn check_envelope<'a>(
     let (endpoint, at) = find_key(&peers.table, send)?;
     let key = &peers.table.endpoint_at(endpoint).keys[at];
     check_key(key, peers.now.unix.seconds())?;
+    let terms = check_terms(
+        peers.table.endpoint_at(endpoint),
+        Direction::Ingress,
+        peers.now.unix,
+    );
+    terms.map_err(|HandshakeError(notice)| VerifyError::Terms(notice))?;
     let unverified = Verified {
         order: frame.order(),
         connection: frame.connection(),

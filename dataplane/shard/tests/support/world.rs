@@ -268,6 +268,16 @@ impl World {
         });
     }
 
+    /// A connection is a lane of one over QUIC.
+    pub fn lane(&mut self, connection: ConnectionId, exporter: [u8; 32]) {
+        self.tunnels.push(Tunnel {
+            stays: true,
+            connection,
+            exporter,
+            shown: None,
+        });
+    }
+
     /// Hand bytes in with the next turn.
     pub fn receive(&mut self, connection: ConnectionId, bytes: &[u8]) {
         self.received.push((connection, bytes.to_vec()));

@@ -151,6 +151,18 @@ reasons! {
         "the endpoint opens sessions only through a tunnel in which one of its certificates was shown",
         "0: no certificate was shown, 1: another one", "how many certificates it names",
         "connect by TLS or QUIC and show one of the endpoint's certificates";
+    EndpointExpired = 1126, "endpoint_expired", false,
+        "the endpoint's time is over",
+        "the server's clock, unix seconds", "the endpoint's expiry, unix seconds",
+        "have its time extended";
+    OutsideHours = 1127, "outside_hours", true,
+        "the endpoint, or one of its grants to receive, holds at other hours",
+        "the server's clock, unix seconds", "when the hours begin, unix seconds",
+        "connect again after the time given";
+    TransportRefused = 1128, "transport_refused", false,
+        "the endpoint may not use this transport",
+        "1 tcp, 2 tls, 4 quic, 8 datagrams of quic", "the sum of those it may use",
+        "use one of the transports it may use";
     FrameTooShort = 1201, "frame_too_short", false,
         "the frame cannot hold what its kind needs",
         "bytes seen", "bytes needed",
@@ -261,6 +273,18 @@ reasons! {
         "slow down, try again after the time given";
     AccountByteRate = 1411, "account_byte_rate", true,
         "more bytes per second than all endpoints of the account may send",
+        "bytes of the frame", "bytes per second allowed",
+        "slow down, try again after the time given";
+    GrantExpired = 1412, "grant_expired", false,
+        "the grant's time is over",
+        "the server's clock, unix seconds", "the grant's expiry, unix seconds",
+        "have it granted anew";
+    RestrictedHours = 1413, "restricted_hours", true,
+        "the grant holds at other hours",
+        "the server's clock, unix seconds", "when the hours begin, unix seconds",
+        "send again after the time given";
+    RestrictedByteRate = 1414, "restricted_byte_rate", true,
+        "more bytes per second than the grant allows",
         "bytes of the frame", "bytes per second allowed",
         "slow down, try again after the time given";
     Busy = 1501, "busy", true,

@@ -179,7 +179,8 @@ impl Allowance {
     fn overdrawn(&self, count: u64, wait: Option<u64>) -> Overdrawn {
         let reason = match (self.holder, self.unit) {
             (Holder::Grant, Unit::Messages) => Reason::RestrictedRate,
-            (Holder::Grant | Holder::Endpoint, Unit::Bytes) => Reason::EndpointByteRate,
+            (Holder::Grant, Unit::Bytes) => Reason::RestrictedByteRate,
+            (Holder::Endpoint, Unit::Bytes) => Reason::EndpointByteRate,
             (Holder::Endpoint, Unit::Messages) => Reason::EndpointRate,
             (Holder::Account, Unit::Messages) => Reason::AccountRate,
             (Holder::Account, Unit::Bytes) => Reason::AccountByteRate,

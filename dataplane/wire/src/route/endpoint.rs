@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Rates, Restriction};
+use super::{Rates, Restriction, Transports, Window};
 use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
 use crate::signature::KeyMaterial;
 
@@ -21,6 +21,12 @@ pub struct Endpoint {
     pub keys: Vec<Key>,
     /// Certificates one of which it must show in its tunnel to open a session, rising; none: it need not.
     pub certificates: Vec<Fingerprint>,
+    /// Over what its sessions may run.
+    pub transports: Transports,
+    /// When it may have sessions, and when its envelopes are taken; none listed: always.
+    pub windows: Vec<Window>,
+    /// When it ends for good: nothing of it is good any more then.
+    pub expires: Option<UnixNanos>,
     /// Where it may send, by rising channel.
     pub send: Vec<Grant>,
     /// What it hears, by rising channel.
@@ -47,6 +53,25 @@ impl Endpoint {
     #[inline]
     pub fn receive_grant(&self, channel: ChannelId) -> Option<&Grant> {
         find(&self.receive, channel)
+    }
+
+    /// Whether it has ended at this moment.
+    #[inline]
+    pub fn is_over(&self, now: UnixNanos) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Its grants to hear something that have not ended at this moment.
+    pub fn heard(&self, now: UnixNanos) -> impl Iterator<Item = &Grant> {
+        let over = move |grant: &&Grant| !grant.restriction.is_over(now);
+        self.receive.iter().filter(over)
+    }
+
+    /// Whether it hears this channel at this moment.
+    #[inline]
+    pub fn hears(&self, channel: ChannelId, now: UnixNanos) -> bool {
+        self.receive_grant(channel)
+            .is_some_and(|grant| !grant.restriction.is_over(now))
     }
 
     /// Whether a tunnel in which this certificate was shown, or none, is one that it may use.

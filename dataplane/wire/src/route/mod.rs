@@ -7,11 +7,15 @@ mod endpoint;
 mod index;
 mod rated;
 mod restriction;
+mod transports;
+mod window;
 
 pub use allowance::{Allowance, Holder, Overdrawn, Rates, Unit, give_back, take};
 pub use build::{ChannelParts, TableError, TableParts};
 pub use endpoint::{Endpoint, Grant, Key, OnFull, QueueBounds};
 pub use restriction::{AddressRange, AddressRangeError, Restriction};
+pub use transports::{Transport, Transports};
+pub use window::{Window, WindowError};
 
 pub use crate::signature::KeyMaterial;
 

@@ -9,7 +9,7 @@ use crate::ids::ChannelId;
 struct Held {
     /// Whatever the channel: the endpoint's own, then its account's.
     whole: Vec<Allowance>,
-    /// Of grants, by rising channel.
+    /// Of grants, by rising channel; a channel with two rates is there twice.
     grants: Vec<(ChannelId, Allowance)>,
 }
 
@@ -41,10 +41,13 @@ impl Rated {
     fn hold(&self, endpoint: &Endpoint) -> Option<Box<Held>> {
         let mut whole = allowances(Holder::Endpoint, endpoint.rates);
         whole.extend_from_slice(self.account(endpoint.account()));
-        let grants = endpoint.send.iter().filter_map(|grant| {
-            let per_second = grant.restriction.messages_per_second?;
-            let allowance = Allowance::new(Holder::Grant, Unit::Messages, per_second.into());
-            Some((grant.channel, allowance))
+        let grants = endpoint.send.iter().flat_map(|grant| {
+            let rates = Rates {
+                messages_per_second: grant.restriction.messages_per_second,
+                bytes_per_second: grant.restriction.bytes_per_second,
+            };
+            let own = allowances(Holder::Grant, rates).into_iter();
+            own.map(|allowance| (grant.channel, allowance))
         });
         let grants: Vec<_> = grants.collect();
         let any = !(whole.is_empty() && grants.is_empty());
@@ -68,8 +71,10 @@ impl Rated {
     ) -> impl Iterator<Item = &Allowance> + Clone {
         let held = self.held(endpoint);
         let whole = held.map_or(&[][..], |held| &held.whole);
-        let grant = held.and_then(|held| held.grant(channel));
-        whole.iter().chain(grant)
+        let grant = held.map_or(&[][..], |held| held.grant(channel));
+        whole
+            .iter()
+            .chain(grant.iter().map(|(_, allowance)| allowance))
     }
 
     pub(super) fn is_whole(&self, endpoint: u32) -> bool {
@@ -90,9 +95,9 @@ impl Rated {
             if let Some(own) = index.and_then(|index| before.rated.held(index)) {
                 go_on(&mut held.whole, &own.whole);
                 for (channel, allowance) in &mut held.grants {
-                    if let Some(before) = own.grant(*channel) {
-                        allowance.go_on_from(before);
-                    }
+                    let before = own.grant(*channel).iter();
+                    let before = before.map(|(_, allowance)| allowance);
+                    go_on_one(allowance, before);
                 }
             }
             // Whatever the endpoint's account was before: what an account has is one for all its endpoints.
@@ -105,17 +110,23 @@ impl Rated {
 /// Let each go on from the one before it of the same kind.
 fn go_on(allowances: &mut [Allowance], before: &[Allowance]) {
     for allowance in allowances {
-        let kind = allowance.kind();
-        if let Some(before) = before.iter().find(|before| before.kind() == kind) {
-            allowance.go_on_from(before);
-        }
+        go_on_one(allowance, before.iter());
+    }
+}
+
+fn go_on_one<'a>(allowance: &mut Allowance, mut before: impl Iterator<Item = &'a Allowance>) {
+    let kind = allowance.kind();
+    if let Some(before) = before.find(|before| before.kind() == kind) {
+        allowance.go_on_from(before);
     }
 }
 
 impl Held {
-    fn grant(&self, channel: ChannelId) -> Option<&Allowance> {
-        let at = self.grants.binary_search_by_key(&channel, |(id, _)| *id);
-        at.ok().map(|at| &self.grants[at].1)
+    fn grant(&self, channel: ChannelId) -> &[(ChannelId, Allowance)] {
+        let from = self.grants.partition_point(|(id, _)| *id < channel);
+        let count = self.grants[from..].iter();
+        let count = count.take_while(|(id, _)| *id == channel).count();
+        &self.grants[from..from + count]
     }
 }
 
@@ -154,6 +165,9 @@ mod tests {
             relay: false,
             keys: Vec::new(),
             certificates: Vec::new(),
+            transports: Default::default(),
+            windows: Vec::new(),
+            expires: None,
             send: vec![Grant {
                 channel: CHANNEL,
                 restriction: Restriction {

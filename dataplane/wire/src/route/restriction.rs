@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::Window;
+use crate::ids::UnixNanos;
+
 /// Conditions on a grant; the default has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restriction {
@@ -11,8 +14,14 @@ pub struct Restriction {
     pub addresses: Vec<AddressRange>,
     /// Web origins it holds for; none listed: all. A session that has no origin fails a list.
     pub origins: Vec<Box<str>>,
+    /// When it holds; none listed: always.
+    pub windows: Vec<Window>,
+    /// When it ends for good: it is as if it had been taken away then.
+    pub expires: Option<UnixNanos>,
     /// Messages per second.
     pub messages_per_second: Option<u32>,
+    /// Bytes of whole frames per second.
+    pub bytes_per_second: Option<u64>,
     /// Bytes of one body.
     pub body_bytes_max: Option<u32>,
 }
@@ -22,8 +31,17 @@ impl Restriction {
     pub fn is_none(&self) -> bool {
         self.addresses.is_empty()
             && self.origins.is_empty()
+            && self.windows.is_empty()
+            && self.expires.is_none()
             && self.messages_per_second.is_none()
+            && self.bytes_per_second.is_none()
             && self.body_bytes_max.is_none()
+    }
+
+    /// Whether it has ended at this moment.
+    #[inline]
+    pub fn is_over(&self, now: UnixNanos) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 
     /// Whether it holds for this address.
