@@ -3,10 +3,14 @@
 use std::fmt;
 use std::io::{BufRead, Write};
 
+use rustls::client::verify_server_name;
+use rustls::pki_types::ServerName;
+use rustls::server::ParsedCertificate;
 use rustls::{Connection, Error, HandshakeKind, ServerConnection};
 
 use crate::asking;
 use crate::certificate::Fingerprint;
+use crate::link::LINK_PROTOCOL;
 use crate::shaking::{Shaken, Shaking, Standing};
 use crate::{EXPORTER_BYTES, EXPORTER_LABEL, PROTOCOL};
 
@@ -19,11 +23,16 @@ pub enum Broken {
     /// Both sides agree on no application protocol.
     #[error("the peer does not speak forebay/1")]
     Protocol,
+    /// The same, between a control plane and a node.
+    #[error("the peer does not speak forebay-link/1")]
+    LinkProtocol,
 }
 
 /// One side of a tunnel. Goes to another thread with its connection.
 pub struct Tunnel {
     state: State,
+    /// What both sides must have agreed on.
+    protocol: &'static [u8],
     /// Whether the end was said, and whether the peer said its own.
     finished: bool,
     peer_finished: bool,
@@ -53,6 +62,14 @@ impl Tunnel {
         Self::in_state(State::Rustls(Box::new(connection)))
     }
 
+    /// Either side of a link.
+    pub(crate) fn linking(connection: Connection) -> Self {
+        Self {
+            protocol: LINK_PROTOCOL,
+            ..Self::connecting(connection)
+        }
+    }
+
     pub(crate) fn accepting(connection: ServerConnection) -> Self {
         Self::in_state(State::Shaking(Box::new(Shaking::new(connection))))
     }
@@ -60,6 +77,7 @@ impl Tunnel {
     fn in_state(state: State) -> Self {
         Self {
             state,
+            protocol: PROTOCOL,
             finished: false,
             peer_finished: false,
         }
@@ -88,7 +106,8 @@ impl Tunnel {
             State::Rustls(connection) => {
                 let received = receive(connection, ciphertext, plaintext);
                 self.peer_finished |= received?;
-                match self.stands() && self.alpn() != Some(PROTOCOL) {
+                match self.stands() && self.alpn() != Some(self.protocol) {
+                    true if self.protocol == LINK_PROTOCOL => Err(Broken::LinkProtocol),
                     true => Err(Broken::Protocol),
                     false => Ok(()),
                 }
@@ -153,6 +172,22 @@ impl Tunnel {
             State::Stands(standing) => standing.shown,
             State::Shaking(_) | State::Gone => None,
         }
+    }
+
+    /// Whether the certificate that the peer of a link showed is for this name.
+    pub fn names(&self, name: &str) -> bool {
+        let State::Rustls(connection) = &self.state else {
+            return false;
+        };
+        let chain = connection.peer_certificates().filter(|_| self.stands());
+        let (Some(own), Ok(name)) = (
+            chain.and_then(|chain| chain.first()),
+            ServerName::try_from(name),
+        ) else {
+            return false;
+        };
+        let parsed = ParsedCertificate::try_from(own);
+        parsed.is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
     }
 
     /// Bytes that are kept of what the peer showed: of TLS 1.3, none but which it was.

@@ -1,0 +1,270 @@
+//! Every node of a control plane: who is connected, which table each has on each shard, and what each gets next.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::diagnosis::{LINK_REPLACED, LINK_UNKNOWN_NODE};
+use crate::frame::Version;
+use crate::history::{History, Newest, Next};
+use crate::pipe::Ended;
+
+/// The nodes of a control plane.
+#[derive(Clone)]
+pub struct Fleet(Arc<Inner>);
+
+struct Inner {
+    history: Mutex<History>,
+    /// Rises with every new table.
+    changed: watch::Sender<u64>,
+    nodes: Mutex<Nodes>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Nodes {
+    by_name: BTreeMap<String, Node>,
+    connections: u64,
+}
+
+/// What is known of one node.
+#[derive(Default)]
+struct Node {
+    /// The connection that counts; none is 0.
+    connection: u64,
+    address: Option<SocketAddr>,
+    heard: Option<Instant>,
+    has: Option<Version>,
+    kept: u64,
+    refused: u16,
+    shards: Vec<u64>,
+    snapshots: u64,
+    deltas: u64,
+}
+
+/// How far one node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeProgress {
+    /// Its name.
+    pub node: String,
+    /// Its shards; at least 1.
+    pub shards: usize,
+    /// Those that have the epoch asked for, or a later one.
+    pub applied: usize,
+}
+
+/// What is known of one node, to be shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeSeen {
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// From where it is, or was last.
+    pub address: Option<String>,
+    /// Seconds since it was heard.
+    pub heard_seconds: Option<f64>,
+    /// The epoch of the table it has or works towards.
+    pub epoch: Option<u64>,
+    /// Whether every shard has the newest table.
+    pub current: bool,
+    /// The epoch that it has on disk.
+    pub kept: u64,
+    /// Code of why it does not take the newest table, if it does not.
+    pub refused: Option<String>,
+    /// The epoch of each shard.
+    pub shards: Vec<u64>,
+    /// Snapshots and deltas sent to it.
+    pub snapshots: u64,
+    /// Deltas sent to it.
+    pub deltas: u64,
+}
+
+/// A connection of a node, while it counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    pub(crate) name: String,
+    connection: u64,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").finish_non_exhaustive()
+    }
+}
+
+impl Fleet {
+    /// Of nodes with these names and no others.
+    #[must_use]
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let nodes = names.into_iter().map(|name| (name, Node::default()));
+        let nodes = Nodes {
+            by_name: nodes.collect(),
+            connections: 0,
+        };
+        Self(Arc::new(Inner {
+            history: Mutex::default(),
+            changed: watch::channel(0).0,
+            nodes: Mutex::new(nodes),
+            came: Condvar::new(),
+        }))
+    }
+
+    /// There is a new table: every node gets it as soon as it can. Does not wait.
+    pub fn publish(&self, newest: Newest) {
+        self.history().put(newest);
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Wait until every shard of every node has this epoch or a later one, and has it on disk, at most so long; how far each is.
+    #[must_use]
+    pub fn wait(&self, epoch: u64, within: Duration) -> Vec<NodeProgress> {
+        let by = Instant::now() + within;
+        let mut nodes = self.nodes();
+        while !nodes.by_name.values().all(|node| self.is_at(node, epoch)) {
+            let left = by.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.0.came.wait_timeout(nodes, left);
+            nodes = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let progress = |(name, node): (&String, &Node)| {
+            let applied = node.shards.iter().filter(|has| **has >= epoch).count();
+            NodeProgress {
+                node: name.clone(),
+                shards: node.shards.len().max(1),
+                applied: if self.is_ours(node) { applied } else { 0 },
+            }
+        };
+        nodes.by_name.iter().map(progress).collect()
+    }
+
+    /// Every node, by name.
+    #[must_use]
+    pub fn seen(&self) -> Vec<NodeSeen> {
+        let newest = self.history().newest();
+        let nodes = self.nodes();
+        let seen = |(name, node): (&String, &Node)| NodeSeen {
+            name: name.clone(),
+            connected: node.connection > 0,
+            address: node.address.map(|address| address.to_string()),
+            heard_seconds: node.heard.map(|heard| heard.elapsed().as_secs_f64()),
+            epoch: node.has.map(|has| has.epoch),
+            current: newest.is_some_and(|newest| {
+                node.has == Some(newest) && node.has_everywhere(newest.epoch)
+            }),
+            kept: node.kept,
+            refused: (node.refused > 0).then(|| format!("FB-{}", node.refused)),
+            shards: node.shards.clone(),
+            snapshots: node.snapshots,
+            deltas: node.deltas,
+        };
+        nodes.by_name.iter().map(seen).collect()
+    }
+
+    /// Whether every shard of a node has this epoch of ours, or a later one, and its disk.
+    fn is_at(&self, node: &Node, epoch: u64) -> bool {
+        node.has_everywhere(epoch) && self.is_ours(node)
+    }
+
+    /// Whether a node's table is of our past: a store that was restored counts epochs anew that some nodes have had otherwise.
+    fn is_ours(&self, node: &Node) -> bool {
+        node.has.is_some_and(|has| self.history().knows(has))
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        // It is whole after every change, whoever panicked beside it.
+        (self.0.history.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        (self.0.nodes.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    pub(crate) fn newest(&self) -> Option<Version> {
+        self.history().newest()
+    }
+
+    pub(crate) fn next(&self, has: Option<Version>) -> Next {
+        self.history().next(has)
+    }
+
+    /// A node has connected. It is the one of its name from now on.
+    pub(crate) fn admit(&self, name: &str, address: SocketAddr) -> Result<Admitted, Ended> {
+        let mut nodes = self.nodes();
+        nodes.connections += 1;
+        let connection = nodes.connections;
+        let Some(node) = nodes.by_name.get_mut(name) else {
+            let text = format!("there is no node {name:?}");
+            return Err(Ended::new(LINK_UNKNOWN_NODE, text));
+        };
+        (node.connection, node.address) = (connection, Some(address));
+        node.heard = Some(Instant::now());
+        Ok(Admitted {
+            name: name.to_owned(),
+            connection,
+        })
+    }
+
+    /// The node of this connection, if no later one took its place.
+    fn with(&self, of: &Admitted, change: impl FnOnce(&mut Node)) -> Result<(), Ended> {
+        let mut nodes = self.nodes();
+        let node = nodes.by_name.get_mut(&of.name);
+        let Some(node) = node.filter(|node| node.connection == of.connection) else {
+            let text = "the node connected again";
+            return Err(Ended::new(LINK_REPLACED, text));
+        };
+        change(node);
+        drop(nodes);
+        self.0.came.notify_all();
+        Ok(())
+    }
+
+    pub(crate) fn applied(
+        &self,
+        of: &Admitted,
+        (has, kept, refused): (Version, u64, u16),
+        shards: Vec<u64>,
+    ) -> Result<(), Ended> {
+        self.with(of, |node| {
+            node.heard = Some(Instant::now());
+            // One without a table says so by a version of zeros.
+            let has = (has != Version::default()).then_some(has);
+            (node.has, node.kept, node.refused) = (has, kept, refused);
+            node.shards = shards;
+        })
+    }
+
+    pub(crate) fn sent(&self, of: &Admitted, snapshot: bool) -> Result<(), Ended> {
+        self.with(of, |node| match snapshot {
+            true => node.snapshots += 1,
+            false => node.deltas += 1,
+        })
+    }
+
+    /// Whether this connection is still the one of its node.
+    pub(crate) fn counts(&self, of: &Admitted) -> Result<(), Ended> {
+        self.with(of, |_| {})
+    }
+
+    pub(crate) fn left(&self, of: &Admitted) {
+        // Another one may have come: then there is nothing to note.
+        let _ = self.with(of, |node| node.connection = 0);
+    }
+}
+
+impl Node {
+    /// Whether every shard has this epoch or a later one, and the disk.
+    fn has_everywhere(&self, epoch: u64) -> bool {
+        !self.shards.is_empty() && self.kept >= epoch && self.shards.iter().all(|has| *has >= epoch)
+    }
+}

@@ -1,0 +1,449 @@
+//! Both sides over real connections on the loopback address.
+
+mod world;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::diagnosis::*;
+use crate::frame::{Frame, PROTOCOL, Payload};
+use crate::pipe::Pipe;
+use crate::*;
+use world::*;
+
+const LONG: Duration = Duration::from_secs(120);
+
+struct Control {
+    fleet: Fleet,
+    listening: Listening,
+    told: Arc<Told>,
+}
+
+impl Control {
+    fn at(address: &str, authority: &Authority, names: &[&str], heartbeat: Duration) -> Self {
+        let fleet = Fleet::new(names.iter().map(|name| (*name).to_owned()));
+        let told = Arc::new(Told::default());
+        let address: SocketAddr = address.parse().expect("an address");
+        let (server, tell) = (authority.control(), told.clone());
+        let listening = listen(address, server, fleet.clone(), heartbeat, tell);
+        Self {
+            fleet,
+            listening: listening.expect("a free port"),
+            told,
+        }
+    }
+
+    fn new(authority: &Authority, names: &[&str]) -> Self {
+        Self::at("127.0.0.1:0", authority, names, SLOW)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listening.address()
+    }
+
+    fn complete(&self, epoch: u64) {
+        let nodes = self.fleet.wait(epoch, LONG);
+        let all = nodes.iter().all(|node| node.applied == node.shards);
+        assert!(all, "{nodes:?}\n{}", self.told.all());
+    }
+}
+
+fn texts(running: &Running) -> Vec<String> {
+    running.node.0.lock().expect("whole").in_force.clone()
+}
+
+#[test]
+fn every_node_gets_the_whole_table_once_and_then_what_changes() {
+    let authority = Authority::new();
+    let control = Control::new(&authority, &["north", "south"]);
+    control.fleet.publish(newest(1, "", "a"));
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let nodes: Vec<Running> = ["north", "south"]
+        .into_iter()
+        .zip(&folders)
+        .map(|(name, folder)| {
+            let client = authority.node(name, &authority);
+            start(name, control.address(), client, folder.path())
+        })
+        .collect();
+    control.complete(1);
+    let mut text = "a".to_owned();
+    for epoch in 2..40 {
+        let added = format!(" {epoch}");
+        control.fleet.publish(newest(epoch, &text, &added));
+        text.push_str(&added);
+        if epoch % 7 == 0 {
+            control.complete(epoch);
+        }
+    }
+    control.complete(39);
+    for node in &nodes {
+        assert_eq!(texts(node).last(), Some(&text));
+        assert!(
+            texts(node).iter().all(|one| text.starts_with(one)),
+            "in order"
+        );
+    }
+    until("both are current", || {
+        control.fleet.seen().iter().all(|node| node.current)
+    });
+    for node in control.fleet.seen() {
+        assert_eq!((node.snapshots, node.deltas, node.connected), (1, 38, true));
+        assert_eq!((node.shards, node.kept), (vec![39, 39], 39));
+    }
+    for node in nodes {
+        until("its table is fresh", || {
+            let (connected, freshness) = node.followed.state();
+            connected && freshness.age(Instant::now()) < LONG
+        });
+        node.followed.end();
+    }
+    until("both are gone", || {
+        control.fleet.seen().iter().all(|node| !node.connected)
+    });
+    control.listening.end();
+}
+
+#[test]
+fn who_is_not_known_or_shows_another_certificate_gets_nothing_and_both_sides_say_the_same_code() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let control = Control::new(&authority, &["north"]);
+    control.fleet.publish(newest(1, "", "secret"));
+    let folder = tempfile::tempdir().expect("a folder");
+    for (why, name, client, codes) in [
+        (
+            "unknown",
+            "east",
+            authority.node("east", &authority),
+            [LINK_UNKNOWN_NODE; 2],
+        ),
+        (
+            "another's",
+            "north",
+            authority.node("east", &authority),
+            [LINK_WRONG_NAME; 2],
+        ),
+        (
+            "another authority's",
+            "north",
+            other.node("north", &authority),
+            [LINK_UNTRUSTED; 2],
+        ),
+        (
+            "not for clients",
+            "north",
+            authority.impostor("north"),
+            [LINK_UNTRUSTED; 2],
+        ),
+        (
+            "trusts another",
+            "north",
+            authority.node("north", &other),
+            [LINK_UNTRUSTED; 2],
+        ),
+    ] {
+        let told = Arc::new(Told::default());
+        let mut follow_as = how(name, control.address(), client, folder.path());
+        follow_as.tell = told.clone();
+        let followed = follow(follow_as).expect("a thread");
+        let [here, there] = codes.map(|code| format!("FB-{code}"));
+        until(why, || told.has("control_lost", &there));
+        until(why, || control.told.has("node_refused", &here));
+        followed.end();
+    }
+    let seen = control.fleet.seen();
+    assert_eq!(
+        (seen.len(), seen[0].connected, seen[0].snapshots),
+        (1, false, 0)
+    );
+}
+
+/// One answer of control to these frames.
+fn converse(control: &Control, client: &tls::LinkClient, said: &[Frame]) -> Result<Frame, u16> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let stream = TcpStream::connect(control.address())
+            .await
+            .expect("it listens");
+        let tunnel = client.tunnel().expect("random bytes");
+        let mut pipe = Pipe::shake(stream, tunnel).await.expect("both trust");
+        for frame in said {
+            pipe.send(frame).await.expect("sent");
+        }
+        let mut answer = pipe.receive().await;
+        // Behind WELCOME comes what ends the connection, here.
+        while let Ok(
+            Frame::Welcome { .. } | Frame::Ping { .. } | Frame::Begin { .. } | Frame::Chunk(_),
+        ) = answer
+        {
+            answer = pipe.receive().await;
+        }
+        answer.map_err(|ended| ended.code)
+    })
+}
+
+#[test]
+fn a_node_of_another_version_or_that_says_what_has_no_place_is_refused_by_name() {
+    let authority = Authority::new();
+    let control = Control::new(&authority, &["north"]);
+    control.fleet.publish(newest(1, "", "secret"));
+    let client = authority.node("north", &authority);
+    let hello = |protocol| Frame::Hello {
+        protocol,
+        name: "north".into(),
+        shards: 1,
+        has: None,
+    };
+    let ping = Frame::Ping {
+        newest: Version::default(),
+    };
+    for (said, want) in [
+        (vec![hello(PROTOCOL + 1)], LINK_VERSION),
+        (vec![hello(PROTOCOL), ping], LINK_MALFORMED),
+        (vec![hello(PROTOCOL), hello(PROTOCOL)], LINK_MALFORMED),
+    ] {
+        match converse(&control, &client, &said) {
+            Ok(Frame::Refused { code, .. }) => assert_eq!(code, want),
+            other => panic!("{other:?} instead of {want}"),
+        }
+    }
+    let quick = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
+    match converse(&quick, &client, &[hello(PROTOCOL)]) {
+        Ok(Frame::Refused { code, .. }) => assert_eq!(code, LINK_SILENT),
+        other => panic!("{other:?} to one that says nothing more"),
+    }
+    assert!(quick.told.has("node_left", &format!("FB-{LINK_SILENT}")));
+}
+
+#[test]
+fn a_control_plane_that_went_back_to_an_older_table_is_followed() {
+    let authority = Authority::new();
+    let control = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
+    control.fleet.publish(newest(9, "abc", "d"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = authority.node("north", &authority);
+    let node = start("north", control.address(), client, folder.path());
+    control.complete(9);
+    let older = newest(4, "a", "b");
+    control.fleet.publish(older);
+    let back = || texts(&node).last().map(String::as_str) == Some("ab");
+    until("it is back", back);
+    // What the node believes to have is of a past that control does not know.
+    node.node.0.lock().expect("whole").version = version(4, "ab");
+    control.fleet.publish(newest(5, "ab", "c"));
+    control.complete(5);
+    assert_eq!(texts(&node).last().map(String::as_str), Some("abc"));
+}
+
+#[test]
+fn the_later_connection_of_a_name_counts() {
+    let authority = Authority::new();
+    let control = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
+    control.fleet.publish(newest(1, "", "a"));
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let run = |folder: &tempfile::TempDir| {
+        let client = authority.node("north", &authority);
+        start("north", control.address(), client, folder.path())
+    };
+    let first = run(&folders[0]);
+    control.complete(1);
+    let second = run(&folders[1]);
+    let replaced = format!("FB-{LINK_REPLACED}");
+    until("the first hears that", || {
+        first.told.has("control_lost", &replaced)
+    });
+    first.followed.end();
+    control.fleet.publish(newest(2, "a", "b"));
+    control.complete(2);
+    assert_eq!(texts(&second).last().map(String::as_str), Some("ab"));
+}
+
+#[test]
+fn a_node_goes_on_while_control_is_away_and_gets_what_it_missed_when_it_is_back() {
+    let authority = Authority::new();
+    let control = Control::new(&authority, &["north"]);
+    let address = control.address().to_string();
+    control.fleet.publish(newest(1, "", "a"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = || authority.node("north", &authority);
+    let node = start("north", control.address(), client(), folder.path());
+    control.fleet.publish(newest(2, "a", "b"));
+    control.complete(2);
+    control.listening.end();
+    until("it notices", || !node.followed.state().0);
+    assert_eq!(
+        texts(&node).last().map(String::as_str),
+        Some("ab"),
+        "it goes on"
+    );
+    // A control plane that starts again has the table it had, and no deltas that led to it.
+    let control = Control::at(&address, &authority, &["north"], SLOW);
+    control.fleet.publish(newest(2, "a", "b"));
+    control.fleet.publish(newest(3, "ab", "c"));
+    control.complete(3);
+    assert_eq!(control.fleet.seen()[0].snapshots, 0, "deltas go on");
+    control.listening.end();
+    let control = Control::at(&address, &authority, &["north"], SLOW);
+    control.fleet.publish(Newest {
+        delta: None,
+        ..newest(9, "abcdefg", "h")
+    });
+    control.complete(9);
+    assert_eq!(control.fleet.seen()[0].snapshots, 1, "the gap is too wide");
+    assert_eq!(texts(&node).last().map(String::as_str), Some("abcdefgh"));
+    // It ends, and starts while control is away: from its disk.
+    node.followed.end();
+    control.fleet.publish(newest(10, "abcdefgh", "i"));
+    control.listening.end();
+    let node = start(
+        "north",
+        address.parse().expect("it was one"),
+        client(),
+        folder.path(),
+    );
+    assert_eq!(texts(&node), ["abcdefgh"]);
+    let control = Control::at(&address, &authority, &["north"], SLOW);
+    control.fleet.publish(newest(9, "abcdefg", "h"));
+    control.fleet.publish(newest(10, "abcdefgh", "i"));
+    control.complete(10);
+    assert_eq!(control.fleet.seen()[0].snapshots, 0);
+    // And again with a delta behind the snapshot on disk.
+    node.followed.end();
+    control.listening.end();
+    let node = start(
+        "north",
+        address.parse().expect("it was one"),
+        client(),
+        folder.path(),
+    );
+    assert_eq!(texts(&node), ["abcdefghi"]);
+}
+
+#[test]
+fn a_gap_and_a_wrong_digest_bring_the_whole_table() {
+    let authority = Authority::new();
+    let control = Control::new(&authority, &["north"]);
+    control.fleet.publish(newest(1, "", "a"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = authority.node("north", &authority);
+    let node = start("north", control.address(), client, folder.path());
+    control.complete(1);
+    // What the delta makes is not what it says.
+    let mut wrong = newest(2, "a", "b");
+    if let Some(delta) = &mut wrong.delta {
+        delta.bytes = Arc::new(b"x".to_vec());
+    }
+    control.fleet.publish(wrong);
+    control.complete(2);
+    assert_eq!(texts(&node), ["a", "ab"]);
+    let unfit = format!("FB-{TABLE_UNFIT}");
+    assert!(node.told.has("table_unfit", &unfit) && control.told.has("node_resync", &unfit));
+    // It lost its place.
+    node.node.0.lock().expect("whole").version = version(7, "nonsense");
+    control.fleet.publish(newest(3, "ab", "c"));
+    control.complete(3);
+    assert_eq!(texts(&node), ["a", "ab", "abc"]);
+    assert_eq!(control.fleet.seen()[0].snapshots, 3);
+}
+
+#[test]
+fn shards_that_are_behind_are_asked_again_and_a_refused_table_is_told_until_one_is_taken() {
+    let authority = Authority::new();
+    let control = Control::new(&authority, &["north"]);
+    control.fleet.publish(newest(1, "", "a"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = authority.node("north", &authority);
+    let node = start("north", control.address(), client, folder.path());
+    control.complete(1);
+    node.node.0.lock().expect("whole").busy = 3;
+    control.fleet.publish(newest(2, "a", "b"));
+    control.complete(2);
+    node.node.0.lock().expect("whole").refuse = true;
+    control.fleet.publish(newest(3, "ab", "c"));
+    let code = Some(format!("FB-{TABLE_UNFIT}"));
+    until("it is told", || control.fleet.seen()[0].refused == code);
+    let seen = control.fleet.seen();
+    assert_eq!((&seen[0].shards, seen[0].current), (&vec![2, 2], false));
+    let progress = control.fleet.wait(3, Duration::ZERO);
+    assert_eq!((progress[0].shards, progress[0].applied), (2, 0));
+    node.node.0.lock().expect("whole").refuse = false;
+    control.fleet.publish(newest(4, "abc", "d"));
+    control.complete(4);
+    assert_eq!(control.fleet.seen()[0].refused, None);
+    assert_eq!(texts(&node), ["a", "ab", "abcd"]);
+    let (_, kept) = Kept::open(folder.path()).expect("readable");
+    let kept = kept.expect("kept");
+    assert_eq!(kept.version(), version(4, "abcd"));
+}
+
+#[test]
+fn a_great_table_comes_in_pieces() {
+    let authority = Authority::new();
+    let control = Control::new(&authority, &["north"]);
+    let text = "0123456789abcdef".repeat(200_000);
+    control.fleet.publish(newest(1, "", &text));
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = authority.node("north", &authority);
+    let node = start("north", control.address(), client, folder.path());
+    control.complete(1);
+    let added = "fedcba9876543210".repeat(50_000);
+    control.fleet.publish(newest(2, &text, &added));
+    control.complete(2);
+    let last = texts(&node).pop();
+    assert_eq!(last, Some(format!("{text}{added}")));
+    assert_eq!(control.fleet.seen()[0].deltas, 1);
+}
+
+#[test]
+fn chunks_that_were_not_begun_or_are_too_many_end_the_link() {
+    // A control plane that is not ours: whatever it says, a node refuses what has no place.
+    let begin = |bytes| Frame::Begin {
+        payload: Payload::Snapshot,
+        becomes: version(1, "a"),
+        bytes,
+    };
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (why, said) in [
+        ("not begun", vec![Frame::Chunk(vec![1])]),
+        ("too much", vec![begin(2), Frame::Chunk(vec![1, 2, 3])]),
+        ("begun twice", vec![begin(2), begin(2)]),
+        ("a node's frame", vec![Frame::Resync { code: 1 }]),
+    ] {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let client = authority.node("north", &authority);
+        let told = Arc::new(Told::default());
+        let mut follow_as = how("north", address, client, folder.path());
+        follow_as.tell = told.clone();
+        let followed = follow(follow_as).expect("a thread");
+        let server = authority.control();
+        runtime.block_on(async {
+            let (stream, _) = listener.accept().await.expect("it connects");
+            let tunnel = server.tunnel().expect("random bytes");
+            let mut pipe = Pipe::shake(stream, tunnel).await.expect("both trust");
+            assert!(matches!(pipe.receive().await, Ok(Frame::Hello { .. })));
+            let welcome = Frame::Welcome {
+                heartbeat_ms: 10_000,
+            };
+            pipe.send(&welcome).await.expect("sent");
+            for frame in &said {
+                pipe.send(frame).await.expect("sent");
+            }
+            while pipe.receive().await.is_ok() {}
+        });
+        let malformed = format!("FB-{LINK_MALFORMED}");
+        until(why, || told.has("control_lost", &malformed));
+        followed.end();
+    }
+}

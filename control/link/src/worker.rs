@@ -1,0 +1,219 @@
+//! A node's side behind the link: what comes is taken, handed to the shards, kept on disk, and only then reported.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use wire::diagnosis::Diagnosis;
+
+use crate::diagnosis::LINK_FAILED;
+use crate::follow::{Incoming, Report};
+use crate::frame::{Payload, Version};
+use crate::history::Bytes;
+use crate::kept::Kept;
+use crate::tell::{Level, Tell};
+
+/// How long until shards that are behind with their commands are asked again.
+const AGAIN: Duration = Duration::from_millis(5);
+/// How long to wait for shards before looking whether something newer has come.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Why a table that came is not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// The shards are behind: ask again soon.
+    Busy,
+    /// It will not be taken; the one before stays in force.
+    Refused(Diagnosis),
+}
+
+/// Knows what a table is, and has the way to the shards.
+pub trait Holder: Send + 'static {
+    /// Take this whole table as the newest.
+    ///
+    /// # Errors
+    /// When it is damaged, or not of this version.
+    fn snapshot(&mut self, becomes: Version, bytes: Vec<u8>) -> Result<(), Diagnosis>;
+
+    /// Take what this makes of the newest table as the newest.
+    ///
+    /// # Errors
+    /// When it is damaged, was made for another table, or makes another one than it says.
+    fn delta(&mut self, base: Version, becomes: Version, bytes: &[u8]) -> Result<(), Diagnosis>;
+
+    /// The newest table taken, whole.
+    fn whole(&self) -> Bytes;
+
+    /// Hand the newest table to every shard. Does not wait for them.
+    ///
+    /// # Errors
+    /// Why they do not get it.
+    fn hand_over(&mut self) -> Result<(), Unfit>;
+
+    /// Wait until every shard has this epoch, at most so long; the epoch of each then.
+    fn wait(&self, epoch: u64, within: Duration) -> Vec<u64>;
+}
+
+/// What a worker works with.
+pub(crate) struct Worker<H> {
+    pub(crate) holder: H,
+    pub(crate) kept: Kept,
+    pub(crate) inbox: mpsc::Receiver<Incoming>,
+    pub(crate) report: watch::Sender<Report>,
+    pub(crate) tell: Arc<dyn Tell>,
+}
+
+/// What was taken and is not kept yet.
+#[derive(Default)]
+struct Taken {
+    whole: bool,
+    deltas: Vec<(Version, Version, Vec<u8>)>,
+    /// A new one is there to be handed over.
+    any: bool,
+}
+
+impl<H: Holder> Worker<H> {
+    /// Work on a thread of its own until nothing can come any more.
+    pub(crate) fn start(self) -> Result<(), Diagnosis> {
+        let thread = std::thread::Builder::new().name("link-table".into());
+        let spawned = thread.spawn(move || self.run());
+        spawned.map(drop).map_err(|error| {
+            let (what, needed) = ("the thread for tables", "a thread more");
+            let codes = crate::diagnosis::CODES;
+            Diagnosis::from_table(codes, LINK_FAILED, what, error.to_string(), needed)
+        })
+    }
+
+    fn run(mut self) {
+        self.tell_shards(0);
+        while let Some(first) = self.inbox.blocking_recv() {
+            let mut taken = Taken::default();
+            self.take(first, &mut taken);
+            self.take_more(&mut taken);
+            if taken.any {
+                self.put_in_force(taken);
+            }
+        }
+    }
+
+    fn take_more(&mut self, taken: &mut Taken) {
+        while let Ok(more) = self.inbox.try_recv() {
+            self.take(more, taken);
+        }
+    }
+
+    /// Take one table or delta; what does not fit is asked for anew.
+    fn take(&mut self, incoming: Incoming, taken: &mut Taken) {
+        let Incoming {
+            payload,
+            becomes,
+            bytes,
+        } = incoming;
+        let has = self.report.borrow().has;
+        // A link that was made anew may bring again what waited here already.
+        let again = |has: Version| payload != Payload::Snapshot && becomes.epoch <= has.epoch;
+        if has.is_some_and(again) {
+            return;
+        }
+        let fits = match payload {
+            Payload::Snapshot => self.holder.snapshot(becomes, bytes).map(|()| {
+                taken.whole = true;
+                taken.deltas.clear();
+            }),
+            Payload::Delta(base) => self.holder.delta(base, becomes, &bytes).map(|()| {
+                taken.deltas.push((base, becomes, bytes));
+            }),
+        };
+        match fits {
+            Ok(()) => {
+                taken.any = true;
+                self.report.send_modify(|report| report.has = Some(becomes));
+            }
+            Err(fault) => {
+                let fields: [(&str, &dyn std::fmt::Display); 2] =
+                    [("version", &becomes), ("fault", &fault)];
+                self.tell.tell(Level::Warning, "table_unfit", &fields);
+                self.report.send_modify(|report| {
+                    report.resyncs += 1;
+                    report.resync_code = fault.code;
+                });
+            }
+        }
+    }
+
+    /// Hand over, keep, wait for the shards, report; begin again when something newer comes meanwhile.
+    fn put_in_force(&mut self, mut taken: Taken) {
+        let began = Instant::now();
+        let refused = loop {
+            match self.holder.hand_over() {
+                Ok(()) => break None,
+                Err(Unfit::Refused(fault)) => break Some(fault),
+                Err(Unfit::Busy) => {
+                    std::thread::sleep(AGAIN);
+                    self.take_more(&mut taken);
+                }
+            }
+        };
+        let code = refused.as_ref().map_or(0, |fault| fault.code);
+        if let Some(fault) = &refused {
+            self.tell
+                .tell(Level::Error, "table_refused", &[("fault", fault)]);
+            self.report.send_modify(|report| report.refused = code);
+            // It is not in force, so it is not what to start from either: control sends everything again.
+            return;
+        }
+        self.keep(&taken);
+        let Some(has) = self.report.borrow().has else {
+            return;
+        };
+        self.report.send_modify(|report| report.refused = 0);
+        while !self.tell_shards(has.epoch) && self.inbox.is_empty() {}
+        let milliseconds = began.elapsed().as_millis();
+        self.tell.tell(
+            Level::Info,
+            "table_applied",
+            &[
+                ("version", &has),
+                ("whole", &taken.whole),
+                ("deltas", &taken.deltas.len()),
+                ("ms", &milliseconds),
+            ],
+        );
+    }
+
+    /// Wait a moment for the shards and report how far they are. Whether all have this epoch.
+    fn tell_shards(&self, epoch: u64) -> bool {
+        let shards = self.holder.wait(epoch, LOOK);
+        let all = shards.iter().all(|has| *has >= epoch);
+        let kept = self.kept.version().map_or(0, |version| version.epoch);
+        self.report.send_if_modified(|report| {
+            let same = report.shards == shards && report.kept == kept;
+            (report.shards, report.kept) = (shards, kept);
+            !same
+        });
+        all
+    }
+
+    fn keep(&mut self, taken: &Taken) {
+        let Some(has) = self.report.borrow().has else {
+            return;
+        };
+        // Deltas follow what is kept unless a table before them was refused.
+        let follow = taken.deltas.first().map(|(base, ..)| *base) == self.kept.version();
+        let wrote = match taken.whole || self.kept.wants_snapshot() || !follow {
+            true => {
+                let whole = self.holder.whole();
+                self.kept.keep_snapshot(has, (*whole).as_ref())
+            }
+            false => {
+                let deltas = taken.deltas.iter();
+                let deltas = deltas.map(|(base, becomes, bytes)| (*base, *becomes, &bytes[..]));
+                self.kept.keep_deltas(deltas)
+            }
+        };
+        if let Err(fault) = wrote {
+            self.tell
+                .tell(Level::Error, "table_unkept", &[("fault", &fault)]);
+        }
+    }
+}
