@@ -50,7 +50,8 @@ pub trait Holder: Send + 'static {
     /// Why they do not get it.
     fn hand_over(&mut self) -> Result<(), Unfit>;
 
-    /// Wait until every shard has this epoch, at most so long; the epoch of each then.
+    /// Wait until every shard has this epoch, at most so long; the epoch of each then, which is 0 for those that have a table of
+    /// another past.
     fn wait(&self, epoch: u64, within: Duration) -> Vec<u64>;
 }
 
@@ -127,7 +128,15 @@ impl<H: Holder> Worker<H> {
         match fits {
             Ok(()) => {
                 taken.any = true;
-                self.report.send_modify(|report| report.has = Some(becomes));
+                // Epochs of another past say nothing about this table.
+                let back = has.is_some_and(|has| becomes.epoch <= has.epoch && becomes != has);
+                self.report.send_modify(|report| {
+                    report.has = Some(becomes);
+                    if back {
+                        report.shards.fill(0);
+                        report.kept = 0;
+                    }
+                });
             }
             Err(fault) => {
                 let fields: [(&str, &dyn std::fmt::Display); 2] =
