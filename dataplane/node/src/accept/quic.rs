@@ -5,6 +5,7 @@
 //! protocol itself is the crate `quinn-proto`; no lock and no thread is near it, each shard has its own. What a lane does not read
 //! stays in the window of its stream, so backpressure reaches the client by itself.
 
+mod addresses;
 pub(crate) mod admission;
 pub(crate) mod cids;
 pub(crate) mod counters;
@@ -40,6 +41,7 @@ use quinn_proto::{DatagramEvent, EcnCodepoint, Endpoint, Incoming, Transmit};
 use shard::{ConnectionId, share};
 use wire::ids::Fingerprint;
 
+use self::addresses::Addresses;
 use self::admission::{Admission, Crowded, Verdict};
 use self::cids::is_astray;
 use self::counters::QuicCounters;
@@ -194,13 +196,14 @@ impl Quic {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(Some(peer)) = self.peers.get_mut(handle.0) {
                     peer.connection.handle_event(event);
+                    peer.addresses.came(from.peer, bytes);
                     peer.unread.arrived(bytes);
                     peer.said.arrived();
                     self.touch(handle.0);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
-                self.admit(now, incoming, &mut answer);
+                self.admit(now, (incoming, bytes), &mut answer);
             }
             Some(DatagramEvent::Response(transmit)) => {
                 self.counters.resets_and_versions += 1;
@@ -220,8 +223,8 @@ impl Quic {
         self.responses.push_back((transmit, bytes));
     }
 
-    /// Somebody wants to begin.
-    fn admit(&mut self, now: Instant, incoming: Incoming, answer: &mut Vec<u8>) {
+    /// Somebody wants to begin, with a datagram of so many bytes.
+    fn admit(&mut self, now: Instant, (incoming, bytes): (Incoming, usize), answer: &mut Vec<u8>) {
         answer.clear();
         let proven = incoming.remote_address_validated() || !incoming.may_retry();
         let full = self.count >= self.settings.limits.connections_max;
@@ -254,7 +257,7 @@ impl Quic {
                 match oldest.filter(|begun| self.admission.is_late(now, begun.since)) {
                     Some(begun) => {
                         self.crowd_out(now, begun.at);
-                        self.accept(now, incoming, share, answer);
+                        self.accept(now, (incoming, bytes), share, answer);
                     }
                     None => {
                         self.counters.handshakes_ignored += 1;
@@ -262,26 +265,31 @@ impl Quic {
                     }
                 }
             }
-            Verdict::Accept => self.accept(now, incoming, share, answer),
+            Verdict::Accept => self.accept(now, (incoming, bytes), share, answer),
         }
     }
 
     fn accept(
         &mut self,
         now: Instant,
-        incoming: Incoming,
+        (incoming, bytes): (Incoming, usize),
         share: Option<IpAddr>,
         answer: &mut Vec<u8>,
     ) {
         self.admission.begin(now);
         self.counters.handshakes += 1;
+        let (from, proven) = (
+            incoming.remote_address(),
+            incoming.remote_address_validated(),
+        );
         match self.endpoint.accept(incoming, now, answer, None) {
             Ok((handle, connection)) => {
                 if self.peers.len() <= handle.0 {
                     self.peers.resize_with(handle.0 + 1, || None);
                 }
                 let ticket = self.under_way.begin(handle.0, share, now);
-                let peer = Peer::new(connection, ticket, now);
+                let addresses = Addresses::new(from, proven, bytes);
+                let peer = Peer::new(connection, addresses, ticket, now);
                 self.peers[handle.0] = Some(Box::new(peer));
                 self.count += 1;
                 self.touch(handle.0);

@@ -21,6 +21,8 @@ pub(crate) struct QuicCounters {
     /// Datagrams sent; trains that found no room and were given up.
     pub(crate) datagrams_out: u64,
     pub(crate) datagrams_unsent: u64,
+    /// Those that were too many for an address that is not proven; some of them were sent later.
+    pub(crate) datagrams_held_back: u64,
     /// Stateless resets and version negotiations.
     pub(crate) resets_and_versions: u64,
     /// Answers without a connection that found no room.
@@ -69,6 +71,7 @@ impl std::ops::AddAssign for QuicCounters {
             datagrams_astray,
             datagrams_out,
             datagrams_unsent,
+            datagrams_held_back,
             resets_and_versions,
             responses_dropped,
             handshakes,
@@ -101,6 +104,7 @@ impl std::ops::AddAssign for QuicCounters {
         self.datagrams_astray += datagrams_astray;
         self.datagrams_out += datagrams_out;
         self.datagrams_unsent += datagrams_unsent;
+        self.datagrams_held_back += datagrams_held_back;
         self.resets_and_versions += resets_and_versions;
         self.responses_dropped += responses_dropped;
         self.handshakes += handshakes;

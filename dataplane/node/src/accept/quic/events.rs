@@ -79,6 +79,7 @@ impl Quic {
             return;
         };
         peer.connected = true;
+        peer.addresses.prove_first();
         self.counters.connected += 1;
         let session = peer.connection.crypto_session();
         let exported = session.export_keying_material(&mut peer.exporter, EXPORTER_LABEL, b"");

@@ -5,12 +5,22 @@ use std::time::Instant;
 use quinn_proto::{ConnectionHandle, EndpointEvent, Transmit};
 
 use super::Quic;
+use super::addresses::Before;
+use super::peer::Peer;
 
 /// Bytes of a train at most: the payload of the longest UDP message over IPv4, which a kernel takes a train for.
 pub(super) const TRAIN_BYTES_MAX: usize = 65_507;
 /// Datagrams of a train at most, whatever the kernel cuts: quinn-proto looks for packets of up to 1,452 bytes by itself.
 const TRAIN_DATAGRAMS_MAX: usize = 32;
 const _: () = assert!(TRAIN_DATAGRAMS_MAX * 1_452 <= TRAIN_BYTES_MAX);
+
+/// What a connection has to send.
+enum Next {
+    Leaves(Transmit),
+    /// More than may be sent where it should go.
+    Stays,
+    Nothing,
+}
 
 impl Quic {
     /// Send what is to be sent: `send` takes a train, at most `segments_max` datagrams and 65,507 bytes long, or gives its bytes back for want of room.
@@ -51,15 +61,27 @@ impl Quic {
         let Some(Some(peer)) = self.peers.get_mut(at) else {
             return true;
         };
-        let segments_max = segments_max.min(TRAIN_DATAGRAMS_MAX);
         loop {
-            let mut bytes = buffer();
-            // Nearly all trains are one packet; without room for that, room for the longest train is made.
-            bytes.reserve(usize::from(peer.connection.current_mtu()));
-            let transmit = peer.connection.poll_transmit(now, segments_max, &mut bytes);
-            let Some(transmit) = transmit else {
-                self.told.spare.push(bytes);
-                return true;
+            let (mut bytes, kept) = (buffer(), peer.addresses.due());
+            let next = match kept {
+                None => Self::next_train(peer, now, segments_max, &mut bytes),
+                Some((transmit, kept)) => {
+                    bytes.extend_from_slice(&kept);
+                    Next::Leaves(transmit)
+                }
+            };
+            let transmit = match next {
+                Next::Leaves(transmit) => transmit,
+                Next::Stays => {
+                    self.counters.datagrams_held_back += 1;
+                    bytes.clear();
+                    self.told.spare.push(bytes);
+                    continue;
+                }
+                Next::Nothing => {
+                    self.told.spare.push(bytes);
+                    return true;
+                }
             };
             bytes.truncate(transmit.size);
             if send(&transmit, bytes).is_err() {
@@ -70,6 +92,35 @@ impl Quic {
             let each = transmit.segment_size.unwrap_or(transmit.size).max(1);
             self.counters.datagrams_out += transmit.size.div_ceil(each) as u64;
         }
+    }
+
+    /// What a connection has to send next, and whether it may.
+    fn next_train(peer: &mut Peer, now: Instant, segments_max: usize, bytes: &mut Vec<u8>) -> Next {
+        let (connection, addresses) = (&mut peer.connection, &mut peer.addresses);
+        let proven = addresses.is_proven(connection.remote_address());
+        // Nearly all trains are one packet; without room for that, room for the longest train is made.
+        bytes.reserve(usize::from(connection.current_mtu()));
+        let (before, segments_max) = match proven {
+            true => (None, segments_max.min(TRAIN_DATAGRAMS_MAX)),
+            false => (Some(Before::of(connection)), 1),
+        };
+        let Some(transmit) = connection.poll_transmit(now, segments_max, bytes) else {
+            return Next::Nothing;
+        };
+        let to = transmit.destination;
+        if before
+            .as_ref()
+            .is_some_and(|before| before.is_of_proven(connection, &transmit))
+        {
+            addresses.prove(to);
+        }
+        if addresses.is_proven(to) || addresses.allows(to, transmit.size) {
+            return Next::Leaves(transmit);
+        }
+        if !before.is_some_and(|before| before.is_probe(connection)) {
+            addresses.keep(transmit, bytes);
+        }
+        Next::Stays
     }
 
     /// Settle a connection with the endpoint, and set its timer; it may be over for good.

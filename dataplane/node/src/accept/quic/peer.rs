@@ -9,6 +9,7 @@ use quinn_proto::{Connection, StreamId};
 use shard::ConnectionId;
 use wire::ids::Fingerprint;
 
+use super::addresses::Addresses;
 use super::excess::Said;
 use super::settings::{FEW_STREAMS, STRANGER_WINDOW};
 use super::under_way::Ticket;
@@ -19,6 +20,8 @@ pub(super) struct Peer {
     pub(super) connection: Connection,
     /// Where its handshake came from: who it is for bans and shares. A later one is taken at its word before it is proven.
     pub(super) address: SocketAddr,
+    /// Where it may be sent to.
+    pub(super) addresses: Addresses,
     /// Up to when it stands in the timers.
     pub(super) timer: Option<Instant>,
     pub(super) touched: bool,
@@ -54,11 +57,17 @@ pub(super) struct Peer {
 
 impl Peer {
     /// One whose handshake begins.
-    pub(super) fn new(connection: Connection, ticket: Ticket, now: Instant) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        addresses: Addresses,
+        ticket: Ticket,
+        now: Instant,
+    ) -> Self {
         let address = connection.remote_address();
         Self {
             connection,
             address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+            addresses,
             timer: None,
             touched: false,
             ticket: Some(ticket),

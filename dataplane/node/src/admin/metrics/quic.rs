@@ -60,9 +60,10 @@ pub(super) fn quic(page: &mut Page, sum: &Snapshot) {
         ("astray", quic.datagrams_astray),
         ("sent", quic.datagrams_out),
         ("unsent", quic.datagrams_unsent + quic.responses_dropped),
+        ("held_back", quic.datagrams_held_back),
         ("refused_by_kernel", ring.datagram_sends_failed),
     ];
-    let help = "Datagrams of QUIC; astray: those whose connection ID names another shard than they came to.";
+    let help = "Datagrams of QUIC; astray: those whose connection ID names another shard than they came to; held_back: too much for an address that is not proven.";
     page.counters("forebay_quic_datagrams_total", help, "event", &rows);
     frames(page, sum, quic);
     let rows = [
