@@ -55,6 +55,11 @@ impl ClientCertificates {
         })
     }
 
+    /// What the file of the authorities is known by now, if there is one.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.authority.as_deref().and_then(stamp)
+    }
+
     /// Why tunnels cannot be made.
     pub(crate) fn refuse(&self, fault: &AskingFault) -> Diagnosis {
         let file = self.authority.as_deref().unwrap_or(Path::new(""));
@@ -69,17 +74,18 @@ impl ClientCertificates {
 }
 
 /// What a file is known by: when it was written, its length, and which one it is.
-type Stamp = Option<(i64, i64, u64, u64)>;
+pub(crate) type Stamp = Option<(i64, i64, u64, u64)>;
 /// Those of the certificate and of its key.
 pub(crate) type Stamps = [Stamp; 2];
+
+fn stamp(path: &Path) -> Stamp {
+    let found = path.metadata().ok()?;
+    Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
+}
 
 impl CertificateFiles {
     /// What both files are known by now.
     pub(crate) fn stamps(&self) -> Stamps {
-        let stamp = |path: &Path| {
-            let found = path.metadata().ok()?;
-            Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
-        };
         [&self.certificate, &self.key].map(|path| stamp(path))
     }
 

@@ -199,6 +199,11 @@ impl Status {
         self.certificate.replaced.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether the files hold anything that was refused.
+    pub(crate) fn certificate_stale(&self, stale: bool) {
+        self.certificate.stale.store(stale, Ordering::Relaxed);
+    }
+
     /// The files hold a pair that cannot be shown.
     pub(crate) fn certificate_refused(&self) {
         self.certificate.stale.store(true, Ordering::Relaxed);

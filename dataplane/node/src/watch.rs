@@ -1,15 +1,16 @@
-//! Looks at the files of the certificate and shows a new pair when there is one; says when the one in use is about to end.
+//! Looks at the files of the certificate and shows a new pair when there is one, asks clients by new authorities when there are, and says
+//! when the certificate in use is about to end.
 //!
-//! Tunnels that stand go on as they are. A pair that does not fit is refused and named, and the one in use stays.
+//! Tunnels that stand go on as they are. What does not fit is refused and named, and what is in use stays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tls::{Certificate, Served, Validity};
+use tls::{Certificate, Served, Server, Validity};
 
-use crate::certificates::{CertificateFiles, Stamps};
+use crate::certificates::{CertificateFiles, ClientCertificates, Stamp, Stamps};
 use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, diagnose};
 use crate::log::{Level, Log};
 use crate::status::Status;
@@ -30,9 +31,11 @@ pub(crate) struct Watch {
 /// What it looks at, and what it knows.
 pub(crate) struct Watched {
     pub(crate) files: CertificateFiles,
-    /// What the files were known by before the pair in use was read from them.
-    pub(crate) known: Stamps,
+    pub(crate) clients: ClientCertificates,
+    /// What the files were known by before what is in use was read from them.
+    pub(crate) known: (Stamps, Stamp),
     pub(crate) served: Arc<Served>,
+    pub(crate) server: Server,
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Log>,
 }
@@ -76,21 +79,46 @@ impl Watched {
     fn look_until(&self, ending: &AtomicBool) {
         let mut warned = None;
         let mut known = self.known;
+        let mut refused = (false, false);
         let mut seen = known;
         while !ending.load(Ordering::Relaxed) {
             self.warn(&self.served.current(), &mut warned);
             std::thread::park_timeout(LOOK);
-            let now = self.files.stamps();
-            if now != known && now == seen {
-                known = now;
-                self.take(&mut warned);
+            let now = (self.files.stamps(), self.clients.stamp());
+            if now.0 != known.0 && now.0 == seen.0 {
+                known.0 = now.0;
+                refused.0 = !self.take(&mut warned);
+                self.status.certificate_stale(refused.0 || refused.1);
+            }
+            if now.1 != known.1 && now.1 == seen.1 {
+                known.1 = now.1;
+                refused.1 = !self.ask_anew();
+                self.status.certificate_stale(refused.0 || refused.1);
             }
             seen = now;
         }
     }
 
-    /// Show the pair that is there now, if it is one.
-    fn take(&self, warned: &mut Option<i64>) {
+    /// Ask clients by the authorities that are there now. Whether they can be.
+    fn ask_anew(&self) -> bool {
+        let asked = self.clients.asking().and_then(|asking| {
+            let asked = self.server.ask_anew(&asking);
+            asked.map_err(|fault| self.clients.refuse(&fault))
+        });
+        match asked {
+            Ok(()) => self.log.event(Level::Info, "client_ca_replaced", &[]),
+            Err(fault) => {
+                self.status.certificate_refused();
+                let fields: [(&str, &dyn std::fmt::Display); 1] = [("fault", &fault)];
+                self.log.event(Level::Error, "client_ca_refused", &fields);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Show the pair that is there now. Whether it is one.
+    fn take(&self, warned: &mut Option<i64>) -> bool {
         match self.files.read() {
             Ok(new) if new.chain() == self.served.current().chain() => {
                 self.status.certificate_good(new.validity().until);
@@ -109,8 +137,10 @@ impl Watched {
                 self.status.certificate_refused();
                 let fields: [(&str, &dyn std::fmt::Display); 1] = [("fault", &fault)];
                 self.log.event(Level::Error, "certificate_refused", &fields);
+                return false;
             }
         }
+        true
     }
 
     /// Say that the one in use is about to end, once for each time that is worth saying.
@@ -177,11 +207,14 @@ mod tests {
         put(&files, &pair());
         let (known, read) = files.read_stamped();
         let served = Served::new(read.expect("a pair"));
+        let server = Server::new(Arc::clone(&served)).expect("random bytes");
         between(&files);
         let watched = Watched {
             files,
-            known,
+            clients: ClientCertificates::default(),
+            known: (known, None),
             served: Arc::clone(&served),
+            server,
             status: Arc::new(Status::new(1)),
             log: Arc::new(Log::new(LogFormat::Text, Box::new(std::io::sink()))),
         };

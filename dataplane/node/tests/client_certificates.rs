@@ -136,6 +136,52 @@ fn who_has_to_show_a_certificate_and_shows_none_gets_no_tunnel() {
 }
 
 #[test]
+fn authorities_of_clients_are_replaced_without_a_restart_and_hold_for_who_has_a_ticket() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut config, trust) = asking(data.path(), Ask::Required);
+    let ([one, other], pems): ([_; 2], [_; 2]) = {
+        let [(one, first), (other, second)] = [(); 2].map(|()| own());
+        ([one, other], [first, second])
+    };
+    let authority = data.path().join("clients.pem");
+    std::fs::write(&authority, &pems[0]).unwrap();
+    config.clients.authority = Some(authority.clone());
+    let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
+    let admin = node.admin_addr();
+    let showing = |own| Trusting::showing(&trust, "localhost", Some(own)).unwrap();
+    let [one, other] = [&one, &other].map(showing);
+    let (greeted, _) = greet(&node, &one, &sender(0));
+    let mut stays = greeted.unwrap();
+    assert!(greet(&node, &one, &sender(0)).1, "it has a ticket");
+    let stale = |want| {
+        until("the file was looked at", || {
+            metric(admin, "forebay_certificate_stale") == Some(want)
+        });
+    };
+    // What cannot be used changes nothing.
+    std::fs::write(&authority, "no certificate").unwrap();
+    stale(1.0);
+    assert!(greet(&node, &one, &sender(0)).0.is_ok());
+    std::fs::write(&authority, &pems[1]).unwrap();
+    stale(0.0);
+    // The client's half of a handshake may be done before the server says no.
+    let refused = "forebay_tunnel_handshakes_total{result=\"refused\"}";
+    let before = metric(admin, refused).unwrap();
+    let _ = shake(&dial(node.listen_tls_addr().unwrap()), &one);
+    until("it is refused", || {
+        metric(admin, refused) == Some(before + 1.0)
+    });
+    for _ in 0..2 {
+        let (greeted, _) = greet(&node, &other, &sender(0));
+        stays = greeted.unwrap();
+    }
+    stays.send(&[b"through"]);
+    stays.wait_acked(stays.sequence - 1);
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
 fn authorities_of_clients_that_cannot_be_read_keep_the_node_from_starting() {
     for (why, text, code) in [
         ("absent", None, 3121),

@@ -42,6 +42,11 @@ impl Frames {
         *bytes = rest;
     }
 
+    /// Bytes that are held for what has come of the next record.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.begun.capacity()
+    }
+
     /// What has come of the next record, if anything has.
     pub(crate) fn begun(&self) -> Option<&[u8]> {
         (!self.begun.is_empty()).then_some(&*self.begun)

@@ -23,7 +23,7 @@ pub use certificate::{Certificate, CertificateFault, Fingerprint, certificates};
 pub use link::{LINK_PROTOCOL, LinkClient, LinkServer};
 pub use rustls;
 pub use served::Served;
-pub use server::Server;
+pub use server::{Server, Terms, alert_of};
 pub use trust::{Client, Trust, TrustFault};
 pub use tunnel::{Broken, Tunnel};
 pub use validity::Validity;

@@ -5,7 +5,7 @@
 
 use rustls::crypto::tls13::OkmBlock;
 use rustls::{AlertDescription, Error, PeerMisbehaved, Tls13CipherSuite};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::cryptography::aead::{Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use crate::frames::{Frames, HEADER_BYTES};
@@ -33,8 +33,15 @@ pub(crate) struct Half {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     number: u64,
-    /// What the next keys are made from.
+    /// What the next keys are made from; rustls wipes it.
     secret: OkmBlock,
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        // Of the key itself only its maker could.
+        self.iv.zeroize();
+    }
 }
 
 /// What the keys of both are made for.
@@ -58,16 +65,17 @@ impl Suite {
     }
 
     fn half(&self, secret: OkmBlock, number: u64) -> Result<Half, Error> {
-        let (mut key, mut iv) = ([0; 32], [0; NONCE_LEN]);
+        // Wiped also where this fails.
+        let mut key = Zeroizing::new([0; 32]);
+        let mut iv = Zeroizing::new([0; NONCE_LEN]);
         let bytes = self.algorithm.key_len();
         let key = key.get_mut(..bytes).ok_or(Error::HandshakeNotComplete)?;
         self.expand(&secret, "key", key)?;
-        self.expand(&secret, "iv", &mut iv)?;
+        self.expand(&secret, "iv", &mut *iv)?;
         let unbound = UnboundKey::new(self.algorithm, key);
-        key.zeroize();
         Ok(Half {
             key: LessSafeKey::new(unbound.map_err(|_| Error::EncryptError)?),
-            iv,
+            iv: *iv,
             number,
             secret,
         })
@@ -75,13 +83,11 @@ impl Suite {
 
     /// The keys that follow these.
     fn next(&self, before: &Half) -> Result<Half, Error> {
-        let mut secret = [0; OkmBlock::MAX_LEN];
+        let mut secret = Zeroizing::new([0; OkmBlock::MAX_LEN]);
         let bytes = before.secret.as_ref().len();
         let next = &mut secret[..bytes];
-        let expanded = self.expand(&before.secret, "traffic upd", next);
-        let half = expanded.and_then(|()| self.half(OkmBlock::new(next), 0));
-        secret.zeroize();
-        half
+        self.expand(&before.secret, "traffic upd", next)?;
+        self.half(OkmBlock::new(next), 0)
     }
 }
 
@@ -177,8 +183,8 @@ pub(crate) struct Records {
 
 /// What keys are made from, how many records there were under them, and the initialization vector that must come out.
 pub(crate) struct Secrets {
-    pub(crate) receives: (OkmBlock, u64, [u8; NONCE_LEN]),
-    pub(crate) sends: (OkmBlock, u64, [u8; NONCE_LEN]),
+    pub(crate) receives: (OkmBlock, u64, Zeroizing<[u8; NONCE_LEN]>),
+    pub(crate) sends: (OkmBlock, u64, Zeroizing<[u8; NONCE_LEN]>),
 }
 
 impl Records {
@@ -189,7 +195,7 @@ impl Records {
             (suite.half(receives.0, receives.1)?, receives.2),
             (suite.half(sends.0, sends.1)?, sends.2),
         );
-        if receives.0.iv != receives.1 || sends.0.iv != sends.1 {
+        if receives.0.iv != *receives.1 || sends.0.iv != *sends.1 {
             return Err(misplaced("secrets that are not those of this connection"));
         }
         Ok(Self {
@@ -309,6 +315,20 @@ impl Records {
         Broken::Tls(error)
     }
 
+    /// Say as the only word that there is no tunnel after all.
+    pub(crate) fn refuse(&mut self, description: AlertDescription, out: &mut Vec<u8>) {
+        self.broken = true;
+        if !std::mem::replace(&mut self.finished, true) {
+            // What cannot be sealed is not said.
+            let _ = self.sends.seal(ALERT, &[2, description.into()], out);
+        }
+    }
+
+    /// Bytes that are kept of a record whose rest has not come.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.frames.kept_bytes()
+    }
+
     pub(crate) fn peer_finished(&self) -> bool {
         self.peer_finished
     }
@@ -402,7 +422,7 @@ mod tests {
         [(1, 2), (2, 1)].map(|(receives, sends)| {
             let half = |byte: u8| {
                 let iv = suite.half(secret(byte), 0).expect("keys").iv;
-                (secret(byte), 3, iv)
+                (secret(byte), 3, Zeroizing::new(iv))
             };
             let secrets = Secrets {
                 receives: half(receives),
@@ -440,8 +460,8 @@ mod tests {
         let secret = |byte: u8| OkmBlock::new(&[byte; 48]);
         let iv = suite.half(secret(1), 0).expect("keys").iv;
         let secrets = |receives: u8, sends: u8| Secrets {
-            receives: (secret(receives), 0, iv),
-            sends: (secret(sends), 0, iv),
+            receives: (secret(receives), 0, Zeroizing::new(iv)),
+            sends: (secret(sends), 0, Zeroizing::new(iv)),
         };
         for (receives, sends, good) in [(1, 1, true), (1, 2, false), (2, 1, false)] {
             let records = Records::new(suite, secrets(receives, sends), Vec::new());

@@ -8,12 +8,15 @@ use rustls::{
     SupportedCipherSuite,
 };
 
+use zeroize::Zeroizing;
+
 use crate::asking;
 use crate::caught::{Caught, catching};
 use crate::certificate::Fingerprint;
 use crate::cryptography::aead::{AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305};
 use crate::frames::Frames;
 use crate::records::{Records, Secrets, Suite};
+use crate::server::{Terms, alert_of};
 use crate::tunnel::Broken;
 use crate::{EXPORTER_BYTES, EXPORTER_LABEL, PROTOCOL};
 
@@ -24,6 +27,7 @@ const RECORD_BYTES_MAX: usize = (16 << 10) + 2_048;
 /// A handshake that is not done.
 pub(crate) struct Shaking {
     pub(crate) connection: ServerConnection,
+    terms: Terms,
     frames: Frames,
     caught: Caught,
     pub(crate) peer_finished: bool,
@@ -35,6 +39,8 @@ pub(crate) enum Shaken {
     Stands(Box<Standing>),
     /// It is of TLS 1.2: rustls goes on.
     Older(Box<Connection>),
+    /// The certificate of its ticket is not taken any more: why, and what the client is told.
+    Refused(Broken, Vec<u8>),
 }
 
 /// A tunnel whose handshake is done, and what is known from that.
@@ -46,9 +52,10 @@ pub(crate) struct Standing {
 }
 
 impl Shaking {
-    pub(crate) fn new(connection: ServerConnection) -> Self {
+    pub(crate) fn new(connection: ServerConnection, terms: Terms) -> Self {
         Self {
             connection,
+            terms,
             frames: Frames::default(),
             caught: Caught::default(),
             peer_finished: false,
@@ -92,15 +99,26 @@ impl Shaking {
         Ok(())
     }
 
+    /// Bytes that are kept of a record whose rest has not come.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.frames.kept_bytes()
+    }
+
     /// Go on from its end.
     pub(crate) fn done(self) -> Result<Shaken, Broken> {
         let Self {
             mut connection,
+            terms,
             caught,
             ..
         } = self;
+        let refused = terms.still_take(&connection).err();
         let Some(SupportedCipherSuite::Tls13(suite)) = connection.negotiated_cipher_suite() else {
-            return Ok(Shaken::Older(Box::new(connection.into())));
+            return match refused {
+                // Alerts of TLS 1.2 are rustls's, and it has none for this.
+                Some(why) => Ok(Shaken::Refused(why.into(), Vec::new())),
+                None => Ok(Shaken::Older(Box::new(connection.into()))),
+            };
         };
         let mut pending = Vec::new();
         while connection.wants_write() {
@@ -120,12 +138,23 @@ impl Shaking {
         let (Some(client), Some(server)) = (caught.client, caught.server) else {
             return Err(Error::HandshakeNotComplete.into());
         };
-        let secrets = Secrets {
+        let mut secrets = Secrets {
             receives: (client, counts.rx.0, vector(&counts.rx.1)?),
             sends: (server, counts.tx.0, vector(&counts.tx.1)?),
         };
+        let suite = Suite { algorithm, suite };
+        if let Some(why) = refused {
+            let mut says = Vec::new();
+            // The tickets that rustls has ready would bring it back as what it is no more: an alert goes in their place, if none has left.
+            if records_in(&pending) == counts.tx.0 {
+                secrets.sends.1 = 0;
+                let alert = alert_of(&why);
+                Records::new(suite, secrets, Vec::new())?.refuse(alert, &mut says);
+            }
+            return Ok(Shaken::Refused(why.into(), says));
+        }
         Ok(Shaken::Stands(Box::new(Standing {
-            records: Records::new(Suite { algorithm, suite }, secrets, pending)?,
+            records: Records::new(suite, secrets, pending)?,
             exporter,
             shown,
             resumed,
@@ -133,13 +162,19 @@ impl Shaking {
     }
 }
 
+/// Whole records in these bytes.
+fn records_in(mut bytes: &[u8]) -> u64 {
+    let mut frames = Frames::default();
+    std::iter::from_fn(|| frames.next(&mut bytes).map(|_| ())).count() as u64
+}
+
 /// The initialization vector that rustls uses.
-fn vector(secrets: &ConnectionTrafficSecrets) -> Result<[u8; 12], Error> {
+fn vector(secrets: &ConnectionTrafficSecrets) -> Result<Zeroizing<[u8; 12]>, Error> {
     match secrets {
         ConnectionTrafficSecrets::Aes128Gcm { iv, .. }
         | ConnectionTrafficSecrets::Aes256Gcm { iv, .. }
         | ConnectionTrafficSecrets::Chacha20Poly1305 { iv, .. } => {
-            let iv = iv.as_ref().try_into();
+            let iv = iv.as_ref().try_into().map(Zeroizing::new);
             iv.map_err(|_| Error::General("a vector of another length".to_owned()))
         }
         _ => Err(Error::HandshakeNotComplete),

@@ -11,6 +11,7 @@ use rustls::{Connection, Error, HandshakeKind, ServerConnection};
 use crate::asking;
 use crate::certificate::Fingerprint;
 use crate::link::LINK_PROTOCOL;
+use crate::server::Terms;
 use crate::shaking::{Shaken, Shaking, Standing};
 use crate::{EXPORTER_BYTES, EXPORTER_LABEL, PROTOCOL};
 
@@ -45,8 +46,8 @@ enum State {
     Shaking(Box<Shaking>),
     /// A server's.
     Stands(Box<Standing>),
-    /// A server's that could not go on from its handshake.
-    Gone,
+    /// A server's that could not go on from its handshake, and what the client is still to be told.
+    Gone(Vec<u8>),
 }
 
 impl fmt::Debug for Tunnel {
@@ -70,8 +71,8 @@ impl Tunnel {
         }
     }
 
-    pub(crate) fn accepting(connection: ServerConnection) -> Self {
-        Self::in_state(State::Shaking(Box::new(Shaking::new(connection))))
+    pub(crate) fn accepting(connection: ServerConnection, terms: Terms) -> Self {
+        Self::in_state(State::Shaking(Box::new(Shaking::new(connection, terms))))
     }
 
     fn in_state(state: State) -> Self {
@@ -117,16 +118,21 @@ impl Tunnel {
                 self.peer_finished = standing.records.peer_finished();
                 received
             }
-            State::Shaking(_) | State::Gone => Ok(()),
+            State::Shaking(_) | State::Gone(_) => Ok(()),
         }
     }
 
     /// The handshake is done.
     fn go_on(&mut self) -> Result<(), Broken> {
-        if let State::Shaking(shaking) = std::mem::replace(&mut self.state, State::Gone) {
+        let gone = State::Gone(Vec::new());
+        if let State::Shaking(shaking) = std::mem::replace(&mut self.state, gone) {
             self.state = match shaking.done()? {
                 Shaken::Stands(standing) => State::Stands(standing),
                 Shaken::Older(connection) => State::Rustls(connection),
+                Shaken::Refused(why, says) => {
+                    self.state = State::Gone(says);
+                    return Err(why);
+                }
             };
         }
         Ok(())
@@ -144,7 +150,7 @@ impl Tunnel {
         match &self.state {
             State::Rustls(connection) => !connection.is_handshaking(),
             State::Stands(_) => true,
-            State::Shaking(_) | State::Gone => false,
+            State::Shaking(_) | State::Gone(_) => false,
         }
     }
 
@@ -157,7 +163,7 @@ impl Tunnel {
                 exported.ok().filter(|_| self.stands())
             }
             State::Stands(standing) => Some(standing.exporter),
-            State::Shaking(_) | State::Gone => None,
+            State::Shaking(_) | State::Gone(_) => None,
         }
     }
 
@@ -170,7 +176,7 @@ impl Tunnel {
                 chain.filter(|_| self.stands()).and_then(asking::shown)
             }
             State::Stands(standing) => standing.shown,
-            State::Shaking(_) | State::Gone => None,
+            State::Shaking(_) | State::Gone(_) => None,
         }
     }
 
@@ -200,6 +206,15 @@ impl Tunnel {
         chain.iter().map(|each| each.len()).sum()
     }
 
+    /// Bytes that are kept of a record whose rest has not come. Of TLS 1.2 it is not known, but in the handshake.
+    pub fn kept_bytes(&self) -> usize {
+        match &self.state {
+            State::Shaking(shaking) => shaking.kept_bytes(),
+            State::Stands(standing) => standing.records.kept_bytes(),
+            State::Rustls(_) | State::Gone(_) => 0,
+        }
+    }
+
     /// Whether the peer said that it will send no more.
     pub fn peer_finished(&self) -> bool {
         self.peer_finished
@@ -212,7 +227,7 @@ impl Tunnel {
                 connection.handshake_kind() == Some(HandshakeKind::Resumed)
             }
             State::Stands(standing) => standing.resumed,
-            State::Shaking(_) | State::Gone => false,
+            State::Shaking(_) | State::Gone(_) => false,
         }
     }
 
@@ -222,7 +237,7 @@ impl Tunnel {
             State::Rustls(connection) => connection.wants_write(),
             State::Shaking(shaking) => shaking.connection.wants_write(),
             State::Stands(standing) => standing.records.wants_flush(),
-            State::Gone => false,
+            State::Gone(says) => !says.is_empty(),
         }
     }
 
@@ -237,7 +252,7 @@ impl Tunnel {
                 {}
             }
             State::Stands(standing) => standing.records.flush(out),
-            State::Gone => {}
+            State::Gone(says) => out.append(says),
         }
     }
 
@@ -254,7 +269,7 @@ impl Tunnel {
                 }
             }
             State::Stands(standing) => standing.records.send(plaintext, out),
-            State::Shaking(_) | State::Gone => {}
+            State::Shaking(_) | State::Gone(_) => {}
         }
     }
 
@@ -265,7 +280,7 @@ impl Tunnel {
                 State::Rustls(connection) => connection.send_close_notify(),
                 State::Shaking(shaking) => shaking.connection.send_close_notify(),
                 State::Stands(standing) => return standing.records.finish(out),
-                State::Gone => {}
+                State::Gone(_) => {}
             }
         }
         self.flush(out);

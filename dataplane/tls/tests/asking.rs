@@ -5,11 +5,14 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tls::rustls::pki_types::PrivateKeyDer;
 use tls::rustls::pki_types::pem::PemObject;
+use tls::rustls::pki_types::{PrivateKeyDer, UnixTime};
 use tls::rustls::sign::{CertifiedKey, SingleCertAndKey};
-use tls::rustls::{ClientConnection, Connection};
+use tls::rustls::time_provider::TimeProvider;
+use tls::rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, version};
 use tls::{Asking, Certificate, Client, Fingerprint, Served, Server, Taken, Trust, Tunnel};
 
 /// A certificate with its key, good from one year to another, its PEM, and that of its key.
@@ -184,5 +187,145 @@ fn authorities_that_are_none_keep_a_server_from_asking() {
         let asking = Asking::Asked(Taken::Roots(pem.into()));
         let made = Server::asking(Served::new(shows), &asking);
         assert!(made.is_err(), "{why}");
+    }
+}
+
+/// A clock that is set, in years.
+#[derive(Debug)]
+struct Year(AtomicU64);
+
+impl TimeProvider for Year {
+    fn current_time(&self) -> Option<UnixTime> {
+        let days = (self.0.load(Ordering::Relaxed) - 1970) * 365 + 100;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(
+            days * 86_400,
+        )))
+    }
+}
+
+/// Let a client shake hands. Whether it did with a ticket, or what the server says is wrong and what the client hears.
+fn meet(server: &Server, config: &Arc<ClientConfig>) -> Result<bool, (String, String)> {
+    let name = "localhost".try_into().unwrap();
+    let mut left: Connection = ClientConnection::new(Arc::clone(config), name)
+        .unwrap()
+        .into();
+    let mut right = server.tunnel().unwrap();
+    let mut refused = None;
+    loop {
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        while left.wants_write() {
+            left.write_tls(&mut there).unwrap();
+        }
+        if refused.is_none() {
+            let received = right.receive(&there, &mut Vec::new());
+            refused = received.err().map(|why| why.to_string());
+        }
+        right.flush(&mut back);
+        let said = !back.is_empty();
+        let mut back = &back[..];
+        let mut heard = Ok(());
+        while !back.is_empty() && heard.is_ok() {
+            left.read_tls(&mut back).unwrap();
+            heard = left.process_new_packets().map(|_| ());
+        }
+        match (refused.take(), heard) {
+            (Some(why), heard) => {
+                assert!(!right.stands() && right.shown().is_none());
+                return Err((
+                    why,
+                    heard.err().map_or(String::new(), |heard| heard.to_string()),
+                ));
+            }
+            (None, Err(heard)) => panic!("the client refuses: {heard}"),
+            (None, Ok(())) if !said && !left.wants_write() => return Ok(right.resumed()),
+            (None, Ok(())) => {}
+        }
+    }
+}
+
+/// A client of this version that shows this and keeps its tickets.
+fn client(trust: &Trust, own: &Certificate, key: &str, older: bool) -> Arc<ClientConfig> {
+    let Trust::Roots(pem) = trust else {
+        panic!("roots")
+    };
+    let mut roots = RootCertStore::empty();
+    for root in tls::certificates(pem).unwrap() {
+        roots.add(root).unwrap();
+    }
+    let provider = Arc::new(tls::rustls::crypto::ring::default_provider());
+    let versions = if older {
+        [&version::TLS12]
+    } else {
+        [&version::TLS13]
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            own.chain().to_vec(),
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![tls::PROTOCOL.to_vec()];
+    Arc::new(config)
+}
+
+/// A server that takes what leads to these, by a clock that stands at 2025.
+fn by_the_clock(roots: &str) -> (Server, Trust, Arc<Year>) {
+    let (shows, pem, _) = own(2020, 2090);
+    let clock = Arc::new(Year(AtomicU64::new(2025)));
+    let asking = Asking::Required(Taken::Roots(roots.into()));
+    let at: Arc<dyn TimeProvider> = Arc::clone(&clock) as _;
+    let server = Server::asking_at(Served::new(shows), &asking, at).unwrap();
+    (server, Trust::Roots(pem.into_bytes()), clock)
+}
+
+#[test]
+fn a_certificate_that_has_ended_since_it_was_shown_brings_nobody_in_with_a_ticket() {
+    for older in [false, true] {
+        let (shown, pem, key) = own(2020, 2030);
+        let (server, trust, clock) = by_the_clock(&pem);
+        let client = client(&trust, &shown, &key, older);
+        assert_eq!(meet(&server, &client), Ok(false), "older {older}");
+        for _ in 0..3 {
+            assert_eq!(meet(&server, &client), Ok(true), "older {older}");
+        }
+        clock.0.store(2031, Ordering::Relaxed);
+        let (why, heard) = meet(&server, &client).unwrap_err();
+        assert!(why.contains("xpired"), "older {older}: {why}");
+        // TLS 1.2 has no word for it at that point.
+        assert!(older || heard.contains("CertificateExpired"), "{heard}");
+        if !older {
+            // No ticket was given with the refusal: the client shows what it has now.
+            clock.0.store(2025, Ordering::Relaxed);
+            assert_eq!(meet(&server, &client), Ok(false));
+        }
+    }
+}
+
+#[test]
+fn authorities_of_clients_can_be_replaced_and_hold_for_tickets_of_before() {
+    for older in [false, true] {
+        let [
+            (first, first_pem, first_key),
+            (second, second_pem, second_key),
+        ] = [(); 2].map(|()| own(2020, 2090));
+        let (server, trust, _) = by_the_clock(&first_pem);
+        // Each shard has a copy of the one server.
+        let shard = server.clone();
+        let one = client(&trust, &first, &first_key, older);
+        let other = client(&trust, &second, &second_key, older);
+        let greet = |config| meet(&shard, config).map_err(|_| ());
+        assert_eq!([greet(&one), greet(&one)], [Ok(false), Ok(true)]);
+        assert_eq!(greet(&other), Err(()));
+        let roots = |pem: &str| Asking::Required(Taken::Roots(pem.into()));
+        assert!(server.ask_anew(&roots("no certificate")).is_err());
+        assert_eq!(greet(&one), Ok(true), "nothing has changed");
+        server.ask_anew(&roots(&second_pem)).unwrap();
+        assert_eq!(greet(&one), Err(()), "older {older}");
+        assert_eq!([greet(&other), greet(&other)], [Ok(false), Ok(true)]);
+        server.ask_anew(&roots(&(first_pem + &second_pem))).unwrap();
+        assert_eq!([greet(&one), greet(&other)], [Ok(false), Ok(false)]);
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct End {
     told: bool,
     /// The peer said that it will send no more, and that was passed on.
     half: bool,
+    /// What is counted of it in `Tunnels::held_bytes`.
+    counted: usize,
     /// What was given to the ring and has not left: bytes of ciphertext, and of plaintext in them.
     way: VecDeque<(usize, usize)>,
 }
@@ -73,8 +75,8 @@ pub(crate) struct Tunnels {
     /// Those with bytes of a handshake that wait, in the order in which they came; some may be gone.
     hands: VecDeque<ConnectionId>,
     waiting_bytes: usize,
-    /// What is kept of certificates that clients showed.
-    shown_bytes: usize,
+    /// What ends hold beyond what an idle one takes.
+    held_bytes: usize,
     /// Which of the plaintext came with the end of a handshake.
     first: Vec<(ConnectionId, Range<usize>)>,
     /// Plaintext of this turn, and which of it is whose: by the place of the piece, `None` for a plain connection's.
@@ -108,6 +110,7 @@ impl Tunnels {
             waiting: Vec::new(),
             told: false,
             half: false,
+            counted: 0,
             way: VecDeque::new(),
         }));
         Ok(())
@@ -128,13 +131,14 @@ impl Tunnels {
         self.put(end);
     }
 
-    fn put(&mut self, end: Box<End>) {
+    fn put(&mut self, mut end: Box<End>) {
         let slot = end.connection.slot();
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
         }
         self.open += 1;
-        self.shown_bytes += end.shown_bytes();
+        end.counted = end.held_bytes();
+        self.held_bytes += end.counted;
         let before = self.slots[slot].replace(end);
         assert!(before.is_none(), "slot {slot} has two tunnels");
     }
@@ -145,7 +149,7 @@ impl Tunnels {
         let end = slot.take_if(|end| end.connection == connection)?;
         self.open -= 1;
         self.waiting_bytes -= end.waiting.len();
-        self.shown_bytes -= end.shown_bytes();
+        self.held_bytes -= end.counted;
         Some(end)
     }
 
@@ -269,7 +273,7 @@ impl Tunnels {
 
     /// What tunnels take of memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.open * TUNNEL_BYTES + self.waiting_bytes + self.shown_bytes
+        self.open * TUNNEL_BYTES + self.waiting_bytes + self.held_bytes
     }
 
     /// Add the plaintext of one piece to `plaintext`. Whether the tunnel is good; `None` if the connection has none.
@@ -286,14 +290,12 @@ impl Tunnels {
         let received = end.tunnel.receive(ciphertext, plaintext);
         let stands = end.tunnel.stands();
         let stood = std::mem::replace(&mut end.told, stands);
-        let shown_bytes = match stood {
-            true => 0,
-            false => end.shown_bytes(),
-        };
+        let held = end.held_bytes();
+        let before = std::mem::replace(&mut end.counted, held);
         let news = (stands && !stood).then(|| end.standing()).flatten();
         end.deaf = received.is_err();
         let (resumed, good) = (end.tunnel.resumed(), received.is_ok());
-        self.shown_bytes += shown_bytes;
+        self.held_bytes = self.held_bytes + held - before;
         let counters = &mut self.counters;
         match (stood, good) {
             (false, false) => {
@@ -421,12 +423,13 @@ impl End {
         })
     }
 
-    /// What is kept of what its client showed, once it stands.
-    fn shown_bytes(&self) -> usize {
-        match self.told {
+    /// What it holds: a record whose rest has not come, and once it stands what is kept of what its client showed.
+    fn held_bytes(&self) -> usize {
+        let shown = match self.told {
             true => self.tunnel.shown_bytes(),
             false => 0,
-        }
+        };
+        shown + self.tunnel.kept_bytes()
     }
 
     /// Send what TLS itself has to say.
@@ -477,5 +480,48 @@ mod tests {
         assert_eq!(tunnels.counters().refused, 1);
         drop((tunnels.take(one), tunnels.take(other)));
         assert_eq!(tunnels.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn what_has_come_of_a_record_counts_until_its_rest_has_come() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let pair = tls::Certificate::from_pem(pem.as_bytes(), key.as_bytes()).expect("a pair");
+        let server = Server::new(tls::Served::new(pair)).expect("random bytes");
+        let trust = tls::Trust::Roots(pem.into_bytes());
+        let client = tls::Client::new(&trust, "localhost").expect("a root");
+        let mut client = client.tunnel().expect("random bytes");
+        let mut tunnels = Tunnels::new(Some(server));
+        let connection = ConnectionId(1 << 32);
+        tunnels.begin(connection).expect("random bytes");
+        let (mut plaintext, mut nothing) = (Vec::new(), Vec::new());
+        while !client.stands() || client.wants_flush() {
+            let mut bytes = Vec::new();
+            client.flush(&mut bytes);
+            tunnels.open_one(&bytes, connection, &mut plaintext);
+            bytes.clear();
+            let end = tunnels.find(connection).expect("it was begun");
+            end.tunnel.flush(&mut bytes);
+            client.receive(&bytes, &mut nothing).expect("a server");
+        }
+        assert_eq!(
+            tunnels.memory_bytes(),
+            TUNNEL_BYTES,
+            "nothing is half there"
+        );
+        let mut record = Vec::new();
+        client.send(&[7; 16 << 10], &mut record);
+        let (most, rest) = record.split_at(record.len() - 1);
+        tunnels.open_one(&most[..3], connection, &mut plaintext);
+        tunnels.open_one(&most[3..], connection, &mut plaintext);
+        assert!(tunnels.memory_bytes() >= TUNNEL_BYTES + most.len());
+        // It goes with its connection, and comes with it.
+        let end = tunnels.take(connection).expect("it is there");
+        assert_eq!(tunnels.memory_bytes(), 0);
+        tunnels.put(end);
+        assert!(tunnels.memory_bytes() >= TUNNEL_BYTES + most.len());
+        tunnels.open_one(rest, connection, &mut plaintext);
+        assert_eq!(plaintext, [7; 16 << 10]);
+        assert_eq!(tunnels.memory_bytes(), TUNNEL_BYTES);
     }
 }

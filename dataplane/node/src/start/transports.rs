@@ -10,7 +10,7 @@ use crate::accept::quic::settings::Settings;
 use crate::accept::tcp::{self, Purpose};
 use crate::accept::udp;
 use crate::bounds::quic_limits;
-use crate::certificates::{CertificateFiles, Stamps};
+use crate::certificates::{CertificateFiles, ClientCertificates, Stamp, Stamps};
 use crate::config::NodeConfig;
 use crate::diagnosis::{ADMIN_PORT_TAKEN, Diagnosis, PORT_TAKEN, RANDOM_FAILED, diagnose};
 use crate::folder::Folder;
@@ -22,8 +22,9 @@ pub(super) struct Tunnels {
     pub(super) server: tls::Server,
     served: Arc<tls::Served>,
     files: CertificateFiles,
-    /// What the files were known by before they were read.
-    known: Stamps,
+    clients: ClientCertificates,
+    /// What the files were known by before they were read: the pair's, and that of the authorities of clients.
+    known: (Stamps, Stamp),
 }
 
 impl Tunnels {
@@ -34,7 +35,9 @@ impl Tunnels {
         };
         let (known, read) = files.read_stamped();
         let served = tls::Served::new(read?);
-        let server = tls::Server::asking(Arc::clone(&served), &config.clients.asking()?);
+        let clients = config.clients.clone();
+        let known = (known, clients.stamp());
+        let server = tls::Server::asking(Arc::clone(&served), &clients.asking()?);
         let server = server.map_err(|fault| match fault {
             AskingFault::Random(error) => diagnose(
                 RANDOM_FAILED,
@@ -43,12 +46,13 @@ impl Tunnels {
                 "random bytes of the kernel",
                 "see the kernel log",
             ),
-            fault => config.clients.refuse(&fault),
+            fault => clients.refuse(&fault),
         })?;
         Ok(Some(Self {
             server,
             served,
             files,
+            clients,
             known,
         }))
     }
@@ -59,8 +63,10 @@ impl Tunnels {
         status.certificate_good(self.served.current().validity().until);
         Watch::start(Watched {
             files: self.files,
+            clients: self.clients,
             known: self.known,
             served: self.served,
+            server: self.server,
             status,
             log: Arc::clone(&control.log),
         })
@@ -77,7 +83,7 @@ pub(super) fn quic_seeds(
     let limits = quic_limits(config, sockets.len());
     let secrets = (tunnels.files.secret()?, folder.secret(draw)?);
     let secrets: [&[u8]; 2] = [&secrets.0, &secrets.1];
-    let settings = Settings::new(tunnels.server.config(), limits, (draw, secrets));
+    let settings = Settings::new(tunnels.server.clone(), limits, (draw, secrets));
     let settings = settings.map(Arc::new).map_err(|error| {
         diagnose(
             crate::diagnosis::CERTIFICATE_REFUSED,

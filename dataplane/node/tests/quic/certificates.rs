@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use node::{Ask, ClientCertificates};
 use quinn::crypto::rustls::QuicClientConfig;
-use tls::rustls::client::ResolvesClientCert;
+use rustls::sign::SingleCertAndKey;
+use tls::rustls::client::{ResolvesClientCert, Resumption};
 use tls::rustls::sign::CertifiedKey;
 use tls::rustls::{ClientConfig, SignatureScheme};
 use tls::{Trust, rustls};
@@ -13,15 +14,21 @@ use wire::ids::{AckMode, Fingerprint};
 use wire::reason::Reason;
 
 use crate::client::{Quic, runtime};
-use crate::support::{Client, Said, metric, parts, sender, table, try_start};
+use crate::support::{Client, Said, metric, parts, sender, table, try_start, until};
 use crate::{quic_addr, with_quic};
 
 /// A certificate of a client's, with its key.
 fn own() -> CertifiedKey {
+    own_in_pem().0
+}
+
+/// The same, and the PEM of the certificate.
+fn own_in_pem() -> (CertifiedKey, String) {
     let made = rcgen::generate_simple_self_signed(["pump-7".to_owned()]).unwrap();
     let key = made.signing_key.serialize_der().try_into().unwrap();
     let signer = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
-    CertifiedKey::new(vec![made.cert.der().clone()], signer)
+    let own = CertifiedKey::new(vec![made.cert.der().clone()], signer);
+    (own, made.cert.pem())
 }
 
 fn named(own: &CertifiedKey) -> Fingerprint {
@@ -112,4 +119,47 @@ fn an_endpoint_that_names_a_certificate_is_welcome_where_it_was_shown_also_with_
         node.stop();
         node.join().unwrap();
     }
+}
+
+#[test]
+fn authorities_of_clients_are_replaced_over_quic_too() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut config, authority) = with_quic(data.path(), 2);
+    let file = data.path().join("clients.pem");
+    let [(one, first), (other, second)] = [(); 2].map(|()| own_in_pem());
+    std::fs::write(&file, first).unwrap();
+    config.clients = ClientCertificates {
+        ask: Ask::Required,
+        authority: Some(file.clone()),
+    };
+    let node = try_start(config, table(parts(AckMode::Local, 1))).unwrap();
+    let (addr, runtime) = (quic_addr(&node), runtime());
+    let client = tls::Client::new(&Trust::Roots(authority), "localhost").unwrap();
+    let [one, other] = [one, other].map(|own| {
+        let mut config: ClientConfig = (*client.config()).clone();
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(own));
+        config.resumption = Resumption::default();
+        let crypto = QuicClientConfig::try_from(config).unwrap();
+        quinn::ClientConfig::new(Arc::new(crypto))
+    });
+    let welcome = |config: &quinn::ClientConfig| {
+        let quic = Quic::try_connect(&runtime, addr, config.clone()).ok()?;
+        let exporter = Some(quic.exporter());
+        Client::try_greet(quic.try_lane().ok()?, None, exporter, &sender(0)).ok()?;
+        Some(quic)
+    };
+    let stays = welcome(&one).unwrap();
+    for _ in 0..3 {
+        // With its tickets.
+        assert!(welcome(&one).is_some());
+    }
+    assert!(welcome(&other).is_none());
+    std::fs::write(&file, second).unwrap();
+    until("it is refused, tickets or not", || welcome(&one).is_none());
+    assert!(welcome(&other).is_some());
+    let mut client = greet(&stays, &sender(0)).unwrap();
+    client.send(&[b"through"]);
+    client.wait_acked(client.sequence - 1);
+    node.stop();
+    node.join().unwrap();
 }

@@ -127,7 +127,12 @@ impl Quic {
 
     /// Open a stream, and carry it to a socket.
     pub(crate) fn lane(&self) -> TcpStream {
-        let (mut send, mut recv) = self.runtime.block_on(self.connection.open_bi()).unwrap();
+        self.try_lane().unwrap()
+    }
+
+    /// The same, or say why there is no connection any more.
+    pub(crate) fn try_lane(&self) -> Result<TcpStream, quinn::ConnectionError> {
+        let (mut send, mut recv) = self.runtime.block_on(self.connection.open_bi())?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far, _) = listener.accept().unwrap();
@@ -158,7 +163,7 @@ impl Quic {
             drop(to);
             let _ = out.await;
         });
-        near
+        Ok(near)
     }
 
     /// A session on a stream of its own.

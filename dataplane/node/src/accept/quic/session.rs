@@ -15,10 +15,9 @@ use quinn_proto::crypto::{
 };
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
-use tls::EXPORTER_LABEL;
-use tls::rustls;
 use tls::rustls::pki_types::CertificateDer;
 use tls::rustls::quic::{Connection, KeyChange, Secrets, ServerConnection, Version};
+use tls::{EXPORTER_LABEL, Terms, alert_of};
 
 /// What TLS tells of a message that has no place after the handshake.
 const UNEXPECTED_MESSAGE: u8 = 10;
@@ -27,7 +26,7 @@ const DRAFTS: std::ops::RangeInclusive<u32> = 0xff00_001d..=0xff00_0020;
 
 /// Begins sessions.
 pub(super) struct Sessions {
-    tls: Arc<rustls::ServerConfig>,
+    tls: tls::Server,
     /// Keys of first packets and of Retry.
     first: QuicServerConfig,
 }
@@ -35,8 +34,8 @@ pub(super) struct Sessions {
 impl Sessions {
     /// # Errors
     /// When the TLS configuration has no cipher suite of QUIC.
-    pub(super) fn new(tls: Arc<rustls::ServerConfig>) -> Result<Self, NoInitialCipherSuite> {
-        let first = QuicServerConfig::try_from(Arc::clone(&tls))?;
+    pub(super) fn new(tls: tls::Server) -> Result<Self, NoInitialCipherSuite> {
+        let first = QuicServerConfig::try_from(tls.config())?;
         Ok(Self { tls, first })
     }
 }
@@ -65,10 +64,12 @@ impl ServerConfig for Sessions {
         };
         let mut bytes = Vec::new();
         params.write(&mut bytes);
-        let begun = ServerConnection::new(Arc::clone(&self.tls), version, bytes);
+        let terms = self.tls.terms();
+        let begun = ServerConnection::new(Arc::clone(terms.config()), version, bytes);
         let begun = begun.expect("a configuration with TLS 1.3, which was made for QUIC");
         Box::new(LeanSession {
             handshake: Some(Box::new(Connection::Server(begun))),
+            terms: Some(terms),
             first: self,
             version,
             secrets: None,
@@ -82,6 +83,8 @@ impl ServerConfig for Sessions {
 struct LeanSession {
     /// Until it is over and all was said.
     handshake: Option<Box<Connection>>,
+    /// What it goes by, until it is over.
+    terms: Option<Terms>,
     first: Arc<Sessions>,
     version: Version,
     secrets: Option<Box<Secrets>>,
@@ -166,6 +169,15 @@ impl Session for LeanSession {
                     format!("TLS error: {error}"),
                 ),
             })?;
+        if !handshake.is_handshaking()
+            && let Some(terms) = self.terms.take()
+        {
+            let taken = terms.still_take(handshake);
+            taken.map_err(|error| {
+                let code = TransportErrorCode::crypto(alert_of(&error).into());
+                fault(code, error.to_string())
+            })?;
+        }
         // Of `handshake_data` there is never any.
         Ok(false)
     }

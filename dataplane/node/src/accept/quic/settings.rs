@@ -110,7 +110,7 @@ impl Settings {
     /// # Errors
     /// When the TLS configuration has no cipher suite of QUIC.
     pub(crate) fn new(
-        tls: Arc<tls::rustls::ServerConfig>,
+        tls: tls::Server,
         limits: QuicLimits,
         (draw, secrets): (Draw, [&[u8]; 2]),
     ) -> Result<Self, NoInitialCipherSuite> {

@@ -22,6 +22,7 @@ use super::world::{SECRETS, Trust, Weather, World};
 mod attacker;
 mod attacks;
 mod ends;
+mod resumed;
 mod spoofed;
 mod strangers;
 mod windows;

@@ -45,11 +45,17 @@ impl Trust {
     pub(super) fn new() -> Self {
         let made =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        Self::of(made.cert.der().clone(), key)
+    }
+
+    /// Of this certificate.
+    pub(super) fn of(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Self {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("a root");
+        roots.add(certificate.clone()).expect("a root");
         Self {
-            chain: vec![made.cert.der().clone()],
-            key: PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key"),
+            chain: vec![certificate],
+            key,
             roots: Arc::new(roots),
         }
     }
@@ -66,7 +72,7 @@ impl Trust {
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .expect("a pair");
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let settings = Settings::new(Arc::new(tls), limits, (draw, secrets));
+        let settings = Settings::new(Arc::new(tls).into(), limits, (draw, secrets));
         Arc::new(settings.expect("suites of QUIC"))
     }
 
