@@ -25,7 +25,7 @@ use value::{rates, whole};
 pub use digest::Digest;
 pub use faults::Found;
 pub(crate) use faults::did_you_mean;
-pub(crate) use restriction::{restriction_of, terms_of};
+pub use restriction::{Terms, restriction_of, terms_of};
 
 /// Partitions of a hub that does not say.
 pub const PARTITIONS_DEFAULT: u16 = 4;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "serve")]
 pub mod api;
 pub mod compile;
 pub mod diagnosis;
@@ -17,7 +18,9 @@ pub mod plan;
 pub mod quantity;
 pub mod render;
 pub mod seal;
+#[cfg(feature = "serve")]
 pub mod service;
+#[cfg(feature = "serve")]
 pub mod store;
 pub mod token;
 

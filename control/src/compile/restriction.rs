@@ -11,22 +11,25 @@ use crate::model::{Endpoint, Grant};
 use crate::quantity::Bytes;
 
 /// The conditions of a grant that was compiled before; what is malformed in one that was not is left out.
-pub(crate) fn restriction_of(grant: &Grant) -> Restriction {
+#[must_use]
+pub fn restriction_of(grant: &Grant) -> Restriction {
     restriction(grant, &Place::root("grants"), &mut Faults::default())
 }
 
 /// What an endpoint that was compiled before says of its sessions as a whole.
-pub(crate) struct Terms {
+#[derive(Debug)]
+pub struct Terms {
     /// What they may run over.
-    pub(crate) transports: Transports,
+    pub transports: Transports,
     /// When.
-    pub(crate) windows: Vec<Window>,
+    pub windows: Vec<Window>,
     /// Until when.
-    pub(crate) expires: Option<UnixNanos>,
+    pub expires: Option<UnixNanos>,
 }
 
 /// As [`restriction_of`], for an endpoint.
-pub(crate) fn terms_of(endpoint: &Endpoint) -> Terms {
+#[must_use]
+pub fn terms_of(endpoint: &Endpoint) -> Terms {
     let (place, mut faults) = (Place::root("endpoints"), Faults::default());
     Terms {
         transports: transports(&endpoint.transports, &place, &mut faults),
