@@ -9,6 +9,7 @@ mod caught;
 mod certificate;
 mod cryptography;
 mod frames;
+mod http;
 mod link;
 mod records;
 mod served;
@@ -20,6 +21,7 @@ mod validity;
 
 pub use asking::{Asking, AskingFault, SHOWN_BYTES_MAX, Taken, shown};
 pub use certificate::{Certificate, CertificateFault, Fingerprint, certificates};
+pub use http::{HTTP, HttpServer};
 pub use link::{LINK_PROTOCOL, LinkClient, LinkServer};
 pub use rustls;
 pub use served::Served;

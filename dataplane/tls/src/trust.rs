@@ -114,6 +114,10 @@ impl Client {
         Arc::clone(&self.config)
     }
 
+    pub(crate) fn server_name(&self) -> ServerName<'static> {
+        self.name.clone()
+    }
+
     /// The name or address that certificates must be for.
     pub fn name(&self) -> String {
         self.name.to_str().into_owned()

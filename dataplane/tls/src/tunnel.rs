@@ -10,6 +10,7 @@ use rustls::{Connection, Error, HandshakeKind, ServerConnection};
 
 use crate::asking;
 use crate::certificate::Fingerprint;
+use crate::http::HTTP;
 use crate::link::LINK_PROTOCOL;
 use crate::server::Terms;
 use crate::shaking::{Shaken, Shaking, Standing};
@@ -71,6 +72,14 @@ impl Tunnel {
         }
     }
 
+    /// Either side, for HTTP.
+    pub(crate) fn for_http(connection: Connection) -> Self {
+        Self {
+            protocol: HTTP,
+            ..Self::connecting(connection)
+        }
+    }
+
     pub(crate) fn accepting(connection: ServerConnection, terms: Terms) -> Self {
         Self::in_state(State::Shaking(Box::new(Shaking::new(connection, terms))))
     }
@@ -107,7 +116,11 @@ impl Tunnel {
             State::Rustls(connection) => {
                 let received = receive(connection, ciphertext, plaintext);
                 self.peer_finished |= received?;
-                match self.stands() && self.alpn() != Some(self.protocol) {
+                let agreed = match self.alpn() {
+                    None => self.protocol == HTTP,
+                    agreed => agreed == Some(self.protocol),
+                };
+                match self.stands() && !agreed {
                     true if self.protocol == LINK_PROTOCOL => Err(Broken::LinkProtocol),
                     true => Err(Broken::Protocol),
                     false => Ok(()),

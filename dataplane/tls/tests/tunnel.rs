@@ -8,17 +8,23 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use tls::rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, RootCertStore};
-use tls::{Certificate, Client, Fingerprint, Served, Server, Trust, Tunnel};
+use tls::{Certificate, Client, Fingerprint, HttpServer, Served, Server, Trust, Tunnel};
 
 /// A server with a certificate of its own, and the PEM of its authority, which is itself.
 fn server() -> (Server, Vec<u8>, Fingerprint) {
+    let (certificate, pem) = pair();
+    let fingerprint = certificate.fingerprint();
+    let server = Server::new(Served::new(certificate)).unwrap();
+    (server, pem, fingerprint)
+}
+
+/// A certificate with its key, and its PEM.
+fn pair() -> (Certificate, Vec<u8>) {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let certificate = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
-    let fingerprint = certificate.fingerprint();
-    let server = Server::new(Served::new(certificate)).unwrap();
-    (server, pem.into_bytes(), fingerprint)
+    (certificate, pem.into_bytes())
 }
 
 fn trusting(pem: &[u8]) -> Client {
@@ -293,6 +299,40 @@ fn a_client_of_tls_1_2_has_its_tunnel_too() {
     assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_2));
     let exported = client.export_keying_material([0; 32], tls::EXPORTER_LABEL, None);
     assert_eq!(right.exporter(), exported.ok());
+}
+
+#[test]
+fn http_is_spoken_with_who_names_it_or_nothing_and_with_nobody_else() {
+    let (certificate, pem) = pair();
+    let served = Served::new(certificate);
+    let (server, http) = (Server::new(Arc::clone(&served)), HttpServer::new(served));
+    let (server, http, client) = (server.unwrap(), http.unwrap(), trusting(&pem));
+    let (mut left, mut right) = (client.http_tunnel().unwrap(), http.tunnel().unwrap());
+    shake(&mut left, &mut right).unwrap();
+    let (mut bytes, mut got) = (Vec::new(), Vec::new());
+    right.send(b"hello", &mut bytes);
+    left.receive(&bytes, &mut got).unwrap();
+    assert_eq!(got, b"hello");
+    let (mut left, mut right) = (client.tunnel().unwrap(), http.tunnel().unwrap());
+    assert!(shake(&mut left, &mut right).is_err(), "forebay/1 to HTTP");
+    let (mut left, mut right) = (client.http_tunnel().unwrap(), server.tunnel().unwrap());
+    assert!(shake(&mut left, &mut right).is_err(), "HTTP to forebay/1");
+    let mut nameless = (*client.config()).clone();
+    nameless.alpn_protocols.clear();
+    let name = "localhost".try_into().unwrap();
+    let nameless = ClientConnection::new(Arc::new(nameless), name).unwrap();
+    let (mut nameless, mut right): (Connection, _) = (nameless.into(), http.tunnel().unwrap());
+    for _ in 0..3 {
+        let (mut bytes, mut answer) = (Vec::new(), Vec::new());
+        while nameless.wants_write() {
+            nameless.write_tls(&mut bytes).unwrap();
+        }
+        right.receive(&bytes, &mut got).unwrap();
+        right.flush(&mut answer);
+        nameless.read_tls(&mut &answer[..]).unwrap();
+        nameless.process_new_packets().unwrap();
+    }
+    assert!(right.stands() && !nameless.is_handshaking());
 }
 
 #[test]
