@@ -100,6 +100,8 @@ pub const API_BROKEN: u16 = 2167;
 pub const API_FAILED: u16 = 2168;
 /// An API without TLS that others could reach.
 pub const API_PLAIN: u16 = 2169;
+/// A certificate of the API that cannot be used.
+pub const API_CERTIFICATE: u16 = 2170;
 
 /// Every code this room can give.
 pub const CODES: &[Code] = &[
@@ -383,6 +385,12 @@ pub const CODES: &[Code] = &[
         API_PLAIN,
         "api_plain",
         "The API was to be served without TLS where other machines reach it; its tokens could be read on the way.",
-        "listen on 127.0.0.1, or give it a certificate",
+        "listen on 127.0.0.1, or give it a certificate under [control.tls]",
+    ),
+    (
+        API_CERTIFICATE,
+        "api_certificate",
+        "The certificate of the API and its key cannot be read, or are no pair.",
+        "correct `certificate` and `key` under [control.tls]; `forebay cert dev` makes a pair for tests",
     ),
 ];

@@ -24,6 +24,9 @@ use wire::diagnosis::Diagnosis;
 /// Longest wait for the nodes.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// What a header reads as that is no text.
+const UNREADABLE: &str = "\u{fffd}";
+
 /// A request as it came.
 pub(super) struct Question {
     pub(super) parameters: BTreeMap<String, String>,
@@ -48,8 +51,15 @@ impl Question {
         })
     }
 
+    /// The text of a header. One that is no text, or is there twice, reads as a text that nothing accepts: a condition that cannot be
+    /// read must not pass for one that was not made.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        let mut values = self.headers.get_all(name).into_iter();
+        let first = values.next()?.to_str().unwrap_or(UNREADABLE);
+        Some(match values.next() {
+            None => first,
+            Some(_) => UNREADABLE,
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call, decode};
 use super::keys::endpoint;
 use super::problem::Problem;
-use crate::diagnosis::{API_QUERY, CODES, NOT_THERE, VALUE};
+use crate::diagnosis::{ALREADY_THERE, API_QUERY, CODES, NOT_THERE, VALUE};
 use crate::model::{Allow, Endpoint, Grant, Moment, environment_of};
 use crate::service::Question;
 use wire::diagnosis::Diagnosis;
@@ -52,11 +52,17 @@ pub(super) fn put(call: &Call<'_>) -> Result<Answer, Problem> {
         }
     }
     let grant: Grant = decode(body)?;
+    // `If-None-Match: *` is about the grant, any version about its endpoint.
     let (name, expected) = (call.name(), call.expected()?);
+    let (expected, only_new) = match expected {
+        Some(0) => (None, true),
+        expected => (expected, false),
+    };
     let set = call
         .service
         .edit_endpoint(&call.caller, "grant set", &name, expected, |endpoint| {
             match find(endpoint, &grant.channel, grant.allow) {
+                Some(_) if only_new => return Err(there_already(&grant.channel)),
                 Some(at) => endpoint.grants[at] = grant,
                 None => endpoint.grants.push(grant),
             }
@@ -163,6 +169,11 @@ fn find(endpoint: &Endpoint, channel: &str, allow: Allow) -> Option<usize> {
 
 fn missing(call: &Call<'_>) -> Problem {
     no_grant(&channel(call)).into()
+}
+
+fn there_already(channel: &str) -> Diagnosis {
+    let (what, needed) = ("the grant is there already", "a channel without one");
+    Diagnosis::from_table(CODES, ALREADY_THERE, what, format!("`{channel}`"), needed)
 }
 
 fn no_grant(channel: &str) -> Diagnosis {

@@ -15,8 +15,10 @@ mod serve;
 mod system;
 mod things;
 mod tokens;
+mod tunnelled;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -24,30 +26,42 @@ use axum::extract::{RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use http_body_util::{BodyExt, Limited};
+use tokio::sync::Semaphore;
 
 use crate::model::Noun;
-use crate::service::{Service, access};
+use crate::service::{Caller, Service, access};
 use call::{Answer, Call, Question};
 use problem::Problem;
 use replies::Replies;
 pub use routes::{Method, Route, routes};
-pub use serve::{Serving, serve};
+pub use serve::{Listen, Serving, serve};
+pub use tunnelled::{Secure, Tunnel};
 
 /// Longest body of a request, except of a document.
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest document.
 const DOCUMENT_BYTES_MAX: usize = 256 << 20;
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Documents that are read or answered at once; others wait their turn.
+const DOCUMENTS_MAX: usize = 2;
 
 /// What all handlers share.
 struct Shared {
     service: Arc<Service>,
     replies: Replies,
+    documents: Semaphore,
 }
 
 /// The API of a service.
 pub fn router(service: Arc<Service>) -> Router {
     let replies = Replies::default();
-    let shared = Arc::new(Shared { service, replies });
+    let documents = Semaphore::new(DOCUMENTS_MAX);
+    let shared = Arc::new(Shared {
+        service,
+        replies,
+        documents,
+    });
     let mut router = Router::new();
     for route in routes() {
         let shared = Arc::clone(&shared);
@@ -69,7 +83,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(|| async { Problem::route().into_response() })
 }
 
-/// Read the whole request, then answer it on a thread that may wait for the disk.
+/// Look who asks, read the whole request, then answer it on a thread that may wait for the disk. Strangers are not listened to: not a
+/// byte of a body is kept of those who may not ask.
 async fn respond(
     shared: Arc<Shared>,
     route: &'static Route,
@@ -81,48 +96,72 @@ async fn respond(
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let (parts, body) = request.into_parts();
+    let mut question = Question {
+        parameters,
+        query: parts.uri.query().unwrap_or("").to_owned(),
+        headers: parts.headers,
+        body: Bytes::new(),
+    };
+    if let Err(problem) = caller(&shared, route, &question) {
+        return problem.into_response();
+    }
     let longest = match route.document {
         true => DOCUMENT_BYTES_MAX,
         false => BODY_BYTES_MAX,
     };
-    let body = match whole(body, longest).await {
+    let turn = match route.document {
+        true => shared.documents.acquire().await.ok(),
+        false => None,
+    };
+    question.body = match whole(body, longest).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };
-    let question = Question {
-        parameters,
-        query: parts.uri.query().unwrap_or("").to_owned(),
-        headers: parts.headers,
-        body,
-    };
+    let answering = Arc::clone(&shared);
     let answered = tokio::task::spawn_blocking(move || {
-        answer(&shared, route, &question).unwrap_or_else(|problem| problem.answer())
+        answer(&answering, route, &question).unwrap_or_else(|problem| problem.answer())
     });
-    match answered.await {
+    let answered = answered.await;
+    drop(turn);
+    match answered {
         Ok(answer) => answer.into_response(),
         Err(_) => Problem::broken().into_response(),
     }
 }
 
-async fn whole(body: Body, longest: usize) -> Result<Bytes, Problem> {
-    let collected = Limited::new(body, longest).collect().await;
-    collected
-        .map(|collected| collected.to_bytes())
-        .map_err(|_| Problem::body(format!("a body that breaks off, or above {longest} bytes")))
-}
-
-/// Who asks, may it, and what becomes of it. Nothing but the document is told to strangers.
-fn answer(shared: &Shared, route: &Route, question: &Question) -> Result<Answer, Problem> {
-    let service = &shared.service;
+/// Who asks, if it may ask this at all; nobody for what is told to strangers.
+fn caller(shared: &Shared, route: &Route, question: &Question) -> Result<Option<Caller>, Problem> {
     if route.open {
-        return (route.handler)(&Call::stranger(service, route, question)?);
+        return Ok(None);
     }
-    let caller = service.caller(question.bearer()?)?;
+    let caller = shared.service.caller(question.bearer()?)?;
     access::may(&caller, route.role, route.summary)?;
     // Before anything of it is read: an account that is not the caller's is refused whatever is asked of it.
     if let Some(account) = question.parameters.get("account") {
         access::may_look(&caller, Noun::Account, account, route.role)?;
     }
+    Ok(Some(caller))
+}
+
+async fn whole(body: Body, longest: usize) -> Result<Bytes, Problem> {
+    let collected = Limited::new(body, longest).collect();
+    let refused = || {
+        let seconds = BODY_TIMEOUT.as_secs();
+        let seen = format!("one that breaks off, is above {longest} bytes or takes {seconds} s");
+        Problem::body(seen)
+    };
+    match tokio::time::timeout(BODY_TIMEOUT, collected).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        _ => Err(refused()),
+    }
+}
+
+/// What becomes of a question. Who asks is looked at again: a token may have been deleted while the body came.
+fn answer(shared: &Shared, route: &Route, question: &Question) -> Result<Answer, Problem> {
+    let service = &shared.service;
+    let Some(caller) = caller(shared, route, question)? else {
+        return (route.handler)(&Call::stranger(service, route, question)?);
+    };
     let call = Call::new(service, route, question, caller)?;
     if route.method != Method::Post {
         return (route.handler)(&call);

@@ -81,10 +81,14 @@ fn operation(route: &Route) -> Value {
 
 fn responses(route: &Route) -> Value {
     let (status, schema) = route.answer;
+    let kind = match schema {
+        "Backup" => super::system::BACKUP_KIND,
+        _ => "application/json",
+    };
     let done = |text: &str| {
         json!({
             "description": text,
-            "content": { "application/json": { "schema": schema::reference(schema) } },
+            "content": { kind: { "schema": schema::reference(schema) } },
         })
     };
     let mut responses = json!({

@@ -1,10 +1,11 @@
 //! Answers kept for a while, so that a POST that is sent again with the same `Idempotency-Key` is carried out once.
 //!
-//! They are kept in memory: after a restart what was made is told by `already_there`. Bounded in number and age; answers may hold
-//! the secret of a new key, which is why they are forgotten soon.
+//! They are kept in memory: after a restart what was made is told by `already_there`. Bounded in number, bytes and age; answers may
+//! hold the secret of a new key, which is why they are forgotten soon, and why only the very token that asked is answered again:
+//! another one of the same name is somebody else.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderName;
 use wire::diagnosis::Diagnosis;
@@ -13,6 +14,7 @@ use super::call::{Answer, Call};
 use super::problem::Problem;
 use super::routes::Handler;
 use crate::diagnosis::{API_REPEATED, CODES};
+use crate::model::Token;
 use crate::seal::digest_text;
 
 /// The header that names a request for good.
@@ -21,6 +23,8 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 200;
 /// Answers kept.
 const REPLIES_MAX: usize = 1_024;
+/// Bytes of all answers kept; the newest is kept whatever it has.
+const REPLIES_BYTES_MAX: usize = 16 << 20;
 /// How long each is kept, in seconds.
 const KEPT_SECONDS: u64 = 600;
 
@@ -33,6 +37,8 @@ struct Kept {
     replies: HashMap<String, Reply>,
     /// In the order in which they came.
     order: VecDeque<(u64, String)>,
+    /// Of all answers.
+    bytes: usize,
 }
 
 struct Reply {
@@ -48,23 +54,27 @@ impl Replies {
         let Some(key) = call.question.header(&KEY) else {
             return handler(call);
         };
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.is_ascii() {
             let seen = format!("{} characters", key.len());
             return Err(repeated("the name of the request is malformed", &seen));
         }
-        let name = format!("{}\0{key}", call.caller.name);
+        let name = format!("{}\0{key}", Token::hash_of(call.question.bearer()?));
         let asked = asked(call);
         if let Some(answer) = self.begin(&name, &asked, call.service.now())? {
             return Ok(answer);
         }
+        let begun = Begun {
+            replies: self,
+            name: &name,
+        };
         let answer = handler(call).unwrap_or_else(|problem| problem.answer());
-        self.end(&name, &answer);
+        begun.end(&answer);
         Ok(answer)
     }
 
     /// The answer that was given, if one was.
     fn begin(&self, name: &str, asked: &str, now: u64) -> Result<Option<Answer>, Problem> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         kept.forget(now);
         match kept.replies.get(name) {
             None => {
@@ -88,12 +98,34 @@ impl Replies {
         }
     }
 
-    fn end(&self, name: &str, answer: &Answer) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if answer.status >= 500 {
-            kept.replies.remove(name);
-        } else if let Some(reply) = kept.replies.get_mut(name) {
-            reply.answer = Some(answer.clone());
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // What is kept is whole, whoever panicked beside it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is being carried out. One that comes to no answer leaves nothing behind: it may be sent again.
+struct Begun<'a> {
+    replies: &'a Replies,
+    name: &'a str,
+}
+
+impl Begun<'_> {
+    /// Keep the answer, unless it says that we could not.
+    fn end(self, answer: &Answer) {
+        if answer.status < 500 {
+            self.replies.kept().keep(self.name, answer);
+        }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.replies.kept();
+        let under_way = |reply: &Reply| reply.answer.is_none();
+        if kept.replies.get(self.name).is_some_and(under_way) {
+            kept.replies.remove(self.name);
+            kept.order.retain(|(_, name)| name != self.name);
         }
     }
 }
@@ -101,13 +133,32 @@ impl Replies {
 impl Kept {
     /// Forget what is old, and the oldest of too many.
     fn forget(&mut self, now: u64) {
-        while let Some((since, name)) = self.order.front() {
+        while let Some((since, _)) = self.order.front() {
             let old = since.saturating_add(KEPT_SECONDS) <= now;
             if !old && self.order.len() < REPLIES_MAX {
                 return;
             }
-            self.replies.remove(name);
-            self.order.pop_front();
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, name)) = self.order.pop_front() {
+            let gone = self.replies.remove(&name);
+            let answer = gone.and_then(|reply| reply.answer);
+            self.bytes -= answer.map_or(0, |answer| answer.body.len());
+        }
+    }
+
+    /// Keep an answer, and forget the oldest ones that it leaves no room for.
+    fn keep(&mut self, name: &str, answer: &Answer) {
+        let Some(reply) = self.replies.get_mut(name) else {
+            return;
+        };
+        reply.answer = Some(answer.clone());
+        self.bytes += answer.body.len();
+        while self.bytes > REPLIES_BYTES_MAX && self.order.len() > 1 {
+            self.forget_oldest();
         }
     }
 }
@@ -126,4 +177,62 @@ fn asked(call: &Call<'_>) -> String {
 fn repeated(what: &str, seen: &str) -> Problem {
     let needed = "an Idempotency-Key of 1 to 200 characters for each request";
     Diagnosis::from_table(CODES, API_REPEATED, what, seen, needed).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn long(bytes: usize) -> Answer {
+        Answer::json(200, json!("x".repeat(bytes)))
+    }
+
+    fn begun<'a>(replies: &'a Replies, name: &'a str) -> Begun<'a> {
+        assert!(matches!(replies.begin(name, "asked", 0), Ok(None)));
+        Begun { replies, name }
+    }
+
+    #[test]
+    fn answers_are_bounded_in_bytes_and_the_newest_is_kept() {
+        let replies = Replies::default();
+        let names: Vec<String> = (0..40).map(|at| format!("name {at}")).collect();
+        for name in &names {
+            begun(&replies, name).end(&long(1 << 20));
+            let kept = replies.kept();
+            let sum = kept
+                .replies
+                .values()
+                .filter_map(|reply| reply.answer.as_ref());
+            assert_eq!(
+                kept.bytes,
+                sum.map(|answer| answer.body.len()).sum::<usize>()
+            );
+            assert!(kept.bytes <= REPLIES_BYTES_MAX, "{}", kept.bytes);
+            assert_eq!(kept.replies.len(), kept.order.len());
+        }
+        begun(&replies, "longest").end(&long(REPLIES_BYTES_MAX));
+        assert_eq!(replies.kept().replies.len(), 1);
+        let again = replies.begin("longest", "asked", 0);
+        assert!(again.is_ok_and(|answer| answer.is_some()));
+    }
+
+    #[test]
+    fn what_came_to_no_answer_may_be_sent_again() {
+        let replies = Replies::default();
+        drop(begun(&replies, "a panic"));
+        begun(&replies, "our fault").end(&Answer::json(503, json!({})));
+        for name in ["a panic", "our fault"] {
+            assert!(
+                matches!(replies.begin(name, "asked", 0), Ok(None)),
+                "{name}"
+            );
+        }
+        let kept = replies.kept();
+        assert_eq!(
+            (kept.order.len(), kept.replies.len(), kept.bytes),
+            (2, 2, 0)
+        );
+    }
 }

@@ -366,7 +366,7 @@ const KEY_ROUTES: [Route; 13] = [
     ),
 ];
 
-const SYSTEM_ROUTES: [Route; 10] = [
+const SYSTEM_ROUTES: [Route; 11] = [
     Route {
         open: true,
         ..get(
@@ -402,6 +402,18 @@ const SYSTEM_ROUTES: [Route; 10] = [
         "Verdict",
         system::verify,
     ),
+    Route {
+        role: Role::Owner,
+        document: true,
+        ..get(
+            "/v1/backup",
+            Noun::Settings,
+            "copy everything",
+            &[],
+            "Backup",
+            system::backup,
+        )
+    },
     get(
         "/v1/export",
         Noun::Settings,

@@ -309,6 +309,7 @@ fn orders() -> Vec<(&'static str, Value)> {
                 &[
                     ("document", reference("Model")),
                     ("prune", flag()),
+                    ("create", flag()),
                     ("dry_run", flag()),
                 ],
             ),
@@ -393,6 +394,7 @@ fn answers() -> Vec<(&'static str, Value)> {
             "Status",
             json!({ "type": "object", "required": ["version", "digest"] }),
         ),
+        ("Backup", json!({ "type": "string", "format": "binary" })),
         (
             "Document",
             json!({ "type": "object", "required": ["openapi", "paths"] }),

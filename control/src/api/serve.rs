@@ -1,4 +1,4 @@
-//! The API on a socket, from threads of its own. Without TLS only on this machine's own addresses.
+//! The API on a socket, from threads of its own: in tunnels, or without them on this machine's own addresses alone.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use wire::diagnosis::Diagnosis;
 
 use super::router;
+use super::tunnelled::{Secure, Tunnelled};
 use crate::diagnosis::{API_FAILED, API_PLAIN, CODES};
 use crate::service::Service;
 
@@ -49,12 +51,38 @@ impl Serving {
     }
 }
 
-/// Serve the API of this service on this address of this machine, without TLS.
+/// Where the API is served.
+pub struct Listen {
+    /// The address.
+    pub address: SocketAddr,
+    /// Makes the tunnel of each connection; without it, the address must be this machine's own.
+    pub secure: Option<Secure>,
+}
+
+impl std::fmt::Debug for Listen {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (address, secure) = (self.address, self.secure.is_some());
+        write!(formatter, "Listen({address}, secure: {secure})")
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        let secure = None;
+        Self { address, secure }
+    }
+}
+
+/// Serve the API of this service.
 ///
 /// # Errors
-/// When the address is another one, or cannot be had.
-pub fn serve(listen: SocketAddr, service: Arc<Service>) -> Result<Serving, Diagnosis> {
-    if !listen.ip().is_loopback() {
+/// When it would be served without TLS where others reach it, or the address cannot be had.
+pub fn serve(listen: impl Into<Listen>, service: Arc<Service>) -> Result<Serving, Diagnosis> {
+    let Listen {
+        address: listen,
+        secure,
+    } = listen.into();
+    if secure.is_none() && !listen.ip().is_loopback() {
         let what = "the API would be served without TLS";
         let needed = "an address of this machine alone, such as 127.0.0.1:7414";
         return Err(Diagnosis::from_table(
@@ -88,7 +116,7 @@ pub fn serve(listen: SocketAddr, service: Arc<Service>) -> Result<Serving, Diagn
     let run = move || {
         runtime.block_on(async move {
             tokio::select! {
-                () = accept(listener, router) => {}
+                () = accept(listener, secure, router) => {}
                 // Told to end, or nobody is left to tell.
                 _ = ended => {}
             }
@@ -103,7 +131,7 @@ pub fn serve(listen: SocketAddr, service: Arc<Service>) -> Result<Serving, Diagn
     })
 }
 
-async fn accept(listener: TcpListener, router: Router) {
+async fn accept(listener: TcpListener, secure: Option<Secure>, router: Router) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
@@ -114,9 +142,9 @@ async fn accept(listener: TcpListener, router: Router) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
+                let (secure, router) = (secure.clone(), router.clone());
                 tokio::spawn(async move {
-                    connection(stream, router).await;
+                    connection(stream, secure, router).await;
                     drop(permit);
                 });
             }
@@ -126,7 +154,18 @@ async fn accept(listener: TcpListener, router: Router) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
+async fn connection(stream: TcpStream, secure: Option<Secure>, router: Router) {
+    let Some(secure) = secure else {
+        return speak(stream, router).await;
+    };
+    let tunnelled = Tunnelled::accept(stream, &secure);
+    // Who does not come through the handshake in time is no client.
+    if let Ok(Ok(tunnelled)) = tokio::time::timeout(HEAD_TIMEOUT, tunnelled).await {
+        speak(tunnelled, router).await;
+    }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

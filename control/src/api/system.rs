@@ -11,6 +11,8 @@ use crate::model::{Model, Noun, Role};
 use crate::service::{Apply, Secrets, access};
 use wire::diagnosis::Diagnosis;
 
+/// What a backup is sent as.
+pub(super) const BACKUP_KIND: &str = "application/octet-stream";
 /// Lines of the audit log on a page that does not say.
 const LINES: u64 = 100;
 /// Most lines on a page.
@@ -79,6 +81,18 @@ pub(super) fn verify(call: &Call<'_>) -> Result<Answer, Problem> {
     ))
 }
 
+/// `GET /v1/backup`: a copy of the store. Its secrets are sealed.
+pub(super) fn backup(call: &Call<'_>) -> Result<Answer, Problem> {
+    whole(call)?;
+    let body = call.service.with_store(crate::store::Store::copy)?;
+    Ok(Answer {
+        status: 200,
+        kind: BACKUP_KIND,
+        body,
+        headers: Vec::new(),
+    })
+}
+
 /// `GET /v1/export`.
 pub(super) fn export(call: &Call<'_>) -> Result<Answer, Problem> {
     let secrets = match call.query("secrets") {
@@ -102,6 +116,9 @@ struct Order {
     document: Model,
     #[serde(default)]
     prune: bool,
+    /// Change nothing that is there already.
+    #[serde(default)]
+    create: bool,
     /// Say what would change, and change nothing.
     #[serde(default)]
     dry_run: bool,
@@ -113,6 +130,7 @@ pub(super) fn apply(call: &Call<'_>) -> Result<Answer, Problem> {
     let apply = Apply {
         model: order.document,
         prune: order.prune,
+        create: order.create,
     };
     if order.dry_run {
         let differences = call.service.differences(&call.caller, &apply)?;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use wire::diagnosis::Diagnosis;
 
-use super::{Caller, Outcome, Refusal, Service, access, deleting, refused, setting};
+use super::{Caller, Outcome, Refusal, Service, access, deleting, not_there, refused, setting};
 use crate::diagnosis::{CODES, DUPLICATE, SEALED};
 use crate::model::{Endpoint, Key, Model, Noun, Role, Secret, Thing};
 use crate::seal::MasterKey;
@@ -17,6 +17,8 @@ pub struct Apply {
     pub model: Model,
     /// Delete what it does not name, in the accounts that it names.
     pub prune: bool,
+    /// Change nothing that is there: what it names is not there, or is so already.
+    pub create: bool,
 }
 
 /// One thing that a document changes.
@@ -53,14 +55,10 @@ impl Service {
     /// When the caller may not look at what it names.
     pub fn differences(&self, caller: &Caller, apply: &Apply) -> Result<Vec<Difference>, Refusal> {
         access::may(caller, Role::Viewer, "compare").map_err(refused)?;
+        reached(caller, &apply.model).map_err(refused)?;
         self.with_store(|store| {
             let catalog = self.catalog();
             let changes = changes(&catalog, store, apply)?;
-            let unreached = |change: &&Change| !caller.reaches(change.noun, &change.name);
-            if let Some(change) = changes.iter().find(unreached) {
-                access::may_look(caller, change.noun, &change.name, Role::Viewer)
-                    .map_err(refused)?;
-            }
             Ok(changes
                 .iter()
                 .map(|change| difference(change, &catalog))
@@ -74,6 +72,7 @@ impl Service {
     /// Everything that is wrong with it; nothing has changed then.
     pub fn apply(&self, caller: &Caller, apply: &Apply) -> Result<Outcome, Refusal> {
         access::may(caller, Role::Admin, "apply").map_err(refused)?;
+        reached(caller, &apply.model).map_err(refused)?;
         self.edit(caller, "apply", |catalog, store| {
             changes(catalog, store, apply)
         })
@@ -105,6 +104,23 @@ impl Service {
             Ok(model)
         })
     }
+}
+
+/// Refuse a document that names anything outside the caller's account, also what it would not change: whether something is there, and
+/// is as the document says, is told to nobody else.
+fn reached(caller: &Caller, model: &Model) -> Result<(), Diagnosis> {
+    let named = (model.accounts.iter().map(|one| (Noun::Account, &one.name)))
+        .chain((model.environments.iter()).map(|one| (Noun::Environment, &one.name)))
+        .chain(model.hubs.iter().map(|one| (Noun::Hub, &one.name)))
+        .chain((model.channels.iter()).map(|one| (Noun::Channel, &one.name)))
+        .chain((model.endpoints.iter()).map(|one| (Noun::Endpoint, &one.name)));
+    if model.queue_groups.is_some() {
+        access::may_look(caller, Noun::Settings, "", Role::Viewer)?;
+    }
+    for (noun, name) in named {
+        access::may_look(caller, noun, name, Role::Viewer)?;
+    }
+    Ok(())
 }
 
 /// Leave of a key's secret what is asked for.
@@ -146,11 +162,14 @@ fn changes(catalog: &Catalog, store: &Store, apply: &Apply) -> Result<Vec<Change
             keep_secrets(new, old, store.master());
         }
         let differs = old.is_none_or(|old| *old.thing != thing);
-        if !named.insert((noun, name)) {
+        if !named.insert((noun, name.clone())) {
             return Err(refused(twice(&thing)));
         }
         if differs {
-            changes.push(setting(thing, None));
+            if apply.create {
+                not_there(catalog, noun, &name).map_err(refused)?;
+            }
+            changes.push(setting(thing, apply.create.then_some(0)));
         }
     }
     if apply.prune {

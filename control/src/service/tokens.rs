@@ -4,7 +4,7 @@ use wire::diagnosis::Diagnosis;
 use zeroize::Zeroizing;
 
 use super::{Caller, Outcome, Refusal, Service, not_there, refused, setting};
-use crate::diagnosis::{CODES, NAME, ROLE, TOKEN_UNKNOWN, UNKNOWN_NAME};
+use crate::diagnosis::{CODES, EXPIRY, NAME, ROLE, TOKEN_UNKNOWN, UNKNOWN_NAME};
 use crate::model::{NAME_NEEDED, Noun, Role, Thing, Token, is_part};
 
 /// Name of the token that a new store gets.
@@ -97,6 +97,16 @@ fn check(token: &Token, caller: &Caller) -> Result<(), Diagnosis> {
             format!("`{}`", token.name),
         );
         return Err(Diagnosis::from_table(CODES, NAME, what, seen, NAME_NEEDED));
+    }
+    if token.name == Caller::local().name {
+        let (what, needed) = ("the name of the token is taken", "another name");
+        let seen = format!("`{}`, which the audit log calls the machine", token.name);
+        return Err(Diagnosis::from_table(CODES, NAME, what, seen, needed));
+    }
+    if let Some(seen) = (token.expires.as_ref()).filter(|at| at.seconds().is_none()) {
+        let (what, needed) = ("the expiry of the token is malformed", "a date and time");
+        let seen = format!("`{}`", seen.text());
+        return Err(Diagnosis::from_table(CODES, EXPIRY, what, seen, needed));
     }
     if token.role > caller.role {
         let what = "a token cannot have a higher role than its maker's";

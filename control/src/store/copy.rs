@@ -30,6 +30,22 @@ impl Store {
         made
     }
 
+    /// The bytes of a backup as it is now.
+    ///
+    /// # Errors
+    /// When there is no room for it beside the store.
+    pub fn copy(&self) -> Result<Vec<u8>, Diagnosis> {
+        let random: String = crate::seal::hex(&crate::keys::random()[..8]);
+        let beside = self.path().with_extension(format!("{random}.copy"));
+        let copied = self.copy_to(&beside);
+        let read = copied.and_then(|()| {
+            fs::read(&beside).map_err(|error| failed(&beside, redb::Error::Io(error)))
+        });
+        // It may not be there at all; what went wrong is told anyway.
+        let _ = fs::remove_file(&beside);
+        read
+    }
+
     fn copy_to(&self, to: &Path) -> Result<(), Diagnosis> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);

@@ -146,6 +146,10 @@ fn an_edit_of_what_somebody_else_changed_is_refused() {
     let tag = first.header("etag").expect("the new version").to_owned();
     assert_eq!(set(&tag, "normal").status, 200);
     assert_eq!(set("7", "low").status, 400, "an ETag has quotes");
+    // A condition that cannot be read is not one that was not made.
+    for unreadable in ["\"\u{e9}\"".to_owned(), format!("{tag}\r\nif-match: {tag}")] {
+        assert_eq!(set(&unreadable, "low").status, 400, "{unreadable}");
+    }
     let none = world.ask_with(&owner, "PUT", path, "if-none-match: *\r\n", json!({}));
     assert_eq!(none.status, 412, "{}", none.body);
 }
@@ -221,6 +225,31 @@ fn a_request_sent_again_under_its_name_is_carried_out_once() {
     );
     let keys = world.ask(&owner, "GET", path, Value::Null);
     assert_eq!(keys.body["items"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn another_token_of_the_same_name_is_not_told_the_answers_of_the_first() {
+    let world = world();
+    let ask = |token: &str| {
+        let body = json!({ "name": "new", "role": "viewer" });
+        world.ask_with(
+            token,
+            "POST",
+            "/v1/tokens",
+            "idempotency-key: one\r\n",
+            body,
+        )
+    };
+    let first = world.token("ops", Role::Owner, None);
+    assert_eq!(ask(&first).status, 201);
+    assert_eq!(ask(&first).status, 201, "the same one is");
+    let other = world.token("other", Role::Owner, None);
+    let deleted = world.ask(&other, "DELETE", "/v1/tokens/ops", Value::Null);
+    assert_eq!(deleted.status, 200);
+    let second = world.token("ops", Role::Owner, Some("b"));
+    let told = ask(&second);
+    assert_eq!(told.code(), "FB-2142", "{}", told.body);
+    assert!(told.body["token"].is_null());
 }
 
 #[test]

@@ -93,10 +93,11 @@ pub(crate) fn world() -> World {
     let apply = Apply {
         model,
         prune: false,
+        create: false,
     };
     service.apply(&Caller::local(), &apply).expect("applied");
     let service = Arc::new(service);
-    let address = "127.0.0.1:0".parse().expect("an address");
+    let address: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let serving = serve(address, Arc::clone(&service)).expect("served");
     World {
         service,
@@ -121,9 +122,13 @@ impl World {
         made.expect("made").0.to_string()
     }
 
+    pub(crate) fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).expect("it listens")
+    }
+
     /// Ask with these headers and this body.
     pub(crate) fn raw(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).expect("it listens");
+        let mut stream = self.connect();
         let count = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\ncontent-length: {count}\r\n{headers}\r\n"
@@ -133,7 +138,8 @@ impl World {
             .expect("sent");
         let mut text = Vec::new();
         stream.read_to_end(&mut text).expect("answered");
-        let text = String::from_utf8(text).expect("UTF-8");
+        // A backup is no text.
+        let text = String::from_utf8_lossy(&text);
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         let status = head
             .split(' ')

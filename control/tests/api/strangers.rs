@@ -64,6 +64,30 @@ fn without_a_good_token_every_route_is_refused_and_nothing_changes() {
 }
 
 #[test]
+fn the_body_of_who_may_not_ask_is_not_waited_for() {
+    use std::io::{Read, Write};
+    let world = world();
+    let viewer = world.token("viewer", Role::Viewer, None);
+    let as_viewer = format!("authorization: Bearer {viewer}\r\n");
+    for (path, headers, want) in [
+        ("/v1/apply", "", "HTTP/1.1 401"),
+        ("/v1/accounts", &*as_viewer, "HTTP/1.1 403"),
+    ] {
+        let mut stream = world.connect();
+        // Long before any body would be given up.
+        let patience = std::time::Duration::from_secs(50);
+        stream.set_read_timeout(Some(patience)).expect("set");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: here\r\ncontent-length: 200000000\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("answered");
+        assert_eq!(std::str::from_utf8(&status), Ok(want), "{path}");
+    }
+}
+
+#[test]
 fn a_viewer_may_look_by_every_route_and_change_nothing_by_any() {
     let world = world();
     let viewer = world.token("viewer", Role::Viewer, None);

@@ -90,6 +90,7 @@ fn each_role_may_do_what_it_is_for_and_no_more() {
                 &Apply {
                     model,
                     prune: false,
+                    create: false,
                 },
             );
             applied.map(|outcome| outcome.version).map_err(code)
@@ -165,6 +166,7 @@ fn nobody_of_one_account_reads_or_changes_anything_of_another() {
         &Apply {
             model: grant,
             prune: false,
+            create: false,
         },
     );
     assert_eq!(applied.map_err(code).map(drop), Err(codes::FOREIGN));
@@ -202,6 +204,46 @@ fn nobody_of_one_account_reads_or_changes_anything_of_another() {
             .create_token(&owner, token("t", Role::Viewer, Some("b")))
             .is_ok()
     );
+}
+
+#[test]
+fn a_document_that_names_what_is_anothers_is_refused_though_nothing_would_change() {
+    let world = world();
+    let owner = caller(Role::Owner, Some("b"));
+    let before = world.service.catalog();
+    for (named, text) in [
+        (
+            "what is there, as it is",
+            "[[channels]]\nname = \"a/e/readings\"\n",
+        ),
+        ("what is not there", "[[channels]]\nname = \"a/e/none\"\n"),
+        ("an account", "[[accounts]]\nname = \"a\"\n"),
+        ("what holds for all", "queue_groups = 2\n"),
+    ] {
+        let document = Apply {
+            model: read(text),
+            prune: false,
+            create: false,
+        };
+        let told = world.service.differences(&owner, &document);
+        assert_eq!(told.map_err(code).map(drop), Err(codes::SCOPE), "{named}");
+        let done = world.service.apply(&owner, &document);
+        assert_eq!(done.map_err(code).map(drop), Err(codes::SCOPE), "{named}");
+    }
+    assert_eq!(world.service.catalog(), before);
+}
+
+#[test]
+fn a_token_with_a_malformed_end_or_the_name_of_the_machine_is_not_made() {
+    let world = world();
+    let all = Caller::local();
+    let mut endless = token("x", Role::Viewer, None);
+    endless.expires = Some(Moment::new("soon"));
+    let made = world.service.create_token(&all, endless);
+    assert_eq!(made.map(drop).map_err(code), Err(codes::EXPIRY));
+    let named = token("local", Role::Viewer, None);
+    let made = world.service.create_token(&all, named);
+    assert_eq!(made.map(drop).map_err(code), Err(codes::NAME));
 }
 
 #[test]

@@ -9,7 +9,14 @@ use super::{PLAN, caller, empty, read, world};
 
 fn apply(service: &Service, text: &str, prune: bool) -> u64 {
     let model = read(text);
-    let outcome = service.apply(&Caller::local(), &Apply { model, prune });
+    let outcome = service.apply(
+        &Caller::local(),
+        &Apply {
+            model,
+            prune,
+            create: false,
+        },
+    );
     outcome.expect("applied").version
 }
 
@@ -49,6 +56,31 @@ fn applying_the_same_again_changes_nothing_whatever_form_its_secrets_have() {
 }
 
 #[test]
+fn a_document_that_only_creates_changes_nothing_that_is_there_and_can_be_sent_again() {
+    let world = world();
+    let all = Caller::local();
+    let document = |text: &str| Apply {
+        model: read(text),
+        prune: false,
+        create: true,
+    };
+    let secret = "AwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let new = format!(
+        "[[endpoints]]\nname = \"a/e/new\"\n[[endpoints.keys]]\nid = 1\nname = \"in\"\ndirection = \"ingress\"\nsecret = \"{secret}\"\n"
+    );
+    let before = world.service.catalog().version;
+    for again in [false, true] {
+        let done = world.service.apply(&all, &document(&new)).expect("created");
+        assert_eq!((done.version, done.changed.is_empty()), (before + 1, again));
+    }
+    let other = new.replace("AwAA", "BAAA");
+    let refused = world.service.apply(&all, &document(&other));
+    let found = refused.expect_err("it is there, and is another");
+    assert_eq!(found[0].fault.code, control::diagnosis::ALREADY_THERE);
+    assert_eq!(world.service.catalog().version, before + 1);
+}
+
+#[test]
 fn a_document_says_what_it_would_change_and_then_does_it_all_at_once() {
     let world = world();
     let all = Caller::local();
@@ -59,6 +91,7 @@ fn a_document_says_what_it_would_change_and_then_does_it_all_at_once() {
         let document = Apply {
             model: read(&text),
             prune,
+            create: false,
         };
         let found = world
             .service
@@ -142,6 +175,7 @@ fn a_document_with_a_fault_changes_nothing_and_names_the_place() {
         let document = Apply {
             model: read(&text),
             prune: false,
+            create: false,
         };
         let faults = world
             .service

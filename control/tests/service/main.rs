@@ -115,6 +115,7 @@ pub(crate) fn world() -> World {
     let apply = Apply {
         model: read(PLAN),
         prune: false,
+        create: false,
     };
     world
         .service

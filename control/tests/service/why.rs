@@ -67,6 +67,7 @@ fn world() -> World {
             &Apply {
                 model,
                 prune: false,
+                create: false,
             },
         )
         .expect("applied");
