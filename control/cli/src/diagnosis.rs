@@ -49,6 +49,19 @@ pub(crate) const AUDIT_FAULTS: u16 = 4613;
 /// No token for the API.
 pub(crate) const NO_TOKEN: u16 = 2212;
 
+/// An address of the API that cannot be read, or would have tokens sent in the clear.
+pub(crate) const API_ADDRESS: u16 = 2213;
+/// A context that is not there.
+pub(crate) const CONTEXT_UNKNOWN: u16 = 2214;
+/// A file of contexts that cannot be used.
+pub(crate) const CONTEXT_FILE: u16 = 2215;
+/// Whom to trust cannot be read.
+pub(crate) const API_TRUST: u16 = 2216;
+/// A file of endpoints, or a report, that cannot be used.
+pub(crate) const BULK_FILE: u16 = 2217;
+/// An API whose certificate is not to be trusted.
+pub(crate) const API_UNTRUSTED: u16 = 4614;
+
 /// A certificate cannot be made for the names given.
 pub(crate) const CERTIFICATE_NAMES: u16 = 2211;
 /// A certificate that was made cannot be written.
@@ -147,6 +160,42 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "no_token",
         "The API takes no strangers, and there is no token.",
         "give --token-file; a new store writes its first token to `first-owner.token` in its folder",
+    ),
+    (
+        API_ADDRESS,
+        "api_address",
+        "The address of the API cannot be read, or a token would be sent to another machine in the clear.",
+        "write it like https://control.example:7414, or 127.0.0.1:7414 on the same machine",
+    ),
+    (
+        CONTEXT_UNKNOWN,
+        "context_unknown",
+        "There is no context of that name.",
+        "list them with `forebay context ls`, or make it with `forebay context set`",
+    ),
+    (
+        CONTEXT_FILE,
+        "context_file",
+        "The file of contexts cannot be read or written, or others than its owner may write it.",
+        "chmod 0600 the file, or name another in FOREBAY_CONTEXTS",
+    ),
+    (
+        API_TRUST,
+        "api_trust",
+        "Whom to trust as the API cannot be read.",
+        "give authorities as PEM with --ca, or the fingerprint that `forebay cert dev` prints with --pin",
+    ),
+    (
+        BULK_FILE,
+        "bulk_file",
+        "A file of endpoints, its template or its report cannot be used.",
+        "correct the line named; an import goes on from its own report alone",
+    ),
+    (
+        API_UNTRUSTED,
+        "api_untrusted",
+        "There is no tunnel to the API, or its certificate is not to be trusted. Nothing was sent.",
+        "give --ca with the authority that signed it, or --pin with its fingerprint; check the address",
     ),
     (
         KEY_UNFIT,

@@ -24,7 +24,7 @@ enum Command {
         json: bool,
     },
     #[command(flatten)]
-    Of(crate::define::keys::Command),
+    Of(Box<crate::define::keys::Command>),
 }
 
 #[derive(Clone, Copy, ValueEnum)]

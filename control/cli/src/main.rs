@@ -72,7 +72,7 @@ enum Command {
     /// Channels: what a route leads to
     Channel(define::Args),
     /// Endpoints: the boundary of one outside party each
-    Endpoint(define::Args),
+    Endpoint(define::bulk::Args),
     /// What endpoints may send to and receive from
     Grant(define::grant::Args),
     /// What comes to the queues of endpoints
@@ -81,6 +81,12 @@ enum Command {
     Why(define::grant::WhyArgs),
     /// Tokens of the API
     Tokens(define::tokens::Args),
+    /// Control planes by name, so that commands need not be told where and as whom
+    Context(define::context::Args),
+    /// Fetch a copy of everything that is defined
+    Backup(define::backup::BackupArgs),
+    /// Make a store of a backup
+    Restore(define::backup::RestoreArgs),
     /// Make what a document says hold, after showing what differs
     Apply(define::document::ApplyArgs),
     /// Print everything as a document
@@ -128,11 +134,14 @@ fn run(command: Command) -> Result<u8, Fault> {
         Command::Env(args) => define::run(Noun::Environment, &args),
         Command::Hub(args) => define::run(Noun::Hub, &args),
         Command::Channel(args) => define::run(Noun::Channel, &args),
-        Command::Endpoint(args) => define::run(Noun::Endpoint, &args),
+        Command::Endpoint(args) => define::bulk::run(&args),
         Command::Grant(args) => define::grant::run(&args),
         Command::Subscription(args) => define::grant::subscription(&args),
         Command::Why(args) => define::grant::why(&args),
         Command::Tokens(args) => define::tokens::run(&args),
+        Command::Context(args) => define::context::run(&args),
+        Command::Backup(args) => define::backup::backup(&args),
+        Command::Restore(args) => define::backup::restore(&args),
         Command::Apply(args) => define::document::apply(&args),
         Command::Export(args) => define::document::export(&args),
         Command::Audit(args) => define::document::audit(&args),

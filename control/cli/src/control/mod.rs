@@ -2,6 +2,7 @@
 
 mod push;
 pub(crate) mod section;
+mod secure;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,11 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use control::api::{Serving, serve};
+use control::api::{Listen, Serving, serve};
 use control::compile::{Found, compile};
 use control::diagnosis::{STORE_FAILED, UNREADABLE};
 use control::model::Model;
 use control::service::{Caller, Clock, Service, Unpublished, setting};
+use control::store::audit::Verdict;
 use control::store::{Act, Change, Store, master};
 use node::NodeHandle;
 use node::config::NodeConfig;
@@ -135,8 +137,11 @@ fn along(node: &NodeHandle, store: Store, files: &ControlFiles) -> Result<Along,
         write_once(&path, text.as_bytes()).map_err(|error| unwritten(&path, &error))?;
         say!("the first token, of an owner, is in {}", path.display());
     }
-    let serving = serve(files.listen, service)?;
-    say!("api on http://{}", serving.address());
+    let secure = files.tls.as_ref().map(secure::secure).transpose()?;
+    let scheme = if secure.is_some() { "https" } else { "http" };
+    let address = files.listen;
+    let serving = serve(Listen { address, secure }, service)?;
+    say!("api on {scheme}://{}", serving.address());
     Ok(Along {
         serving: Some(serving),
         push,
@@ -156,6 +161,16 @@ pub(crate) fn open(files: &ControlFiles, may_make: bool) -> Result<Store, Diagno
     let variable = |name: &str| std::env::var(name).ok();
     let master = master::find(&files.master_key, variable, new)?;
     Store::open(&path, Arc::new(master))
+}
+
+/// Make the store of these files from a backup. There must be none yet, and the master key must be there.
+pub(crate) fn restore(files: &ControlFiles, backup: &Path) -> Result<Verdict, Diagnosis> {
+    let mut folder = std::fs::DirBuilder::new();
+    let made = folder.recursive(true).mode(0o700).create(&files.folder);
+    made.map_err(|error| unwritten(&files.folder, &error))?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let master = master::find(&files.master_key, variable, false)?;
+    control::store::restore(backup, &files.folder.join(STORE), Arc::new(master))
 }
 
 /// The clock of this machine.

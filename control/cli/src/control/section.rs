@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::secure::TlsFiles;
+
 /// Where the API is served unless the file says otherwise.
 pub(crate) const LISTEN: &str = "127.0.0.1:7414";
 /// The folder of the control plane, beside the configuration, unless the file says otherwise.
@@ -17,6 +19,7 @@ pub(crate) struct ControlSection {
     folder: Option<PathBuf>,
     listen: Option<SocketAddr>,
     master_key: Option<PathBuf>,
+    tls: Option<TlsFiles>,
 }
 
 /// Where everything of the control plane is.
@@ -28,6 +31,8 @@ pub(crate) struct ControlFiles {
     pub(crate) listen: SocketAddr,
     /// The file of the master key, if neither a credential nor the environment has it.
     pub(crate) master_key: PathBuf,
+    /// The certificate of the API; without one it is served to this machine alone.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl ControlSection {
@@ -35,11 +40,16 @@ impl ControlSection {
     pub(crate) fn files(self, beside: &Path) -> ControlFiles {
         let folder = beside.join(self.folder.unwrap_or_else(|| FOLDER.into()));
         let key = self.master_key.map(|key| beside.join(key));
+        let tls = self.tls.map(|files| TlsFiles {
+            certificate: beside.join(files.certificate),
+            key: beside.join(files.key),
+        });
         ControlFiles {
             listen: (self.listen)
                 .unwrap_or_else(|| LISTEN.parse().expect("the default is an address")),
             master_key: key.unwrap_or_else(|| folder.join(MASTER_KEY)),
             folder,
+            tls,
         }
     }
 }

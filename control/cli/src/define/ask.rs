@@ -1,34 +1,44 @@
 //! Questions to the API of a control plane: HTTP/1, one request a connection.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 use wire::diagnosis::Diagnosis;
 
+use super::context::Context;
+use super::place::Place;
 use crate::control::section::LISTEN;
-use crate::diagnosis::{API_SILENT, API_STRANGE, CODES, NO_TOKEN};
+use crate::diagnosis::{API_STRANGE, CODES, NO_TOKEN};
 use crate::fault::Fault;
 
-/// Longer than any question may wait for the nodes.
-const TIMEOUT: Duration = Duration::from_secs(90);
-/// Longest answer: a document of a million endpoints fits.
-const ANSWER_BYTES_MAX: u64 = 2 << 30;
-
-/// Which control plane to ask, and as whom. Tokens come from files or the environment: arguments can be seen by others.
+/// Which control plane to ask, and as whom. Tokens come from files or the environment: arguments can be seen by others. What is not
+/// given is the context's; `--api` sets the whole context aside, so that its token goes nowhere else.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// Address of the API
-    #[arg(long, value_name = "IP:PORT", env = "FOREBAY_API", default_value = LISTEN)]
-    api: SocketAddr,
+    /// Where the API is: https://HOST:PORT, or IP:PORT of this machine
+    #[arg(long, value_name = "URL", env = "FOREBAY_API")]
+    api: Option<String>,
     /// File with the token; FOREBAY_TOKEN may hold the token itself
     #[arg(long, value_name = "FILE", env = "FOREBAY_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// Authorities that may have signed the API's certificate, as PEM; those of this machine unless given
+    #[arg(long, value_name = "FILE", env = "FOREBAY_API_CA")]
+    ca: Option<PathBuf>,
+    /// SHA-256 of the API's certificate, which is trusted then and no other
+    #[arg(long, value_name = "FINGERPRINT", env = "FOREBAY_API_PIN")]
+    pin: Option<String>,
+    /// Context to use, see `forebay context`
+    #[arg(long, value_name = "NAME", env = "FOREBAY_CONTEXT")]
+    context: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where to ask, and as whom.
+struct Asked {
+    place: Place,
+    token: String,
 }
 
 /// The path of a thing of this noun with this full name, or of the things within it.
@@ -59,21 +69,51 @@ impl ApiArgs {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Fault> {
-        let token = self.token()?;
+        self.ask_with(method, path, "", body)
+    }
+
+    /// The same with more headers, each with its end.
+    pub(crate) fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Fault> {
+        let (answer, place) = self.fetch(method, path, headers, body)?;
+        let read = serde_json::from_slice(&answer);
+        read.map_err(|_| strange(&place, "something else than JSON over HTTP").into())
+    }
+
+    /// The bytes of the answer and who answered, or the faults that were answered.
+    pub(crate) fn fetch(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: Option<&Value>,
+    ) -> Result<(Vec<u8>, String), Fault> {
+        let Asked { place, token } = self.asked()?;
         let body = body.map_or_else(String::new, Value::to_string);
         let kind = match method {
             "PATCH" => "application/merge-patch+json",
             _ => "application/json",
         };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-            self.api,
+            "{method} {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: {kind}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
             token.trim(),
             body.len(),
         );
-        let answer = self.exchange(request.as_bytes());
-        let answer = answer.map_err(|error| self.silent(&error))?;
-        self.read(&answer)
+        let answer = place.exchange(request.as_bytes())?;
+        let place = place.to_string();
+        let (status, body) =
+            taken_apart(answer).ok_or_else(|| strange(&place, "something else than HTTP"))?;
+        if status / 100 == 2 {
+            return Ok((body, place));
+        }
+        let problem = serde_json::from_slice(&body).ok();
+        let told = problem.and_then(|problem| told(&problem));
+        Err(told.unwrap_or_else(|| strange(&place, &format!("status {status}")).into()))
     }
 
     /// Everything in a collection, page after page.
@@ -91,64 +131,64 @@ impl ApiArgs {
         }
     }
 
-    fn token(&self) -> Result<String, Fault> {
-        let no_token = |seen: String| {
-            let needed = "a file with a token, or the token in FOREBAY_TOKEN";
-            Diagnosis::from_table(
-                CODES,
-                NO_TOKEN,
-                "there is no token for the API",
-                seen,
-                needed,
-            )
+    fn asked(&self) -> Result<Asked, Fault> {
+        let context = match &self.api {
+            Some(_) => Context::default(),
+            None => Context::chosen(self.context.as_deref())?.unwrap_or_default(),
         };
-        if let Some(file) = &self.token_file {
-            let read = std::fs::read_to_string(file);
-            return read.map_err(|error| no_token(format!("{}: {error}", file.display())).into());
-        }
-        let variable = std::env::var("FOREBAY_TOKEN");
-        variable.map_err(|_| no_token("neither --token-file nor FOREBAY_TOKEN".to_owned()).into())
-    }
-
-    fn exchange(&self, request: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&self.api, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.write_all(request)?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-        Ok(answer)
-    }
-
-    fn read(&self, answer: &[u8]) -> Result<Value, Fault> {
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-        let head = end.and_then(|end| std::str::from_utf8(&answer[..end]).ok());
-        let status = head
-            .and_then(|head| head.strip_prefix("HTTP/1.1 "))
-            .and_then(|head| head.get(..3));
-        let body = end.and_then(|end| serde_json::from_slice(&answer[end + 4..]).ok());
-        let (Some(status), Some(body)) = (status, body) else {
-            return Err(self.strange("something else than JSON over HTTP").into());
+        let api = self.api.as_deref().or(context.api.as_deref());
+        // Whoever says whom to trust sets both ways of the context aside.
+        let (ca, pin) = match (&self.ca, &self.pin) {
+            (None, None) => (context.ca.as_deref(), context.pin.as_deref()),
+            (ca, pin) => (ca.as_deref(), pin.as_deref()),
         };
-        match status.as_bytes()[0] {
-            b'2' => Ok(body),
-            _ => Err(told(&body).unwrap_or_else(|| self.strange(status).into())),
-        }
+        let place = Place::read(api.unwrap_or(LISTEN), ca, pin)?;
+        let variable = || std::env::var("FOREBAY_TOKEN").ok();
+        let token = match (&self.token_file, context.token_file) {
+            (Some(file), _) => read_token(file)?,
+            (None, of_context) => match (variable(), of_context) {
+                (Some(token), _) => token,
+                (None, Some(file)) => read_token(&file)?,
+                (None, None) => {
+                    let seen = "neither --token-file, FOREBAY_TOKEN nor a context with one";
+                    return Err(no_token(seen.to_owned()).into());
+                }
+            },
+        };
+        Ok(Asked { place, token })
     }
+}
 
-    fn silent(&self, error: &std::io::Error) -> Fault {
-        let what = format!("no control plane answers at {}", self.api);
-        let needed = "the API of a running `forebay run` with [control]";
-        Diagnosis::from_table(CODES, API_SILENT, what, error.to_string(), needed).into()
-    }
+fn read_token(file: &std::path::Path) -> Result<String, Diagnosis> {
+    let read = std::fs::read_to_string(file);
+    read.map_err(|error| no_token(format!("{}: {error}", file.display())))
+}
 
-    fn strange(&self, seen: &str) -> Diagnosis {
-        let what = format!(
-            "what answers at {} is not the API of this version",
-            self.api
-        );
-        Diagnosis::from_table(CODES, API_STRANGE, what, seen, "an answer of the API")
-    }
+fn no_token(seen: String) -> Diagnosis {
+    let what = "there is no token for the API";
+    let needed = "a file with a token, or the token in FOREBAY_TOKEN";
+    Diagnosis::from_table(CODES, NO_TOKEN, what, seen, needed)
+}
+
+/// The status of an answer, and its body.
+fn taken_apart(mut answer: Vec<u8>) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let mut lengths = head.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let length = name.eq_ignore_ascii_case("content-length");
+        length.then(|| value.trim().parse::<usize>().ok()).flatten()
+    });
+    let bytes = answer.len() - end - 4;
+    // An answer that was cut off is none.
+    let whole = lengths.all(|length| length == bytes);
+    whole.then(|| (status, answer.split_off(end + 4)))
+}
+
+fn strange(place: &str, seen: &str) -> Diagnosis {
+    let what = format!("what answers at {place} is not the API of this version");
+    Diagnosis::from_table(CODES, API_STRANGE, what, seen, "an answer of the API")
 }
 
 /// The faults that a problem lists.
@@ -178,6 +218,21 @@ mod tests {
     #[test]
     fn names_become_parts_of_a_path() {
         assert_eq!(path(&["accounts", "a b/ü"]), "/v1/accounts/a%20b%2F%C3%BC");
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_off_is_none() {
+        let answer = |text: &str| taken_apart(text.as_bytes().to_vec());
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(answer(whole), Some((200, b"{}".to_vec())));
+        for text in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            &whole[..whole.len() - 1],
+            "SSH-2.0\r\n\r\n",
+        ] {
+            assert_eq!(answer(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -122,7 +122,12 @@ fn apply_offline(args: &ApplyArgs, model: control::model::Model) -> Result<u8, F
     };
     let service = crate::control::offline(&files)?;
     let (local, prune) = (Caller::local(), args.prune);
-    let apply = Apply { model, prune };
+    let create = false;
+    let apply = Apply {
+        model,
+        prune,
+        create,
+    };
     let told = service.differences(&local, &apply);
     let differences = told.map_err(crate::control::faults)?;
     let value = serde_json::to_value(&differences).expect("texts and numbers have a form in JSON");

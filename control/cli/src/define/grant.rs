@@ -31,17 +31,10 @@ enum Command {
         #[command(flatten)]
         api: ApiArgs,
     },
+    /// Permit something that is not yet, under conditions
+    Create(PermitArgs),
     /// Permit something, under conditions; what was permitted before is replaced
-    Set {
-        #[command(flatten)]
-        grant: GrantArgs,
-        /// Conditions, such as `addresses=["10.0.0.0/8"]` or `messages_per_second=100`
-        values: Vec<String>,
-        #[command(flatten)]
-        wait: WaitArgs,
-        #[command(flatten)]
-        api: ApiArgs,
-    },
+    Set(PermitArgs),
     /// Permit it no longer
     Delete {
         #[command(flatten)]
@@ -51,6 +44,18 @@ enum Command {
         #[command(flatten)]
         api: ApiArgs,
     },
+}
+
+#[derive(clap::Args)]
+struct PermitArgs {
+    #[command(flatten)]
+    grant: GrantArgs,
+    /// Conditions, such as `addresses=["10.0.0.0/8"]` or `messages_per_second=100`
+    values: Vec<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 #[derive(clap::Args)]
@@ -80,6 +85,20 @@ impl GrantArgs {
     }
 }
 
+impl PermitArgs {
+    fn permit(&self, condition: &str) -> Result<(), Fault> {
+        let body = value::object(&self.values)?;
+        let path = format!("{}{}", self.grant.path()?, self.wait.query('?'));
+        let done = self.api.ask_with("PUT", &path, condition, Some(&body))?;
+        let GrantArgs {
+            endpoint, channel, ..
+        } = &self.grant;
+        let what = format!("{endpoint} has the grant for {channel}");
+        changed(&done, &what, self.api.json);
+        Ok(())
+    }
+}
+
 /// The path of a grant. A channel of another environment of the account is written `environment:channel` there.
 fn grant_path(endpoint: &str, allow: &str, channel: &str) -> Result<String, Fault> {
     let parts: Vec<&str> = channel.split('/').collect();
@@ -105,18 +124,8 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
             );
         }
         Command::Show { grant, api } => show(&api.ask("GET", &grant.path()?, None)?, api.json),
-        Command::Set {
-            grant,
-            values,
-            wait,
-            api,
-        } => {
-            let body = value::object(values)?;
-            let path = format!("{}{}", grant.path()?, wait.query('?'));
-            let done = api.ask("PUT", &path, Some(&body))?;
-            let what = format!("{} has the grant for {}", grant.endpoint, grant.channel);
-            changed(&done, &what, api.json);
-        }
+        Command::Create(args) => args.permit("If-None-Match: *\r\n")?,
+        Command::Set(args) => args.permit("")?,
         Command::Delete { grant, wait, api } => {
             let path = format!("{}{}", grant.path()?, wait.query('?'));
             let done = api.ask("DELETE", &path, None)?;
@@ -146,7 +155,17 @@ enum SubscriptionCommand {
         #[command(flatten)]
         api: ApiArgs,
     },
+    /// Show whether a channel's messages come to the queue
+    Show {
+        /// The endpoint's full name
+        endpoint: String,
+        /// The channel
+        channel: String,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
     /// Let a channel's messages come to the queue; the endpoint has a grant to receive it already
+    #[command(visible_alias = "set")]
     Create(SubscribeArgs),
     /// Let them come no longer; the grant stays
     Delete(SubscribeArgs),
@@ -172,18 +191,27 @@ pub(crate) fn subscription(args: &SubscriptionArgs) -> Result<u8, Fault> {
             let page = api.ask("GET", &path, None)?;
             let grants = page["items"].as_array().map_or(&[][..], Vec::as_slice);
             let heard = grants.iter().filter(|grant| grant["allow"] == "receive");
-            let rows: Vec<Value> = heard
-                .map(|grant| {
-                    let subscribed = grant["subscribed"].as_bool().unwrap_or(true);
-                    json!({ "channel": grant["channel"], "subscribed": subscribed })
-                })
-                .collect();
+            let rows: Vec<Value> = heard.map(subscribed_of).collect();
             list(&rows, false, api.json);
+        }
+        SubscriptionCommand::Show {
+            endpoint,
+            channel,
+            api,
+        } => {
+            let path = grant_path(endpoint, "receive", channel)?;
+            show(&subscribed_of(&api.ask("GET", &path, None)?), api.json);
         }
         SubscriptionCommand::Create(args) => subscribe(args, true)?,
         SubscriptionCommand::Delete(args) => subscribe(args, false)?,
     }
     Ok(0)
+}
+
+/// Whether the channel of a grant comes to the queue.
+fn subscribed_of(grant: &Value) -> Value {
+    let subscribed = grant["subscribed"].as_bool().unwrap_or(true);
+    json!({ "channel": grant["channel"], "subscribed": subscribed })
 }
 
 fn subscribe(args: &SubscribeArgs, subscribed: bool) -> Result<(), Fault> {

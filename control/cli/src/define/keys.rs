@@ -2,9 +2,11 @@
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use wire::diagnosis::Diagnosis;
 
 use super::ask::{ApiArgs, escape};
-use super::{Noun, WaitArgs, changed, list};
+use super::{Noun, WaitArgs, changed, list, show, value};
+use crate::diagnosis::{ARGUMENT, CODES};
 use crate::fault::Fault;
 use crate::say::say;
 
@@ -15,6 +17,15 @@ pub(crate) enum Command {
     Ls {
         /// The endpoint's full name
         endpoint: String,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Show a key of an endpoint, without its secret
+    Show {
+        /// The endpoint's full name
+        endpoint: String,
+        /// The key's name
+        key: String,
         #[command(flatten)]
         api: ApiArgs,
     },
@@ -66,6 +77,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "MOMENT")]
         at: Option<String>,
     },
+    /// Change one value of a key: `expires=MOMENT`, `expires=`, `revoked=true` or `revoked=false`
+    Set {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The value
+        value: String,
+    },
     /// Forget a key
     Delete(KeyArgs),
 }
@@ -113,6 +131,12 @@ pub(crate) fn run(command: &Command) -> Result<u8, Fault> {
                 api.json,
             );
         }
+        Command::Show { endpoint, key, api } => {
+            let endpoint = Noun::Endpoint.path(endpoint)?;
+            let path = format!("{endpoint}/keys/{}", escape(key));
+            show(&api.ask("GET", &path, None)?, api.json);
+        }
+        Command::Set { key, value } => key.set(value)?,
         Command::Create {
             endpoint,
             direction,
@@ -168,6 +192,24 @@ impl KeyArgs {
 
     fn is(&self, what: &str) -> String {
         format!("key `{}` of {} is {what}", self.key, self.endpoint)
+    }
+
+    fn set(&self, value: &str) -> Result<(), Fault> {
+        let body = value::object(&[value.to_owned()])?;
+        if let Some(expires) = body.get("expires") {
+            let what = format!("good until {expires}");
+            return self.post("expire", Some(&json!({ "expires": expires })), &what);
+        }
+        match body["revoked"].as_bool() {
+            Some(true) => self.post("revoke", None, "revoked"),
+            Some(false) => self.post("restore", None, "good again"),
+            None => {
+                let what = "a key has no such value that can be set";
+                let needed = "expires=MOMENT, expires=, revoked=true or revoked=false";
+                let seen = format!("`{value}`");
+                Err(Diagnosis::from_table(CODES, ARGUMENT, what, seen, needed).into())
+            }
+        }
     }
 
     fn post(&self, act: &str, body: Option<&Value>, what: &str) -> Result<(), Fault> {

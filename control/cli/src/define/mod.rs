@@ -1,9 +1,15 @@
 //! `forebay account|env|hub|channel|endpoint ls|show|create|set|delete`, and what else asks the API.
 
 pub(crate) mod ask;
+pub(crate) mod backup;
+pub(crate) mod bulk;
+pub(crate) mod context;
 pub(crate) mod document;
 pub(crate) mod grant;
 pub(crate) mod keys;
+mod lines;
+mod place;
+mod report;
 mod table;
 pub(crate) mod tokens;
 mod value;
@@ -39,8 +45,9 @@ pub(crate) struct Args {
     command: Command,
 }
 
+/// What may be done to things of a noun.
 #[derive(Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List those within an account or environment
     Ls {
         /// What they belong to, such as `acme/prod`; nothing for accounts
@@ -86,8 +93,9 @@ enum Command {
     },
 }
 
+/// Values, and how to ask.
 #[derive(clap::Args)]
-struct ChangeArgs {
+pub(crate) struct ChangeArgs {
     /// Values, `KEY=VALUE`; a dot leads into a table, nothing behind `=` takes a value away
     values: Vec<String>,
     #[command(flatten)]
@@ -169,7 +177,11 @@ impl Noun {
 
 /// Ask or change.
 pub(crate) fn run(noun: Noun, args: &Args) -> Result<u8, Fault> {
-    match &args.command {
+    run_command(noun, &args.command)
+}
+
+fn run_command(noun: Noun, command: &Command) -> Result<u8, Fault> {
+    match command {
         Command::Ls { within, names, api } => {
             let items = api.all(&noun.collection(within.as_deref())?)?;
             list(&items, *names, api.json);

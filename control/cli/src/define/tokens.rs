@@ -4,7 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::ask::{ApiArgs, path};
-use super::{changed, list};
+use super::{changed, list, show};
 use crate::fault::Fault;
 use crate::say::say;
 
@@ -19,6 +19,13 @@ pub(crate) struct Args {
 enum Command {
     /// List the tokens
     Ls {
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Show a token, without its text
+    Show {
+        /// Its name
+        name: String,
         #[command(flatten)]
         api: ApiArgs,
     },
@@ -63,6 +70,10 @@ enum Role {
 pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     match &args.command {
         Command::Ls { api } => list(&api.all("/v1/tokens")?, false, api.json),
+        Command::Show { name, api } => {
+            let value = api.ask("GET", &path(&["tokens", name]), None)?;
+            show(&value, api.json);
+        }
         Command::Create {
             name,
             role,
