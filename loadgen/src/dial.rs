@@ -6,6 +6,7 @@ use client::handshake::{Opened, Opening};
 use client::transport::quic::Quic;
 use client::transport::{self, Home};
 use client::{ClientError, Credentials, Transport};
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -43,6 +44,8 @@ impl Dialled {
 pub(crate) struct Dialler {
     addr: SocketAddr,
     how: How,
+    /// Where endpoints are at home, by name and key: who comes again arrives there at once.
+    homes: HashMap<(String, u32), Home>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,8 @@ impl Dialler {
                 How::Quic(Box::new(quic), Arc::new(runtime))
             }
         };
-        Ok(Self { addr, how })
+        let homes = HashMap::new();
+        Ok(Self { addr, how, homes })
     }
 
     /// From now on so many sessions share a connection, where connections have lanes.
@@ -105,27 +109,32 @@ impl Dialler {
         timeout: Duration,
     ) -> Result<Dialled, Diagnosis> {
         let credentials = Credentials::key(endpoint, key_id, key);
-        let opened = credentials.and_then(|credentials| self.open_at_home(&credentials, timeout));
-        opened.map_err(|error| error.diagnosis())
+        let known = self.homes.get(&(endpoint.to_owned(), key_id)).copied();
+        let opened =
+            credentials.and_then(|credentials| self.open_at_home(&credentials, known, timeout));
+        let dialled = opened.map_err(|error| error.diagnosis())?;
+        if matches!(self.how, How::Quic(..)) {
+            let home = home_of(&dialled);
+            self.homes.insert((endpoint.to_owned(), key_id), home);
+        }
+        Ok(dialled)
     }
 
     /// Open a session. Over QUIC, one that arrived at another shard than its endpoint's ends at once, and another is opened at home.
     fn open_at_home(
         &mut self,
         credentials: &Credentials,
+        known: Option<Home>,
         timeout: Duration,
     ) -> Result<Dialled, ClientError> {
-        let dialled = match self.open(credentials, None, timeout) {
+        let dialled = match self.open(credentials, known, timeout) {
             Err(ClientError::Refused(notice)) => {
                 let home = Home::named_by(&notice).ok_or(ClientError::Refused(notice))?;
                 return self.open(credentials, Some(home), timeout);
             }
             other => other?,
         };
-        let home = Home {
-            shard: dialled.opened.terms.home_shard,
-            shards: dialled.opened.terms.shards,
-        };
+        let home = home_of(&dialled);
         match &dialled.socket {
             Socket::Quic(lane, _) if !home.is_met_by(lane.arrived_by()) => {
                 dialled.leave(timeout);
@@ -193,6 +202,14 @@ impl Dialler {
                 Ok(Socket::Quic(Box::new(lane), Arc::clone(runtime)))
             }
         }
+    }
+}
+
+/// Where its endpoint is at home.
+fn home_of(dialled: &Dialled) -> Home {
+    Home {
+        shard: dialled.opened.terms.home_shard,
+        shards: dialled.opened.terms.shards,
     }
 }
 

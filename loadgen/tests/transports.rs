@@ -193,3 +193,22 @@ fn a_server_that_is_not_trusted_gets_no_load() {
         assert_eq!(fake.state().hellos, (0, 0));
     }
 }
+
+#[test]
+fn over_quic_who_sends_is_told_once_where_it_is_at_home_and_comes_back_there_at_once() {
+    // Of 256 shards a random one is hardly ever the right one.
+    let (home, shards) = (77_u16, 256_u16);
+    let faults: Vec<Fault> = (1..10).map(|cut| Fault::Cut(60 * cut)).collect();
+    let (fake, transport) = Kind::Quic.start(&faults);
+    fake.state().home = (home, shards);
+    let mut plan = plan(&fake, transport, 1);
+    plan.receivers.clear();
+    plan.others.flooders = vec![sender(7)];
+    let report = run(plan);
+    let state = fake.state();
+    let (at_home, elsewhere): (Vec<u8>, Vec<u8>) =
+        (state.arrivals.iter()).partition(|byte| u16::from(**byte) % shards == home);
+    let seen = format!("{at_home:?}, {elsewhere:?}: {report}");
+    assert!(at_home.len() > 2, "the flooder came back: {seen}");
+    assert!(elsewhere.len() <= 2, "each is told once: {seen}");
+}

@@ -1,9 +1,11 @@
 //! `forebay load` against real nodes: fleets, bad neighbours and sweeps, with exact books.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
+use client::{Credentials, Home, Message, Options, Security, Transport};
 use control::keys::new_secret;
 use control::render::{NewEndpoint, NewPlan, render};
 use serde_json::Value;
@@ -11,6 +13,8 @@ use serde_json::Value;
 /// A folder with a configuration and a plan of eight senders and three receivers.
 struct Place {
     folder: tempfile::TempDir,
+    /// The keys of the senders.
+    keys: Vec<String>,
 }
 
 impl Place {
@@ -18,9 +22,10 @@ impl Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let channel = || vec!["readings".to_owned()];
         let secret = || Some(new_secret().text().to_owned());
-        let sender = |number| NewEndpoint {
+        let keys: Vec<String> = (0..8).filter_map(|_| secret()).collect();
+        let sender = |number: usize| NewEndpoint {
             name: format!("pump-{number}"),
-            ingress: secret(),
+            ingress: Some(keys[number].clone()),
             send: channel(),
             ..NewEndpoint::default()
         };
@@ -43,7 +48,7 @@ impl Place {
         let config = "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
                       [plan]\nfile = \"plan.toml\"\n";
         std::fs::write(folder.path().join("forebay.toml"), config).expect("writable");
-        Self { folder }
+        Self { folder, keys }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -83,6 +88,7 @@ impl Place {
 struct Running {
     process: Child,
     addr: String,
+    admin: String,
 }
 
 impl Running {
@@ -101,9 +107,44 @@ impl Running {
             .expect("the binary was built for this test");
         let out = process.stdout.take().expect("it is a pipe");
         let lines = BufReader::new(out).lines().map(|line| line.expect("text"));
-        let mut addrs = lines.filter_map(|line| line.strip_prefix(words).map(str::to_owned));
-        let addr = addrs.next().expect("an address");
-        Self { process, addr }
+        let mut node = Self {
+            process,
+            addr: String::new(),
+            admin: String::new(),
+        };
+        for line in lines {
+            if let Some(addr) = line.strip_prefix(words) {
+                node.addr = addr.to_owned();
+            } else if let Some(admin) = line.strip_prefix("admin on ") {
+                node.admin = admin.to_owned();
+            }
+            if !node.addr.is_empty() && !node.admin.is_empty() {
+                return node;
+            }
+        }
+        panic!("it ended without `{words}` and `admin on`");
+    }
+
+    /// Frames that crossed shards, once the page tells of as many messages as are in the logs.
+    fn crossed(&self, messages: u64) -> f64 {
+        while self.counted("forebay_append_messages_total") < messages as f64 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.counted("forebay_mesh_frames_total{")
+    }
+
+    /// Of series that begin like this, their sum.
+    fn counted(&self, series: &str) -> f64 {
+        let mut stream = std::net::TcpStream::connect(&self.admin).expect("it listens");
+        let ask = "GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+        stream.write_all(ask.as_bytes()).expect("it reads");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("it answers");
+        let lines = page.lines().filter(|line| line.starts_with(series));
+        let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        let values: Vec<f64> = values.collect();
+        assert!(!values.is_empty(), "{series} in {page}");
+        values.iter().sum()
     }
 }
 
@@ -238,6 +279,78 @@ fn over_quic_a_connection_each_and_shared_ones_and_datagrams_have_exact_books_on
             assert_eq!(number(&report, fault), 0, "{fault}: {report}");
         }
     }
+}
+
+#[test]
+fn over_quic_no_frame_of_a_sender_crosses_shards() {
+    let place = Place::new();
+    let (config, authority) = place.over_quic();
+    let node = Running::start_saying(&config, "listening with QUIC on ");
+    let plan = place.path("plan.toml");
+    let mut messages = 0;
+    for lanes in ["0", "4"] {
+        let output = place.load(&[
+            "--plan",
+            plan.to_str().expect("a plain name"),
+            "--addr",
+            &node.addr,
+            "--ca",
+            authority.to_str().expect("a plain name"),
+            "--transport",
+            "quic",
+            "--lanes",
+            lanes,
+            "--rate",
+            "800",
+            "--duration",
+            "1s",
+            "--json",
+        ]);
+        let report = json(&output);
+        let (sent, acked) = (number(&report, "sent"), number(&report, "acked"));
+        assert!(acked > 0 && sent == acked, "{report}");
+        messages += acked;
+        assert_eq!(node.crossed(messages), 0.0, "{lanes} lanes: {report}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let authority = std::fs::read(&authority).expect("it was made");
+        for (number, key) in place.keys.iter().enumerate() {
+            let name = format!("acme/prod/pump-{number}");
+            let credentials = Credentials::key(&name, 1, key).expect("a good key");
+            let transport = Transport::Quic(Security::authority(authority.clone()));
+            let mut options = Options {
+                transport,
+                ..Options::default()
+            };
+            // The second time it knows where it is at home, the third time it is wrong about that.
+            for round in 0..3 {
+                if round == 2 {
+                    options.home = Some(Home {
+                        shard: 8,
+                        shards: 9,
+                    });
+                }
+                let connected =
+                    client::connect_with(&node.addr, credentials.clone(), options.clone()).await;
+                let connected = connected.expect("it listens");
+                options.home = Some(connected.home());
+                assert_eq!(connected.home().shards, 4);
+                let sender = connected.sender().expect("an ingress key");
+                for _ in 0..20 {
+                    let ticket = sender
+                        .send("acme/prod/readings", Message::new("sticky"))
+                        .await;
+                    ticket.expect("granted").await.expect("acked");
+                }
+                sender.close().await.expect("open until now");
+            }
+        }
+    });
+    messages += 8 * 3 * 20;
+    assert_eq!(node.crossed(messages), 0.0);
 }
 
 #[test]

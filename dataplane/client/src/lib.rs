@@ -62,5 +62,5 @@ pub use outbox::{Receipt, Rejected};
 pub use receiver::{FetchOptions, Receiver};
 pub use sender::{Sender, Ticket};
 pub use tls::{Fingerprint, Trust};
-pub use transport::{Identity, Security, Transport};
+pub use transport::{Home, Identity, Security, Transport};
 pub use wire::delivery::Source;

@@ -40,6 +40,9 @@ pub struct Options {
     pub close_timeout: Duration,
     /// Plain, or through which tunnel, and whom to trust then.
     pub transport: Transport,
+    /// Where the endpoint is at home, as [`Connection::home`] said before: over QUIC its first connection arrives there. One that arrives
+    /// elsewhere, since this is not known or true no more, is told and left for another, so nothing is lost but a round trip.
+    pub home: Option<Home>,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             in_flight_bytes_max: 16 << 20,
             close_timeout: Duration::from_secs(30),
             transport: Transport::Tcp,
+            home: None,
         }
     }
 }
@@ -89,10 +93,13 @@ pub async fn connect_with(
 }
 
 async fn open(
-    reach: Reach,
+    mut reach: Reach,
     credentials: Credentials,
     options: Options,
 ) -> Result<Connection, ClientError> {
+    if let Some(home) = options.home {
+        reach.aim(home);
+    }
     let mut dialer = Dialer {
         reach,
         credentials,
@@ -126,6 +133,11 @@ impl Connection {
     /// The server's limits, credit and times.
     pub fn terms(&self) -> &WelcomeFields {
         &self.link.terms
+    }
+
+    /// Where the endpoint is at home, for [`Options::home`] of the next time.
+    pub fn home(&self) -> Home {
+        home_of(self.terms())
     }
 
     /// Full names of the channels this endpoint may send to, or hears.
@@ -190,7 +202,12 @@ pub(crate) struct Dialer {
 impl Dialer {
     async fn open_another(&self, credentials: Credentials) -> Result<Connection, ClientError> {
         let reach = self.reach.another(&self.options.transport)?;
-        open(reach, credentials, self.options.clone()).await
+        // Where another endpoint is at home is another matter.
+        let options = Options {
+            home: None,
+            ..self.options.clone()
+        };
+        open(reach, credentials, options).await
     }
 
     /// Try once, and once more if that arrived at another shard than the endpoint's and the transport can choose: the frames
@@ -202,11 +219,7 @@ impl Dialer {
             }
             other => other?,
         };
-        let (stream, terms) = (&opened.0.stream, &opened.0.terms);
-        let home = Home {
-            shard: terms.home_shard,
-            shards: terms.shards,
-        };
+        let (stream, home) = (&opened.0.stream, home_of(&opened.0.terms));
         if !self.reach.learn(stream, home) {
             return Ok(opened);
         }
@@ -288,6 +301,13 @@ impl Dialer {
                 return Err(ClientError::Lost("end of stream".to_owned()));
             }
         }
+    }
+}
+
+fn home_of(terms: &WelcomeFields) -> Home {
+    Home {
+        shard: terms.home_shard,
+        shards: terms.shards,
     }
 }
 

@@ -265,7 +265,7 @@ impl Reach {
     }
 
     /// Arrive there from now on. False when the transport cannot choose.
-    fn aim(&mut self, home: Home) -> bool {
+    pub(crate) fn aim(&mut self, home: Home) -> bool {
         match (&mut self.how, home) {
             #[cfg(feature = "quic")]
             (How::Quic(quic), home) => {

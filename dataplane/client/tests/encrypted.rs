@@ -3,8 +3,8 @@
 
 use client::fake::{Authority, CHANNEL, Fake, Fault, KEY, Pair, tls_config, tls_config_for};
 use client::{
-    ClientError, Connection, Credentials, FetchOptions, Fingerprint, Identity, Message, Options,
-    Security, Sender, Transport,
+    ClientError, Connection, Credentials, FetchOptions, Fingerprint, Home, Identity, Message,
+    Options, Security, Sender, Transport,
 };
 use std::time::Duration;
 
@@ -34,6 +34,16 @@ async fn connect(
     endpoint: &str,
     security: Security,
 ) -> Result<Connection, ClientError> {
+    connect_to(kind, fake, endpoint, (security, None)).await
+}
+
+/// The same, and it believes to know where it is at home.
+async fn connect_to(
+    kind: Kind,
+    fake: &Fake,
+    endpoint: &str,
+    (security, home): (Security, Option<Home>),
+) -> Result<Connection, ClientError> {
     let credentials = Credentials::key(endpoint, 1, KEY).expect("a well formed key");
     let options = Options {
         transport: match kind {
@@ -41,6 +51,7 @@ async fn connect(
             Kind::Quic => Transport::Quic(security),
         },
         handshake_timeout: Duration::from_secs(60),
+        home,
         ..Options::default()
     };
     client::connect_with(fake.addr.to_string(), credentials, options).await
@@ -262,6 +273,46 @@ async fn over_quic_a_session_is_taken_to_its_home_shard_and_comes_back_there() {
         );
         assert_eq!(state.hellos, (1 + strays, 1), "with the key, and resumed");
         assert_eq!(state.bodies(), ["0", "1", "2"]);
+    }
+}
+
+#[tokio::test]
+async fn over_quic_who_knows_its_home_arrives_there_at_once_and_who_knows_another_comes_there_all_the_same()
+ {
+    let at = |shard, shards| Home { shard, shards };
+    // Of 256 shards a random one is hardly ever the right one.
+    for (known, first, arrivals) in [
+        (at(77, 256), at(77, 256), 1),
+        (at(3, 4), at(3, 4), 2),
+        (at(0, 1), at(0, 1), 2),
+        (at(9, 4), at(1, 4), 2),
+        (at(5, 0), at(0, 1), 2),
+    ] {
+        let (fake, security) = server(Kind::Quic, &[Fault::Cut(1)]);
+        fake.state().home = (77, 256);
+        let security = (security, Some(known));
+        let connected = connect_to(Kind::Quic, &fake, "a/e/sender", security).await;
+        let connected = connected.expect("trusted");
+        assert_eq!(connected.home(), at(77, 256));
+        let seen = fake.state().arrivals.clone();
+        assert!(
+            seen[0] == 77 || seen.len() == arrivals,
+            "{known:?}: {seen:?}"
+        );
+        assert!(first.is_met_by(seen[0]), "{known:?}: {seen:?}");
+        assert_eq!(seen.last(), Some(&77), "{known:?}");
+        // The node comes back with other shards.
+        let sender = connected.sender().expect("an ingress key");
+        fake.state().home = (4, 7);
+        for body in ["one", "two"] {
+            let ticket = sender.send(CHANNEL, Message::new(body)).await;
+            ticket.expect("granted").await.expect("acked");
+        }
+        sender.close().await.expect("open until now");
+        let state = fake.state();
+        let last = *state.arrivals.last().expect("it came");
+        assert!(at(4, 7).is_met_by(last), "{known:?}: {:?}", state.arrivals);
+        assert_eq!(state.bodies(), ["one", "two"]);
     }
 }
 
