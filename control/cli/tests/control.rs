@@ -330,7 +330,7 @@ fn everything_is_defined_changed_exported_and_deleted_by_commands() {
             &["channel", "create", "acme/prod/alarms"],
             "FB-2142",
         ),
-        (&token, &["hub", "create", "acme/prod/new"], "FB-"),
+        (&token, &["hub", "create", "acme/none/new"], "FB-"),
         (&folder.path().join("none"), &["account", "ls"], "FB-2212"),
         (&document, &["account", "ls"], "FB-"),
     ] {
@@ -342,8 +342,55 @@ fn everything_is_defined_changed_exported_and_deleted_by_commands() {
     assert!(node.bad(&viewer, &["account", "ls"]).contains("FB-2150"));
 }
 
+/// The secret of a new key.
+fn secret_of(told: &str) -> String {
+    let line = told.lines().find_map(|line| line.strip_prefix("secret "));
+    line.unwrap_or_else(|| panic!("{told}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_environment_takes_messages_at_once_and_keeps_them_when_the_process_is_killed() {
+    let folder = folder();
+    let token = token_file(folder.path());
+    let node = start(folder.path());
+    let good = |arguments: &[&str]| node.good(&token, arguments);
+    good(&["env", "create", "acme/lab"]);
+    good(&["channel", "create", "acme/lab/tests"]);
+    let key = |endpoint: &str, allow: &str, direction: &str| {
+        good(&["endpoint", "create", endpoint]);
+        good(&["grant", "set", endpoint, allow, "tests"]);
+        let order = ["keys", "create", endpoint, "--direction", direction];
+        secret_of(&good(&[&order[..], &["--wait"]].concat()))
+    };
+    let bench = key("acme/lab/bench", "send", "ingress");
+    let desk = key("acme/lab/desk", "receive", "egress");
+    let open = async |node: &Node, name: &str, secret: &str| {
+        let credentials = Credentials::key(name, 1, secret).expect("a key");
+        client::connect(&node.listen, credentials).await
+    };
+    let sender = open(&node, "acme/lab/bench", &bench).await;
+    let sender = sender.and_then(client::Connection::sender).expect("good");
+    for number in 0..20 {
+        let message = Message::new(number.to_string());
+        let sent = sender.send("acme/lab/tests", message).await;
+        let acked = sent.expect("it is taken").await.expect("it is acked");
+        assert_eq!(acked.ack_mode, wire::ids::AckMode::Durable);
+    }
+    drop(node);
+    let node = start(folder.path());
+    let receiver = open(&node, "acme/lab/desk", &desk).await;
+    let options = client::FetchOptions::default();
+    let receiver = receiver.and_then(|connection| connection.receiver(options));
+    let mut receiver = receiver.expect("good");
+    for number in 0..20 {
+        let delivery = receiver.next().await.expect("it goes on");
+        let delivery = delivery.expect("it was kept");
+        assert_eq!(delivery.body, number.to_string().into_bytes());
+    }
+}
+
 #[test]
-fn what_a_node_cannot_open_while_it_runs_is_applied_before_it_starts() {
+fn what_is_applied_before_a_node_starts_is_there_when_it_does() {
     let folder = folder();
     let token = token_file(folder.path());
     drop(start(folder.path()));

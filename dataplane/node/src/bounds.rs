@@ -25,7 +25,7 @@ pub(crate) fn ring_fault(error: &ring::RingError) -> Diagnosis {
 }
 
 /// Descriptors of a log: its open segment, spares ready and in the making, and one to sync each of them by.
-const FILES_PER_LOG: usize = 8;
+pub(crate) const FILES_PER_LOG: usize = 8;
 /// Descriptors of everything else: rings, eventfds, folders, the admin port and its connections.
 const FILES_OTHER: usize = 128;
 

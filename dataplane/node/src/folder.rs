@@ -9,11 +9,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wire::route::{Hub, RouteTable};
+use wire::route::RouteTable;
 
 use crate::diagnosis::{
     DATA_LOCKED, DATA_READ_ONLY, DATA_UNREACHABLE, Diagnosis, FORMAT_UNREADABLE, FORMAT_VERSION,
-    PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, RELOAD_REFUSED, diagnose,
+    PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, diagnose,
 };
 
 /// The version of the folder's layout that this build reads and writes.
@@ -86,37 +86,29 @@ impl Folder {
         Ok(secret)
     }
 
-    /// Whether a running node can take this table over: it may not ask for logs that were not opened at start.
-    pub(crate) fn check_reload(
-        path: &Path,
-        old: &RouteTable,
-        new: &RouteTable,
-    ) -> Result<(), Diagnosis> {
-        if let Some(format) = read_format(&path.join(FORMAT))? {
-            format.check(new, &path.join(FORMAT))?;
-        }
-        let known = |hub: &Hub| old.hubs().iter().any(|old| old.id == hub.id);
-        match new.hubs().iter().find(|hub| !known(hub)) {
+    /// Whether a running node can take this table over, as far as the folder at `path` says.
+    pub(crate) fn check_reload(path: &Path, table: &RouteTable) -> Result<(), Diagnosis> {
+        let file = path.join(FORMAT);
+        match read_format(&file)? {
+            Some(format) => format.check(table, &file),
             None => Ok(()),
-            Some(hub) => Err(diagnose(
-                RELOAD_REFUSED,
-                format!("hub {}", hub.name),
-                "a hub that was not there at start",
-                "the hubs the node was started with",
-                "restart the node; new hubs get their logs at start",
-            )),
         }
     }
 
     /// Check the table's counts against the ones the folder was made with; remember hubs that are new.
     pub(crate) fn settle_format(&self, table: &RouteTable) -> Result<(), Diagnosis> {
-        let path = self.path.join(FORMAT);
+        Self::remember_hubs(&self.path, table)
+    }
+
+    /// The same for the folder at `folder`, which is this process's.
+    pub(crate) fn remember_hubs(folder: &Path, table: &RouteTable) -> Result<(), Diagnosis> {
+        let path = folder.join(FORMAT);
         let Some(mut format) = read_format(&path)? else {
-            return write_format(&self.path, &Format::of(table));
+            return write_format(folder, &Format::of(table));
         };
         format.check(table, &path)?;
         if format.add_hubs(table) {
-            write_format(&self.path, &format)?;
+            write_format(folder, &format)?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ pub mod diagnosis;
 mod bounds;
 mod certificates;
 mod folder;
+mod hubs;
 pub use certificates::{Ask, CertificateFiles, ClientCertificates};
 
 mod ending;

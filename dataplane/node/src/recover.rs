@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use partition::{LogId, MappedSegment, MappedStorage, Partition, Recovery, StorageError};
-use shard::Ownership;
 use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
+use shard::{Ownership, end_of};
 use wire::ids::{PartitionId, UnixNanos};
 use wire::route::RouteTable;
 
@@ -130,7 +130,7 @@ impl RecoverySummary {
         self.incomplete_queues += other.incomplete_queues;
     }
 
-    fn add(&mut self, id: LogId, report: &Recovery, log: &Log) {
+    pub(crate) fn add(&mut self, id: LogId, report: &Recovery, log: &Log) {
         self.logs += 1;
         self.scanned_records += report.scanned_records;
         self.cut_bytes += report.cut_bytes;
@@ -162,18 +162,10 @@ impl RecoverySummary {
 }
 
 fn ends(partitions: &[Partition<MappedSegment>]) -> Vec<LogEnd> {
-    let end = |partition: &Partition<MappedSegment>| match partition.log() {
-        LogId::Partition(id) => Some(LogEnd {
-            partition: id,
-            first: partition.first(),
-            end: partition.appended(),
-        }),
-        LogId::Queue(_) => None,
-    };
-    partitions.iter().filter_map(end).collect()
+    partitions.iter().filter_map(end_of).collect()
 }
 
-fn failed(id: LogId) -> impl Fn(StorageError) -> Diagnosis {
+pub(crate) fn failed(id: LogId) -> impl Fn(StorageError) -> Diagnosis {
     move |error| match error {
         // Numbers 40xx are the data folder's own and say what to do about it.
         StorageError::Missing { .. } | StorageError::Version { .. } => error.diagnosis(),

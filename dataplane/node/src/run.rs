@@ -26,6 +26,7 @@ use crate::diagnosis::{Diagnosis, RANDOM_FAILED, diagnose};
 use crate::distribution::Distribution;
 use crate::fair::{Fair, Spared};
 use crate::files::Files;
+use crate::hubs::Handed;
 use crate::log::{Level, Log};
 use crate::random::Random;
 use crate::status::{PartitionNumbers, Phase, Snapshot, Status, TurnTimes, sum_queues, thread_cpu};
@@ -51,6 +52,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// What other threads ask of the loop.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// Take over the logs of new hubs between two turns.
+    Hubs(Box<Handed>),
     /// Apply this table between two turns.
     Table(Arc<RouteTable>),
     /// Tell the numbers.
@@ -105,6 +108,7 @@ pub(crate) struct Batch {
     closed: Vec<ConnectionId>,
     storage: Vec<StorageEvent<MappedSegment>>,
     table: Option<Arc<RouteTable>>,
+    hubs: Vec<Handed>,
     finishing: Finishing,
     /// Turns that took only a part of the events, because a slot changed hands in them.
     cut_short: u64,
@@ -172,6 +176,7 @@ impl Loop {
         let mut stop = false;
         while let Ok(command) = self.commands.try_recv() {
             match command {
+                Command::Hubs(hubs) => self.batch.hubs.push(*hubs),
                 Command::Table(table) => self.batch.table = Some(table),
                 Command::Snapshot(asked) => {
                     // Whoever asked may have given up waiting.
@@ -213,7 +218,8 @@ impl Loop {
                 && batch.sent.is_empty()
                 && batch.closed.is_empty()
                 && batch.storage.is_empty()
-                && batch.table.is_none()))
+                && batch.table.is_none()
+                && batch.hubs.is_empty()))
     }
 
     /// Close connections whose peer will send no more and has its answers.
@@ -435,6 +441,10 @@ impl Loop {
         #[cfg(feature = "planted-bugs")]
         crate::planted::in_turn(self.number);
         let after = work_of(&self.shard);
+        // A table of before is taken over first: with it a shard tells of all its logs.
+        for hubs in batch.hubs.drain(..) {
+            hubs.give(self.number, &mut self.shard);
+        }
         batch.received = recycle(received);
         self.tunnels.told();
         for connection in self.tunnels.failed() {

@@ -23,6 +23,7 @@ use crate::config::NodeConfig;
 use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, SHARD_STOPPED, diagnose};
 use crate::ending::{Ending, join_all};
 use crate::folder::Folder;
+use crate::hubs::Hubs;
 use crate::log::{Level, Log};
 use crate::meeting::Meeting;
 use crate::placement::Machine;
@@ -198,6 +199,12 @@ pub fn start_logged(
         table: Mutex::new(Arc::clone(&table)),
         reload: Mutex::new(reload),
         data: folder.path().to_owned(),
+        hubs: Hubs::new(
+            folder.path().to_owned(),
+            &table,
+            (shard_limits.shards, ring_limits.files_needed()),
+            Arc::clone(&log),
+        ),
     });
     let admin = local(&admin_listener)?;
     let admin_thread = admin::serve(admin_listener, Arc::clone(&control))?;

@@ -168,7 +168,7 @@ fn a_refused_reload_keeps_the_old_plan_and_says_so() {
         match count.fetch_add(1, Ordering::Relaxed) {
             0 => return Err(Diagnosis::new(2104, "plan", "x", "y", "z")),
             1 => parts.hubs[0].partitions = 7,
-            2 => parts.hubs[0].id = 9,
+            2 => parts.queue_groups += 1,
             _ => {}
         }
         Ok(table(parts))
@@ -177,7 +177,7 @@ fn a_refused_reload_keeps_the_old_plan_and_says_so() {
     let node = start_logged(config, first, Box::new(reload), captured()).unwrap();
     let stale = || metric(node.admin_addr(), "forebay_config_stale");
     let epoch = || metric(node.admin_addr(), "forebay_route_table_revision");
-    for code in [2104, 3106, 3117] {
+    for code in [2104, 3106, 3107] {
         assert_eq!(node.reload().unwrap_err().code, code);
         assert_eq!((stale(), epoch()), (Some(1.0), Some(1.0)), "{code}");
     }

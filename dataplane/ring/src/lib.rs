@@ -64,6 +64,6 @@ pub use error::RingError;
 pub use event::{CloseCause, ConnectionId, Event, ListenerId};
 pub use features::{Feature, Features};
 pub use handover::Socket;
-pub use limits::{Environment, RingLimits};
+pub use limits::{Environment, RingLimits, ensure_open_files};
 pub use ring::Ring;
 pub use waker::Waker;

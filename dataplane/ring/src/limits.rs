@@ -223,7 +223,10 @@ impl Environment {
 
 /// Make sure that the process may open `needed` descriptors: raise the soft limit, as servers do, if the
 /// hard limit allows it.
-pub(crate) fn ensure_open_files(needed: u64) -> Result<(), RingError> {
+///
+/// # Errors
+/// The hard limit is lower.
+pub fn ensure_open_files(needed: u64) -> Result<(), RingError> {
     let environment = Environment::read();
     if !environment.check_open_files(needed)? {
         return Ok(());

@@ -23,6 +23,7 @@ mod cycles;
 #[cfg(test)]
 mod empty;
 mod hottest;
+mod hubs;
 mod io;
 mod limits;
 pub mod planted;
@@ -85,6 +86,7 @@ pub use cycles::Stage;
 pub use cycles::StageCycles;
 pub use handshake::HandshakeError;
 pub use hottest::{HALF_LIFE, Hot, Hottest, PLACES, Ranking};
+pub use hubs::{NewHubs, end_of};
 pub use io::{
     ConnectionId, Datagram, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent,
     StorageEvent, StorageRequest, Tunnel,

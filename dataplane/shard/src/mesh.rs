@@ -119,45 +119,62 @@ pub(crate) struct Heard {
 impl<S: Segment> Mesh<S> {
     /// For the shard that owns `logs`; `reads` says whether it has queue groups.
     pub(crate) fn new(ownership: &Ownership, shard: u16, logs: &[Log<S>], reads: bool) -> Self {
-        let follow = |(partition, owner): (PartitionId, u16)| Followed {
-            partition,
-            follower: Follower::default(),
-            whole: false,
-            fresh: Vec::new(),
-            owner,
-            boundary: Offset(0),
-            said: (Offset(0), Offset(0)),
-        };
-        let others = ownership.partitions().filter(|(_, owner)| *owner != shard);
-        let followed = others.filter(|_| reads).map(follow).collect();
-        let reading = |other: u16| Reading {
-            shard: other,
-            feed: Feed::default(),
-            whole: false,
-            watermark: Offset(0),
-            first: Offset(0),
-        };
-        let readers = |_: &Log<S>| {
-            let others = (0..ownership.shards()).filter(|&other| other != shard);
-            let readers = others.filter(|&other| ownership.reads(other));
-            Published {
-                readings: readers.map(reading).collect(),
-                leaving: VecDeque::new(),
-            }
-        };
         let alone = ownership.shards() == 1;
-        Self {
-            followed,
-            published: match alone {
-                true => Vec::new(),
-                false => logs.iter().map(readers).collect(),
-            },
+        let mut mesh = Self {
+            followed: Vec::new(),
+            published: Vec::new(),
             carried: (0..ownership.shards()).map(|_| VecDeque::new()).collect(),
             next: 0,
             shards: ownership.shards(),
             shard,
             open: vec![false; if alone { 0 } else { ownership.shards().into() }],
             news: Vec::new(),
+        };
+        if reads {
+            mesh.follow(ownership);
+        }
+        mesh.publish(ownership, logs);
+        mesh
+    }
+
+    /// Listen to what other shards will tell of their logs that are not listened to yet.
+    pub(crate) fn follow(&mut self, ownership: &Ownership) {
+        let others = ownership.partitions();
+        for (partition, owner) in others.filter(|(_, owner)| *owner != self.shard) {
+            let known = (self.followed).binary_search_by_key(&partition, |log| log.partition);
+            let Err(at) = known else { continue };
+            let followed = Followed {
+                partition,
+                follower: Follower::default(),
+                whole: false,
+                fresh: Vec::new(),
+                owner,
+                boundary: Offset(0),
+                said: (Offset(0), Offset(0)),
+            };
+            self.followed.insert(at, followed);
+        }
+    }
+
+    /// Tell the other shards of those of this shard's logs that they have not been told of. All of them listen already.
+    pub(crate) fn publish(&mut self, ownership: &Ownership, logs: &[Log<S>]) {
+        if self.shards == 1 {
+            return;
+        }
+        let reading = |shard: u16| Reading {
+            shard,
+            feed: Feed::default(),
+            whole: false,
+            watermark: Offset(0),
+            first: Offset(0),
+        };
+        for _ in self.published.len()..logs.len() {
+            let others = (0..self.shards).filter(|&other| other != self.shard);
+            let readers = others.filter(|&other| ownership.reads(other));
+            self.published.push(Published {
+                readings: readers.map(reading).collect(),
+                leaving: VecDeque::new(),
+            });
         }
     }
 

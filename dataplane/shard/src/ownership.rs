@@ -1,5 +1,6 @@
-//! Which shard owns what. A pure function of the route table that was in force at the start and the number of shards:
-//! nothing about it is stored, so any number of shards may follow any other at a restart.
+//! Which shard owns what. A pure function of the route table that was in force at the start, of the hubs that came since, in the
+//! order in which they came, and the number of shards: nothing about it is stored, so any number of shards may follow any other at
+//! a restart.
 
 use wire::ids::{Direction, PartitionId};
 use wire::route::{Endpoint, RouteTable};
@@ -15,6 +16,8 @@ pub struct Ownership {
     queue_groups: u16,
     /// Of each hub, by rising id: its partitions, and the shard of the first one.
     hubs: Vec<(u16, u16, u16)>,
+    /// The shard of the next partition that cannot be dealt out evenly.
+    dealt: u16,
 }
 
 impl Ownership {
@@ -24,25 +27,41 @@ impl Ownership {
     /// Without a shard.
     pub fn new(table: &RouteTable, shards: u16) -> Self {
         assert!(shards > 0, "a node has a shard");
-        let mut hubs: Vec<_> = table
-            .hubs()
-            .iter()
-            .map(|hub| (hub.id, hub.partitions, 0))
-            .collect();
-        hubs.sort_unstable();
-        let mut dealt = 0;
-        for (_, partitions, first) in &mut hubs {
-            let uneven = *partitions % shards;
-            if uneven > 0 {
-                *first = dealt;
-                dealt = ((u32::from(dealt) + u32::from(uneven)) % u32::from(shards)) as u16;
-            }
-        }
-        Self {
+        let mut ownership = Self {
             shards,
             queue_groups: table.queue_groups(),
-            hubs,
+            hubs: Vec::new(),
+            dealt: 0,
+        };
+        ownership.extend(table);
+        ownership
+    }
+
+    /// Deal out the hubs of `table` that are not dealt out yet; all others stay where they are. Shards of one process are given the
+    /// same tables in the same order.
+    pub fn extend(&mut self, table: &RouteTable) {
+        let hubs = table.hubs().iter();
+        let new = hubs.filter(|hub| !self.has(hub.id));
+        let mut new: Vec<_> = new.map(|hub| (hub.id, hub.partitions, 0)).collect();
+        new.sort_unstable();
+        let shards = self.shards;
+        for (_, partitions, first) in &mut new {
+            let uneven = *partitions % shards;
+            if uneven > 0 {
+                *first = self.dealt;
+                let dealt = u32::from(self.dealt) + u32::from(uneven);
+                self.dealt = (dealt % u32::from(shards)) as u16;
+            }
         }
+        self.hubs.extend(new);
+        self.hubs.sort_unstable();
+    }
+
+    /// Whether the hub with this id is dealt out.
+    pub fn has(&self, hub: u16) -> bool {
+        self.hubs
+            .binary_search_by_key(&hub, |(id, _, _)| *id)
+            .is_ok()
     }
 
     /// How many shards there are.
@@ -179,6 +198,27 @@ mod tests {
                 let group = table.queue_group_of(wire::ids::EndpointId(id));
                 assert_eq!(ownership.queue_group(group), here);
             }
+        }
+    }
+
+    #[test]
+    fn a_hub_that_comes_later_leaves_all_others_where_they_are() {
+        for shards in 1..=8 {
+            let mut ownership = Ownership::new(&table(&[(5, 3), (9, 4)], 4), shards);
+            let before: Vec<_> = ownership.partitions().collect();
+            let later = table(&[(1, 2), (5, 3), (9, 4), (6, 1)], 4);
+            assert!(!ownership.has(1) && ownership.has(5));
+            ownership.extend(&later);
+            for (id, owner) in before {
+                assert_eq!(ownership.partition(id), Some(owner));
+            }
+            assert_eq!(ownership.partitions().count(), 10);
+            let once = ownership.clone();
+            ownership.extend(&later);
+            assert_eq!(ownership, once, "what is dealt out is not dealt out again");
+            // Without a hub it stays dealt out: it may come back.
+            ownership.extend(&table(&[(9, 4)], 4));
+            assert_eq!(ownership, once);
         }
     }
 

@@ -240,6 +240,13 @@ impl Owned {
         Self(owned)
     }
 
+    /// One more, which has no place yet.
+    pub(crate) fn add(&mut self, partition: PartitionId, place: u32) {
+        let at = self.0.binary_search_by_key(&partition, |(id, _)| *id);
+        let at = at.expect_err("a partition that is not there yet");
+        self.0.insert(at, (partition, place));
+    }
+
     pub(crate) fn log(&self, partition: PartitionId) -> Option<u32> {
         let at = self
             .0

@@ -49,11 +49,11 @@ const MESH_RETRY: Duration = Duration::from_millis(1);
 
 /// One core's logic.
 pub struct Shard<S: Segment> {
-    peers: Peers,
-    logs: Vec<Log<S>>,
-    groups: Vec<Group<S>>,
-    owned: Owned,
-    mesh: Mesh<S>,
+    pub(crate) peers: Peers,
+    pub(crate) logs: Vec<Log<S>>,
+    pub(crate) groups: Vec<Group<S>>,
+    pub(crate) owned: Owned,
+    pub(crate) mesh: Mesh<S>,
     welcoming: Vec<Welcoming>,
     consumers: Consumers,
     expire_at: Duration,
@@ -251,6 +251,8 @@ impl<S: Segment> Shard<S> {
         self.peers.counters.turns += 1;
         self.peers.draining |= input.drain;
         if let Some(table) = input.table.take() {
+            // Whoever has a table that names these logs knows that all shards listen to them.
+            self.mesh.publish(&self.peers.ownership, &self.logs);
             apply(&mut self.peers, &mut self.logs, &self.owned, table);
         }
         take_storage(

@@ -11,6 +11,7 @@ use super::Reload;
 use crate::diagnosis::{Diagnosis, RELOAD_REFUSED, diagnose};
 use crate::ending::Ending;
 use crate::folder::Folder;
+use crate::hubs::Hubs;
 use crate::log::{Level, Log};
 use crate::run::Command;
 use crate::status::{Phase, Snapshot, Status};
@@ -30,6 +31,7 @@ pub(crate) struct Control {
     pub(crate) table: Mutex<Arc<RouteTable>>,
     pub(super) reload: Mutex<Reload>,
     pub(super) data: std::path::PathBuf,
+    pub(super) hubs: Hubs,
 }
 
 /// The way to one loop.
@@ -49,7 +51,7 @@ impl Door {
     fn ask(&self, command: Command) -> bool {
         let room = match command {
             Command::Snapshot(_) => SNAPSHOTS_MAX,
-            Command::Table(_) => TABLES_MAX,
+            Command::Table(_) | Command::Hubs(_) => TABLES_MAX,
             Command::Stop => COMMANDS_MAX,
         };
         if self.commands.len() >= room {
@@ -89,10 +91,10 @@ impl Control {
         self.told(self.hand_over(table))
     }
 
-    /// Whether the loop could take this table.
+    /// Whether the loop could take this table. Opens the logs of hubs that are new.
     pub(crate) fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
-        let current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
-        Folder::check_reload(&self.data, &current, table)
+        Folder::check_reload(&self.data, table)?;
+        self.hubs.open(table)
     }
 
     fn told(&self, made: Result<u64, Diagnosis>) -> Result<u64, Diagnosis> {
@@ -105,14 +107,21 @@ impl Control {
     }
 
     fn hand_over(&self, mut table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
+        self.check(&table)?;
+        let _handing = self.hubs.handing();
+        // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
+        let has_room = || self.doors.iter().all(Door::has_room);
+        let behind = || busy("a shard that is behind with its commands");
+        if !has_room() {
+            return Err(behind());
+        }
+        let hand = |at: usize, hubs| self.doors[at].ask(Command::Hubs(Box::new(hubs)));
+        self.hubs.settle(&table, hand)?;
         let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
-        Folder::check_reload(&self.data, &current, &table)?;
         // Nobody's allowance begins anew, and shards with the old table take from the same one.
         Arc::make_mut(&mut table).go_on_from(&current);
-        // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
-        let room = self.doors.iter().all(Door::has_room);
-        if !room || !self.ask(|| Command::Table(Arc::clone(&table))) {
-            return Err(busy("a shard that is behind with its commands"));
+        if !has_room() || !self.ask(|| Command::Table(Arc::clone(&table))) {
+            return Err(behind());
         }
         *current = Arc::clone(&table);
         Ok(table.epoch())

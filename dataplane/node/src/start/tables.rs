@@ -19,10 +19,11 @@ impl std::fmt::Debug for Tables {
 }
 
 impl Tables {
-    /// Whether the node would take this table.
+    /// Whether the node would take this table. Opens the logs of hubs that are new, which takes as long as the disk does.
     ///
     /// # Errors
-    /// Why not: it counts partitions or queue groups otherwise than the data folder, or has a hub that the node has no logs for.
+    /// Why not: it counts partitions or queue groups otherwise than the data folder, or the logs of a hub that is new
+    /// cannot be opened.
     pub fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
         self.0.check(table)
     }

@@ -262,6 +262,14 @@ impl<S: Segment> QueueGroup<S> {
     }
 }
 
+impl<S: Segment> QueueGroup<S> {
+    /// Partitions were opened after the group: what points beyond their ends is given up, as at recovery. Returns how many messages
+    /// that were.
+    pub fn adopt(&mut self, ends: &[LogEnd]) -> u64 {
+        clamp(&mut self.queues, &mut self.journal, ends)
+    }
+}
+
 fn read_all<S: Segment>(log: &Partition<S>, replay: &mut Replay) {
     let mut at = log.first();
     if at > Offset(0) {

@@ -1,5 +1,7 @@
 //! A client at the level of frames.
 
+use std::net::SocketAddr;
+
 use shard::ConnectionId;
 use wire::delivery::{Fetch, Outcome, Settle, Source};
 use wire::frame::split;
@@ -37,6 +39,17 @@ impl Client {
     /// A client on a fresh connection, which has said nothing yet.
     pub fn new(world: &mut World, name: &str, secret: &[u8]) -> Self {
         let connection = world.open();
+        Self::on(connection, name, secret)
+    }
+
+    /// The same from this address.
+    pub fn from(world: &mut World, peer: SocketAddr, name: &str, secret: &[u8]) -> Self {
+        let connection = world.open();
+        world.move_last(peer);
+        Self::on(connection, name, secret)
+    }
+
+    fn on(connection: ConnectionId, name: &str, secret: &[u8]) -> Self {
         Self {
             connection,
             endpoint: EndpointId::of(name),

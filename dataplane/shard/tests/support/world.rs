@@ -226,6 +226,11 @@ impl World {
         self.open_from("10.1.2.3:4000".parse().unwrap(), random)
     }
 
+    /// The connection that was opened last comes from elsewhere.
+    pub fn move_last(&mut self, peer: SocketAddr) {
+        self.opened.last_mut().unwrap().peer = peer;
+    }
+
     pub fn open_from(&mut self, peer: SocketAddr, random: [u8; 48]) -> ConnectionId {
         let connection = ConnectionId(1 << 32 | self.connections);
         self.connections += 1;
@@ -270,11 +275,21 @@ impl World {
 
     /// A connection is a lane of one over QUIC.
     pub fn lane(&mut self, connection: ConnectionId, exporter: [u8; 32]) {
+        self.lane_showing(connection, exporter, None);
+    }
+
+    /// The same, and this certificate was shown in its handshake.
+    pub fn lane_showing(
+        &mut self,
+        connection: ConnectionId,
+        exporter: [u8; 32],
+        shown: Option<Fingerprint>,
+    ) {
         self.tunnels.push(Tunnel {
             stays: true,
             connection,
             exporter,
-            shown: None,
+            shown,
         });
     }
 

@@ -1,0 +1,227 @@
+//! Hubs that come while the shards of a node run: every shard takes its part of their logs before any is given a table that names
+//! them, in whatever order and with whatever said in between.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on shall say where"
+)]
+
+mod support;
+
+use partition::memory::{Disk, MemoryStorage};
+use partition::{LogId, Partition};
+use shard::{NewHubs, Ownership, end_of};
+use support::*;
+use wire::delivery::Source;
+use wire::ids::*;
+use wire::route::{ChannelParts, Hub, RouteTable, TableParts};
+
+/// A channel in a hub that comes later.
+const LATE: &str = "acme/prod/late";
+
+fn setup() -> Setup {
+    let mut setup = Setup::new(AckMode::Durable);
+    setup.parts.hubs[0].partitions = 3;
+    setup.parts.queue_groups = 4;
+    setup
+}
+
+/// The plan, with a hub more, a channel in it, and who sends to it and hears it.
+fn later(id: u16, partitions: u16) -> Setup {
+    let mut setup = setup();
+    let parts = &mut setup.parts;
+    parts.epoch = 2;
+    let hub = Hub {
+        id,
+        name: "acme/prod/second".into(),
+        partitions,
+        ..parts.hubs[0].clone()
+    };
+    parts.hubs.push(hub);
+    parts.channels.push(ChannelParts {
+        id: ChannelId::of(LATE),
+        name: LATE.into(),
+        hub: 1,
+        priority: Default::default(),
+    });
+    endpoint_in(parts, SENDER).send.push(grant(LATE));
+    endpoint_in(parts, RECEIVER).receive.push(grant(LATE));
+    endpoint_in(parts, SENSOR).send.push(grant(LATE));
+    setup
+}
+
+struct Node {
+    disk: Disk,
+    shards: Vec<World>,
+}
+
+impl Node {
+    fn on(disk: Disk, setup: Setup, count: u16) -> Self {
+        let mut shards = World::shards(disk.clone(), setup, count);
+        settle_all(&mut shards, usize::MAX);
+        Self { disk, shards }
+    }
+
+    fn count(&self) -> u16 {
+        u16::try_from(self.shards.len()).unwrap()
+    }
+
+    fn settle(&mut self) {
+        settle_all(&mut self.shards, usize::MAX);
+    }
+
+    /// Which shard an endpoint's session lives on.
+    fn home(&self, parts: TableParts, name: &str, direction: Direction) -> usize {
+        let table = RouteTable::build(parts).unwrap();
+        let endpoint = table.endpoint_by_name(name).unwrap();
+        usize::from(Ownership::new(&table, self.count()).home(&table, endpoint, direction))
+    }
+
+    /// Open the logs of the hubs that `from` lacks, and give every shard its part, in this order.
+    fn adopt(&mut self, from: &TableParts, to: &Setup, order: &[usize]) {
+        let [old, new] = [from, &to.parts].map(|parts| RouteTable::build(parts.clone()).unwrap());
+        let before = Ownership::new(&old, self.count());
+        let mut ownership = before.clone();
+        ownership.extend(&new);
+        let mut storage = MemoryStorage::new(&self.disk);
+        let now = self.shards[0].now.unix;
+        let late = new.partitions().filter(|(id, _)| !before.has(id.hub()));
+        let open = |(id, _): (PartitionId, &Hub)| {
+            let log = LogId::partition(id);
+            let opened = Partition::recover(&mut storage, log, to.log_limits, now);
+            (id, opened.unwrap().0)
+        };
+        let late: Vec<_> = late.map(open).collect();
+        let ends: Vec<_> = late.iter().filter_map(|(_, log)| end_of(log)).collect();
+        let mut dealt: Vec<Vec<_>> = order.iter().map(|_| Vec::new()).collect();
+        for (id, log) in late {
+            dealt[usize::from(ownership.partition(id).unwrap())].push(log);
+        }
+        for &at in order {
+            self.shards[at].shard.adopt(NewHubs {
+                ownership: ownership.clone(),
+                partitions: std::mem::take(&mut dealt[at]),
+                ends: ends.clone(),
+            });
+            self.settle();
+        }
+    }
+
+    /// Give every shard the table, in this order.
+    fn apply(&mut self, parts: &TableParts, order: &[usize]) {
+        for &at in order {
+            self.shards[at].swap_table(parts.clone());
+            self.settle();
+        }
+    }
+}
+
+fn exchange(node: &mut Node, at: usize, client: &mut Client, bytes: &[u8]) -> Vec<Said> {
+    node.shards[at].receive(client.connection, bytes);
+    node.settle();
+    client.read(&mut node.shards[at])
+}
+
+/// Send by an open session and by a relay, and hear it by another open session, all to a hub that comes in between.
+fn late_hub(count: u16, id: u16, partitions: u16, orders: [Vec<usize>; 2]) {
+    let why = format!("{count} shards, hub {id} of {partitions}, {orders:?}");
+    let mut node = Node::on(Disk::new(7), setup(), count);
+    let parts = setup().parts;
+    let at = node.home(parts.clone(), SENDER, Direction::Ingress);
+    let beside = node.home(parts.clone(), RELAY, Direction::Ingress);
+    let end = node.home(parts.clone(), RECEIVER, Direction::Egress);
+    let mut sender = connect(&mut node, at, SENDER, 1);
+    let mut relay = connect(&mut node, beside, RELAY, 3);
+    let mut receiver = connect(&mut node, end, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
+    exchange(&mut node, end, &mut receiver, &fetch);
+    let frame = sender.send_number(1, &[b"before"]);
+    assert_eq!(
+        acks(&exchange(&mut node, at, &mut sender, &frame)),
+        [1],
+        "{why}"
+    );
+    let new = later(id, partitions);
+    let [first, second] = orders;
+    node.adopt(&parts, &new, &first);
+    node.apply(&new.parts, &second);
+    // Each hub has streams of its own.
+    let frame = sender.send_as(sender.endpoint, LATE, 1, &[b"sent"]);
+    assert_eq!(
+        acks(&exchange(&mut node, at, &mut sender, &frame)),
+        [1],
+        "{why}"
+    );
+    let inner = late_envelope();
+    let frame = relay.relay(1, &inner);
+    assert_eq!(
+        acks(&exchange(&mut node, beside, &mut relay, &frame)),
+        [1],
+        "{why}"
+    );
+    let mut heard = bodies(&receiver.read(&mut node.shards[end]));
+    heard.sort();
+    assert_eq!(heard, [&b"before"[..], b"relayed", b"sent"], "{why}");
+    let disk = node.disk.clone();
+    drop(node);
+    // After a restart, with the hub from the start: what was not settled comes again.
+    let mut node = Node::on(disk, later(id, partitions), count);
+    let end = node.home(new.parts, RECEIVER, Direction::Egress);
+    let mut receiver = connect(&mut node, end, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
+    let mut heard = bodies(&exchange(&mut node, end, &mut receiver, &fetch));
+    heard.sort();
+    assert_eq!(heard, [&b"before"[..], b"relayed", b"sent"], "{why}");
+}
+
+fn connect(node: &mut Node, at: usize, name: &str, number: u8) -> Client {
+    let world = &mut node.shards[at];
+    let mut client = Client::new(world, name, secret(number).text_bytes());
+    let hello = client.hello_bytes(wire::handshake::Auth::Key(KeyId(1)), 0);
+    let said = exchange(node, at, &mut client, &hello);
+    assert!(matches!(said.get(1), Some(Said::Welcome(..))), "{said:?}");
+    client
+}
+
+fn late_envelope() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (sensor, channel) = (EndpointId::of(SENSOR), ChannelId::of(LATE));
+    let mut send = wire::send::SendBuilder::begin(&mut bytes, sensor, channel, Sequence(1));
+    send.message(UnixNanos(0), &[], b"relayed").unwrap();
+    let key = secret(4);
+    let (id, key) = (KeyId(1), key.mac());
+    send.finish(wire::signature::Signer::Key { id, key })
+        .unwrap();
+    bytes
+}
+
+#[test]
+fn a_hub_that_comes_while_shards_run_takes_messages_from_open_sessions_and_keeps_them() {
+    for count in 1..=4 {
+        for (id, partitions) in [(2, 1), (2, 4), (0, 5)] {
+            let up: Vec<usize> = (0..usize::from(count)).collect();
+            let down: Vec<usize> = up.iter().rev().copied().collect();
+            late_hub(count, id, partitions, [up.clone(), down.clone()]);
+            late_hub(count, id, partitions, [down, up]);
+        }
+    }
+}
+
+#[test]
+fn a_hub_that_a_table_names_no_more_and_a_later_one_again_goes_on_where_it_was() {
+    let mut node = Node::on(Disk::new(7), setup(), 3);
+    let all = [0, 1, 2];
+    let (parts, new) = (setup().parts, later(2, 4));
+    let at = node.home(parts.clone(), SENDER, Direction::Ingress);
+    let mut sender = connect(&mut node, at, SENDER, 1);
+    node.adopt(&parts, &new, &all);
+    node.apply(&new.parts, &all);
+    let frame = sender.send_as(sender.endpoint, LATE, 1, &[b"one"]);
+    assert_eq!(acks(&exchange(&mut node, at, &mut sender, &frame)), [1]);
+    node.apply(&parts, &all);
+    let frame = sender.send_as(sender.endpoint, LATE, 2, &[b"two"]);
+    let said = exchange(&mut node, at, &mut sender, &frame);
+    assert_eq!(reason(&said), wire::reason::Reason::UnknownChannel);
+    node.apply(&new.parts, &all);
+    let frame = sender.send_as(sender.endpoint, LATE, 2, &[b"two"]);
+    assert_eq!(acks(&exchange(&mut node, at, &mut sender, &frame)), [2]);
+}
