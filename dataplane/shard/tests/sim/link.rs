@@ -104,6 +104,18 @@ impl Link {
         Some(out)
     }
 
+    /// Encode one frame for a datagram; `None` before the WELCOME.
+    pub(crate) fn loose(
+        &self,
+        number: u64,
+        encode: impl FnOnce(&mut Vec<u8>, Signer<'_>),
+    ) -> Option<Vec<u8>> {
+        let key = &self.keys.as_ref()?.client;
+        let mut out = Vec::new();
+        encode(&mut out, Signer::Datagram { key, number });
+        Some(out)
+    }
+
     /// Take in bytes. The server's own frames are never damaged, so whatever does not fit is its fault.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<Heard> {
         self.inbox.extend_from_slice(bytes);

@@ -8,8 +8,9 @@
 //! grant; what is settled stays settled, short of a crash that lost the settlement; credit is never exceeded.
 //!
 //! Clients come on sockets, through tunnels and on lanes. Lanes that share a carrier lose, repeat and reorder their packets each by itself,
-//! stand still and die together, and end alone.
+//! stand still and die together, and end alone. One throws its frames in datagrams beside its lane.
 
+mod beacon;
 mod ids;
 mod ledger;
 mod link;
@@ -73,11 +74,17 @@ fn every_property_holds_for_every_seed() {
     let crashes: u32 = outcomes.iter().map(|outcome| outcome.crashes).sum();
     let lanes: u32 = outcomes.iter().map(|outcome| outcome.lanes).sum();
     let died: u32 = outcomes.iter().map(|outcome| outcome.lanes_died).sum();
+    let [thrown, loose_acked, loose_refused] = [0, 1, 2].map(|at| {
+        outcomes
+            .iter()
+            .map(|outcome| outcome.thrown[at])
+            .sum::<u32>()
+    });
     let traces = outcomes.iter().map(|outcome| outcome.trace.to_le_bytes());
     let trace = hash(traces.flatten().collect::<Vec<_>>().as_slice());
     eprintln!(
         "{seeds} seeds from {first}: {acked} messages acked, {deliveries} delivered, {crashes} restarts, \
-         {lanes} lanes, {died} of them died with their carrier, trace {trace:016x}"
+         {lanes} lanes, {died} of them died with their carrier, {thrown} datagrams thrown, {loose_acked} acked, {loose_refused} refused, trace {trace:016x}"
     );
     assert!(
         acked as u64 > 100 * seeds,
@@ -86,6 +93,10 @@ fn every_property_holds_for_every_seed() {
     assert!(
         u64::from(lanes) > 20 * seeds && u64::from(died) > seeds,
         "too tame: {lanes} lanes, {died} died"
+    );
+    assert!(
+        u64::from(loose_acked) > 5 * seeds && u64::from(loose_refused) > 3 * seeds,
+        "too tame: {thrown} datagrams, {loose_acked} acked, {loose_refused} refused"
     );
     assert!(
         deliveries > 300 * seeds,

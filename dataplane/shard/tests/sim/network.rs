@@ -16,6 +16,8 @@ const HEARD_MAX: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Actor {
     Sender(usize),
+    /// Comes by QUIC alone.
+    Beacon,
     Relay,
     Receiver(usize),
 }
@@ -183,6 +185,14 @@ pub(crate) struct Connection {
     pub(crate) unsent: usize,
 }
 
+/// A datagram beside a lane.
+pub(crate) struct Loose {
+    at: Duration,
+    pub(crate) to: ConnectionId,
+    pub(crate) number: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// All connections that either side still has.
 #[derive(Default)]
 pub(crate) struct Network {
@@ -191,6 +201,8 @@ pub(crate) struct Network {
     generation: u64,
     free: Vec<u64>,
     slots: u64,
+    /// Datagrams on their way.
+    loose: Vec<Loose>,
     /// Lanes whose carrier died under them.
     pub(crate) lanes_died: u32,
 }
@@ -203,7 +215,7 @@ impl Network {
         home: Option<usize>,
         random: &mut Rng,
     ) -> (ConnectionId, Way) {
-        let way = self.find_way(home, random);
+        let way = self.find_way(actor, home, random);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
@@ -235,8 +247,11 @@ impl Network {
         (id, way)
     }
 
-    fn find_way(&mut self, home: Option<usize>, random: &mut Rng) -> Way {
-        let kind = if home.is_some() { 9 } else { random.u8(..10) };
+    fn find_way(&mut self, actor: Actor, home: Option<usize>, random: &mut Rng) -> Way {
+        let kind = match home.is_some() || actor == Actor::Beacon {
+            true => 9,
+            false => random.u8(..10),
+        };
         let mut fresh = || std::array::from_fn(|_| random.u8(..));
         match kind {
             0..3 => return Way::Plain,
@@ -270,6 +285,48 @@ impl Network {
         };
         self.carriers.insert(self.generation, carrier);
         Way::Lane(self.generation, exporter)
+    }
+
+    /// Throw a datagram beside a lane: how many copies of it are on their way.
+    pub(crate) fn throw(
+        &mut self,
+        to: ConnectionId,
+        number: u64,
+        bytes: Vec<u8>,
+        now: Duration,
+        random: &mut Rng,
+    ) -> usize {
+        let lost = self.silent(to) > now || random.u8(..6) == 0;
+        let copies = match lost {
+            true => 0,
+            false => 1 + usize::from(random.u8(..10) == 0),
+        };
+        for _ in 0..copies {
+            let slow = if random.u8(..10) == 0 { 60_000 } else { 4_000 };
+            self.loose.push(Loose {
+                at: now + Duration::from_micros(random.u64(..slow)),
+                to,
+                number,
+                bytes: bytes.clone(),
+            });
+        }
+        copies
+    }
+
+    /// Datagrams that reach a shard now, in the order in which they come.
+    pub(crate) fn loose(&mut self, shard: usize, now: Duration) -> Vec<Loose> {
+        let connections = &self.connections;
+        self.loose.retain(|loose| {
+            let there = connections.get(&loose.to);
+            there.is_some_and(|connection| !connection.server_gone)
+        });
+        let here = |loose: &mut Loose| {
+            let connection = connections.get(&loose.to);
+            loose.at <= now && connection.is_some_and(|c| c.opened && c.shard == shard)
+        };
+        let mut due: Vec<Loose> = self.loose.extract_if(.., here).collect();
+        due.sort_by_key(|loose| loose.at);
+        due
     }
 
     /// Whether a shard may open a connection: a carrier's lanes are all on the shard of the first one.

@@ -209,6 +209,11 @@ impl Party {
         self.retry_at = cx.now + Duration::from_millis(cx.random.u64(..100));
     }
 
+    /// Connect to this shard the next time.
+    pub(crate) fn go_to(&mut self, shard: usize) {
+        self.home = Some(shard);
+    }
+
     /// Leave without a word.
     pub(crate) fn hang_up(&mut self, cx: &mut Context<'_>) {
         if let Some(link) = &self.link {

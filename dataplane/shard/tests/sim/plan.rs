@@ -52,6 +52,7 @@ pub(crate) const BODY_BYTES_MAX: u32 = 60;
 
 pub(crate) const SENDERS: [&str; 3] = ["acme/sim/pump", "acme/sim/valve", "acme/sim/gauge"];
 pub(crate) const DEVICES: [&str; 2] = ["acme/sim/hmac-device", "acme/sim/ed25519-device"];
+pub(crate) const BEACON: &str = "acme/sim/beacon";
 pub(crate) const RELAY: &str = "acme/sim/relay";
 pub(crate) const RECEIVERS: [&str; 5] = [
     "acme/sim/archive",
@@ -206,6 +207,7 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
     let mut endpoints: Vec<_> = SENDERS
         .iter()
         .chain(&DEVICES)
+        .chain(&[BEACON])
         .map(|name| sender(name, rules))
         .collect();
     endpoints.extend((0..RECEIVERS.len()).map(|at| receiver(at, rules)));

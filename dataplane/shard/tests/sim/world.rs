@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use partition::memory::{Crash, Disk, Fault};
-use shard::{ConnectionId, HandOver, Input, Opened, Received, Sent, Tunnel};
+use shard::{ConnectionId, Datagram, HandOver, Input, Opened, Received, Sent, Tunnel};
 use wire::frame::{FrameKind, split};
 use wire::ids::{ChannelId, QUEUE_STREAM};
 use wire::route::RouteTable;
 
+use crate::beacon::Beacon;
 use crate::ledger::Ledger;
 use crate::link::{hash_on, messages_of};
 use crate::network::{Actor, Connection, Network, Way};
@@ -34,6 +35,8 @@ pub(crate) struct Outcome {
     /// Lanes that were opened, and those of them whose carrier died under them.
     pub(crate) lanes: u32,
     pub(crate) lanes_died: u32,
+    /// Frames that were thrown in datagrams, those that were acked, and those that were refused.
+    pub(crate) thrown: [u32; 3],
 }
 
 struct World {
@@ -47,6 +50,7 @@ struct World {
     network: Network,
     ledger: Ledger,
     senders: Vec<Sender>,
+    beacon: Beacon,
     relay: Relay,
     receivers: Vec<Receiver>,
     rules: Rules,
@@ -89,6 +93,11 @@ pub(crate) fn run(seed: u64, medium: Medium, shards: Shards) -> Outcome {
         crashes: world.crashes,
         lanes: world.lanes,
         lanes_died: world.network.lanes_died,
+        thrown: [
+            world.beacon.thrown,
+            world.beacon.acked,
+            world.beacon.rejected,
+        ],
     }
 }
 
@@ -115,6 +124,7 @@ impl World {
             network: Network::default(),
             ledger: Ledger::new(build.expiring),
             senders: (0..SENDERS.len()).map(Sender::new).collect(),
+            beacon: Beacon::new(),
             relay: Relay::new(),
             receivers: (0..RECEIVERS.len()).map(Receiver::new).collect(),
             rules,
@@ -163,6 +173,7 @@ impl World {
         for sender in &mut self.senders {
             sender.step(&mut cx);
         }
+        self.beacon.step(&mut cx);
         self.relay.step(&mut cx);
         for receiver in &mut self.receivers {
             receiver.step(&mut cx);
@@ -207,6 +218,15 @@ impl World {
                 bytes,
             })
             .collect();
+        let loose = self.network.loose(shard, self.now);
+        let datagrams: Vec<_> = loose
+            .iter()
+            .map(|loose| Datagram {
+                connection: loose.to,
+                number: loose.number,
+                bytes: &loose.bytes,
+            })
+            .collect();
         let mut closed = Vec::new();
         self.network.ended(shard, self.now, &mut closed);
         let sent = std::mem::take(&mut self.sent[shard]);
@@ -228,7 +248,7 @@ impl World {
             opened: &opened,
             tunnels: &tunnels,
             received: &received,
-            datagrams: &[],
+            datagrams: &datagrams,
             sent: &sent,
             closed: &closed,
             storage: events,
