@@ -25,11 +25,14 @@ const CHECK: &[u8] = b"forebay: which master key it is, 1";
 
 /// What the key of the audit chain is derived for.
 const AUDIT: &[u8] = b"forebay: chain of the audit log, 1";
+/// What the key of the end of the audit chain is derived for.
+const END: &[u8] = b"forebay: end of the audit log, 1";
 
 /// 32 bytes that open every secret of a store.
 pub struct MasterKey {
     cipher: XChaCha20Poly1305,
     audit: Zeroizing<[u8; 32]>,
+    end: Zeroizing<[u8; 32]>,
     check: [u8; 16],
 }
 
@@ -53,6 +56,9 @@ impl MasterKey {
         let mut audit = Zeroizing::new([0; 32]);
         hkdf.expand(AUDIT, audit.as_mut())
             .expect("32 bytes are less than HKDF's most");
+        let mut end = Zeroizing::new([0; 32]);
+        hkdf.expand(END, end.as_mut())
+            .expect("32 bytes are less than HKDF's most");
         let mut check = [0; 16];
         hkdf.expand(CHECK, &mut check)
             .expect("16 bytes are less than HKDF's most");
@@ -60,6 +66,7 @@ impl MasterKey {
         Self {
             cipher,
             audit,
+            end,
             check,
         }
     }
@@ -99,6 +106,21 @@ impl MasterKey {
             .expect("HMAC takes keys of any length");
         mac.update(previous);
         mac.update(text);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The seal of a chain that ends with this link, so many texts and changes after its begin: without this key nobody moves
+    /// the end back.
+    ///
+    /// # Panics
+    /// Never: HMAC takes keys of any length.
+    #[must_use]
+    pub fn end(&self, head: &[u8; 32], count: u64, version: u64) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.end.as_slice())
+            .expect("HMAC takes keys of any length");
+        mac.update(head);
+        mac.update(&count.to_le_bytes());
+        mac.update(&version.to_le_bytes());
         mac.finalize().into_bytes().into()
     }
 

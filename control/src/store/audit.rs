@@ -1,7 +1,8 @@
 //! The audit log: a line for each change, chained, so that none can be altered, left out or put in.
 //!
 //! The link of a line is HMAC-SHA256 over the link before it and the line's text, with a key that is derived from the master
-//! key: whoever has the file alone cannot forge the chain. Lines never hold a secret, sealed or not.
+//! key: whoever has the file alone cannot forge the chain. Where it ends is sealed by another such key, so that it cannot be cut
+//! off either. Lines never hold a secret, sealed or not.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,10 @@ use wire::diagnosis::Diagnosis;
 
 use super::fault::damaged;
 use super::{AUDIT, Act, Change, META, Store, THINGS};
+use crate::diagnosis::{AUDIT_BROKEN, CODES};
 use crate::model::{Noun, Thing};
 use crate::quantity::show_moment;
-use crate::seal::hex;
+use crate::seal::{MasterKey, hex};
 
 /// The link before the first line.
 const BEGIN: [u8; 32] = [0; 32];
@@ -55,49 +57,66 @@ pub struct Verdict {
     pub faults: Vec<String>,
 }
 
-/// The end of the chain while lines are added.
-pub(super) struct Chain<'a, 'txn> {
-    store: &'a Store,
-    lines: Table<'txn, u64, ([u8; 32], &'static [u8])>,
+/// Where the chain ends. Its seal is in the meta data: with the file alone nobody makes it end earlier.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// Lines.
     count: u64,
+    /// The version that the last one gave.
+    version: u64,
+    /// Its link.
     head: [u8; 32],
 }
 
+impl End {
+    /// Where a chain ends that has not begun.
+    pub(super) const NONE: Self = Self {
+        count: 0,
+        version: 0,
+        head: BEGIN,
+    };
+
+    /// What is kept of it: by which word, and what.
+    pub(super) fn kept(&self, master: &MasterKey) -> [(&'static str, Vec<u8>); 3] {
+        let seal = master.end(&self.head, self.count, self.version);
+        [
+            ("version", self.version.to_le_bytes().to_vec()),
+            ("head", self.head.to_vec()),
+            ("seal", seal.to_vec()),
+        ]
+    }
+}
+
+/// The end of the chain while the lines of a change are added.
+pub(super) struct Chain<'a, 'txn> {
+    store: &'a Store,
+    lines: Table<'txn, u64, ([u8; 32], &'static [u8])>,
+    end: End,
+}
+
 impl<'a, 'txn> Chain<'a, 'txn> {
-    /// The chain as it stands.
+    /// The chain as it stands, and the version of the change that goes on with it.
     pub(super) fn continued(
         store: &'a Store,
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
         lines: Table<'txn, u64, ([u8; 32], &'static [u8])>,
-    ) -> Result<Self, Diagnosis> {
-        let head = meta.get("head").map_err(|error| store.failed(error))?;
-        let head = match &head {
-            None => BEGIN,
-            Some(head) => (head.value().try_into())
-                .map_err(|_| damaged(&store.path, "meta `head`".to_owned()))?,
-        };
-        let last = lines.last().map_err(|error| store.failed(error))?;
-        let count = last.map_or(0, |(number, _)| number.value());
-        Ok(Self {
-            store,
-            lines,
-            count,
-            head,
-        })
+    ) -> Result<(Self, u64), Diagnosis> {
+        let mut end = store.end(meta, &lines)?;
+        end.version += 1;
+        Ok((Self { store, lines, end }, end.version))
     }
 
     /// Add the line of a change.
     pub(super) fn add(
         &mut self,
         act: &Act<'_>,
-        version: u64,
         change: &Change,
         before: Option<&Thing>,
     ) -> Result<(), Diagnosis> {
-        self.count += 1;
+        self.end.count += 1;
         let line = Line {
-            number: self.count,
-            version,
+            number: self.end.count,
+            version: self.end.version,
             at: show_moment(act.at_seconds),
             actor: act.actor.to_owned(),
             action: act.action.to_owned(),
@@ -107,18 +126,68 @@ impl<'a, 'txn> Chain<'a, 'txn> {
             after: change.after.as_ref().map_or(Value::Null, Thing::shown),
         };
         let text = serde_json::to_vec(&line).expect("texts and numbers have a form in JSON");
-        self.head = self.store.master.link(&self.head, &text);
-        let inserted = self.lines.insert(self.count, (self.head, &text[..]));
+        let end = &mut self.end;
+        end.head = self.store.master.link(&end.head, &text);
+        let inserted = self.lines.insert(end.count, (end.head, &text[..]));
         inserted.map(drop).map_err(|error| self.store.failed(error))
     }
 
-    /// The link of the last line.
-    pub(super) fn head(&self) -> [u8; 32] {
-        self.head
+    /// Where it ends now.
+    pub(super) fn end(&self) -> End {
+        self.end
     }
 }
 
 impl Store {
+    /// Where the chain ends.
+    ///
+    /// # Errors
+    /// When it does not end where its seal says.
+    pub(super) fn end(
+        &self,
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        lines: &impl ReadableTable<u64, ([u8; 32], &'static [u8])>,
+    ) -> Result<End, Diagnosis> {
+        let last = lines.last().map_err(|error| self.failed(error))?;
+        let (count, link) = last.map_or((0, BEGIN), |(number, line)| {
+            (number.value(), line.value().0)
+        });
+        let version = self.number(meta, "version")?;
+        let head = self.link(meta, "head")?;
+        let end = End {
+            count,
+            version,
+            head,
+        };
+        if head != link || self.link(meta, "seal")? != self.master.end(&head, count, version) {
+            return Err(Diagnosis::from_table(
+                CODES,
+                AUDIT_BROKEN,
+                format!(
+                    "the audit log of store {} was cut off or added to",
+                    self.path.display()
+                ),
+                format!("line {count} and version {version} at its end"),
+                "the end that was sealed with the last change",
+            ));
+        }
+        Ok(end)
+    }
+
+    /// 32 bytes of the meta data, zeros before they were written.
+    fn link(
+        &self,
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        key: &str,
+    ) -> Result<[u8; 32], Diagnosis> {
+        let value = meta.get(key).map_err(|error| self.failed(error))?;
+        let Some(value) = value else {
+            return Ok(BEGIN);
+        };
+        let bytes = value.value().try_into();
+        bytes.map_err(|_| damaged(&self.path, format!("meta `{key}`")))
+    }
+
     /// Lines of the audit log after the one with this number, at most `count` of them.
     ///
     /// # Errors
@@ -156,14 +225,9 @@ impl Store {
         }
         let meta = read.open_table(META).map_err(|error| self.failed(error))?;
         let version = self.number(&meta, "version")?;
-        let head = meta.get("head").map_err(|error| self.failed(error))?;
-        let head = head.map_or(BEGIN.to_vec(), |head| head.value().to_vec());
-        if head != walk.link {
-            let fault = format!(
-                "the log ends with line {}, which is not its head",
-                walk.number
-            );
-            walk.faults.push(fault);
+        let head = self.link(&meta, "head")?;
+        if let Err(fault) = self.end(&meta, &lines) {
+            walk.faults.push(format!("{}: {}", fault.what, fault.seen));
         }
         if version != walk.version {
             let fault = format!("the log ends with version {}, not {version}", walk.version);

@@ -11,7 +11,7 @@ use wire::diagnosis::Diagnosis;
 
 use super::audit::Verdict;
 use super::fault::failed;
-use super::{AUDIT, META, Store, THINGS};
+use super::{AUDIT, META, Store, THINGS, file};
 use crate::diagnosis::{AUDIT_BROKEN, BACKUP_EXISTS, CODES, STORE_FAILED};
 use crate::seal::MasterKey;
 
@@ -21,7 +21,7 @@ impl Store {
     /// # Errors
     /// When the file is there already or cannot be written; nothing of that name is left behind then.
     pub fn backup(&self, to: &Path) -> Result<(), Diagnosis> {
-        let part = to.with_extension("part");
+        let part = file::beside(to);
         let made = self.copy_to(&part).and_then(|()| settle(&part, to));
         if made.is_err() {
             // It may not be there at all; what went wrong is told anyway.
@@ -62,24 +62,47 @@ impl Store {
     }
 }
 
-/// Make a store at `to` from a backup, after checking all of it.
+/// Make a store at `to` from a backup, after checking all of it. The backup is only read.
 ///
 /// # Errors
-/// When there is a store already, or the backup is damaged, altered or of another master key.
+/// When there is a store already, or the backup is empty, damaged, altered or of another master key; nothing of that name is left
+/// behind then.
 pub fn restore(backup: &Path, to: &Path, master: Arc<MasterKey>) -> Result<Verdict, Diagnosis> {
-    if !backup.is_file() {
-        let what = format!("backup {} cannot be read", backup.display());
-        let (seen, needed) = ("no file", "a file that `forebay backup` made");
-        return Err(Diagnosis::from_table(
-            CODES,
-            STORE_FAILED,
-            what,
-            seen,
-            needed,
-        ));
+    let part = file::beside(to);
+    let made = take(backup, &part, to)
+        .and_then(|file| check(file, backup, master))
+        .and_then(|verdict| settle(&part, to).map(|()| verdict));
+    if made.is_err() {
+        // It may not be there at all; what went wrong is told anyway.
+        let _ = fs::remove_file(&part);
     }
-    let store = Store::open(backup, master)?;
-    let verdict = store.verify_audit()?;
+    made
+}
+
+/// Copy what the backup holds to a new file beside the store that it becomes.
+fn take(backup: &Path, part: &Path, to: &Path) -> Result<File, Diagnosis> {
+    let unread = |error: std::io::Error| no_backup(backup, &error.to_string());
+    let mut from = File::open(backup).map_err(unread)?;
+    let about = from.metadata().map_err(unread)?;
+    if !about.is_file() {
+        return Err(no_backup(backup, "no file"));
+    }
+    // Of an empty file an empty store would be made.
+    if about.len() == 0 {
+        return Err(no_backup(backup, "an empty file"));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    let copied = options.open(part).and_then(|mut file| {
+        std::io::copy(&mut from, &mut file)?;
+        Ok(file)
+    });
+    copied.map_err(|error| unwritten(to, &error))
+}
+
+/// Check everything in a copy of this backup.
+fn check(copy: File, backup: &Path, master: Arc<MasterKey>) -> Result<Verdict, Diagnosis> {
+    let verdict = Store::of(copy, backup, master)?.verify_audit()?;
     if let Some(fault) = verdict.faults.first() {
         return Err(Diagnosis::from_table(
             CODES,
@@ -89,20 +112,22 @@ pub fn restore(backup: &Path, to: &Path, master: Arc<MasterKey>) -> Result<Verdi
             "an unbroken chain",
         ));
     }
-    store.backup(to)?;
+    if verdict.version == 0 {
+        return Err(no_backup(backup, "a store that nothing was put into"));
+    }
     Ok(verdict)
+}
+
+fn no_backup(backup: &Path, seen: &str) -> Diagnosis {
+    let what = format!("backup {} cannot be restored", backup.display());
+    let needed = "a file that `forebay backup` made";
+    let remedy = "give another backup; this one is no copy of a store";
+    Diagnosis::new(STORE_FAILED, what, seen, needed, remedy)
 }
 
 /// Give a finished copy its name, if nothing has it.
 fn settle(part: &Path, to: &Path) -> Result<(), Diagnosis> {
-    let linked = fs::hard_link(part, to).and_then(|()| fs::remove_file(part));
-    linked.map_err(|error| unwritten(to, &error))?;
-    let folder = match to.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| unwritten(to, &error))
+    file::settle(part, to).map_err(|error| unwritten(to, &error))
 }
 
 fn unwritten(to: &Path, error: &std::io::Error) -> Diagnosis {

@@ -1,13 +1,13 @@
 //! Where the master key comes from: a credential of the service manager, the environment, or a file.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use wire::diagnosis::Diagnosis;
 use zeroize::Zeroizing;
 
+use super::file;
 use crate::diagnosis::{CODES, MASTER_KEY_MISSING, MASTER_KEY_OPEN};
 use crate::seal::MasterKey;
 
@@ -49,6 +49,7 @@ pub fn find(
                 "mode 0600 or 0400",
             ))
         }
+        Ok(about) if about.len() == 0 => Err(empty(&name)),
         Ok(_) => parse(&read(file)?, &name),
         Err(error) if may_make && error.kind() == std::io::ErrorKind::NotFound => make(file),
         Err(error) => Err(missing(&name, error.to_string())),
@@ -56,18 +57,25 @@ pub fn find(
 }
 
 /// Write a new master key to a file that only its owner may read.
-fn make(file: &Path) -> Result<MasterKey, Diagnosis> {
+fn make(path: &Path) -> Result<MasterKey, Diagnosis> {
     let text = MasterKey::new_text();
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options
-        .open(file)
-        .and_then(|mut file| {
-            writeln!(file, "{}", *text)?;
-            file.sync_all()
-        })
-        .map_err(|error| missing(&file.display().to_string(), error.to_string()))?;
-    parse(&text, &file.display().to_string())
+    let name = path.display().to_string();
+    let line = Zeroizing::new(format!("{}\n", *text));
+    let made = file::create(path, line.as_bytes());
+    made.map_err(|error| missing(&name, error.to_string()))?;
+    parse(&text, &name)
+}
+
+/// What a crash leaves that came while the file was made, and a disk that was full.
+fn empty(place: &str) -> Diagnosis {
+    let what = format!("there is no master key in {place}");
+    let remedy = "put the copy of the key there that was kept elsewhere; without one, delete the file, and what was sealed under it is lost: \
+                  with no store beside it, which is what a first start leaves that was cut off, nothing was, and the next start makes a new key";
+    let (seen, needed) = (
+        "an empty file, which is what a crash leaves that came while it was made",
+        "the base64 of 32 bytes",
+    );
+    Diagnosis::new(MASTER_KEY_MISSING, what, seen, needed, remedy)
 }
 
 fn read(file: &Path) -> Result<Zeroizing<String>, Diagnosis> {

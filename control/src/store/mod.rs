@@ -3,7 +3,7 @@
 //!
 //! | table    | key                | value                                                             |
 //! |----------|--------------------|-------------------------------------------------------------------|
-//! | `meta`   | a word             | format, check value of the master key, version, head of the chain |
+//! | `meta`   | a word             | format, check value of the master key; version, head of the chain, their seal |
 //! | `things` | kind, full name    | version that changed it last, JSON with sealed secrets            |
 //! | `audit`  | number of the line | link of the chain, JSON ([`audit`])                               |
 //!
@@ -13,17 +13,19 @@
 pub mod audit;
 mod copy;
 mod fault;
+pub mod file;
 pub mod master;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
 };
 use wire::diagnosis::Diagnosis;
 
@@ -42,7 +44,7 @@ const THINGS: Things = TableDefinition::new("things");
 const AUDIT: Lines = TableDefinition::new("audit");
 
 /// The form of the file.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// A thing and the version that changed it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +148,14 @@ impl Store {
         // Only its owner may read it, though every secret in it is sealed.
         let file = options.mode(0o600).open(path);
         let file = file.map_err(|error| failed(path, redb::Error::Io(error)))?;
+        let store = Self::of(file, path, master)?;
+        let synced = file::sync_folder_of(path);
+        synced.map_err(|error| failed(path, redb::Error::Io(error)))?;
+        Ok(store)
+    }
+
+    /// The store in this open file, which is told of by this path; an empty file becomes an empty store.
+    fn of(file: File, path: &Path, master: Arc<MasterKey>) -> Result<Self, Diagnosis> {
         let database = FileBackend::new(file)
             .and_then(|file| {
                 let mut builder = redb::Builder::new();
@@ -164,50 +174,65 @@ impl Store {
 
     /// Write the meta data of a new file, or check those of an old one.
     fn settle(&self) -> Result<(), Diagnosis> {
-        let check = self.master.check();
         let write = self.begin()?;
         {
             let mut meta = write.open_table(META).map_err(|error| self.failed(error))?;
-            write
-                .open_table(THINGS)
-                .map_err(|error| self.failed(error))?;
-            write
-                .open_table(AUDIT)
-                .map_err(|error| self.failed(error))?;
-            let read = |key| -> Result<Option<Vec<u8>>, Diagnosis> {
-                let value = meta.get(key).map_err(|error| self.failed(error))?;
-                Ok(value.map(|value| value.value().to_vec()))
-            };
-            match (read("format")?, read("check")?) {
-                (None, None) => {
-                    let values = [("format", &FORMAT.to_le_bytes()[..]), ("check", &check[..])];
-                    for (key, value) in values {
-                        meta.insert(key, value)
-                            .map_err(|error| self.failed(error))?;
-                    }
-                }
-                (Some(format), _) if format != FORMAT.to_le_bytes() => {
-                    return Err(Diagnosis::from_table(
-                        crate::diagnosis::CODES,
-                        STORE_FORMAT,
-                        format!("store {} has another form", self.path.display()),
-                        format!("{format:?}"),
-                        format!("form {FORMAT}"),
-                    ));
-                }
-                (_, found) if found.as_deref() != Some(&check[..]) => {
-                    return Err(Diagnosis::from_table(
-                        crate::diagnosis::CODES,
-                        MASTER_KEY_WRONG,
-                        format!("store {} does not open", self.path.display()),
-                        "another master key",
-                        "the one it was made with",
-                    ));
-                }
-                _ => return Ok(()),
+            let things = write.open_table(THINGS);
+            let things = things.map_err(|error| self.failed(error))?;
+            let lines = write.open_table(AUDIT);
+            let lines = lines.map_err(|error| self.failed(error))?;
+            let empty = meta.is_empty().and_then(|meta| {
+                let (things, lines) = (things.is_empty()?, lines.is_empty()?);
+                Ok(meta && things && lines)
+            });
+            // A file that has anything in it is not new, whatever was taken out of it.
+            if !empty.map_err(|error| self.failed(error))? {
+                self.recognise(&meta)?;
+                return self.end(&meta, &lines).map(drop);
+            }
+            let form = [
+                ("format", FORMAT.to_le_bytes().to_vec()),
+                ("check", self.master.check().to_vec()),
+            ];
+            let kept = form.into_iter().chain(audit::End::NONE.kept(&self.master));
+            for (key, value) in kept {
+                let inserted = meta.insert(key, &value[..]);
+                inserted.map_err(|error| self.failed(error))?;
             }
         }
         write.commit().map_err(|error| self.failed(error))
+    }
+
+    /// Whether the file is of this form and under this master key.
+    fn recognise(
+        &self,
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<(), Diagnosis> {
+        let read = |key| -> Result<Vec<u8>, Diagnosis> {
+            let value = meta.get(key).map_err(|error| self.failed(error))?;
+            let value = value.map(|value| value.value().to_vec());
+            value.ok_or_else(|| damaged(&self.path, format!("no `{key}` in its meta data")))
+        };
+        let format = read("format")?;
+        if format != FORMAT.to_le_bytes() {
+            return Err(Diagnosis::from_table(
+                crate::diagnosis::CODES,
+                STORE_FORMAT,
+                format!("store {} has another form", self.path.display()),
+                format!("{format:?}"),
+                format!("form {FORMAT}"),
+            ));
+        }
+        if read("check")? != self.master.check() {
+            return Err(Diagnosis::from_table(
+                crate::diagnosis::CODES,
+                MASTER_KEY_WRONG,
+                format!("store {} does not open", self.path.display()),
+                "another master key",
+                "the one it was made with",
+            ));
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -261,12 +286,10 @@ impl Store {
             let lines = write
                 .open_table(AUDIT)
                 .map_err(|error| self.failed(error))?;
-            let before = self.number(&meta, "version")?;
             if changes.is_empty() {
-                return Ok(before);
+                return self.number(&meta, "version");
             }
-            let version = before + 1;
-            let mut chain = audit::Chain::continued(self, &meta, lines)?;
+            let (mut chain, version) = audit::Chain::continued(self, &meta, lines)?;
             for change in changes {
                 let key = (change.noun as u8, change.name.as_str());
                 if let Some(thing) = &mut change.after {
@@ -288,12 +311,11 @@ impl Store {
                     None => things.remove(key).map(drop),
                 }
                 .map_err(|error| self.failed(error))?;
-                chain.add(act, version, change, old.as_ref())?;
+                chain.add(act, change, old.as_ref())?;
             }
-            let head = chain.head();
-            for (key, value) in [("version", &version.to_le_bytes()[..]), ("head", &head[..])] {
-                meta.insert(key, value)
-                    .map_err(|error| self.failed(error))?;
+            for (key, value) in chain.end().kept(&self.master) {
+                let inserted = meta.insert(key, &value[..]);
+                inserted.map_err(|error| self.failed(error))?;
             }
             version
         };

@@ -187,6 +187,77 @@ fn a_backup_restored_elsewhere_gives_the_same_table_and_the_same_log() {
 }
 
 #[test]
+fn what_is_no_backup_is_refused_and_a_backup_is_only_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    drop(open(&at("unused")));
+    filled(&at("store")).backup(&at("backup")).expect("copied");
+    let bytes = std::fs::read(at("backup")).expect("readable");
+    std::fs::write(at("empty"), b"").expect("written");
+    std::fs::write(at("half"), &bytes[..bytes.len() / 2]).expect("written");
+    std::fs::write(at("text"), b"no store").expect("written");
+    std::fs::create_dir(at("folder")).expect("made");
+    for (name, seen) in [
+        ("empty", "an empty file"),
+        ("unused", "nothing was put into"),
+        ("half", ""),
+        ("text", ""),
+        ("folder", "no file"),
+        ("none", "No such file"),
+    ] {
+        let before = std::fs::read(at(name)).ok();
+        let fault = restore(&at(name), &at("there"), master_key()).expect_err(name);
+        assert!(fault.seen.contains(seen), "{name}: {fault}");
+        assert!(fault.what.contains(&format!("/{name} ")), "{name}: {fault}");
+        assert_eq!(std::fs::read(at(name)).ok(), before, "{name} stays");
+    }
+    restore(&at("backup"), &at("there"), master_key()).expect("restored");
+    assert_eq!(std::fs::read(at("backup")).expect("readable"), bytes);
+    let again = restore(&at("backup"), &at("there"), master_key()).expect_err("there is one");
+    assert_eq!(again.code, codes::BACKUP_EXISTS);
+    let names = std::fs::read_dir(folder.path()).expect("readable");
+    assert_eq!(names.count(), 8, "nothing half-made is left");
+}
+
+#[test]
+fn backups_to_names_that_differ_behind_their_last_dot_leave_each_other_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = filled(&folder.path().join("store"));
+    let others = folder.path().join("backup.part");
+    std::fs::write(&others, b"of somebody else").expect("written");
+    store.backup(&folder.path().join("backup.1")).expect("one");
+    store.backup(&folder.path().join("backup.2")).expect("two");
+    let fault = store.backup(&folder.path().join("backup.1"));
+    assert_eq!(fault.expect_err("there").code, codes::BACKUP_EXISTS);
+    let left = std::fs::read(&others).expect("readable");
+    assert_eq!(left, b"of somebody else");
+    let names = std::fs::read_dir(folder.path()).expect("readable");
+    assert_eq!(names.count(), 4, "nothing half-made is left");
+}
+
+#[test]
+fn a_master_key_whose_making_was_cut_off_is_told_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("master.key");
+    std::fs::write(&file, b"").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("set");
+    for may_make in [false, true] {
+        let fault = master::find(&file, |_| None, may_make).expect_err("empty");
+        assert_eq!(fault.code, codes::MASTER_KEY_MISSING);
+        assert_eq!(
+            fault.seen,
+            "an empty file, which is what a crash leaves that came while it was made"
+        );
+        assert!(fault.remedy.contains("delete the file"), "{fault}");
+    }
+    std::fs::remove_file(&file).expect("removed");
+    master::find(&file, |_| None, true).expect("the remedy helps");
+    let names = std::fs::read_dir(folder.path()).expect("readable");
+    assert_eq!(names.count(), 1, "nothing half-made is left");
+}
+
+#[test]
 fn a_store_is_open_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use control::diagnosis as codes;
+use control::model::{Role, Thing, Token};
 use control::store::{Store, restore};
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::{filled, master_key, open};
+use super::{act, filled, master_key, set};
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const THINGS: TableDefinition<'static, (u8, &str), (u64, &[u8])> = TableDefinition::new("things");
@@ -48,17 +49,38 @@ fn put_meta(database: &Database, key: &str, value: &[u8]) {
     write.commit().expect("committed");
 }
 
+fn remove_meta(database: &Database, key: &str) {
+    let write = database.begin_write().expect("a transaction");
+    write
+        .open_table(META)
+        .expect("a table")
+        .remove(key)
+        .expect("removed");
+    write.commit().expect("committed");
+}
+
 fn put_thing(database: &Database, name: &str, json: Option<&str>) {
+    put_stored(database, (6, name), json.map(|json| (5, json.as_bytes())));
+}
+
+fn put_stored(database: &Database, key: (u8, &str), stored: Option<(u64, &[u8])>) {
     let write = database.begin_write().expect("a transaction");
     {
         let mut table = write.open_table(THINGS).expect("a table");
-        match json {
-            Some(json) => table.insert((6, name), (5, json.as_bytes())).map(drop),
-            None => table.remove((6, name)).map(drop),
+        match stored {
+            Some(stored) => table.insert(key, stored).map(drop),
+            None => table.remove(key).map(drop),
         }
         .expect("written");
     }
     write.commit().expect("committed");
+}
+
+fn stored(database: &Database, key: (u8, &str)) -> Vec<u8> {
+    let write = database.begin_write().expect("a transaction");
+    let table = write.open_table(THINGS).expect("a table");
+    let value = table.get(key).expect("readable").expect("there");
+    value.value().1.to_vec()
 }
 
 fn replace(text: &[u8], from: &str, to: &str) -> Vec<u8> {
@@ -73,8 +95,19 @@ fn altered(name: &str, alter: impl FnOnce(&Database)) -> (PathBuf, Vec<String>, 
     let path = folder.path().join(name);
     drop(filled(&path));
     alter(&Database::open(&path).expect("a database"));
-    let verdict = open(&path).verify_audit().expect("readable");
-    (path, verdict.faults, folder)
+    let faults = found(&path);
+    (path, faults, folder)
+}
+
+/// What is wrong with a file, as its opening and its check tell.
+fn found(path: &Path) -> Vec<String> {
+    match Store::open(path, master_key()) {
+        Ok(store) => store.verify_audit().expect("readable").faults,
+        Err(fault) => {
+            assert_eq!(fault.code, codes::AUDIT_BROKEN, "{fault}");
+            vec![format!("{}: {}", fault.what, fault.seen)]
+        }
+    }
 }
 
 #[test]
@@ -113,7 +146,7 @@ fn whatever_was_altered_is_found_and_named() {
         (
             "the last one left out",
             |database| remove_line(database, 5),
-            "which is not its head",
+            "was cut off or added to: line 4 and version 5",
         ),
         (
             "the last one left out, and the head put back",
@@ -122,7 +155,7 @@ fn whatever_was_altered_is_found_and_named() {
                 put_meta(database, "head", &line(database, 4).0);
                 put_meta(database, "version", &4u64.to_le_bytes());
             },
-            "endpoint `a/e/pump` was never audited",
+            "was cut off or added to: line 4 and version 4",
         ),
         (
             "a thing",
@@ -167,9 +200,105 @@ fn a_line_forged_without_the_master_key_does_not_continue_the_chain() {
     assert!(
         faults
             .iter()
-            .any(|fault| fault.contains("line 6 was altered")),
+            .any(|fault| fault.contains("was cut off or added to: line 6")),
         "{faults:?}"
     );
+}
+
+/// A store whose last change, the sixth, revoked the key of the pump.
+fn revoked(path: &Path) {
+    let store = filled(path);
+    let (_, mut pump) = super::pump(&store);
+    pump.keys[0].revoked = Some(true);
+    let mut changes = [set(Thing::Endpoint(Box::new(pump)))];
+    store.commit(&act(), &mut changes).expect("committed");
+}
+
+/// Make the last change undone, and the file as it was before, with what the file itself holds.
+fn undo(database: &Database) {
+    remove_line(database, 6);
+    put_meta(database, "head", &line(database, 5).0);
+    put_meta(database, "version", &5u64.to_le_bytes());
+    let key = (6, "a/e/pump");
+    let before = replace(&stored(database, key), ",\"revoked\":true", "");
+    put_stored(database, key, Some((5, &before)));
+}
+
+#[test]
+fn a_change_cannot_be_undone_by_cutting_its_line_off_and_putting_the_thing_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    type Alter = fn(&Database);
+    let cases: [(&str, Alter, u16); 4] = [
+        ("all of it", undo, codes::AUDIT_BROKEN),
+        (
+            "and no seal",
+            |database| {
+                undo(database);
+                remove_meta(database, "seal");
+            },
+            codes::AUDIT_BROKEN,
+        ),
+        (
+            "and another one",
+            |database| {
+                undo(database);
+                put_meta(database, "seal", &[9; 32]);
+            },
+            codes::AUDIT_BROKEN,
+        ),
+        (
+            "and nothing that says that it is a store",
+            |database| {
+                undo(database);
+                for key in ["format", "check", "seal"] {
+                    remove_meta(database, key);
+                }
+            },
+            codes::STORE_DAMAGED,
+        ),
+    ];
+    for (why, alter, code) in cases {
+        let path = folder.path().join(why);
+        revoked(&path);
+        assert_eq!(found(&path), Vec::<String>::new(), "{why}: before");
+        alter(&Database::open(&path).expect("a database"));
+        let fault = Store::open(&path, master_key()).map(|store| {
+            let verdict = store.verify_audit().expect("readable");
+            format!("{why}: it opens, and {:?} is wrong", verdict.faults)
+        });
+        assert_eq!(fault.expect_err("cut off").code, code, "{why}");
+    }
+}
+
+#[test]
+fn a_token_that_was_put_in_the_place_of_another_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let mut token = Token {
+        name: "ops".into(),
+        role: Role::Owner,
+        account: None,
+        hash: String::new(),
+        expires: None,
+    };
+    let _good = token.renew();
+    let hash = token.hash.clone();
+    let store = filled(&path);
+    let mut changes = [set(Thing::Token(token))];
+    store.commit(&act(), &mut changes).expect("committed");
+    let lines = serde_json::to_string(&store.audit_lines(0, 9).expect("readable"));
+    assert!(
+        !lines.expect("JSON").contains(&hash),
+        "the log does not tell it"
+    );
+    drop(store);
+    assert_eq!(found(&path), Vec::<String>::new());
+    let database = Database::open(&path).expect("a database");
+    let own = Token::hash_of("a text of whoever has the file");
+    let forged = replace(&stored(&database, (7, "ops")), &hash, &own);
+    put_stored(&database, (7, "ops"), Some((6, &forged)));
+    drop(database);
+    assert_eq!(found(&path), ["token `ops` is not what was audited"]);
 }
 
 #[test]
