@@ -159,7 +159,7 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         NO_TOKEN,
         "no_token",
         "The API takes no strangers, and there is no token.",
-        "give --token-file; a new store writes its first token to `first-owner.token` in its folder",
+        "give --token-file; a new store writes its first token to `first-owner.token` in its folder, and `forebay tokens create --offline` makes one while nothing runs",
     ),
     (
         API_ADDRESS,

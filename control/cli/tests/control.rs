@@ -232,6 +232,45 @@ async fn an_open_session_of_a_revoked_key_ends_and_nobody_else_notices() {
 }
 
 #[test]
+fn whoever_lost_every_token_gets_one_by_starting_again_or_without_the_node() {
+    let folder = folder();
+    let token = token_file(folder.path());
+    let node = start(folder.path());
+    let first = std::fs::read_to_string(&token).expect("readable");
+    node.good(&token, &["tokens", "delete", "first-owner"]);
+    assert!(node.bad(&token, &["account", "ls"]).contains("FB-2150"));
+    drop(node);
+    let node = start(folder.path());
+    let second = std::fs::read_to_string(&token).expect("readable");
+    assert_ne!(first, second, "the old file is replaced");
+    node.good(&token, &["account", "ls"]);
+    let offline = |name: &str| {
+        let mut command = binary();
+        command.args(["tokens", "create", "--offline", "--role", "owner", name]);
+        command
+            .arg("--config")
+            .arg(folder.path().join("forebay.toml"));
+        command.output().expect("run")
+    };
+    let told = String::from_utf8(offline("rescue").stderr).expect("UTF-8");
+    assert!(told.contains("FB-2131"), "the running node has it: {told}");
+    drop(node);
+    std::fs::remove_file(&token).expect("removed");
+    let made = offline("rescue");
+    let told = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(made.status.success(), "{told}");
+    let rescue = folder.path().join("rescue.token");
+    std::fs::write(&rescue, made.stdout).expect("written");
+    let node = start(folder.path());
+    let told = node.good(&rescue, &["tokens", "ls"]);
+    assert!(
+        told.contains("first-owner") && told.contains("rescue"),
+        "{told}"
+    );
+    assert!(!token.exists(), "one is enough");
+}
+
+#[test]
 fn everything_is_defined_changed_exported_and_deleted_by_commands() {
     let folder = folder();
     let token = token_file(folder.path());

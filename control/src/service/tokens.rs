@@ -38,24 +38,33 @@ impl Service {
         Ok((text, outcome))
     }
 
-    /// The first token of a store that has none: an owner of everything.
+    /// Give a store that has no token its first one, of an owner of everything; whether it needed one. Its text is kept before
+    /// the store takes it: a text that opens nothing is replaced, and a token without its text would lock everybody out.
     ///
     /// # Errors
-    /// When the store does not take it.
-    pub fn first_token(&self) -> Result<Option<Zeroizing<String>>, Refusal> {
+    /// When it cannot be kept, or the store does not take it; then there is no such token.
+    pub fn first_token(
+        &self,
+        keep: impl FnOnce(&str) -> Result<(), Diagnosis>,
+    ) -> Result<bool, Refusal> {
         let catalog = self.catalog();
         if catalog.things.keys().any(|(noun, _)| *noun == Noun::Token) {
-            return Ok(None);
+            return Ok(false);
         }
-        let token = Token {
+        let mut token = Token {
             name: FIRST.to_owned(),
             role: Role::Owner,
             account: None,
             hash: String::new(),
             expires: None,
         };
-        self.create_token(&Caller::local(), token)
-            .map(|(text, _)| Some(text))
+        let text = token.renew();
+        keep(&text).map_err(refused)?;
+        self.edit(&Caller::local(), "token create", |catalog, _| {
+            not_there(catalog, Noun::Token, FIRST).map_err(refused)?;
+            Ok(vec![setting(Thing::Token(token), Some(0))])
+        })?;
+        Ok(true)
     }
 
     /// Whose text this is.

@@ -4,6 +4,7 @@ use control::diagnosis as codes;
 use control::model::{Account, Channel, Endpoint, Hub, Moment, Noun, Role, Thing, Token};
 use control::service::{Apply, Caller, Refusal, Rotation, Secrets, deleting, setting};
 use control::store::Change;
+use wire::diagnosis::Diagnosis;
 
 use super::{World, caller, read, world};
 
@@ -266,19 +267,52 @@ fn whether_another_account_has_a_token_of_a_name_is_not_told() {
     assert_eq!((there.code, there.remedy), (none.code, none.remedy));
 }
 
+/// The text of the first token, which the store needs.
+fn first_token(world: &World) -> String {
+    let mut kept = String::new();
+    let keep = |text: &str| {
+        text.clone_into(&mut kept);
+        Ok(())
+    };
+    assert!(world.service.first_token(keep).expect("made"));
+    kept
+}
+
+#[test]
+fn the_first_token_opens_nothing_before_it_is_kept_and_another_is_made_when_all_are_gone() {
+    let world = world();
+    let mut lost = String::new();
+    let full = |text: &str| {
+        text.clone_into(&mut lost);
+        let known = world.service.caller(text).map(drop);
+        assert_eq!(known.expect_err("kept first").code, codes::TOKEN_UNKNOWN);
+        Err(Diagnosis::new(
+            codes::STORE_FAILED,
+            "",
+            "a full disk",
+            "",
+            "",
+        ))
+    };
+    let refused = world.service.first_token(full).map_err(code);
+    assert_eq!(refused, Err(codes::STORE_FAILED));
+    assert!(world.service.caller(&lost).is_err(), "nobody has its text");
+    let first = first_token(&world);
+    assert!(world.service.caller(&first).is_ok() && first != lost);
+    let all = Caller::local();
+    change(&world, &all, deleting(Noun::Token, "first-owner", None)).expect("deleted");
+    let second = first_token(&world);
+    assert!(world.service.caller(&second).is_ok());
+    assert!(world.service.caller(&first).is_err());
+}
+
 #[test]
 fn a_token_opens_what_it_says_until_it_expires_or_is_deleted() {
     let world = world();
     let all = Caller::local();
-    let first = world
-        .service
-        .first_token()
-        .expect("made")
-        .expect("the first");
-    assert!(
-        world.service.first_token().expect("asked").is_none(),
-        "one is enough"
-    );
+    let first = first_token(&world);
+    let never = |_: &str| -> Result<(), Diagnosis> { panic!("one is enough") };
+    assert!(!world.service.first_token(never).expect("asked"));
     assert_eq!(
         world.service.caller(&first).expect("good").role,
         Role::Owner

@@ -4,9 +4,6 @@ mod push;
 pub(crate) mod section;
 mod secure;
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +14,7 @@ use control::diagnosis::{STORE_FAILED, UNREADABLE};
 use control::model::Model;
 use control::service::{Caller, Clock, Service, Unpublished, setting};
 use control::store::audit::Verdict;
-use control::store::{Act, Change, Store, master};
+use control::store::{Act, Change, Store, file, master};
 use node::NodeHandle;
 use node::config::NodeConfig;
 use node::diagnosis::RELOAD_REFUSED;
@@ -132,11 +129,7 @@ fn along(node: &NodeHandle, store: Store, files: &ControlFiles) -> Result<Along,
     let push = Push::start(node.tables())?;
     let service = Service::start(store, Box::new(push.clone()), clock());
     let service = Arc::new(service.map_err(first)?);
-    if let Some(text) = service.first_token().map_err(first)? {
-        let path = files.folder.join(FIRST_TOKEN);
-        write_once(&path, text.as_bytes()).map_err(|error| unwritten(&path, &error))?;
-        say!("the first token, of an owner, is in {}", path.display());
-    }
+    first_token(&service, files)?;
     let secure = files.tls.as_ref().map(secure::secure).transpose()?;
     let scheme = if secure.is_some() { "https" } else { "http" };
     let address = files.listen;
@@ -148,26 +141,41 @@ fn along(node: &NodeHandle, store: Store, files: &ControlFiles) -> Result<Along,
     })
 }
 
+/// Give a store that has no token one, in its file before it opens anything.
+fn first_token(service: &Service, files: &ControlFiles) -> Result<(), Diagnosis> {
+    let path = files.folder.join(FIRST_TOKEN);
+    let keep = |text: &str| {
+        let kept = file::replace(&path, text.as_bytes());
+        kept.map_err(|error| unwritten(&path, &error))
+    };
+    if service.first_token(keep).map_err(first)? {
+        say!("the first token, of an owner, is in {}", path.display());
+    }
+    Ok(())
+}
+
 /// Open the store of these files; `may_make` says whether a new one may be made.
 pub(crate) fn open(files: &ControlFiles, may_make: bool) -> Result<Store, Diagnosis> {
     if may_make {
-        let mut folder = std::fs::DirBuilder::new();
-        let made = folder.recursive(true).mode(0o700).create(&files.folder);
-        made.map_err(|error| unwritten(&files.folder, &error))?;
+        make_folder(files)?;
     }
     let path = files.folder.join(STORE);
     // A master key that is lost is not replaced by a new one, which would open nothing.
     let new = may_make && !path.exists();
     let variable = |name: &str| std::env::var(name).ok();
     let master = master::find(&files.master_key, variable, new)?;
+    if !may_make && !path.exists() {
+        let what = format!("there is no store at {}", path.display());
+        let (seen, needed) = ("no file", "the store of a control plane that ran before");
+        let remedy = "start `forebay run` once, or correct `folder` under [control]";
+        return Err(Diagnosis::new(STORE_FAILED, what, seen, needed, remedy));
+    }
     Store::open(&path, Arc::new(master))
 }
 
 /// Make the store of these files from a backup. There must be none yet, and the master key must be there.
 pub(crate) fn restore(files: &ControlFiles, backup: &Path) -> Result<Verdict, Diagnosis> {
-    let mut folder = std::fs::DirBuilder::new();
-    let made = folder.recursive(true).mode(0o700).create(&files.folder);
-    made.map_err(|error| unwritten(&files.folder, &error))?;
+    make_folder(files)?;
     let variable = |name: &str| std::env::var(name).ok();
     let master = master::find(&files.master_key, variable, false)?;
     control::store::restore(backup, &files.folder.join(STORE), Arc::new(master))
@@ -192,15 +200,9 @@ fn first(found: Vec<Found>) -> Diagnosis {
     faults.pop().expect("a refusal names a fault")
 }
 
-fn write_once(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
+fn make_folder(files: &ControlFiles) -> Result<(), Diagnosis> {
+    let made = file::make_folder(&files.folder);
+    made.map_err(|error| unwritten(&files.folder, &error))
 }
 
 fn unwritten(path: &Path, error: &std::io::Error) -> Diagnosis {

@@ -1,11 +1,18 @@
 //! `forebay tokens ls|create|delete`: who may ask the API, and what.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Subcommand, ValueEnum};
-use serde_json::json;
+use control::model::{self, Moment, Token};
+use control::service::Caller;
+use serde_json::{Value, json};
+use wire::diagnosis::Diagnosis;
 
 use super::ask::{ApiArgs, path};
 use super::{changed, list, show};
+use crate::diagnosis::{CODES, NO_PLAN};
 use crate::fault::Fault;
+use crate::project::{Project, Source};
 use crate::say::say;
 
 /// Arguments of `tokens`.
@@ -42,6 +49,17 @@ enum Command {
         /// When it ends, such as 2027-01-31T00:00:00Z
         #[arg(long, value_name = "MOMENT")]
         expires: Option<String>,
+        /// Write to the store of a control plane that does not run: for whoever has no token any more
+        #[arg(long)]
+        offline: bool,
+        /// The configuration that names that store
+        #[arg(
+            long,
+            value_name = "FILE",
+            default_value = "forebay.toml",
+            requires = "offline"
+        )]
+        config: PathBuf,
         #[command(flatten)]
         api: ApiArgs,
     },
@@ -66,6 +84,30 @@ enum Role {
     Owner,
 }
 
+impl Role {
+    fn of(self) -> model::Role {
+        match self {
+            Self::Viewer => model::Role::Viewer,
+            Self::Operator => model::Role::Operator,
+            Self::Admin => model::Role::Admin,
+            Self::Owner => model::Role::Owner,
+        }
+    }
+}
+
+/// Make a token in a store that no process has open.
+fn create_offline(config: &Path, token: Token) -> Result<Value, Fault> {
+    let Source::Control(files, _) = Project::read(config)?.source else {
+        let (what, seen) = ("there is no store to write to", "no [control]");
+        let (code, needed) = (NO_PLAN, "a configuration with [control]");
+        return Err(Diagnosis::from_table(CODES, code, what, seen, needed).into());
+    };
+    let service = crate::control::offline(&files)?;
+    let made = service.create_token(&Caller::local(), token);
+    let (text, done) = made.map_err(crate::control::faults)?;
+    Ok(json!({ "token": *text, "version": done.version }))
+}
+
 /// Ask or change.
 pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     match &args.command {
@@ -79,17 +121,23 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
             role,
             account,
             expires,
+            offline,
+            config,
             api,
         } => {
-            let role = match role {
-                Role::Viewer => "viewer",
-                Role::Operator => "operator",
-                Role::Admin => "admin",
-                Role::Owner => "owner",
+            let token = Token {
+                name: name.clone(),
+                role: role.of(),
+                account: account.clone(),
+                hash: String::new(),
+                expires: expires.as_deref().map(Moment::new),
             };
-            let body =
-                json!({ "name": name, "role": role, "account": account, "expires": expires });
-            let done = api.ask("POST", "/v1/tokens", Some(&body))?;
+            let done = if *offline {
+                create_offline(config, token)?
+            } else {
+                let body = json!({ "name": name, "role": token.role, "account": account, "expires": expires });
+                api.ask("POST", "/v1/tokens", Some(&body))?
+            };
             if api.json {
                 say!("{done}");
             } else {
