@@ -247,3 +247,44 @@ fn no_secret_is_in_what_a_model_shows_of_itself() {
     let compiled = compiled(&model);
     assert!(!format!("{:?}", compiled.table.endpoints()[0].keys).contains(canary.text()));
 }
+
+#[test]
+fn hours_that_say_the_same_in_other_words_compile_to_the_same_few_windows() {
+    let with = |hours: &str| {
+        let text = EVERYTHING.replace(
+            "hours = [\"mon-fri 08:00-17:30\"]",
+            &format!("hours = {hours}"),
+        );
+        assert_ne!(text, EVERYTHING);
+        let compiled = compiled(&read(&text));
+        let windows = compiled.table.endpoints()[0].windows.len();
+        (compiled.digest, windows)
+    };
+    let (want, count) = with(r#"["mon,tue 00:00-12:00", "sun 23:00-24:00"]"#);
+    assert_eq!(count, 2);
+    for same in [
+        r#"["sun 23:00-12:00", "mon 11:00-12:00", "tue 00:00-12:00"]"#,
+        r#"["mon,tue 00:00-06:00", "tue,mon 06:00-12:00", "sun 23:00-23:30", "sun 23:15-24:00"]"#,
+        r#"["mon 00:00-12:00", "sun 23:00-01:00", "mon 22:00-24:00", "tue 00:00-12:00"]"#,
+    ] {
+        let (digest, count) = with(same);
+        let longer = same.contains("mon 22:00");
+        assert_eq!(
+            (digest == want, count),
+            (!longer, if longer { 3 } else { 2 }),
+            "{same}"
+        );
+    }
+    // Minute after minute is one window, and so is looked at once.
+    let minute = |at: usize| {
+        format!(
+            "\"daily {:02}:{:02}-{:02}:{:02}\"",
+            at / 60,
+            at % 60,
+            (at + 1) / 60,
+            (at + 1) % 60
+        )
+    };
+    let minutes: Vec<String> = (600..630).map(minute).collect();
+    assert_eq!(with(&format!("[{}]", minutes.join(", "))).1, 1);
+}

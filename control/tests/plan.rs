@@ -283,6 +283,24 @@ fn a_wrong_plan_is_refused_with_code_line_and_remedy() {
             &["mon 08:00-08:00", "whole day"],
         ),
         (
+            "more hours than shards look through",
+            grant(&format!("hours = {:?}\n", ["mon 08:00-09:00"; 33])),
+            codes::VALUE,
+            &["33", "at most 32"],
+        ),
+        (
+            "more addresses than shards look through",
+            grant(&format!("addresses = {:?}\n", ["10.0.0.1"; 65])),
+            codes::VALUE,
+            &["65", "at most 64"],
+        ),
+        (
+            "more certificates than one can tell apart",
+            endpoint(&format!("certificates = {:?}\n", vec!["0a".repeat(32); 9])),
+            codes::VALUE,
+            &["9", "at most 8"],
+        ),
+        (
             "a transport that is none",
             endpoint("transports = [\"tls\", \"qiuc\"]\n"),
             codes::VALUE,

@@ -9,12 +9,15 @@ use wire::route::{self, ChannelParts, QueueBounds};
 use super::faults::{Faults, Place, did_you_mean};
 use super::key::keys;
 use super::names::Names;
-use super::restriction::{hours, restriction, transports};
+use super::restriction::{bounded, hours, restriction, transports};
 use super::value::{Taken, expiry, rates, whole};
 use crate::diagnosis::{DUPLICATE, FOREIGN, UNKNOWN_NAME, VALUE};
 use crate::model::{Allow, Endpoint, Grant, Model, OnFull, Queue, environment_of};
 use crate::quantity::Bytes;
 use crate::seal::MasterKey;
+
+/// Most certificates of an endpoint.
+const CERTIFICATES_MAX: usize = 8;
 
 /// Channels by full name.
 type Channels<'a> = HashMap<&'a str, ChannelId>;
@@ -73,7 +76,9 @@ pub(super) fn endpoints(
 fn certificates(endpoint: &Endpoint, place: &Place<'_>, faults: &mut Faults) -> Vec<Fingerprint> {
     let mut certificates = Vec::new();
     let list = place.key("certificates");
-    for (at, shown) in endpoint.certificates.iter().enumerate() {
+    let written = &endpoint.certificates;
+    let written = bounded(written, CERTIFICATES_MAX, &list, "certificates", faults);
+    for (at, shown) in written.iter().enumerate() {
         match Fingerprint::parse(shown) {
             Some(one) if certificates.contains(&one) => {}
             Some(one) => certificates.push(one),

@@ -6,6 +6,7 @@ use wire::signature::{KeyMaterial, SecretKey, verifying_key_from_base64};
 
 use super::ACTIVE_KEYS_MAX;
 use super::faults::{Faults, Place};
+use super::restriction::bounded;
 use super::value::{expiry, whole};
 use crate::diagnosis::{
     DUPLICATE, KEY_KIND, NAME, PUBLIC_MALFORMED, SEALED, SECRET_MALFORMED, SECRET_MISSING,
@@ -13,6 +14,9 @@ use crate::diagnosis::{
 };
 use crate::model::{Direction, Endpoint, Key, Kind, NAME_NEEDED, Secret, is_part};
 use crate::seal::MasterKey;
+
+/// Most keys of an endpoint, those included that are revoked.
+const KEYS_MAX: usize = 64;
 
 /// The keys of an endpoint that are well formed.
 pub(super) fn keys(
@@ -23,7 +27,8 @@ pub(super) fn keys(
 ) -> Vec<route::Key> {
     let mut keys: Vec<route::Key> = Vec::with_capacity(endpoint.keys.len());
     let list = place.key("keys");
-    for (at, key) in endpoint.keys.iter().enumerate() {
+    let written = bounded(&endpoint.keys, KEYS_MAX, &list, "keys", faults);
+    for (at, key) in written.iter().enumerate() {
         let place = list.index(at);
         let most = i64::from(u32::MAX);
         let id = KeyId(whole(key.id, &place.key("id"), "id of a key", 1..=most, faults) as u32);

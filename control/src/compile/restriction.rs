@@ -10,6 +10,13 @@ use crate::diagnosis::{ADDRESS, VALUE};
 use crate::model::{Endpoint, Grant};
 use crate::quantity::Bytes;
 
+/// Most windows of one list of hours.
+pub(super) const HOURS_MAX: usize = 32;
+/// Most ranges of addresses, and most origins, of one grant.
+const PLACES_MAX: usize = 64;
+/// Most names of transports, though they were named twice.
+const TRANSPORTS_MAX: usize = 16;
+
 /// The conditions of a grant that was compiled before; what is malformed in one that was not is left out.
 #[must_use]
 pub fn restriction_of(grant: &Grant) -> Restriction {
@@ -40,9 +47,10 @@ pub fn terms_of(endpoint: &Endpoint) -> Terms {
 
 /// The conditions of a grant.
 pub(super) fn restriction(grant: &Grant, place: &Place<'_>, faults: &mut Faults) -> Restriction {
-    let mut addresses = Vec::with_capacity(grant.addresses.len());
     let list = place.key("addresses");
-    for (at, text) in grant.addresses.iter().enumerate() {
+    let written = bounded(&grant.addresses, PLACES_MAX, &list, "addresses", faults);
+    let mut addresses = Vec::with_capacity(written.len());
+    for (at, text) in written.iter().enumerate() {
         match text.parse::<AddressRange>() {
             Ok(range) => addresses.push(range),
             Err(error) => faults.add(
@@ -55,6 +63,8 @@ pub(super) fn restriction(grant: &Grant, place: &Place<'_>, faults: &mut Faults)
             ),
         }
     }
+    let list = place.key("origins");
+    let origins = bounded(&grant.origins, PLACES_MAX, &list, "origins", faults);
     let longest = BODY_BYTES_MAX as u64;
     let body_bytes_max = grant.body_bytes_max.map(|Bytes(seen)| {
         if seen > longest {
@@ -73,11 +83,7 @@ pub(super) fn restriction(grant: &Grant, place: &Place<'_>, faults: &mut Faults)
     let rates = rates(messages, bytes, place, faults);
     Restriction {
         addresses,
-        origins: grant
-            .origins
-            .iter()
-            .map(|text| text.as_str().into())
-            .collect(),
+        origins: origins.iter().map(|text| text.as_str().into()).collect(),
         windows: hours(&grant.hours, place, faults),
         expires: expiry(grant.expires.as_ref(), place, faults),
         messages_per_second: rates.messages_per_second,
@@ -86,10 +92,11 @@ pub(super) fn restriction(grant: &Grant, place: &Place<'_>, faults: &mut Faults)
     }
 }
 
-/// Windows of the week.
+/// Windows of the week: of each day those that do not touch, however they were written, since shards look through them.
 pub(super) fn hours(written: &[String], owner: &Place<'_>, faults: &mut Faults) -> Vec<Window> {
-    let mut windows = Vec::with_capacity(written.len());
     let list = owner.key("hours");
+    let written = bounded(written, HOURS_MAX, &list, "hours", faults);
+    let mut windows = Vec::with_capacity(written.len());
     for (at, text) in written.iter().enumerate() {
         match text.parse::<Window>() {
             Ok(window) => windows.push(window),
@@ -103,7 +110,71 @@ pub(super) fn hours(written: &[String], owner: &Place<'_>, faults: &mut Faults) 
             ),
         }
     }
+    match windows.len() {
+        0 => windows,
+        _ => merged(&windows),
+    }
+}
+
+const DAYS: usize = 7;
+const DAY_MINUTES: usize = 24 * 60;
+
+/// The same minutes of the week.
+fn merged(windows: &[Window]) -> Vec<Window> {
+    let mut open = [[false; DAY_MINUTES]; DAYS];
+    for window in windows {
+        let (from, to) = (usize::from(window.from()), usize::from(window.to()));
+        for day in (0..DAYS).filter(|day| window.days() & 1 << day != 0) {
+            if from < to {
+                open[day][from..to].fill(true);
+            } else {
+                open[day][from..].fill(true);
+                open[(day + 1) % DAYS][..to].fill(true);
+            }
+        }
+    }
+    let mut merged: Vec<(usize, usize, u8)> = Vec::new();
+    for (day, open) in open.iter().enumerate() {
+        let mut minute = 0;
+        for together in open.chunk_by(|one, next| one == next) {
+            let (from, to) = (minute, minute + together.len());
+            minute = to;
+            if !together[0] {
+                continue;
+            }
+            match merged.iter_mut().find(|one| (one.0, one.1) == (from, to)) {
+                Some((_, _, days)) => *days |= 1 << day,
+                None => merged.push((from, to, 1 << day)),
+            }
+        }
+    }
+    let window = |(from, to, days)| Window::new(days, from as u16, to as u16);
+    let windows = merged.into_iter().map(window);
     windows
+        .map(|window| window.expect("minutes of a day"))
+        .collect()
+}
+
+/// What is written, if it is no more than so many; shards look through these lists.
+pub(super) fn bounded<'w, T>(
+    written: &'w [T],
+    most: usize,
+    list: &Place<'_>,
+    what: &str,
+    faults: &mut Faults,
+) -> &'w [T] {
+    if written.len() <= most {
+        return written;
+    }
+    faults.add(
+        list,
+        VALUE,
+        &format!("{what} are too many"),
+        written.len().to_string(),
+        format!("at most {most}"),
+        "join some, or leave some out",
+    );
+    &[]
 }
 
 /// What sessions may run over; all of it if nothing is written.
@@ -113,6 +184,7 @@ pub(super) fn transports(written: &[String], owner: &Place<'_>, faults: &mut Fau
     }
     let mut transports = Transports::NONE;
     let list = owner.key("transports");
+    let written = bounded(written, TRANSPORTS_MAX, &list, "transports", faults);
     for (at, name) in written.iter().enumerate() {
         let found = Transport::ALL.into_iter().find(|one| one.name() == name);
         match found {

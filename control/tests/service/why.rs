@@ -47,7 +47,6 @@ secret = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 channel = "readings"
 allow = "send"
 addresses = ["10.0.0.0/8"]
-origins = ["https://a.example"]
 body_bytes_max = "1KiB"
 hours = ["daily 00:00-02:00"]
 expires = 1970-01-01T03:00:00Z
@@ -111,7 +110,7 @@ fn fails(world: &World, question: &Question) -> Vec<&'static str> {
 fn each_condition_is_checked_and_named_when_it_fails() {
     let world = world();
     type Alter = fn(&mut Question);
-    let cases: [(&str, Alter, &[&str]); 21] = [
+    let cases: [(&str, Alter, &[&str]); 19] = [
         ("all is well", |_| {}, &[]),
         (
             "by its full name",
@@ -139,12 +138,6 @@ fn each_condition_is_checked_and_named_when_it_fails() {
             |question| question.address = None,
             &["address"],
         ),
-        (
-            "another origin",
-            |question| question.origin = Some("https://b.example".into()),
-            &["origin"],
-        ),
-        ("no origin", |question| question.origin = None, &["origin"]),
         (
             "a longer body",
             |question| question.body_bytes = Some(1_025),
@@ -301,4 +294,23 @@ fn who_receives_keeps_the_conditions_of_everything_that_comes_to_its_queue() {
         readings.expires = Some(Moment::from_seconds(0));
     });
     assert_eq!(fails(&world, &question), [""; 0], "it has ended");
+}
+
+#[test]
+fn a_grant_for_origins_is_refused_as_no_transport_tells_a_node_of_one() {
+    let world = world();
+    let local = Caller::local();
+    let set = world
+        .service
+        .edit_endpoint(&local, "set", "a/e/pump", None, |pump| {
+            pump.grants[0].origins = vec!["https://a.example".into()];
+            Ok(())
+        });
+    set.expect("changed");
+    assert_eq!(fails(&world, &good()), ["origin"]);
+    let none = Question {
+        origin: None,
+        ..good()
+    };
+    assert_eq!(fails(&world, &none), ["origin"]);
 }

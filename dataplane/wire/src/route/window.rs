@@ -112,12 +112,22 @@ impl Window {
         windows.iter().filter_map(left).max()
     }
 
-    /// Seconds until it closes, if it is open at this second of the week. Those of two days may touch, never more.
+    /// Seconds until it closes, if it is open at this second of the week.
+    #[inline]
     fn left(&self, second: u64) -> Option<u64> {
-        let long = self.seconds();
-        let gone = |opening: u64| (second + WEEK - opening) % WEEK;
-        let left = |opening| long.checked_sub(gone(opening)).filter(|left| *left > 0);
-        self.openings().filter_map(left).max()
+        let (day, second) = (second / DAY, second % DAY);
+        let (from, to) = (u64::from(self.from) * 60, u64::from(self.to) * 60);
+        let begins_on = |day: u64| self.days & 1 << day != 0;
+        let over_midnight = to < from;
+        if begins_on(day) && second >= from && (over_midnight || second < to) {
+            return Some(if over_midnight {
+                DAY - second + to
+            } else {
+                to - second
+            });
+        }
+        let of_yesterday = over_midnight && begins_on((day + 6) % 7) && second < to;
+        of_yesterday.then(|| to - second)
     }
 
     /// The seconds of the week at which it opens.
@@ -125,15 +135,6 @@ impl Window {
         let (days, from) = (self.days, u64::from(self.from) * 60);
         let open = (0..7).filter(move |day| days & 1 << day != 0);
         open.map(move |day| day * DAY + from)
-    }
-
-    /// How long it is open.
-    fn seconds(&self) -> u64 {
-        let (from, to) = (u64::from(self.from) * 60, u64::from(self.to) * 60);
-        match to > from {
-            true => to - from,
-            false => DAY - from + to,
-        }
     }
 }
 
