@@ -52,6 +52,11 @@ pub(super) fn put(call: &Call<'_>) -> Result<Answer, Problem> {
         }
     }
     let grant: Grant = decode(body)?;
+    if grant.allow == Allow::Send && grant.subscribed.is_some() {
+        let (what, needed) = ("a grant to send cannot be subscribed", "a grant to receive");
+        let fault = Diagnosis::from_table(CODES, VALUE, what, "`subscribed`", needed);
+        return Err(Problem::from(fault).conflicting());
+    }
     // `If-None-Match: *` is about the grant, any version about its endpoint.
     let (name, expected) = (call.name(), call.expected()?);
     let (expected, only_new) = match expected {

@@ -10,6 +10,7 @@ mod openapi;
 mod problem;
 mod replies;
 mod routes;
+mod scalar;
 mod schema;
 mod serve;
 mod system;

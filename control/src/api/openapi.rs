@@ -46,13 +46,13 @@ fn operation(route: &Route) -> Value {
             .push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));
     }
     if changes(route) {
-        let schema = json!({ "type": "string", "description": "an ETag: change only what is still of that version" });
+        let schema = schema::condition();
         parameters.push(
             json!({ "name": "If-Match", "in": "header", "required": false, "schema": schema }),
         );
     }
     if route.method == Method::Post {
-        let schema = json!({ "type": "string", "minLength": 1, "maxLength": 200, "description": "the same request again is answered alike and not carried out again" });
+        let schema = schema::idempotency_key();
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "required": false, "schema": schema }));
     }
     let mut operation = json!({

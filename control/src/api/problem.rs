@@ -43,10 +43,15 @@ fn status_of(code: u16) -> u16 {
         codes::NOT_THERE | codes::API_ROUTE => 404,
         codes::API_METHOD => 405,
         codes::ALREADY_THERE | codes::API_REPEATED => 409,
+        // Well formed, and at odds with what is defined beside it.
+        codes::DUPLICATE | codes::UNKNOWN_NAME | codes::ID_COLLISION | codes::TOO_MANY_KEYS => 409,
+        codes::KEY_KIND | codes::TABLE | codes::FOREIGN => 409,
         codes::CHANGED_MEANWHILE => 412,
         codes::API_KIND => 415,
         codes::STORE_FAILED..=codes::BACKUP_EXISTS => 503,
         codes::API_BROKEN => 500,
+        // A node would not take it.
+        3_000.. => 409,
         _ => 422,
     }
 }
@@ -107,8 +112,8 @@ impl Problem {
         )
     }
 
-    /// As a conflict: what was to be deleted is still needed.
-    pub(super) fn still_needed(mut self) -> Self {
+    /// As a conflict with what is defined.
+    pub(super) fn conflicting(mut self) -> Self {
         if self.status == 422 {
             self.status = 409;
         }

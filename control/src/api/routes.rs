@@ -179,7 +179,7 @@ macro_rules! things {
                 $all,
                 $noun,
                 ($role, concat!("create ", $word, "s")),
-                (Some($schema), 201),
+                (Some(concat!("New", $schema)), 201),
                 things::create,
             ),
             get(
@@ -195,7 +195,7 @@ macro_rules! things {
                 $one,
                 $noun,
                 ($role, concat!("replace ", $word, "s")),
-                (Some($schema), 200),
+                (Some(concat!($schema, "Put")), 200),
                 things::replace,
             ),
             change(
@@ -353,7 +353,7 @@ const KEY_ROUTES: [Route; 13] = [
         GRANT,
         Noun::Endpoint,
         (Role::Admin, "set grants"),
-        (Some("Grant"), 200),
+        (Some("GrantPut"), 200),
         grants::put,
     ),
     change(
@@ -374,7 +374,7 @@ const SYSTEM_ROUTES: [Route; 11] = [
             Noun::Settings,
             "describe this API",
             &[],
-            "Document",
+            "OpenApi",
             system::document,
         )
     },

@@ -3,23 +3,25 @@
 use serde_json::{Map, Value, json};
 
 use super::routes::Route;
-use crate::model::{Noun, PART_BYTES_MAX};
+use super::scalar::{
+    address, addresses, age, body_bytes, byte_rate, channel, fingerprint, flag, hours, list, maybe,
+    moment, name_of, part, public, queue_bytes, range, rate, retention_bytes, secret,
+    segment_bytes, text, transport, transports, wait, whole,
+};
+use crate::compile::{PARTITIONS_MAX, QUEUE_GROUPS_MAX};
+use crate::model::Noun;
 
 /// Where a schema stands.
 pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// A part of a name.
-fn part() -> Value {
-    json!({ "type": "string", "pattern": format!("^[A-Za-z0-9._-]{{1,{PART_BYTES_MAX}}}$") })
-}
-
 /// A parameter of a path.
 pub(super) fn parameter(name: &str) -> Value {
     match name {
         "allow" => json!({ "enum": ["send", "receive"] }),
-        "channel" => json!({ "type": "string", "pattern": "^[A-Za-z0-9._:-]{1,161}$" }),
+        // Of the endpoint's own environment; `environment:channel` for another one of the account is taken, too.
+        "channel" => part(),
         _ => part(),
     }
 }
@@ -27,55 +29,28 @@ pub(super) fn parameter(name: &str) -> Value {
 /// A value of the query.
 pub(super) fn query(route: &Route, name: &str) -> Value {
     match name {
-        "limit" => json!({ "type": "integer", "minimum": 0, "maximum": 1000 }),
-        "after" if route.noun == Noun::Settings => json!({ "type": "integer", "minimum": 0 }),
-        "wait" => {
-            json!({ "type": "string", "examples": ["5s"], "description": "wait until every shard of every node has it" })
-        }
-        "body_bytes" => json!({ "type": "integer", "minimum": 0 }),
+        "limit" => range(0, 1_000),
+        "after" if route.noun == Noun::Settings => whole(),
+        "wait" => wait(),
+        "body_bytes" => whole(),
         "at" => moment(),
+        "address" => address(),
         "transport" => transport(),
-        "certificate" => json!({ "type": "string", "pattern": "^[0-9A-Fa-f:]{64,95}$" }),
-        "cascade" => json!({ "type": "boolean" }),
+        "certificate" => fingerprint(),
+        "cascade" => flag(),
         "secrets" => json!({ "enum": ["none", "sealed", "plain"] }),
-        _ => json!({ "type": "string" }),
+        _ => text(),
     }
 }
 
-fn text() -> Value {
-    json!({ "type": "string" })
+/// Names of requests.
+pub(super) fn idempotency_key() -> Value {
+    json!({ "type": "string", "pattern": "^[!-~]{1,200}$", "description": "the same request again is answered alike and not carried out again" })
 }
 
-fn whole() -> Value {
-    json!({ "type": "integer" })
-}
-
-fn flag() -> Value {
-    json!({ "type": "boolean" })
-}
-
-fn bytes() -> Value {
-    json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "examples": ["64MiB"] }] })
-}
-
-fn age() -> Value {
-    json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "examples": ["30s"] }] })
-}
-
-fn moment() -> Value {
-    json!({ "type": "string", "examples": ["2027-01-31T00:00:00Z"] })
-}
-
-fn transport() -> Value {
-    json!({ "enum": ["tcp", "tls", "quic", "quic-datagram"] })
-}
-
-fn list(of: Value) -> Value {
-    json!({ "type": "array", "items": of })
-}
-
-fn maybe(of: Value) -> Value {
-    json!({ "anyOf": [of, { "type": "null" }] })
+/// An ETag, or any.
+pub(super) fn condition() -> Value {
+    json!({ "type": "string", "pattern": r#"^("[1-9][0-9]{0,8}"|\*)$"#, "description": "an ETag: change only what is still of that version" })
 }
 
 /// An object with these properties and no others.
@@ -89,8 +64,8 @@ fn object(required: &[&str], properties: &[(&str, Value)]) -> Value {
 /// The properties of each kind of thing, besides its name.
 fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
     let rates = [
-        ("messages_per_second", whole()),
-        ("bytes_per_second", bytes()),
+        ("messages_per_second", rate()),
+        ("bytes_per_second", byte_rate()),
     ];
     vec![
         ("Account", rates.to_vec()),
@@ -98,19 +73,19 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
         (
             "Hub",
             vec![
-                ("id", whole()),
-                ("partitions", whole()),
+                ("id", range(0, u64::from(u16::MAX) - 1)),
+                ("partitions", range(1, PARTITIONS_MAX as u64)),
                 ("ack", json!({ "enum": ["durable", "local"] })),
-                ("segment_bytes", bytes()),
-                ("retention_bytes", bytes()),
+                ("segment_bytes", segment_bytes()),
+                ("retention_bytes", retention_bytes()),
                 ("retention_age", age()),
             ],
         ),
         (
             "Channel",
             vec![
-                ("id", whole()),
-                ("hub", text()),
+                ("id", range(0, u64::from(u32::MAX))),
+                ("hub", part()),
                 ("priority", json!({ "enum": ["normal", "low"] })),
             ],
         ),
@@ -118,15 +93,15 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
             "Endpoint",
             [
                 &[
-                    ("id", whole()),
+                    ("id", range(1, i64::MAX as u64 >> 10)),
                     ("enabled", flag()),
                     ("relay", flag()),
-                    ("certificates", list(text())),
-                    ("transports", list(transport())),
-                    ("hours", list(text())),
+                    ("certificates", list(fingerprint())),
+                    ("transports", transports()),
+                    ("hours", list(hours())),
                     ("expires", moment()),
-                    ("queue", reference("Queue")),
-                    ("grants", list(reference("Grant"))),
+                    ("queue", reference("WrittenQueue")),
+                    ("grants", list(reference("WrittenGrant"))),
                 ][..],
                 &rates,
             ]
@@ -135,13 +110,35 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
     ]
 }
 
+/// How many parts the full name of a thing has.
+fn depth(name: &str) -> usize {
+    match name {
+        "Account" => 1,
+        "Environment" => 2,
+        _ => 3,
+    }
+}
+
 /// Every schema by its name.
 pub(super) fn schemas() -> Value {
     let mut all = Map::new();
     for (name, properties) in things() {
         let version = ("version", json!({ "type": "integer", "readOnly": true }));
-        let mut own = vec![("name", text()), version];
-        own.extend(properties.clone());
+        let full = ("name", name_of(depth(name)));
+        let mut own = vec![full.clone(), version];
+        own.extend(
+            properties
+                .iter()
+                .map(|(name, schema)| (*name, loosened(schema))),
+        );
+        let new = [&[("name", part())], &properties[..]].concat();
+        all.insert(format!("New{name}"), object(&["name"], &new));
+        all.insert(format!("{name}Put"), object(&[], &properties));
+        let mut written = [&[full], &properties[..]].concat();
+        if name == "Endpoint" {
+            written.push(("keys", list(reference("WrittenKey"))));
+        }
+        all.insert(format!("Written{name}"), object(&["name"], &written));
         if name == "Endpoint" {
             own.push((
                 "keys",
@@ -183,40 +180,108 @@ fn page(item: Value, next: Value) -> Value {
     object(&["items", "next"], &[("items", list(item)), ("next", next)])
 }
 
+/// What is shown: what was taken in any form.
+fn loosened(schema: &Value) -> Value {
+    const RULES: [&str; 7] = [
+        "pattern",
+        "minimum",
+        "maximum",
+        "multipleOf",
+        "contains",
+        "minLength",
+        "maxLength",
+    ];
+    match schema {
+        Value::Object(object) => {
+            let kept = object
+                .iter()
+                .filter(|(key, _)| !RULES.contains(&key.as_str()));
+            let kept = kept.map(|(key, value)| (key.clone(), loosened(value)));
+            Value::Object(kept.collect())
+        }
+        Value::Array(items) => items.iter().map(loosened).collect(),
+        Value::String(text) => text.replace("/Written", "/").into(),
+        other => other.clone(),
+    }
+}
+
+fn queue() -> Value {
+    object(
+        &[],
+        &[
+            ("messages_max", range(1, 1 << 53)),
+            ("bytes_max", queue_bytes()),
+            ("age_max", age()),
+            ("on_full", json!({ "enum": ["park", "drop-oldest"] })),
+            ("lock", age()),
+            ("deliveries_max", range(0, u64::from(u16::MAX))),
+        ],
+    )
+}
+
+/// The conditions of a grant.
+fn conditions() -> Vec<(&'static str, Value)> {
+    vec![
+        ("addresses", list(addresses())),
+        ("origins", list(text())),
+        ("hours", list(hours())),
+        ("expires", moment()),
+        ("messages_per_second", rate()),
+        ("bytes_per_second", byte_rate()),
+        ("body_bytes_max", body_bytes()),
+    ]
+}
+
+/// A grant within an endpoint: one to send is not subscribed.
+fn written_grant() -> Value {
+    let way = |allow: &str, more: &[(&'static str, Value)]| {
+        let own = [("channel", channel()), ("allow", json!({ "const": allow }))];
+        object(
+            &["channel", "allow"],
+            &[&own, &conditions()[..], more].concat(),
+        )
+    };
+    json!({ "anyOf": [way("send", &[]), way("receive", &[("subscribed", flag())])] })
+}
+
+/// A key within a document: of a shared secret, or the public half of a pair, which opens no queue.
+fn written_key() -> Value {
+    let with = |direction: Value, material: (&'static str, Value)| {
+        let name = material.0;
+        let own = [
+            ("id", range(1, u64::from(u32::MAX))),
+            ("name", part()),
+            ("direction", direction),
+            ("expires", moment()),
+            ("revoked", flag()),
+            material,
+        ];
+        object(&["id", "name", "direction", name], &own)
+    };
+    let any = json!({ "enum": ["ingress", "egress"] });
+    json!({ "anyOf": [with(any, ("secret", secret())), with(json!({ "const": "ingress" }), ("public", public()))] })
+}
+
 /// What things are made of.
 fn parts() -> Vec<(&'static str, Value)> {
     let direction = json!({ "enum": ["ingress", "egress"] });
+    let shown = [
+        ("channel", text()),
+        ("allow", json!({ "enum": ["send", "receive"] })),
+        ("subscribed", flag()),
+    ];
+    let shown = [&shown[..], &conditions()].concat();
     vec![
+        ("WrittenQueue", queue()),
+        ("Queue", loosened(&queue())),
+        ("WrittenGrant", written_grant()),
+        ("WrittenKey", written_key()),
+        ("Grant", loosened(&object(&[], &shown))),
         (
-            "Queue",
+            "GrantPut",
             object(
                 &[],
-                &[
-                    ("messages_max", whole()),
-                    ("bytes_max", bytes()),
-                    ("age_max", age()),
-                    ("on_full", json!({ "enum": ["park", "drop-oldest"] })),
-                    ("lock", age()),
-                    ("deliveries_max", whole()),
-                ],
-            ),
-        ),
-        (
-            "Grant",
-            object(
-                &[],
-                &[
-                    ("channel", text()),
-                    ("allow", json!({ "enum": ["send", "receive"] })),
-                    ("subscribed", flag()),
-                    ("addresses", list(text())),
-                    ("origins", list(text())),
-                    ("hours", list(text())),
-                    ("expires", moment()),
-                    ("messages_per_second", whole()),
-                    ("bytes_per_second", bytes()),
-                    ("body_bytes_max", bytes()),
-                ],
+                &[&[("subscribed", flag())], &conditions()[..]].concat(),
             ),
         ),
         (
@@ -230,7 +295,7 @@ fn parts() -> Vec<(&'static str, Value)> {
                     ("kind", json!({ "enum": ["hmac-sha256", "ed25519"] })),
                     ("public", text()),
                     ("fingerprint", text()),
-                    ("expires", moment()),
+                    ("expires", text()),
                     ("revoked", flag()),
                     (
                         "state",
@@ -247,7 +312,7 @@ fn parts() -> Vec<(&'static str, Value)> {
                     ("name", text()),
                     ("role", role()),
                     ("account", text()),
-                    ("expires", moment()),
+                    ("expires", text()),
                     ("version", whole()),
                 ],
             ),
@@ -259,22 +324,38 @@ fn role() -> Value {
     json!({ "enum": ["viewer", "operator", "admin", "owner"] })
 }
 
+/// A key that is asked for: the public half of a pair opens no queue.
+fn key_order() -> Value {
+    let of = |direction: &str, more: &[(&'static str, Value)]| {
+        let own = [
+            ("name", maybe(part())),
+            ("direction", json!({ "const": direction })),
+            ("expires", maybe(moment())),
+        ];
+        object(&["direction"], &[&own, more].concat())
+    };
+    json!({ "anyOf": [of("ingress", &[("public", maybe(public()))]), of("egress", &[])] })
+}
+
+/// Everything in one document, in the form of a plan file.
+fn document() -> Value {
+    let lists = [
+        ("accounts", "WrittenAccount"),
+        ("environments", "WrittenEnvironment"),
+        ("hubs", "WrittenHub"),
+        ("channels", "WrittenChannel"),
+        ("endpoints", "WrittenEndpoint"),
+    ];
+    let lists = lists.map(|(name, schema)| (name, list(reference(schema))));
+    let groups = ("queue_groups", range(1, QUEUE_GROUPS_MAX as u64));
+    object(&[], &[&[groups], &lists[..]].concat())
+}
+
 /// What is asked for.
 fn orders() -> Vec<(&'static str, Value)> {
     let direction = json!({ "enum": ["ingress", "egress"] });
     vec![
-        (
-            "KeyOrder",
-            object(
-                &["direction"],
-                &[
-                    ("name", maybe(text())),
-                    ("direction", direction.clone()),
-                    ("public", maybe(text())),
-                    ("expires", maybe(moment())),
-                ],
-            ),
-        ),
+        ("KeyOrder", key_order()),
         (
             "KeyEnd",
             object(&["expires"], &[("expires", maybe(moment()))]),
@@ -286,7 +367,7 @@ fn orders() -> Vec<(&'static str, Value)> {
                 &[
                     ("direction", direction),
                     ("overlap", age()),
-                    ("name", maybe(text())),
+                    ("name", maybe(part())),
                 ],
             ),
         ),
@@ -307,13 +388,14 @@ fn orders() -> Vec<(&'static str, Value)> {
             object(
                 &["document"],
                 &[
-                    ("document", reference("Model")),
+                    ("document", reference("Document")),
                     ("prune", flag()),
                     ("create", flag()),
                     ("dry_run", flag()),
                 ],
             ),
         ),
+        ("Document", document()),
         (
             "Model",
             json!({ "type": "object", "description": "everything in one document, in the form of a plan file" }),
@@ -396,7 +478,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         ),
         ("Backup", json!({ "type": "string", "format": "binary" })),
         (
-            "Document",
+            "OpenApi",
             json!({ "type": "object", "required": ["openapi", "paths"] }),
         ),
         (

@@ -150,7 +150,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
         gone.push(deleting(noun, &name, expected));
         Ok(gone)
     });
-    let outcome = outcome.map_err(|refusal| Problem::from(refusal).still_needed())?;
+    let outcome = outcome.map_err(|refusal| Problem::from(refusal).conflicting())?;
     call.changed(&outcome, 200)
 }
 

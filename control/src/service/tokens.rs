@@ -4,7 +4,7 @@ use wire::diagnosis::Diagnosis;
 use zeroize::Zeroizing;
 
 use super::{Caller, Outcome, Refusal, Service, not_there, refused, setting};
-use crate::diagnosis::{CODES, EXPIRY, NAME, ROLE, TOKEN_UNKNOWN, UNKNOWN_NAME};
+use crate::diagnosis::{ALREADY_THERE, CODES, EXPIRY, NAME, ROLE, TOKEN_UNKNOWN, UNKNOWN_NAME};
 use crate::model::{NAME_NEEDED, Noun, Role, Thing, Token, is_part};
 
 /// Name of the token that a new store gets.
@@ -110,7 +110,13 @@ fn check(token: &Token, caller: &Caller) -> Result<(), Diagnosis> {
     if token.name == Caller::local().name {
         let (what, needed) = ("the name of the token is taken", "another name");
         let seen = format!("`{}`, which the audit log calls the machine", token.name);
-        return Err(Diagnosis::from_table(CODES, NAME, what, seen, needed));
+        return Err(Diagnosis::from_table(
+            CODES,
+            ALREADY_THERE,
+            what,
+            seen,
+            needed,
+        ));
     }
     if let Some(seen) = (token.expires.as_ref()).filter(|at| at.seconds().is_none()) {
         let (what, needed) = ("the expiry of the token is malformed", "a date and time");

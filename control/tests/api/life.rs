@@ -220,7 +220,7 @@ fn a_request_sent_again_under_its_name_is_carried_out_once() {
     let later = post("one", "egress");
     assert_eq!(
         (later.status, later.code()),
-        (422, "FB-2112"),
+        (409, "FB-2112"),
         "forgotten, and carried out: one too many"
     );
     let keys = world.ask(&owner, "GET", path, Value::Null);

@@ -1,7 +1,8 @@
 //! Mistakes, each answered with what failed, what was seen, what is needed, the remedy and a code; and nonsense.
 
 use control::api::routes;
-use control::model::Role;
+use control::model::{Moment, Role, Token};
+use control::service::Caller;
 use serde_json::{Value, json};
 
 use super::{fill, world};
@@ -24,6 +25,15 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
     let owner = world.token("owner", Role::Owner, None);
     let scoped = world.token("scoped", Role::Owner, Some("a"));
     let operator = world.token("operator", Role::Operator, None);
+    let ended = Token {
+        name: "ended".into(),
+        role: Role::Owner,
+        account: None,
+        hash: String::new(),
+        expires: Some(Moment::from_seconds(1_000)),
+    };
+    let expired = world.service.create_token(&Caller::local(), ended);
+    let expired = expired.expect("made").0;
     let e = "/v1/accounts/a/environments/e";
     let pump = &format!("{e}/endpoints/pump");
     let post = "POST";
@@ -61,6 +71,16 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
         (
             "an unknown token",
             "fbt_x",
+            "GET",
+            "/v1/status".into(),
+            Value::Null,
+            401,
+            "FB-2150",
+            "",
+        ),
+        (
+            "an expired token",
+            &expired,
             "GET",
             "/v1/status".into(),
             Value::Null,
@@ -244,7 +264,7 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
             post,
             format!("{e}/channels"),
             json!({ "name": "c", "hub": "none" }),
-            422,
+            409,
             "FB-2107",
             "/hub",
         ),
@@ -254,7 +274,7 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
             "PUT",
             format!("{pump}/grants/send/raedings"),
             json!({}),
-            422,
+            409,
             "FB-2107",
             "/grants/1/channel",
         ),
@@ -274,7 +294,7 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
             "PATCH",
             pump.clone(),
             json!({ "grants": [{ "channel": "b/e/readings", "allow": "send" }] }),
-            422,
+            409,
             "FB-2119",
             "/grants/0/channel",
         ),
@@ -344,7 +364,7 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
             post,
             "/v1/tokens".into(),
             json!({ "name": "t", "role": "viewer", "account": "c" }),
-            422,
+            409,
             "FB-2107",
             "",
         ),
@@ -360,7 +380,8 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
         ),
     ];
     let before = world.service.catalog();
-    assert!(cases.len() >= 30);
+    assert!(cases.len() >= 30, "{} mistakes", cases.len());
+    println!("{} mistakes", cases.len());
     for (why, token, method, path, body, status, code, pointer) in cases {
         let answer = world.ask(token, method, &path, body);
         assert_eq!(

@@ -18,6 +18,7 @@ fn body(schema: Option<&str>) -> Value {
         Some("TokenOrder") => json!({ "name": "t", "role": "viewer" }),
         Some("Apply") => json!({ "document": { "hubs": [{ "name": "a/e/new" }] } }),
         Some("Grant" | "Patch") => json!({}),
+        Some(put) if put.ends_with("Put") => json!({}),
         Some(patch) if patch.ends_with("Patch") => json!({ "id": 5 }),
         Some(_) => json!({ "name": "new" }),
     }

@@ -244,7 +244,7 @@ fn a_token_with_a_malformed_end_or_the_name_of_the_machine_is_not_made() {
     assert_eq!(made.map(drop).map_err(code), Err(codes::EXPIRY));
     let named = token("local", Role::Viewer, None);
     let made = world.service.create_token(&all, named);
-    assert_eq!(made.map(drop).map_err(code), Err(codes::NAME));
+    assert_eq!(made.map(drop).map_err(code), Err(codes::ALREADY_THERE));
 }
 
 #[test]
