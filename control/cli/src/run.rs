@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Resource, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
@@ -28,6 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     if let Some(parent) = args.child_of {
         end_with(parent)?;
     }
+    leave_no_core();
     let project = Project::read(&args.config)?;
     match project.source {
         Source::Plan(ref plan) => {
@@ -37,6 +40,17 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
             Ok(0)
         }
         Source::Control(files, plan) => crate::control::run(project.node, &files, plan.as_deref()),
+    }
+}
+
+/// Have no core written of this process, whose memory holds secrets. With a limit of one byte the kernel neither writes a file nor calls the
+/// program of a piped core pattern, which a limit of 0 would not keep from running. Whoever wants cores raises it again: `prlimit --core`.
+fn leave_no_core() {
+    let mut limit = getrlimit(Resource::Core);
+    if limit.current != Some(0) || limit.maximum != Some(0) {
+        limit.current = Some(1);
+        // A limit that cannot be lowered is one that somebody else decides.
+        let _ = setrlimit(Resource::Core, limit);
     }
 }
 

@@ -60,6 +60,7 @@ fn forebay(folder: &Path) -> Command {
 struct Node {
     child: Child,
     api: String,
+    admin: String,
 }
 
 impl Drop for Node {
@@ -76,17 +77,19 @@ fn start(folder: &Path) -> Node {
     let log = std::fs::File::create(folder.join("log")).expect("made");
     let mut child = command.stderr(log).spawn().expect("started");
     let out = BufReader::new(child.stdout.take().expect("piped"));
-    let mut api = None;
+    let (mut api, mut admin) = (None, None);
     for line in out.lines().map_while(Result::ok) {
         if let Some(address) = line.strip_prefix("api on ") {
             api = Some(address.to_owned());
         }
-        if line.starts_with("admin on ") {
+        if let Some(address) = line.strip_prefix("admin on ") {
+            admin = Some(address.to_owned());
             break;
         }
     }
     let api = api.expect("it says where its API is");
-    Node { child, api }
+    let admin = admin.expect("it says where it is looked at");
+    Node { child, api, admin }
 }
 
 fn told(output: &Output) -> String {
@@ -366,4 +369,103 @@ fn many_endpoints_are_imported_once_however_often_that_is_cut_off_and_come_back_
     assert_eq!(get(&again, there, "/v1/status")["digest"], digest);
     let verdict = get(&again, there, "/v1/audit/verify");
     assert_eq!(verdict["faults"], serde_json::json!([]));
+}
+
+/// Every file under a folder.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("readable").path();
+        match path.is_dir() {
+            true => files(&path, found),
+            false => found.push(path),
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_in_anything_that_a_whole_run_wrote_or_showed() {
+    let folder = folder("listen = \"127.0.0.1:0\"\n");
+    let folder = folder.path();
+    let node = start(folder);
+    let run = |arguments: &[&str]| {
+        let mut command = forebay(folder);
+        command.args(arguments).env("FOREBAY_API", &node.api);
+        command.env("FOREBAY_TOKEN_FILE", TOKEN);
+        command
+    };
+    let pump = "acme/prod/pump";
+    let made = |text: String| -> Value { serde_json::from_str(&text).expect("JSON") };
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let way = ["--direction", "egress", "--json"];
+    let created = made(good(run(&["keys", "create", pump]).args(way)));
+    let rotated = made(good(run(&["keys", "rotate", pump]).args(way)));
+    let token = made(good(&mut run(&[
+        "tokens", "create", "t", "--role", "admin", "--json",
+    ])));
+    let first = std::fs::read_to_string(folder.join(TOKEN)).expect("a token");
+    let secrets = [
+        "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmE=".to_owned(),
+        text(&created["secret"]),
+        text(&rotated["secret"]),
+        text(&token["token"]),
+        first.trim().to_owned(),
+        "canary-canary-canary-canary-cana".to_owned(),
+    ];
+    // A mistake in what holds a secret is told without it.
+    let wrong = PLAN.replace(
+        "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmE=",
+        "canary-canary-canary-canary-cana",
+    );
+    std::fs::write(folder.join("wrong.toml"), wrong).expect("written");
+    let told_wrong = told(&run(&["apply", "-f", "wrong.toml"]).output().expect("run"));
+    assert!(told_wrong.contains("FB-2110"), "{told_wrong}");
+    good(&mut run(&["backup", "backup"]));
+    let address = node.admin.trim_start_matches("http://");
+    let mut shown = vec![told_wrong];
+    for path in ["/metrics", "/shards"] {
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("answered");
+        shown.push(page);
+    }
+    shown.push(get(&node, folder, "/v1/audit?limit=1000").to_string());
+    shown.push(good(&mut run(&["export", "--secrets", "sealed"])));
+    let about = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", node.child.id()));
+    shown.extend(["cmdline", "environ", "status"].map(|name| about(name).expect("readable")));
+    let limits = about("limits").expect("readable");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let soft = core.and_then(|line| line.split_whitespace().nth(4));
+    assert!(
+        matches!(soft, Some("0" | "1")),
+        "a core would hold them all: {limits}"
+    );
+    drop(node);
+    let mut written = Vec::new();
+    files(folder, &mut written);
+    let own = ["plan.toml", "wrong.toml", "first-owner.token"];
+    written.retain(|path| !own.iter().any(|name| path.ends_with(name)));
+    assert!(
+        written.len() > 5 && written.iter().any(|path| path.ends_with("log")),
+        "{written:?}"
+    );
+    let read = written.iter().map(|path| {
+        (
+            path.display().to_string(),
+            std::fs::read(path).expect("readable"),
+        )
+    });
+    let shown = shown
+        .into_iter()
+        .map(|text| (text[..text.len().min(40)].to_owned(), text.into_bytes()));
+    for (place, bytes) in read.chain(shown) {
+        for (at, secret) in secrets.iter().enumerate() {
+            let secret = secret.as_bytes();
+            let found = bytes.windows(secret.len()).any(|window| window == secret);
+            assert!(!found, "secret {at} is in {place}");
+        }
+    }
 }
