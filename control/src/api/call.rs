@@ -175,13 +175,16 @@ impl<'a> Call<'a> {
         if !accepted.iter().any(|one| kind.eq_ignore_ascii_case(one)) {
             return Err(Problem::kind(kind));
         }
-        serde_json::from_slice(&self.question.body).map_err(|error| {
+        let read = serde_json::from_slice(&self.question.body);
+        let mut value = read.map_err(|error| {
             Problem::body(format!(
                 "line {} column {}: {error}",
                 error.line(),
                 error.column()
             ))
-        })
+        })?;
+        with_whole_numbers(&mut value);
+        Ok(value)
     }
 
     /// The body as what is wanted here.
@@ -208,6 +211,23 @@ impl<'a> Call<'a> {
             body["progress"] = serde_json::to_value(progress).expect("numbers and names");
         }
         Ok(Answer::json(status, body).tagged(outcome.version))
+    }
+}
+
+/// Write whole numbers as such: to JSON, and to our own document, 5.0 is the integer 5.
+fn with_whole_numbers(value: &mut Value) {
+    /// Up to here every whole number is one of floating point.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|one| one.fract() == 0.0);
+            if let Some(whole) = whole.filter(|one| one.abs() < EXACT) {
+                *value = (whole as i64).into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(with_whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(with_whole_numbers),
+        _ => {}
     }
 }
 

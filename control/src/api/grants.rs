@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call, decode};
 use super::keys::endpoint;
 use super::problem::Problem;
+use super::scalar::EXACT_MAX;
 use crate::diagnosis::{ALREADY_THERE, API_QUERY, CODES, NOT_THERE, VALUE};
 use crate::model::{Allow, Endpoint, Grant, Moment, environment_of};
 use crate::service::Question;
@@ -94,7 +95,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
 pub(super) fn why(call: &Call<'_>) -> Result<Answer, Problem> {
     let one_of = |name: &str| Transport::ALL.into_iter().find(|one| one.name() == name);
     let body_bytes = match call.query("body_bytes") {
-        Some(_) => Some(call.number("body_bytes", 0, u64::MAX)?),
+        Some(_) => Some(call.number("body_bytes", 0, EXACT_MAX)?),
         None => None,
     };
     let question = Question {

@@ -9,7 +9,7 @@ use crate::compile::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::model::PART_BYTES_MAX;
 
 /// Largest whole number that every reader of JSON reads exactly.
-const EXACT_MAX: u64 = (1 << 53) - 1;
+pub(super) const EXACT_MAX: u64 = (1 << 53) - 1;
 
 /// A part of a name: not `.` and not `..`.
 pub(super) fn part() -> Value {

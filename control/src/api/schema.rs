@@ -45,12 +45,12 @@ pub(super) fn query(route: &Route, name: &str) -> Value {
 
 /// Names of requests.
 pub(super) fn idempotency_key() -> Value {
-    json!({ "type": "string", "pattern": "^[!-~]{1,200}$", "description": "the same request again is answered alike and not carried out again" })
+    json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]{1,200}$", "description": "the same request again is answered alike and not carried out again" })
 }
 
 /// An ETag, or any.
 pub(super) fn condition() -> Value {
-    json!({ "type": "string", "pattern": r#"^("[1-9][0-9]{0,8}"|\*)$"#, "description": "an ETag: change only what is still of that version" })
+    json!({ "type": "string", "minLength": 1, "maxLength": 11, "pattern": r#"^("[1-9][0-9]{0,8}"|\*)$"#, "description": "an ETag: change only what is still of that version" })
 }
 
 /// An object with these properties and no others.

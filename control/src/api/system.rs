@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call};
 use super::openapi;
 use super::problem::Problem;
+use super::scalar::EXACT_MAX;
 use crate::diagnosis::{API_QUERY, CODES};
 use crate::model::{Model, Noun, Role};
 use crate::service::{Apply, Secrets, access};
@@ -48,7 +49,7 @@ pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
 
 /// `GET /v1/audit`: lines about what the caller reaches, oldest first.
 pub(super) fn audit(call: &Call<'_>) -> Result<Answer, Problem> {
-    let after = call.number("after", 0, u64::MAX)?;
+    let after = call.number("after", 0, EXACT_MAX)?;
     let limit = call.number("limit", LINES, LINES_MAX)?.max(1) as usize;
     let lines = call
         .service

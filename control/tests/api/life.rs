@@ -29,7 +29,7 @@ fn a_script_does_the_whole_life_of_an_endpoint_through_the_api_alone() {
     ask(
         "POST",
         &format!("{at}/hubs"),
-        json!({ "name": "fast", "partitions": 2 }),
+        json!({ "name": "fast", "partitions": 2.0 }),
         201,
     );
     ask(
