@@ -1,12 +1,16 @@
 //! A node with its control plane, worked by commands alone, as a script would: no terminal, no file edited.
 
-use std::io::{BufRead, BufReader};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use client::{Credentials, Message};
 use control::keys::new_secret;
 use control::render::{INGRESS_KEY_ID, NewEndpoint, NewPlan, render};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const CONFIG: &str = "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nshards = 3\n\n[plan]\nfile = \"plan.toml\"\n\n[control]\nlisten = \"127.0.0.1:0\"\n";
 
@@ -15,6 +19,7 @@ struct Node {
     child: Child,
     api: String,
     listen: String,
+    admin: String,
 }
 
 impl Drop for Node {
@@ -77,7 +82,7 @@ fn start(folder: &Path) -> Node {
         .spawn()
         .expect("started");
     let out = BufReader::new(child.stdout.take().expect("piped"));
-    let (mut api, mut listen) = (None, None);
+    let (mut api, mut listen, mut admin) = (None, None, None);
     for line in out.lines().map_while(Result::ok) {
         if let Some(address) = line.strip_prefix("api on http://") {
             api = Some(address.to_owned());
@@ -85,13 +90,20 @@ fn start(folder: &Path) -> Node {
         if let Some(address) = line.strip_prefix("listening on ") {
             listen = Some(address.to_owned());
         }
-        if line.starts_with("admin on ") {
+        if let Some(address) = line.strip_prefix("admin on ") {
+            admin = Some(address.to_owned());
             break;
         }
     }
     let api = api.expect("it says where its API is");
     let listen = listen.expect("it says where it listens");
-    Node { child, api, listen }
+    let admin = admin.expect("it says where its numbers are");
+    Node {
+        child,
+        api,
+        listen,
+        admin,
+    }
 }
 
 fn token_file(folder: &Path) -> PathBuf {
@@ -112,6 +124,22 @@ impl Node {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{arguments:?}: {told}");
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// What the node has refused so far: lines of its metrics page, which has the numbers of all shards.
+    fn rejects(&self) -> Vec<String> {
+        loop {
+            let mut stream = TcpStream::connect(&self.admin).expect("it serves");
+            let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).expect("written");
+            let mut page = String::new();
+            stream.read_to_string(&mut page).expect("a page");
+            // On a busy machine a shard may answer too late for a page.
+            if page.contains("\nforebay_append_messages_total ") {
+                let refused = |line: &&str| line.starts_with("forebay_rejects_total{");
+                return page.lines().filter(refused).map(str::to_owned).collect();
+            }
+        }
     }
 
     /// Standard error of a command that fails.
@@ -379,6 +407,112 @@ fn everything_is_defined_changed_exported_and_deleted_by_commands() {
     good(&["endpoint", "delete", "acme/prod/office", "--wait"]);
     good(&["tokens", "delete", "looker"]);
     assert!(node.bad(&viewer, &["account", "ls"]).contains("FB-2150"));
+}
+
+/// Frames of a sender that wait for their answers.
+const UNDER_WAY: usize = 256;
+/// Messages acked between two reports.
+const REPORTED: u64 = 500;
+
+/// A key's id and secret.
+type KeyPair = (u32, String);
+
+/// Send as fast as answers come, none of which may be a refusal: until `next` brings another key, then with that one until it closes.
+/// Reports how many keys it has come to each time that so many messages more were acked.
+async fn drive(
+    (listen, name): (String, String),
+    first: KeyPair,
+    mut next: UnboundedReceiver<KeyPair>,
+    report: UnboundedSender<usize>,
+) {
+    let (mut key, mut keys, mut acked) = (Some(first), 0, 0);
+    while let Some((id, secret)) = key.take() {
+        keys += 1;
+        let credentials = Credentials::key(&name, id, &secret).expect("a key");
+        let opened = client::connect(&listen, credentials).await;
+        let sender = opened.and_then(client::Connection::sender);
+        let sender = sender.expect("a good key");
+        let mut tickets = VecDeque::new();
+        loop {
+            match next.try_recv() {
+                Ok(another) => key = Some(another),
+                Err(TryRecvError::Disconnected) => {}
+                Err(TryRecvError::Empty) => {
+                    let sent = sender.send("acme/prod/readings", Message::new("7")).await;
+                    tickets.push_back(sent.expect("it is taken"));
+                    if tickets.len() < UNDER_WAY {
+                        continue;
+                    }
+                    let oldest = tickets.pop_front().expect("there are many");
+                    oldest.await.expect("not one is refused");
+                    acked += 1;
+                    if acked % REPORTED == 0 {
+                        // Nobody may want to know any more.
+                        let _ = report.send(keys);
+                    }
+                    continue;
+                }
+            }
+            break;
+        }
+        for ticket in tickets {
+            ticket.await.expect("not one is refused");
+        }
+        sender.close().await.expect("it ends well");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_rotated_at_full_load_without_one_refusal() {
+    let secrets = [new_secret(), new_secret()];
+    let folder = folder_of([secrets[0].text(), secrets[1].text()]);
+    let token = token_file(folder.path());
+    let node = start(folder.path());
+    let (mut driven, mut ways) = (Vec::new(), Vec::new());
+    let names = ["acme/prod/pump", "acme/prod/press"];
+    for (name, secret) in names.into_iter().zip(&secrets) {
+        let (give, next) = unbounded_channel();
+        let (report, reports) = unbounded_channel();
+        let first = (INGRESS_KEY_ID, secret.text().to_owned());
+        let way = (node.listen.clone(), name.to_owned());
+        driven.push(tokio::spawn(drive(way, first, next, report)));
+        ways.push((give, reports));
+    }
+    let mut made = Vec::new();
+    for (name, (_, reports)) in names.into_iter().zip(&mut ways) {
+        assert_eq!(reports.recv().await, Some(1), "it is under load");
+        let order = ["keys", "rotate", name, "--direction", "ingress"];
+        let order = [&order[..], &["--overlap", "1h", "--wait"]].concat();
+        let told = node.good(&token, &order);
+        made.push((id_of(&told), secret_of(&told)));
+    }
+    for ((give, reports), key) in ways.iter_mut().zip(made) {
+        // With both live, a while by the old one, then by the new one.
+        while reports.try_recv().is_ok() {}
+        assert_eq!(reports.recv().await, Some(1));
+        give.send(key).expect("it is driven");
+        while reports.recv().await.expect("it is driven") < 2 {}
+    }
+    for name in names {
+        let old = ["keys", "revoke", name, "ingress-primary", "--wait"];
+        node.good(&token, &old);
+    }
+    for (_, reports) in &mut ways {
+        while reports.try_recv().is_ok() {}
+        assert_eq!(reports.recv().await, Some(2), "without the old one, too");
+    }
+    drop(ways);
+    for driven in driven {
+        driven.await.expect("not one is refused");
+    }
+    assert_eq!(node.rejects(), [""; 0]);
+}
+
+/// The id of a new key.
+fn id_of(told: &str) -> u32 {
+    let line = told.lines().find_map(|line| line.strip_prefix("id "));
+    line.and_then(|id| id.parse().ok())
+        .unwrap_or_else(|| panic!("{told}"))
 }
 
 /// The secret of a new key.
