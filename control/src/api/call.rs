@@ -362,7 +362,7 @@ pub(super) fn shown(thing: &Thing, version: u64) -> Value {
     if thing.noun() == Noun::Token
         && let Some(token) = value.as_object_mut()
     {
-        token.remove("hash");
+        token.remove("fingerprint");
     }
     value
 }

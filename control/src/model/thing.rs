@@ -159,8 +159,8 @@ impl Thing {
         })
     }
 
-    /// As it is told to people and audited: a sealed secret by a fingerprint of what was sealed, and the hash of a token by its
-    /// own hash, so that a change shows.
+    /// As it is told to people and audited: a sealed secret by a fingerprint of what was sealed, and the hash of a token by one of
+    /// its own, so that a change shows.
     ///
     /// # Panics
     /// Never: texts, numbers and lists of them have a form in JSON.
@@ -170,9 +170,11 @@ impl Thing {
         if let Some(keys) = value.get_mut("keys").and_then(Value::as_array_mut) {
             keys.iter_mut().for_each(hide_sealed);
         }
-        if let Some(hash) = value.get_mut("hash") {
+        if let Self::Token(token) = self {
             // Whole: nobody finds another token with the same.
-            *hash = digest_text(hash.as_str().unwrap_or_default().as_bytes()).into();
+            value["fingerprint"] = digest_text(token.hash.as_bytes()).into();
+            let shown = value.as_object_mut();
+            shown.and_then(|shown| shown.remove("hash"));
         }
         value
     }
