@@ -25,7 +25,7 @@ use crate::store::{Act, Catalog, Change, Store, Stored};
 pub use access::Caller;
 pub use apply::{Apply, Difference, Secrets};
 pub use keys::{KeyOrder, NewKey, Rotation};
-pub use push::{NodeApplied, Publish, Unpublished};
+pub use push::{NodeApplied, Publish, Unpublished, Update};
 pub use why::{Check, Question, Reasons};
 
 /// Tells the time: seconds since 1970.
@@ -95,7 +95,8 @@ impl Service {
         let catalog = store.load().map_err(refused)?;
         let compiled = compiled(&catalog, &store)?;
         publish.check(&compiled.table).map_err(refused)?;
-        publish.publish(Arc::new(compiled.table));
+        let table = Arc::new(compiled.table);
+        publish.publish(Update { table });
         let current = Current {
             catalog: Arc::new(catalog),
             digest: compiled.digest,
@@ -200,7 +201,8 @@ impl Service {
             digest: compiled.digest,
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
-        self.publish.publish(Arc::new(compiled.table));
+        let table = Arc::new(compiled.table);
+        self.publish.publish(Update { table });
         Ok(outcome)
     }
 

@@ -18,6 +18,13 @@ pub struct NodeApplied {
     pub applied: usize,
 }
 
+/// A table on its way to the nodes. To hold it costs little: tables share what they have in common.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// The whole table.
+    pub table: Arc<RouteTable>,
+}
+
 /// Takes tables to nodes.
 pub trait Publish: Send + Sync {
     /// Whether every node would take this table.
@@ -27,7 +34,7 @@ pub trait Publish: Send + Sync {
     fn check(&self, table: &RouteTable) -> Result<(), Diagnosis>;
 
     /// Take this table to every node, as soon as it can be; a later one may overtake it. Does not wait.
-    fn publish(&self, table: Arc<RouteTable>);
+    fn publish(&self, update: Update);
 
     /// Wait until every shard has this epoch or a later one, at most so long; how far each node is.
     fn applied(&self, epoch: u64, within: Duration) -> Vec<NodeApplied>;
@@ -42,7 +49,7 @@ impl Publish for Unpublished {
         Ok(())
     }
 
-    fn publish(&self, _: Arc<RouteTable>) {}
+    fn publish(&self, _: Update) {}
 
     fn applied(&self, _: u64, _: Duration) -> Vec<NodeApplied> {
         Vec::new()

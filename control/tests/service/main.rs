@@ -12,7 +12,7 @@ use std::time::Duration;
 use control::model::{Model, Role};
 use control::plan;
 use control::seal::MasterKey;
-use control::service::{Apply, Caller, NodeApplied, Publish, Service};
+use control::service::{Apply, Caller, NodeApplied, Publish, Service, Update};
 use control::store::Store;
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
@@ -73,8 +73,8 @@ impl Publish for Node {
         Ok(())
     }
 
-    fn publish(&self, table: Arc<RouteTable>) {
-        *self.0.lock().expect("whole") = Some(table);
+    fn publish(&self, update: Update) {
+        *self.0.lock().expect("whole") = Some(update.table);
     }
 
     fn applied(&self, epoch: u64, _: Duration) -> Vec<NodeApplied> {

@@ -192,7 +192,7 @@ fn reload(control: &Control) -> Response<Full<Bytes>> {
 
 fn bans(control: &Control) -> Response<Full<Bytes>> {
     let snapshots = snapshots(control);
-    let table = table(control);
+    let table = control.current();
     let mut lines = String::new();
     for (shard, snapshot) in snapshots.iter().enumerate() {
         for ban in snapshot.iter().flat_map(|snapshot| &snapshot.banned) {
@@ -225,7 +225,7 @@ fn name_of(table: &RouteTable, endpoint: EndpointId) -> &str {
 fn metrics(control: &Control) -> Response<Full<Bytes>> {
     // The sums of some shards alone would look as if counters had gone back.
     let snapshots: Option<Vec<Snapshot>> = snapshots(control).into_iter().collect();
-    let table = table(control);
+    let table = control.current();
     let body = metrics::render(&control.status, &table, &snapshots.unwrap_or_default());
     let mut answer = text(StatusCode::OK, body);
     let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4");
@@ -236,19 +236,12 @@ fn metrics(control: &Control) -> Response<Full<Bytes>> {
 fn shards(control: &Control) -> Response<Full<Bytes>> {
     let shards = snapshots(control);
     let resident = metrics::resident_bytes();
-    let view = view::NodeView::new(&control.status, &table(control), resident, &shards);
+    let view = view::NodeView::new(&control.status, &control.current(), resident, &shards);
     let body = serde_json::to_vec(&view).expect("numbers and texts can be written");
     let mut answer = text(StatusCode::OK, body);
     let kind = hyper::header::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer
-}
-
-fn table(control: &Control) -> Arc<RouteTable> {
-    match control.table.lock() {
-        Ok(table) => Arc::clone(&table),
-        Err(poisoned) => Arc::clone(&poisoned.into_inner()),
-    }
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use control::service::{NodeApplied, Publish};
+use control::service::{NodeApplied, Publish, Update};
 use node::Tables;
 use node::diagnosis::{Diagnosis, EXECUTOR_FAILED};
 use wire::route::RouteTable;
@@ -88,8 +88,8 @@ impl Publish for Push {
         self.0.tables.check(table)
     }
 
-    fn publish(&self, table: Arc<RouteTable>) {
-        self.0.lock().table = Some(table);
+    fn publish(&self, update: Update) {
+        self.0.lock().table = Some(update.table);
         self.0.came.notify_all();
     }
 

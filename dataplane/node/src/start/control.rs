@@ -1,6 +1,6 @@
 //! The way to the loops of a running node: commands, their bounds, new tables.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -95,6 +95,13 @@ impl Control {
     pub(crate) fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
         Folder::check_reload(&self.data, table)?;
         self.hubs.open(table)
+    }
+
+    /// The table that was handed over last.
+    pub(crate) fn current(&self) -> Arc<RouteTable> {
+        // It is replaced whole, whoever panicked beside it.
+        let current = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current)
     }
 
     fn told(&self, made: Result<u64, Diagnosis>) -> Result<u64, Diagnosis> {

@@ -36,6 +36,12 @@ impl Tables {
         self.0.apply(table)
     }
 
+    /// The table that was handed over last.
+    #[must_use]
+    pub fn current(&self) -> Arc<RouteTable> {
+        self.0.current()
+    }
+
     /// Wait until every shard has this epoch or a later one, at most so long; the epoch of each shard then.
     #[must_use]
     pub fn wait(&self, epoch: u64, within: Duration) -> Vec<u64> {
