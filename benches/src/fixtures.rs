@@ -95,6 +95,36 @@ pub fn table(partitions: u16, senders: usize, receivers: usize) -> RouteTable {
     RouteTable::build(parts).expect("the parts fit together")
 }
 
+/// A table in which so many senders may send to three channels each, [`CHANNEL`] among them, as large fleets have it.
+pub fn wide_table(senders: usize) -> RouteTable {
+    let channel = |step: u32| ChannelParts {
+        id: ChannelId(CHANNEL.0 + step),
+        name: format!("plant/main/telemetry-{step}").into(),
+        hub: 0,
+        priority: Default::default(),
+    };
+    let sends = |number| {
+        let mut endpoint = endpoint(sender(number), Direction::Ingress);
+        endpoint.send = (0..3)
+            .map(|step| Grant {
+                channel: ChannelId(CHANNEL.0 + step),
+                restriction: Restriction::default(),
+            })
+            .collect();
+        endpoint
+    };
+    let small = table(16, 0, 0);
+    let parts = TableParts {
+        epoch: 1,
+        queue_groups: 1,
+        hubs: small.hubs().to_vec(),
+        channels: (0..3).map(channel).collect(),
+        endpoints: (0..senders).map(sends).collect(),
+        accounts: Vec::new(),
+    };
+    RouteTable::build(parts).expect("the parts fit together")
+}
+
 fn endpoint(name: String, direction: Direction) -> Endpoint {
     let key = Key {
         id: KeyId(1),

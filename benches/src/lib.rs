@@ -9,7 +9,7 @@ mod node;
 pub use clock::{ThreadCpu, criterion, minor_faults, timed};
 pub use fixtures::{
     BODY_BYTES, CHANNEL, HUB, MESSAGES_PER_FRAME, SENDER, put_frame, receiver, secret, sender,
-    session_keys, table,
+    session_keys, table, wide_table,
 };
 pub use log::Disk;
 pub use node::{Client, Node};

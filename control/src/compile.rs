@@ -3,7 +3,7 @@
 //! Pure: a model comes in, a table or the list of everything wrong with it comes out. Names become ids by
 //! hashing; where two names meet on one id the model is refused until one of them is given an `id`.
 
-mod digest;
+mod change;
 mod endpoint;
 mod faults;
 mod hubs;
@@ -13,7 +13,7 @@ mod restriction;
 mod value;
 
 use wire::diagnosis::Diagnosis;
-use wire::route::{Account, RouteTable, TableParts};
+use wire::route::{Account, HeadParts, RouteTable, TableParts};
 
 use crate::diagnosis::TABLE;
 use crate::model::Model;
@@ -22,10 +22,11 @@ use faults::{Faults, Place};
 use names::Names;
 use value::{rates, whole};
 
-pub use digest::Digest;
+pub use change::{Edit, change};
 pub use faults::Found;
 pub(crate) use faults::did_you_mean;
 pub use restriction::{Terms, restriction_of, terms_of};
+pub use wire::route::Digest;
 
 /// Partitions of a hub that does not say.
 pub const PARTITIONS_DEFAULT: u16 = 4;
@@ -67,10 +68,12 @@ pub fn compile(
     if !faults.is_empty() {
         return Err(faults.take());
     }
-    let digest = digest::digest(&parts);
     let built = RouteTable::build(parts);
     built
-        .map(|table| Compiled { table, digest })
+        .map(|table| Compiled {
+            digest: table.digest(),
+            table,
+        })
         .map_err(|error| {
             faults.whole(Diagnosis::new(
                 TABLE,
@@ -86,8 +89,27 @@ pub fn compile(
 /// The parts of the table; what is wrong is noted and left out.
 fn parts(model: &Model, epoch: u64, master: Option<&MasterKey>, faults: &mut Faults) -> TableParts {
     let names = Names::of(model, faults);
-    let hubs = hubs::hubs(model, &names, faults);
-    let channels = hubs::channels(model, &names, &hubs, faults);
+    let HeadParts {
+        queue_groups,
+        hubs,
+        channels,
+        accounts,
+    } = head(model, &names, faults);
+    let endpoints = endpoint::endpoints(&model.endpoints, &names, &channels, master, faults);
+    TableParts {
+        accounts,
+        epoch,
+        hubs,
+        channels,
+        endpoints,
+        queue_groups,
+    }
+}
+
+/// The parts that are no endpoints; what is wrong is noted and left out.
+fn head(model: &Model, names: &Names<'_>, faults: &mut Faults) -> HeadParts {
+    let hubs = hubs::hubs(model, names, faults);
+    let channels = hubs::channels(model, names, &hubs, faults);
     let queue_groups = match model.queue_groups {
         None => QUEUE_GROUPS_DEFAULT,
         Some(groups) => {
@@ -95,7 +117,6 @@ fn parts(model: &Model, epoch: u64, master: Option<&MasterKey>, faults: &mut Fau
             whole(groups, &place, "queue_groups", 1..=QUEUE_GROUPS_MAX, faults) as u16
         }
     };
-    let endpoints = endpoint::endpoints(model, &names, &channels, master, faults);
     let list = Place::root("accounts");
     let accounts = model.accounts.iter().enumerate().map(|(at, account)| {
         let (messages, bytes) = (account.messages_per_second, account.bytes_per_second);
@@ -104,12 +125,10 @@ fn parts(model: &Model, epoch: u64, master: Option<&MasterKey>, faults: &mut Fau
             rates: rates(messages, bytes, &list.index(at), faults),
         }
     });
-    TableParts {
+    HeadParts {
         accounts: accounts.collect(),
-        epoch,
+        queue_groups,
         hubs,
         channels,
-        endpoints,
-        queue_groups,
     }
 }

@@ -482,7 +482,7 @@ deliveries_max = 0
         PartitionId::new(12, (pump.id.0 % 2) as u16)
     );
     assert!(pump.relay && !pump.enabled);
-    let rates = pump.rates;
+    let rates = pump.rates();
     assert_eq!(
         (rates.messages_per_second, rates.bytes_per_second),
         (Some(50), Some(65_536))
@@ -493,8 +493,8 @@ deliveries_max = 0
         3,
         "its own two, and its account's"
     );
-    assert_eq!(channel.subscribers.len(), 1);
-    let key = &pump.keys[0];
+    assert_eq!(table.subscribers(channel.id).count(), 1);
+    let key = pump.keys.at(0);
     assert_eq!(
         (key.revoked, key.expires.map(|at| at.seconds())),
         (true, Some(1_798_761_600))
@@ -511,7 +511,7 @@ deliveries_max = 0
         (restriction.messages_per_second, restriction.body_bytes_max),
         (Some(100), Some(1024))
     );
-    let queue = &pump.queue;
+    let queue = pump.queue();
     assert_eq!(
         (
             queue.messages_max,
@@ -585,7 +585,7 @@ fn an_endpoint_names_certificates_in_either_form_each_once() {
     let table = compile(&text).expect("a good plan");
     let pump = table.endpoint_by_name("a/e/pump").expect("it is named");
     let want = [Fingerprint([0x0A; 32]), Fingerprint([0x0B; 32])];
-    assert_eq!(pump.certificates, want);
+    assert_eq!(pump.certificates(), want);
     for shown in want {
         assert!(pump.may_use_tunnel(Some(shown)));
     }

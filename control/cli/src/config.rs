@@ -52,7 +52,7 @@ fn check(config: PathBuf, json: bool) -> Result<u8, Fault> {
     let (hubs, channels, endpoints) = (
         table.hubs().len(),
         table.channels().len(),
-        table.endpoints().len(),
+        table.endpoint_count(),
     );
     if json {
         say!(

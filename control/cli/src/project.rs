@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use node::config::NodeConfig;
 use wire::diagnosis::Diagnosis;
 use wire::ids::Direction;
-use wire::route::{Endpoint, Key, KeyMaterial, RouteTable};
+use wire::route::{EndpointView, KeyMaterial, KeyView, RouteTable};
 
 use crate::control::ControlFiles;
 use crate::control::section::ControlSection;
@@ -130,17 +130,19 @@ pub(crate) fn read_plan(file: &Path, epoch: u64) -> Result<RouteTable, Vec<Diagn
 }
 
 /// The endpoint of this name; a name without slashes is looked for in every environment.
-pub(crate) fn endpoint<'a>(table: &'a RouteTable, name: &str) -> Result<&'a Endpoint, Diagnosis> {
+pub(crate) fn endpoint<'a>(
+    table: &'a RouteTable,
+    name: &str,
+) -> Result<EndpointView<'a>, Diagnosis> {
     let suffix = format!("/{name}");
     let found = table.endpoint_by_name(name).or_else(|| {
         let mut ends = table
             .endpoints()
-            .iter()
-            .filter(|endpoint| endpoint.name.ends_with(&suffix));
+            .filter(|endpoint| endpoint.name().ends_with(&suffix));
         ends.next().filter(|_| ends.next().is_none())
     });
     found.ok_or_else(|| {
-        let known = table.endpoints().iter().map(|endpoint| &*endpoint.name);
+        let known = table.endpoints().map(|endpoint| endpoint.name());
         not_in_plan("endpoint", name, known)
     })
 }
@@ -169,14 +171,14 @@ pub(crate) fn not_in_plan<'a>(
 
 /// The key an endpoint uses in one direction: the named one, or the first that is active, with its text.
 pub(crate) fn key<'a>(
-    endpoint: &'a Endpoint,
+    endpoint: &EndpointView<'a>,
     name: Option<&str>,
     direction: Direction,
-) -> Result<(&'a Key, &'a str), Diagnosis> {
+) -> Result<(KeyView<'a>, &'a str), Diagnosis> {
     let named =
         match name {
             Some(name) => Some(endpoint.key_by_name(name).ok_or_else(|| {
-                not_in_plan("key", name, endpoint.keys.iter().map(|key| &*key.name))
+                not_in_plan("key", name, endpoint.keys.iter().map(|key| key.name()))
             })?),
             None => endpoint.keys.iter().find(|key| {
                 key.direction == direction
@@ -185,7 +187,7 @@ pub(crate) fn key<'a>(
             }),
         };
     let unfit = |seen: String| {
-        let what = format!("{} has no key for this", endpoint.name);
+        let what = format!("{} has no key for this", endpoint.name());
         let needed = format!("an active hmac-sha256 key for {direction}");
         Diagnosis::new(
             KEY_UNFIT,
@@ -196,17 +198,17 @@ pub(crate) fn key<'a>(
         )
     };
     let key = named.ok_or_else(|| unfit("none".to_owned()))?;
-    match &key.material {
+    match key.material {
         KeyMaterial::Symmetric(secret) if key.direction == direction && !key.revoked => {
             Ok((key, secret.text()))
         }
         KeyMaterial::Symmetric(_) if key.revoked => {
-            Err(unfit(format!("key `{}`, revoked", key.name)))
+            Err(unfit(format!("key `{}`, revoked", key.name())))
         }
         KeyMaterial::Symmetric(_) => {
-            Err(unfit(format!("key `{}` for {}", key.name, key.direction)))
+            Err(unfit(format!("key `{}` for {}", key.name(), key.direction)))
         }
-        KeyMaterial::Ed25519(_) => Err(unfit(format!("key `{}`, ed25519", key.name))),
+        KeyMaterial::Ed25519(_) => Err(unfit(format!("key `{}`, ed25519", key.name()))),
     }
 }
 

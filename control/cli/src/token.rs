@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         Way::Ingress => Direction::Ingress,
         Way::Egress => Direction::Egress,
     };
-    let (key, secret) = key(endpoint, args.key.as_deref(), direction)?;
+    let (key, secret) = key(&endpoint, args.key.as_deref(), direction)?;
     let valid = parse_age(&args.valid).map_err(|needed| {
         Diagnosis::new(
             ARGUMENT,
@@ -75,12 +75,12 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let expires = now.saturating_add(valid.as_secs());
-    let token = control::token::mint(&endpoint.name, &key.name, secret, expires, now)?;
+    let token = control::token::mint(endpoint.name(), key.name(), secret, expires, now)?;
     if args.json {
         let at = show_moment(expires);
         say!(
             "{}",
-            serde_json::json!({ "endpoint": &*endpoint.name, "key": &*key.name, "expires": at, "token": token })
+            serde_json::json!({ "endpoint": endpoint.name(), "key": key.name(), "expires": at, "token": token })
         );
     } else {
         say!("{token}");

@@ -33,10 +33,10 @@ pub(super) fn list(call: &Call<'_>) -> Result<Answer, Problem> {
     let catalog = call.service.catalog();
     let limit = call.number("limit", PAGE, PAGE_MAX)?.max(1) as usize;
     let after = call.query("after").unwrap_or("");
-    let from = (noun, prefix.as_str().max(after).to_owned());
+    let from = prefix.as_str().max(after);
     let mut found: Vec<(&String, &Stored)> = catalog
         .things
-        .range(from..)
+        .from(noun, from)
         .take_while(|((other, name), _)| *other == noun && name.starts_with(&prefix))
         .filter(|((_, name), stored)| {
             name.as_str() > after && access::may_see(&call.caller, &stored.thing).is_ok()

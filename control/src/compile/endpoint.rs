@@ -12,7 +12,7 @@ use super::names::Names;
 use super::restriction::{bounded, hours, restriction, transports};
 use super::value::{Taken, expiry, rates, whole};
 use crate::diagnosis::{DUPLICATE, FOREIGN, UNKNOWN_NAME, VALUE};
-use crate::model::{Allow, Endpoint, Grant, Model, OnFull, Queue, environment_of};
+use crate::model::{Allow, Endpoint, Grant, OnFull, Queue, environment_of};
 use crate::quantity::Bytes;
 use crate::seal::MasterKey;
 
@@ -23,7 +23,7 @@ const CERTIFICATES_MAX: usize = 8;
 type Channels<'a> = HashMap<&'a str, ChannelId>;
 
 pub(super) fn endpoints(
-    model: &Model,
+    written: &[Endpoint],
     names: &Names<'_>,
     channels: &[ChannelParts],
     master: Option<&MasterKey>,
@@ -34,9 +34,9 @@ pub(super) fn endpoints(
         .map(|channel| (&*channel.name, channel.id))
         .collect();
     let mut taken = Taken::new("endpoint");
-    let mut endpoints = Vec::with_capacity(model.endpoints.len());
+    let mut endpoints = Vec::with_capacity(written.len());
     let list = Place::root("endpoints");
-    for (at, written) in model.endpoints.iter().enumerate() {
+    for (at, written) in written.iter().enumerate() {
         let element = list.index(at);
         let place = element.key("name");
         if !names.check_full(&written.name, &place, "endpoint", faults) {

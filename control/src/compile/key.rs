@@ -222,7 +222,7 @@ fn ed25519(
     faults: &mut Faults,
 ) -> Option<KeyMaterial> {
     verifying_key_from_base64(public)
-        .map(KeyMaterial::Ed25519)
+        .map(|key| KeyMaterial::Ed25519(Box::new(key)))
         .map_err(|error| {
             faults.add(
                 place,

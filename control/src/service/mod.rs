@@ -7,6 +7,7 @@
 pub mod access;
 mod apply;
 mod keys;
+mod next;
 mod push;
 mod tokens;
 mod why;
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use wire::diagnosis::Diagnosis;
+use wire::route::RouteTable;
 
-use crate::compile::{Compiled, Digest, Found, compile};
+use crate::compile::{Digest, Found};
 use crate::diagnosis::{ALREADY_THERE, CODES, NOT_THERE, SCOPE};
 use crate::model::{Model, Noun, Role, Thing};
 use crate::nearest::nearest;
@@ -25,6 +27,7 @@ use crate::store::{Act, Catalog, Change, Store, Stored};
 pub use access::Caller;
 pub use apply::{Apply, Difference, Secrets};
 pub use keys::{KeyOrder, NewKey, Rotation};
+use next::{Next, Tidy, compiled};
 pub use push::{NodeApplied, Publish, Unpublished, Update};
 pub use why::{Check, Question, Reasons};
 
@@ -37,6 +40,7 @@ pub struct Service {
     store: Mutex<Store>,
     current: RwLock<Current>,
     publish: Box<dyn Publish>,
+    tidy: Mutex<Tidy>,
     clock: Clock,
 }
 
@@ -44,7 +48,9 @@ pub struct Service {
 #[derive(Debug, Clone)]
 struct Current {
     catalog: Arc<Catalog>,
-    digest: Digest,
+    /// What is defined without endpoints.
+    head: Arc<Model>,
+    table: Arc<RouteTable>,
 }
 
 /// What a change came to.
@@ -93,18 +99,22 @@ impl Service {
     /// When the store cannot be read, or what it holds does not compile.
     pub fn start(store: Store, publish: Box<dyn Publish>, clock: Clock) -> Result<Self, Refusal> {
         let catalog = store.load().map_err(refused)?;
-        let compiled = compiled(&catalog, &store)?;
-        publish.check(&compiled.table).map_err(refused)?;
-        let table = Arc::new(compiled.table);
-        publish.publish(Update { table });
+        let table = Arc::new(compiled(&catalog, &store)?);
+        publish.check(&table).map_err(refused)?;
+        publish.publish(Update {
+            table: Arc::clone(&table),
+            delta: None,
+        });
         let current = Current {
+            head: Arc::new(catalog.head()),
             catalog: Arc::new(catalog),
-            digest: compiled.digest,
+            table,
         };
         Ok(Self {
             store: Mutex::new(store),
             current: RwLock::new(current),
             publish,
+            tidy: Mutex::default(),
             clock,
         })
     }
@@ -118,7 +128,7 @@ impl Service {
     /// What the table in force says.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.current().digest
+        self.current().table.digest()
     }
 
     /// Seconds since 1970.
@@ -186,8 +196,8 @@ impl Service {
             return Ok(outcome(before.version));
         }
         let after = before.clone().after(&changes, before.version + 1);
-        let compiled = compiled(&after, store)?;
-        self.publish.check(&compiled.table).map_err(refused)?;
+        let Next { head, table, delta } = self.next(store, &after, &changes)?;
+        self.publish.check(&table).map_err(refused)?;
         let act = Act {
             actor: &caller.name,
             at_seconds: self.now(),
@@ -198,11 +208,12 @@ impl Service {
         let outcome = outcome(version);
         let now = Current {
             catalog: Arc::new(after),
-            digest: compiled.digest,
+            head,
+            table: Arc::clone(&table),
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
-        let table = Arc::new(compiled.table);
-        self.publish.publish(Update { table });
+        self.tidy().note(delta.as_ref());
+        self.publish.publish(Update { table, delta });
         Ok(outcome)
     }
 
@@ -234,42 +245,6 @@ impl Service {
             (_, Err(fault)) => Err(fault),
         }
     }
-}
-
-/// The table of a catalog; a fault names the thing and the place in it.
-fn compiled(catalog: &Catalog, store: &Store) -> Result<Compiled, Refusal> {
-    let model = catalog.model();
-    let named = |found: Vec<Found>| {
-        found
-            .into_iter()
-            .map(|one| name_place(one, &model))
-            .collect()
-    };
-    compile(&model, catalog.version, Some(store.master())).map_err(named)
-}
-
-/// From a place in the model to the name of a thing and a place in it.
-fn name_place(mut found: Found, model: &Model) -> Found {
-    let mut steps = found.pointer.splitn(4, '/').skip(1);
-    let (list, index, rest) = (steps.next(), steps.next(), steps.next());
-    let Some(at) = index.and_then(|index| index.parse::<usize>().ok()) else {
-        return found;
-    };
-    let (kind, name) = match list {
-        Some("accounts") => ("account", model.accounts.get(at).map(|one| &one.name)),
-        Some("environments") => (
-            "environment",
-            model.environments.get(at).map(|one| &one.name),
-        ),
-        Some("hubs") => ("hub", model.hubs.get(at).map(|one| &one.name)),
-        Some("channels") => ("channel", model.channels.get(at).map(|one| &one.name)),
-        Some("endpoints") => ("endpoint", model.endpoints.get(at).map(|one| &one.name)),
-        _ => return found,
-    };
-    let name = name.map_or("", String::as_str);
-    found.fault.what = format!("{kind} {name}: {}", found.fault.what);
-    found.pointer = rest.map_or_else(String::new, |rest| format!("/{rest}"));
-    found
 }
 
 /// The thing of this kind and name.

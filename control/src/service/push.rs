@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use wire::diagnosis::Diagnosis;
-use wire::route::RouteTable;
+use wire::route::{Delta, RouteTable};
 
 /// How far one node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,6 +23,8 @@ pub struct NodeApplied {
 pub struct Update {
     /// The whole table.
     pub table: Arc<RouteTable>,
+    /// How it differs from the one published before, if that is little: what a node needs that has that one.
+    pub delta: Option<Arc<Delta>>,
 }
 
 /// Takes tables to nodes.

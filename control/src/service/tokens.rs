@@ -48,7 +48,7 @@ impl Service {
         keep: impl FnOnce(&str) -> Result<(), Diagnosis>,
     ) -> Result<bool, Refusal> {
         let catalog = self.catalog();
-        if catalog.things.keys().any(|(noun, _)| *noun == Noun::Token) {
+        if catalog.things.from(Noun::Token, "").next().is_some() {
             return Ok(false);
         }
         let mut token = Token {
@@ -78,8 +78,7 @@ impl Service {
         };
         let hash = Token::hash_of(text);
         let catalog = self.catalog();
-        let from = (Noun::Token, String::new());
-        let tokens = catalog.things.range(from..);
+        let tokens = catalog.things.from(Noun::Token, "");
         let token = tokens
             .filter_map(|(_, stored)| match &*stored.thing {
                 Thing::Token(token) => Some(token),

@@ -15,8 +15,8 @@ mod copy;
 mod fault;
 pub mod file;
 pub mod master;
+mod things;
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -34,13 +34,14 @@ use crate::model::{Model, Noun, Thing};
 use crate::seal::MasterKey;
 pub use copy::restore;
 use fault::{damaged, failed};
+pub use things::{Key, Things};
 
 type Meta = TableDefinition<'static, &'static str, &'static [u8]>;
-type Things = TableDefinition<'static, (u8, &'static str), (u64, &'static [u8])>;
+type Values = TableDefinition<'static, (u8, &'static str), (u64, &'static [u8])>;
 type Lines = TableDefinition<'static, u64, ([u8; 32], &'static [u8])>;
 
 const META: Meta = TableDefinition::new("meta");
-const THINGS: Things = TableDefinition::new("things");
+const THINGS: Values = TableDefinition::new("things");
 const AUDIT: Lines = TableDefinition::new("audit");
 
 /// The form of the file.
@@ -55,13 +56,13 @@ pub struct Stored {
     pub thing: Arc<Thing>,
 }
 
-/// Everything that is defined at one version.
+/// Everything that is defined at one version. A copy shares with it what neither changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// The version.
     pub version: u64,
     /// The things.
-    pub things: BTreeMap<(Noun, String), Stored>,
+    pub things: Things,
 }
 
 impl Catalog {
@@ -74,25 +75,33 @@ impl Catalog {
         model
     }
 
+    /// The same without endpoints.
+    #[must_use]
+    pub fn head(&self) -> Model {
+        let mut model = Model::default();
+        let head = self.things.iter();
+        let head = head.take_while(|((noun, _), _)| *noun < Noun::Endpoint);
+        head.for_each(|(_, stored)| model.push((*stored.thing).clone()));
+        model
+    }
+
     /// The thing of this kind and name.
     #[must_use]
     pub fn get(&self, noun: Noun, name: &str) -> Option<&Stored> {
-        self.things.get(&(noun, name.to_owned()))
+        self.things.get(noun, name)
     }
 
     /// As it is after these changes, which gave this version.
     #[must_use]
     pub fn after(mut self, changes: &[Change], version: u64) -> Self {
         for change in changes {
-            let key = (change.noun, change.name.clone());
             match &change.after {
                 Some(thing) => {
                     let thing = Arc::new(thing.clone());
+                    let key = (change.noun, change.name.clone());
                     self.things.insert(key, Stored { version, thing });
                 }
-                None => {
-                    self.things.remove(&key);
-                }
+                None => self.things.remove(change.noun, &change.name),
             }
         }
         self.version = version;
@@ -258,7 +267,7 @@ impl Store {
         let table = read
             .open_table(THINGS)
             .map_err(|error| self.failed(error))?;
-        let mut things = BTreeMap::new();
+        let mut things = Things::default();
         for entry in table.iter().map_err(|error| self.failed(error))? {
             let (key, value) = entry.map_err(|error| self.failed(error))?;
             let ((noun, name), (version, json)) = (key.value(), value.value());

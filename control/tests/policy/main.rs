@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use control::model::Allow;
 use control::seal::MasterKey;
-use control::service::{self, Apply, Caller, NodeApplied, Publish, Service};
+use control::service::{self, Apply, Caller, NodeApplied, Publish, Service, Update};
 use control::store::Store;
 use fastrand::Rng;
 use support::{Client, Said, Setup, World, acks, secret};
@@ -46,8 +46,8 @@ impl Publish for Taker {
         Ok(())
     }
 
-    fn publish(&self, table: Arc<RouteTable>) {
-        *self.0.lock().expect("whole") = Some(table);
+    fn publish(&self, update: Update) {
+        *self.0.lock().expect("whole") = Some(update.table);
     }
 
     fn applied(&self, _: u64, _: Duration) -> Vec<NodeApplied> {

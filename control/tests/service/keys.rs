@@ -48,8 +48,8 @@ fn a_rotation_gives_a_second_key_and_the_first_one_its_end() {
     );
     let table = world.node.table();
     let pump = table.endpoint_by_name("a/e/pump").expect("there");
-    assert_eq!(pump.keys[0].expires.map(|at| at.seconds()), Some(1_060));
-    assert_eq!((pump.keys.len(), pump.keys[1].expires), (2, None));
+    assert_eq!(pump.keys.at(0).expires.map(|at| at.seconds()), Some(1_060));
+    assert_eq!((pump.keys.len(), pump.keys.at(1).expires), (2, None));
     let again = world
         .service
         .rotate(&all, "a/e/pump", &rotation, None)
@@ -76,7 +76,12 @@ fn a_revoked_key_is_restored_and_a_deleted_one_is_gone() {
     let all = Caller::local();
     let revoked = |world: &World| {
         let table = world.node.table();
-        table.endpoint_by_name("a/e/pump").expect("there").keys[0].revoked
+        table
+            .endpoint_by_name("a/e/pump")
+            .expect("there")
+            .keys
+            .at(0)
+            .revoked
     };
     let outcome = world
         .service

@@ -1,6 +1,7 @@
 //! What the control plane lets whom do, and what becomes of it.
 
 mod access;
+mod changes;
 mod documents;
 mod keys;
 mod why;
@@ -57,14 +58,19 @@ channel = "readings"
 allow = "receive"
 "#;
 
-/// Keeps the newest table, as a node would.
+/// Keeps the newest table, as a node would, and counts those that came as changes.
 #[derive(Clone, Default)]
-pub(crate) struct Node(Arc<Mutex<Option<Arc<RouteTable>>>>);
+pub(crate) struct Node(Arc<Mutex<(Option<Arc<RouteTable>>, usize)>>);
 
 impl Node {
     pub(crate) fn table(&self) -> Arc<RouteTable> {
-        let table = self.0.lock().expect("whole").clone();
+        let table = self.0.lock().expect("whole").0.clone();
         table.expect("published")
+    }
+
+    /// How many tables came as changes.
+    pub(crate) fn deltas(&self) -> usize {
+        self.0.lock().expect("whole").1
     }
 }
 
@@ -74,7 +80,16 @@ impl Publish for Node {
     }
 
     fn publish(&self, update: Update) {
-        *self.0.lock().expect("whole") = Some(update.table);
+        let mut node = self.0.lock().expect("whole");
+        if let Some(delta) = &update.delta {
+            let before = node.0.take().expect("a change is of something");
+            let after = before.after(delta).expect("of what came before");
+            let seen = (after.epoch(), after.digest());
+            assert_eq!(seen, (update.table.epoch(), update.table.digest()));
+            assert_eq!(after.encode()[..], update.table.encode()[..]);
+            node.1 += 1;
+        }
+        node.0 = Some(update.table);
     }
 
     fn applied(&self, epoch: u64, _: Duration) -> Vec<NodeApplied> {

@@ -15,7 +15,7 @@ fn check(data: &[u8]) {
             assert_eq!(table.epoch(), 3);
             assert!(table.queue_groups() > 0);
             for endpoint in table.endpoints() {
-                let found = table.endpoint_by_name(&endpoint.name);
+                let found = table.endpoint_by_name(endpoint.name());
                 assert_eq!(found, Some(endpoint));
             }
         }

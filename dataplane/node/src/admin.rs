@@ -219,7 +219,7 @@ fn bans(control: &Control) -> Response<Full<Bytes>> {
 
 fn name_of(table: &RouteTable, endpoint: EndpointId) -> &str {
     let known = table.endpoint(endpoint);
-    known.map_or("unknown", |endpoint| &endpoint.name)
+    known.map_or("unknown", |endpoint| endpoint.name())
 }
 
 fn metrics(control: &Control) -> Response<Full<Bytes>> {

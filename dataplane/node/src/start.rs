@@ -197,6 +197,7 @@ pub fn start_logged(
         doors,
         ending: Ending::new(placement.shards(), config.timeouts.drain),
         table: Mutex::new(Arc::clone(&table)),
+        retired: Mutex::default(),
         reload: Mutex::new(reload),
         data: folder.path().to_owned(),
         hubs: Hubs::new(

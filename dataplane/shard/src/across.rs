@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use wire::ids::{AckMode, Offset, PartitionId, Sequence};
 use wire::reason::{Notice, Reason};
-use wire::route::{Endpoint, Grant};
+use wire::route::{EndpointView, GrantView};
 
 use crate::away::{Answered, Away, Cargo, Mark, Said, Taken};
 use crate::connection::Goodbye;
@@ -76,8 +76,8 @@ pub(crate) fn claim_away(
 
 impl Peers {
     /// Whether streams of an endpoint can be claimed now, wherever they are.
-    pub(crate) fn check_ways(&self, endpoint: &Endpoint) -> Result<(), Notice> {
-        let full = |grant: &Grant| {
+    pub(crate) fn check_ways(&self, endpoint: &EndpointView<'_>) -> Result<(), Notice> {
+        let full = |grant: GrantView<'_>| {
             let channel = self.table.channel(grant.channel);
             let partition = channel.map(|channel| self.table.partition_of(endpoint.id, channel));
             let owner = partition.and_then(|id| self.ownership.partition(id));

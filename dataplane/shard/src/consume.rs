@@ -193,7 +193,7 @@ fn bounds_of(peers: &Peers, endpoint: EndpointId) -> QueueBounds {
     peers
         .table
         .endpoint(endpoint)
-        .map(|endpoint| endpoint.queue.clone())
+        .map(|endpoint| *endpoint.queue())
         .unwrap_or_default()
 }
 

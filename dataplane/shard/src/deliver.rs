@@ -6,7 +6,7 @@ use wire::delivery::{DeliverBuilder, GroupHeader};
 use wire::frame::SignatureKind;
 use wire::ids::{Offset, Sequence, UnixNanos};
 use wire::message::message_bytes;
-use wire::route::Endpoint;
+use wire::route::EndpointView;
 use wire::send::MESSAGES_AT;
 use wire::signature::Signer;
 
@@ -145,7 +145,7 @@ fn write_frame<S: Segment>(
         match find(
             logs,
             &piece,
-            endpoint,
+            &endpoint,
             credit.messages,
             credit.bytes.min(left),
             builder.room(),
@@ -165,7 +165,7 @@ fn write_frame<S: Segment>(
                     piece.number,
                     count,
                     peers.now.monotonic,
-                    endpoint.queue.lock,
+                    endpoint.queue().lock,
                 );
                 messages += u64::from(count);
             }
@@ -211,7 +211,7 @@ enum Found<'a> {
 fn find<'a, S: Segment>(
     logs: Logs<'a, S>,
     piece: &Piece,
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     messages: u64,
     bytes: u64,
     room: usize,

@@ -93,7 +93,7 @@ impl Peers {
                 (endpoint()?, endpoint()?.key_by_name(token.key_name())?)
             }
         };
-        let home = self.ownership.home(table, endpoint, key.direction);
+        let home = self.ownership.home(table, &endpoint, key.direction);
         (home != self.limits.shard).then_some(home)
     }
 

@@ -8,7 +8,7 @@ use wire::ids::{
     AckMode, Direction, Fingerprint, Offset, PartitionId, Sequence, SessionId, UnixNanos,
 };
 use wire::reason::{Notice, Reason};
-use wire::route::{Endpoint, Grant, Key, KeyMaterial, RouteTable, Transport};
+use wire::route::{EndpointView, GrantView, KeyMaterial, KeyView, RouteTable, Transport};
 use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
 use wire::token::{Token, TokenError};
 
@@ -98,17 +98,17 @@ fn open<S: Segment>(
     let start = *connection.start.take().ok_or(gone)?;
     let proven = prove(peers, hello, &start)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
-    check_terms(endpoint, proven.direction, peers.now.unix)?;
-    check_transport(endpoint, proven.transport)?;
-    check_certificate(endpoint, start.shown)?;
+    check_terms(&endpoint, proven.direction, peers.now.unix)?;
+    check_transport(&endpoint, proven.transport)?;
+    check_certificate(&endpoint, start.shown)?;
     check_home(peers, &proven, start.stays)?;
     check_fresh(peers, hello, proven.endpoint)?;
     let credential = credential(peers, &proven);
     check_pressure(peers, credential, peer)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
-    check_address(endpoint, proven.direction, peer, peers.now.unix)?;
+    check_address(&endpoint, proven.direction, peer, peers.now.unix)?;
     if proven.direction == Direction::Ingress {
-        peers.check_ways(endpoint).map_err(HandshakeError)?;
+        peers.check_ways(&endpoint).map_err(HandshakeError)?;
     }
     let resumed = proven.resumed.is_some();
     if !resumed {
@@ -145,7 +145,7 @@ fn check_home(peers: &Peers, proven: &Proven, stays: bool) -> Result<(), Handsha
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     let home = peers
         .ownership
-        .home(&peers.table, endpoint, proven.direction);
+        .home(&peers.table, &endpoint, proven.direction);
     if !stays || proven.direction == Direction::Ingress || home == peers.limits.shard {
         return Ok(());
     }
@@ -245,7 +245,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
         Auth::Resume(session) => return prove_resumption(peers, hello, session, start, derive),
     };
     let endpoint = endpoint.ok_or(bad)?;
-    check_key(key, endpoint, peers.now.unix)?;
+    check_key(&key, &endpoint, peers.now.unix)?;
     Ok(Proven {
         endpoint: index.ok_or(bad)?,
         direction: key.direction,
@@ -265,11 +265,11 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
 /// The symmetric key of a credential, if the proof with it holds. A key that is not there, or that cannot prove
 /// anything here, costs as much and is told no other way.
 fn prove_symmetric(
-    key: Option<&Key>,
+    key: Option<KeyView<'_>>,
     proof: impl Fn(&SecretKey) -> bool,
-) -> Result<(&Key, &SecretKey), HandshakeError> {
+) -> Result<(KeyView<'_>, &SecretKey), HandshakeError> {
     let bad = fault(Reason::BadCredential, 0, 0);
-    match key.map(|key| (key, &key.material)) {
+    match key.map(|key| (key, key.material)) {
         Some((key, KeyMaterial::Symmetric(secret))) => {
             if proof(secret) {
                 Ok((key, secret))
@@ -304,12 +304,17 @@ fn prove_resumption(
         return Err(unknown);
     }
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
-    if *endpoint.name != *hello.fields.name {
+    if endpoint.name() != hello.fields.name {
         return Err(fault(Reason::BadCredential, 0, 0));
     }
     let now = peers.now.unix;
-    if let Some(end) = first_end(session, endpoint, now).filter(|(at, _)| *at <= now) {
-        return Err(HandshakeError(ended(end, endpoint, session.direction, now)));
+    if let Some(end) = first_end(session, &endpoint, now).filter(|(at, _)| *at <= now) {
+        return Err(HandshakeError(ended(
+            end,
+            &endpoint,
+            session.direction,
+            now,
+        )));
     }
     Ok(Proven {
         endpoint: session.endpoint_index,
@@ -327,7 +332,11 @@ fn prove_resumption(
     })
 }
 
-fn check_key(key: &Key, endpoint: &Endpoint, now: UnixNanos) -> Result<(), HandshakeError> {
+fn check_key(
+    key: &KeyView<'_>,
+    endpoint: &EndpointView<'_>,
+    now: UnixNanos,
+) -> Result<(), HandshakeError> {
     if key.revoked {
         return Err(fault(Reason::KeyRevoked, u64::from(key.id.0), 0));
     }
@@ -342,25 +351,25 @@ fn check_key(key: &Key, endpoint: &Endpoint, now: UnixNanos) -> Result<(), Hands
 
 /// Who names transports comes by one of them.
 pub(crate) fn check_transport(
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     transport: Transport,
 ) -> Result<(), HandshakeError> {
-    if endpoint.transports.has(transport) {
+    if endpoint.transports().has(transport) {
         return Ok(());
     }
-    let (seen, needed) = (transport as u64, endpoint.transports.bits().into());
+    let (seen, needed) = (transport as u64, endpoint.transports().bits().into());
     Err(fault(Reason::TransportRefused, seen, needed))
 }
 
 /// Who names certificates comes through a tunnel in which one of them was shown.
 pub(crate) fn check_certificate(
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     shown: Option<Fingerprint>,
 ) -> Result<(), HandshakeError> {
     if endpoint.may_use_tunnel(shown) {
         return Ok(());
     }
-    let named = endpoint.certificates.len() as u64;
+    let named = endpoint.certificates().len() as u64;
     let seen = u64::from(shown.is_some());
     Err(fault(Reason::CertificateRequired, seen, named))
 }
@@ -368,16 +377,16 @@ pub(crate) fn check_certificate(
 /// What the grants say about the peer as a whole. To send, one grant that holds here is enough, each frame is
 /// looked at again. To receive, all must hold: a queue mixes the channels of its endpoint.
 pub(crate) fn check_address(
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     direction: Direction,
     peer: std::net::IpAddr,
     now: UnixNanos,
 ) -> Result<(), HandshakeError> {
-    let address = |grant: &Grant| grant.restriction.allows_address(peer);
-    let origin = |grant: &Grant| grant.restriction.allows_origin(None);
+    let address = |grant: GrantView<'_>| grant.restriction.allows_address(peer);
+    let origin = |grant: GrantView<'_>| grant.restriction.allows_origin(None);
     let (address, origin) = match direction {
         Direction::Ingress => {
-            let some = |test: &dyn Fn(&Grant) -> bool| {
+            let some = |test: &dyn Fn(GrantView<'_>) -> bool| {
                 endpoint.send.is_empty() || endpoint.send.iter().any(test)
             };
             // Only addresses are final here: which origin counts is told frame by frame.
@@ -495,7 +504,8 @@ pub(crate) fn claim<S: Segment>(
     let rated = table.is_rated(session.endpoint_index);
     session.routes.reserve_exact(endpoint.send.len());
     for (at, grant) in endpoint.send.iter().enumerate() {
-        let Some((partition, log)) = place(&table, owned, &peers.ownership, endpoint, grant) else {
+        let Some((partition, log)) = place(&table, owned, &peers.ownership, &endpoint, &grant)
+        else {
             continue;
         };
         let stream = match (session.stream_of(partition), away(log)) {
@@ -546,8 +556,8 @@ pub(crate) fn place(
     table: &RouteTable,
     owned: &Owned,
     ownership: &Ownership,
-    endpoint: &Endpoint,
-    grant: &Grant,
+    endpoint: &EndpointView<'_>,
+    grant: &GrantView<'_>,
 ) -> Option<(PartitionId, u32)> {
     let channel = table.channel(grant.channel)?;
     let partition = table.partition_of(endpoint.id, channel);

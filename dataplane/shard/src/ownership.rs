@@ -3,7 +3,7 @@
 //! a restart.
 
 use wire::ids::{Direction, PartitionId};
-use wire::route::{Endpoint, RouteTable};
+use wire::route::{EndpointView, RouteTable};
 
 /// Who owns each partition and each queue group of a node.
 ///
@@ -108,13 +108,19 @@ impl Ownership {
 
     /// Where the sessions of an endpoint live: to send, with the partition of its first grant, or in the first hub if it
     /// has none; to receive, with its queue.
-    pub fn home(&self, table: &RouteTable, endpoint: &Endpoint, direction: Direction) -> u16 {
+    pub fn home(
+        &self,
+        table: &RouteTable,
+        endpoint: &EndpointView<'_>,
+        direction: Direction,
+    ) -> u16 {
         if direction == Direction::Egress {
             return self.queue_group(table.queue_group_of(endpoint.id));
         }
         let granted = endpoint
             .send
-            .first()
+            .iter()
+            .next()
             .and_then(|grant| table.channel(grant.channel));
         let partition = match (granted, table.hubs().first()) {
             (Some(channel), _) => Some(table.partition_of(endpoint.id, channel)),

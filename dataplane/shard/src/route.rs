@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use wire::ids::{ChannelId, NO_STREAM, PartitionId, RELAY_STREAM, UnixNanos};
 use wire::reason::{Notice, Reason};
 use wire::route::{
-    Allowance, Channel, Grant, Overdrawn, Priority, RouteTable, Transport, Window, take,
+    Allowance, Channel, GrantView, Overdrawn, Priority, RouteTable, Transport, Window, take,
 };
 use wire::send::Send;
 
@@ -391,8 +391,8 @@ fn find<'a>(
         let granted = |route: &ChannelRoute| {
             let endpoint = peers.table.endpoint_at(session.endpoint_index);
             let address = address(peers).ok_or(RouteError::Address)?;
-            let grant = &endpoint.send[route.grant as usize];
-            check_restriction(grant, address, send, peers.now.unix)
+            let grant = endpoint.send.at(route.grant as usize);
+            check_restriction(&grant, address, send, peers.now.unix)
         };
         match route {
             // What is in the log already is at most acked again and needs no grant any more; to refuse it for want of
@@ -455,7 +455,7 @@ fn may_send_datagrams(peers: &Peers, frame: &Verified<'_>) -> Result<(), RouteEr
     let Some(session) = peers.sessions.get(frame.session()) else {
         return Ok(());
     };
-    let transports = (peers.table.endpoint_at(session.endpoint_index)).transports;
+    let transports = (peers.table.endpoint_at(session.endpoint_index)).transports();
     match transports.has(Transport::QuicDatagram) {
         true => Ok(()),
         false => Err(RouteError::NoDatagrams {
@@ -492,19 +492,19 @@ fn look_up(
         .endpoint(send.endpoint())
         .and_then(|endpoint| endpoint.send_grant(channel.id));
     let grant = grant.ok_or(RouteError::NotGranted(channel.id))?;
-    check_restriction(grant, address, send, now)?;
+    check_restriction(&grant, address, send, now)?;
     let partition = table.partition_of(send.endpoint(), channel);
     Ok((partition, owned.log(partition)))
 }
 
 /// Everything a grant asks for but the rates. What cannot be checked fails.
 fn check_restriction(
-    grant: &Grant,
+    grant: &GrantView<'_>,
     address: IpAddr,
     send: &Send<'_>,
     now: UnixNanos,
 ) -> Result<(), RouteError> {
-    let restriction = &grant.restriction;
+    let restriction = grant.restriction;
     if restriction.is_none() {
         return Ok(());
     }

@@ -11,23 +11,29 @@ use crate::handshake::{HandshakeError, check_address, check_certificate, check_t
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::route::Owned;
-use crate::session::{NEVER, SessionRef};
+use crate::session::{NEVER, Session, SessionRef};
 use crate::terms::first_end;
 
-/// Take over a route table.
+/// Take over a route table, and return the one before. Where it is known what changed, nobody else is looked at.
 pub(crate) fn apply<S: Segment>(
     peers: &mut Peers,
     logs: &mut [Log<S>],
     owned: &Owned,
     table: Arc<RouteTable>,
-) {
+) -> Arc<RouteTable> {
     let before = std::mem::replace(&mut peers.table, table);
     peers.counters.session.tables += 1;
-    for log in logs.iter_mut() {
-        log.apply(&peers.table);
+    let table = Arc::clone(&peers.table);
+    let changes = table.changes_since(&before);
+    if changes.is_none() {
+        for log in logs.iter_mut() {
+            log.apply(&table);
+        }
+        settle_ack_modes(peers, logs);
     }
-    settle_ack_modes(peers, logs);
-    let sessions = peers.sessions.iter();
+    let touched =
+        |session: &&Session| changes.is_none_or(|changes| changes.has(session.endpoint_index));
+    let sessions = peers.sessions.iter().filter(touched);
     let references: Vec<SessionRef> = sessions.map(|session| session.reference).collect();
     for reference in references {
         match resolve(peers, reference, &before) {
@@ -43,6 +49,7 @@ pub(crate) fn apply<S: Segment>(
             None => withdraw(peers, reference),
         }
     }
+    before
 }
 
 /// The endpoint of a session in the new table, if its credential is still good; takes over the key's expiry.
@@ -71,8 +78,8 @@ fn recheck_tunnel(peers: &mut Peers, reference: SessionRef) {
     };
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
     let (shown, transport) = (session.shown(), session.transport);
-    let checked = check_transport(endpoint, transport);
-    let checked = checked.and_then(|()| check_certificate(endpoint, shown));
+    let checked = check_transport(&endpoint, transport);
+    let checked = checked.and_then(|()| check_certificate(&endpoint, shown));
     if let (Some(connection), Err(HandshakeError(notice))) = (session.connection, checked) {
         peers.withdraw(connection, reference, notice);
     }
@@ -84,7 +91,7 @@ fn recheck_end(peers: &mut Peers, reference: SessionRef) {
         return;
     };
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
-    let ends = first_end(session, endpoint, peers.now.unix).is_some();
+    let ends = first_end(session, &endpoint, peers.now.unix).is_some();
     if let Some(connection) = session.connection.filter(|_| ends) {
         peers.rearm(connection);
     }
@@ -101,7 +108,7 @@ fn recheck_address(peers: &mut Peers, reference: SessionRef) {
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
     let (direction, peer, id) = (session.direction, connection.peer, connection.id);
     if direction == Direction::Egress
-        && let Err(error) = check_address(endpoint, direction, peer, peers.now.unix)
+        && let Err(error) = check_address(&endpoint, direction, peer, peers.now.unix)
     {
         peers.withdraw(id, reference, error.0);
     }

@@ -3,7 +3,7 @@
 
 use wire::ids::{Direction, UnixNanos};
 use wire::reason::{Notice, Reason};
-use wire::route::{Endpoint, Window};
+use wire::route::{EndpointView, Window};
 
 use crate::handshake::HandshakeError;
 use crate::session::{NEVER, Session};
@@ -11,14 +11,14 @@ use crate::session::{NEVER, Session};
 /// What ends first of what a session needs: when, and why it is said to end then. Nothing if it never has to end.
 pub(crate) fn first_end(
     session: &Session,
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     now: UnixNanos,
 ) -> Option<(UnixNanos, Reason)> {
     let token = session.token().map(|token| token.expires);
     let ends = [
         (token, Reason::TokenExpired),
         (Some(session.key_expires), Reason::KeyExpired),
-        (endpoint.expires, Reason::EndpointExpired),
+        (endpoint.expires(), Reason::EndpointExpired),
         (
             hours_end(endpoint, session.direction, now),
             Reason::OutsideHours,
@@ -33,7 +33,7 @@ pub(crate) fn first_end(
 /// What is said when this was the reason at this moment.
 pub(crate) fn ended(
     (at, reason): (UnixNanos, Reason),
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     direction: Direction,
     now: UnixNanos,
 ) -> Notice {
@@ -45,11 +45,11 @@ pub(crate) fn ended(
 
 /// Whether an endpoint may have a session for this direction at this moment.
 pub(crate) fn check_terms(
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     direction: Direction,
     now: UnixNanos,
 ) -> Result<(), HandshakeError> {
-    if let Some(expires) = endpoint.expires.filter(|_| endpoint.is_over(now)) {
+    if let Some(expires) = endpoint.expires().filter(|_| endpoint.is_over(now)) {
         let (now, expires) = (now.seconds(), expires.seconds());
         let notice = Notice::new(Reason::EndpointExpired, now, expires);
         return Err(HandshakeError(notice));
@@ -70,26 +70,30 @@ pub(crate) fn outside_hours(reason: Reason, begin: UnixNanos, now: UnixNanos) ->
 }
 
 /// The hours that a session for this direction keeps: its endpoint's, and those of what it hears.
-fn hours(
-    endpoint: &Endpoint,
+fn hours<'t>(
+    endpoint: &EndpointView<'t>,
     direction: Direction,
     now: UnixNanos,
-) -> impl Iterator<Item = &[Window]> {
+) -> impl Iterator<Item = &'t [Window]> + use<'t> {
     let heard = (direction == Direction::Egress).then(|| endpoint.heard(now));
     let heard = heard.into_iter().flatten();
     let heard = heard.map(|grant| &grant.restriction.windows[..]);
-    std::iter::once(&endpoint.windows[..]).chain(heard)
+    std::iter::once(endpoint.windows()).chain(heard)
 }
 
 /// When the first of these hours end.
-fn hours_end(endpoint: &Endpoint, direction: Direction, now: UnixNanos) -> Option<UnixNanos> {
+fn hours_end(
+    endpoint: &EndpointView<'_>,
+    direction: Direction,
+    now: UnixNanos,
+) -> Option<UnixNanos> {
     let ends = hours(endpoint, direction, now);
     ends.filter_map(|windows| Window::all_close_at(windows, now))
         .min()
 }
 
 /// When the last of these hours begin: `now` in all of them. They may not all be then.
-fn hours_begin(endpoint: &Endpoint, direction: Direction, now: UnixNanos) -> UnixNanos {
+fn hours_begin(endpoint: &EndpointView<'_>, direction: Direction, now: UnixNanos) -> UnixNanos {
     let begin = hours(endpoint, direction, now);
     let begin = begin.map(|windows| Window::next_opening(windows, now));
     begin.max().unwrap_or(now)

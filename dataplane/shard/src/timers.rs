@@ -111,14 +111,14 @@ impl Peers {
         };
         let endpoint = self.table.endpoint_at(session.endpoint_index);
         let UnixNanos(now) = self.now.unix;
-        let Some((at, reason)) = first_end(session, endpoint, self.now.unix) else {
+        let Some((at, reason)) = first_end(session, &endpoint, self.now.unix) else {
             return Some(never);
         };
         if at.0 > now {
             let wait = Duration::from_nanos(at.0 - now).min(END_LOOK);
             return Some(self.now.monotonic + wait);
         }
-        let notice = ended((at, reason), endpoint, session.direction, self.now.unix);
+        let notice = ended((at, reason), &endpoint, session.direction, self.now.unix);
         self.withdraw(id, reference, notice);
         None
     }

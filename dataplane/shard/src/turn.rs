@@ -253,7 +253,12 @@ impl<S: Segment> Shard<S> {
         if let Some(table) = input.table.take() {
             // Whoever has a table that names these logs knows that all shards listen to them.
             self.mesh.publish(&self.peers.ownership, &self.logs);
-            apply(&mut self.peers, &mut self.logs, &self.owned, table);
+            let before = apply(&mut self.peers, &mut self.logs, &self.owned, table);
+            if let Some(changes) = self.peers.table.changes_since(&before) {
+                for group in &mut self.groups {
+                    group.queues.note_changes(&before, &changes);
+                }
+            }
         }
         take_storage(
             &mut self.peers,

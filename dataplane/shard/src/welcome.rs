@@ -5,7 +5,7 @@ use partition::Segment;
 use wire::handshake::{WelcomeEntry, WelcomeFields, encode_welcome};
 use wire::ids::{Direction, Offset, PartitionId, Sequence};
 use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
-use wire::route::{Endpoint, Grant, RouteTable};
+use wire::route::{EndpointView, GrantView, RouteTable};
 
 use crate::connection::Phase;
 use crate::guest::answer_claims;
@@ -73,14 +73,14 @@ fn say_welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, wa
     let fields = fields(peers, session, waiting, &table);
     let endpoint = table.endpoint_at(session.endpoint_index);
     let mut entries = Vec::new();
-    let over = |grant: &&Grant| grant.restriction.is_over(peers.now.unix);
+    let over = |grant: &GrantView<'_>| grant.restriction.is_over(peers.now.unix);
     let (grants, hears) = match session.direction {
-        Direction::Ingress => (&endpoint.send, false),
-        Direction::Egress => (&endpoint.receive, true),
+        Direction::Ingress => (endpoint.send, false),
+        Direction::Egress => (endpoint.receive, true),
     };
     for grant in grants.iter().filter(|grant| !(hears && over(grant))) {
         let owners = (owned, &peers.ownership);
-        entries.extend(entry(&table, logs, owners, session, endpoint, grant));
+        entries.extend(entry(&table, logs, owners, session, &endpoint, &grant));
     }
     if let Some(connection) = peers.connections.get_mut(waiting.connection) {
         connection.phase = Phase::Open(waiting.session);
@@ -106,7 +106,7 @@ fn fields(
     let limits = &peers.limits;
     let (credit_frames, credit_bytes) = peers.credit();
     let endpoint = table.endpoint_at(session.endpoint_index);
-    let home = peers.ownership.home(table, endpoint, session.direction);
+    let home = peers.ownership.home(table, &endpoint, session.direction);
     let ms = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
     WelcomeFields {
         epoch: table.epoch(),
@@ -133,8 +133,8 @@ fn entry<'t, S: Segment>(
     logs: &[Log<S>],
     (owned, ownership): (&Owned, &Ownership),
     session: &Session,
-    endpoint: &Endpoint,
-    grant: &Grant,
+    endpoint: &EndpointView<'_>,
+    grant: &GrantView<'_>,
 ) -> Option<WelcomeEntry<'t>> {
     let channel = table.channel(grant.channel)?;
     let ack_mode = table.hub_of(channel).ack;

@@ -73,7 +73,7 @@ impl Node {
     fn home(&self, parts: TableParts, name: &str, direction: Direction) -> usize {
         let table = RouteTable::build(parts).unwrap();
         let endpoint = table.endpoint_by_name(name).unwrap();
-        usize::from(Ownership::new(&table, self.count()).home(&table, endpoint, direction))
+        usize::from(Ownership::new(&table, self.count()).home(&table, &endpoint, direction))
     }
 
     /// Open the logs of the hubs that `from` lacks, and give every shard its part, in this order.

@@ -162,7 +162,7 @@ fn two_relays() -> (Vec<World>, [usize; 2], [String; 2]) {
     let ownership = Ownership::new(&table, 4);
     let home = |at: usize| {
         let relay = table.endpoint_by_name(&names(at)).unwrap();
-        usize::from(ownership.home(&table, relay, Direction::Ingress))
+        usize::from(ownership.home(&table, &relay, Direction::Ingress))
     };
     let other = (1..8).find(|at| home(*at) != home(0)).unwrap();
     let homes = [home(0), home(other)];

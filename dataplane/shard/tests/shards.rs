@@ -51,7 +51,7 @@ impl Apart {
         let ownership = Ownership::new(&table, count);
         let home = |name, direction| {
             let endpoint = table.endpoint_by_name(name).unwrap();
-            usize::from(ownership.home(&table, endpoint, direction))
+            usize::from(ownership.home(&table, &endpoint, direction))
         };
         let mut shards = World::shards(disk, setup(), count);
         settle_all(&mut shards, usize::MAX);
@@ -339,7 +339,7 @@ fn relayed(count: u16) -> Option<(Vec<World>, usize, usize)> {
     let table = RouteTable::build(plain().parts).unwrap();
     let ownership = Ownership::new(&table, count);
     let relay = table.endpoint_by_name(RELAY).unwrap();
-    let home = usize::from(ownership.home(&table, relay, Direction::Ingress));
+    let home = usize::from(ownership.home(&table, &relay, Direction::Ingress));
     let sensor = table.endpoint_by_name(SENSOR).unwrap();
     let channel = table.channel(ChannelId::of(CHANNEL)).unwrap();
     let log = ownership.partition(table.partition_of(sensor.id, channel));

@@ -53,7 +53,21 @@ number! {
 }
 
 /// SHA-256 of a certificate in DER: which one somebody shows in a tunnel's handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    zerocopy::FromBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+    zerocopy::Unaligned,
+)]
+#[repr(transparent)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {

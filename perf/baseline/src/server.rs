@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use wire::ack::Ack;
 use wire::handshake::WelcomeEntry;
-use wire::route::{Endpoint, RouteTable};
+use wire::route::{EndpointView, RouteTable};
 use wire::{AckMode, EndpointId, PartitionId, Sequence, UnixNanos};
 
 const BACKLOG: u32 = 4_096;
@@ -280,7 +280,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn endpoint(&self, name: &str) -> Option<(usize, &Endpoint)> {
+    pub(crate) fn endpoint(&self, name: &str) -> Option<(usize, EndpointView<'_>)> {
         let endpoint = self.table.endpoint_by_name(name)?;
         let index = self.table.endpoint_index(endpoint.id)?;
         endpoint.enabled.then_some((index as usize, endpoint))

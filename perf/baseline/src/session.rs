@@ -13,7 +13,7 @@ use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, 
 use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
 use wire::link::parse_ping;
 use wire::preface::Preface;
-use wire::route::{Endpoint, KeyMaterial};
+use wire::route::{EndpointView, KeyMaterial};
 use wire::send::{Send, addressed};
 use wire::signature::{MacKey, SESSION_INFO, Signer, verify_hello};
 use wire::{
@@ -194,14 +194,14 @@ fn opened(server: &Rc<Server>, exporter: &[u8], hello: &Hello<'_>) -> Option<Ope
     Some(Opened {
         endpoint: index,
         sender: server.sender(endpoint.id),
-        fields: fields(server, endpoint, SessionId(session), server_nonce),
+        fields: fields(server, &endpoint, SessionId(session), server_nonce),
         keys,
     })
 }
 
 fn fields(
     server: &Server,
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
     session_id: SessionId,
     server_nonce: [u8; 32],
 ) -> WelcomeFields {

@@ -3,7 +3,7 @@
 use loadgen::{Others, ReceiverCredential, SenderCredential};
 use wire::diagnosis::Diagnosis;
 use wire::ids::Direction;
-use wire::route::{Endpoint, RouteTable};
+use wire::route::{EndpointView, RouteTable};
 
 use super::Args;
 use crate::project::{endpoint, key, not_in_plan};
@@ -74,26 +74,25 @@ fn last<T>(
 
 /// Everybody with a queue: opening a session does not take it from whoever reads it.
 fn stormers(table: &RouteTable) -> Vec<ReceiverCredential> {
-    let enabled = table.endpoints().iter().filter(|endpoint| endpoint.enabled);
+    let enabled = table.endpoints().filter(|endpoint| endpoint.enabled);
     enabled
-        .filter_map(|endpoint| receiver(endpoint).ok())
+        .filter_map(|endpoint| receiver(&endpoint).ok())
         .collect()
 }
 
-fn receiver(endpoint: &Endpoint) -> Result<ReceiverCredential, Diagnosis> {
+fn receiver(endpoint: &EndpointView<'_>) -> Result<ReceiverCredential, Diagnosis> {
     let (key, text) = key(endpoint, None, Direction::Egress)?;
     Ok(ReceiverCredential {
-        endpoint: endpoint.name.to_string(),
+        endpoint: endpoint.name().to_owned(),
         key_id: key.id.0,
         key: text.to_owned(),
     })
 }
 
 fn senders(args: &Args, table: &RouteTable) -> Result<Vec<SenderCredential>, Diagnosis> {
-    let chosen: Vec<&Endpoint> = if args.sender.is_empty() {
+    let chosen: Vec<EndpointView<'_>> = if args.sender.is_empty() {
         table
             .endpoints()
-            .iter()
             .filter(|endpoint| endpoint.enabled && !endpoint.send.is_empty())
             .collect()
     } else {
@@ -103,7 +102,7 @@ fn senders(args: &Args, table: &RouteTable) -> Result<Vec<SenderCredential>, Dia
             .collect::<Result<_, _>>()?
     };
     chosen
-        .into_iter()
+        .iter()
         .map(|endpoint| sender(args, table, endpoint))
         .collect()
 }
@@ -111,7 +110,7 @@ fn senders(args: &Args, table: &RouteTable) -> Result<Vec<SenderCredential>, Dia
 fn sender(
     args: &Args,
     table: &RouteTable,
-    endpoint: &Endpoint,
+    endpoint: &EndpointView<'_>,
 ) -> Result<SenderCredential, Diagnosis> {
     let (key, text) = key(endpoint, None, Direction::Ingress)?;
     let names = table.channels().iter().map(|channel| &*channel.name);
@@ -128,12 +127,13 @@ fn sender(
         None => {
             let first = endpoint
                 .send
-                .first()
+                .iter()
+                .next()
                 .and_then(|grant| table.channel(grant.channel));
             first
                 .map(|channel| channel.name.to_string())
                 .ok_or_else(|| {
-                    let what = format!("{} may not send anywhere", endpoint.name);
+                    let what = format!("{} may not send anywhere", endpoint.name());
                     Diagnosis::new(
                         crate::diagnosis::KEY_UNFIT,
                         what,
@@ -145,7 +145,7 @@ fn sender(
         }
     };
     Ok(SenderCredential {
-        endpoint: endpoint.name.to_string(),
+        endpoint: endpoint.name().to_owned(),
         key_id: key.id.0,
         key: text.to_owned(),
         channel,
@@ -158,8 +158,8 @@ fn receivers(
     table: &RouteTable,
     senders: &[SenderCredential],
 ) -> Result<Vec<ReceiverCredential>, Diagnosis> {
-    let chosen: Vec<&Endpoint> = if args.receiver.is_empty() {
-        let hears = |endpoint: &&Endpoint| {
+    let chosen: Vec<EndpointView<'_>> = if args.receiver.is_empty() {
+        let hears = |endpoint: &EndpointView<'_>| {
             endpoint
                 .receive
                 .iter()
@@ -172,7 +172,6 @@ fn receivers(
         };
         table
             .endpoints()
-            .iter()
             .filter(|endpoint| endpoint.enabled)
             .filter(hears)
             .collect()
@@ -182,5 +181,5 @@ fn receivers(
             .map(|name| endpoint(table, name))
             .collect::<Result<_, _>>()?
     };
-    chosen.into_iter().map(receiver).collect()
+    chosen.iter().map(receiver).collect()
 }

@@ -131,7 +131,7 @@ pub(super) fn stored_frame<'a>(entry: &Entry<'a>) -> Option<(Send<'a>, Offset, U
 fn names(send: &Send<'_>, table: Option<&RouteTable>) -> (String, String) {
     let sender = table
         .and_then(|table| table.endpoint(send.endpoint()))
-        .map(|endpoint| endpoint.name.to_string());
+        .map(|endpoint| endpoint.name().to_owned());
     let channel = table
         .and_then(|table| table.channel(send.channel()))
         .map(|channel| channel.name.to_string());

@@ -121,7 +121,7 @@ fn recheck(view: &LogView, table: &RouteTable) -> Envelopes {
             .and_then(|endpoint| endpoint.key(send.key_id()))
         {
             None => found.unknown += 1,
-            Some(key) if verify_envelope(&key.material, &send) => found.good += 1,
+            Some(key) if verify_envelope(key.material, &send) => found.good += 1,
             Some(_) => {
                 found.bad += 1;
                 if found.bad_at.len() < 10 {

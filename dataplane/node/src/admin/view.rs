@@ -276,7 +276,7 @@ impl Buckets {
 impl HottestView {
     fn new(of: &Hottest, table: &RouteTable) -> Self {
         let endpoint = |id| match table.endpoint(id) {
-            Some(endpoint) => endpoint.name.to_string(),
+            Some(endpoint) => endpoint.name().to_owned(),
             None => id.to_string(),
         };
         let channel = |id| match table.channel(id) {

@@ -29,6 +29,8 @@ pub(crate) struct Control {
     pub(super) doors: Vec<Door>,
     pub(super) ending: Ending,
     pub(crate) table: Mutex<Arc<RouteTable>>,
+    /// Tables that a shard may still have. It takes long to let go of a large one, and a shard is never to be the last who does.
+    pub(super) retired: Mutex<Vec<Arc<RouteTable>>>,
     pub(super) reload: Mutex<Reload>,
     pub(super) data: std::path::PathBuf,
     pub(super) hubs: Hubs,
@@ -113,7 +115,13 @@ impl Control {
         made
     }
 
-    fn hand_over(&self, mut table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
+    /// Let go of tables that no shard has any more.
+    pub(super) fn let_go(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|table| Arc::strong_count(table) > 1);
+    }
+
+    fn hand_over(&self, table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
         self.check(&table)?;
         let _handing = self.hubs.handing();
         // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
@@ -126,12 +134,20 @@ impl Control {
         self.hubs.settle(&table, hand)?;
         let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
         // Nobody's allowance begins anew, and shards with the old table take from the same one.
-        Arc::make_mut(&mut table).go_on_from(&current);
+        let mut table = (*table).clone();
+        table.go_on_from(&current);
+        let table = Arc::new(table);
         if !has_room() || !self.ask(|| Command::Table(Arc::clone(&table))) {
             return Err(behind());
         }
-        *current = Arc::clone(&table);
-        Ok(table.epoch())
+        let epoch = table.epoch();
+        let before = std::mem::replace(&mut *current, table);
+        drop(current);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push(before);
+        drop(retired);
+        self.let_go();
+        Ok(epoch)
     }
 }
 

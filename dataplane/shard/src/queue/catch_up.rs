@@ -2,7 +2,7 @@
 
 use partition::{ReadError, RecordKind, Segment};
 use wire::ids::{Offset, PartitionId, UnixNanos};
-use wire::route::{Endpoint, RouteTable};
+use wire::route::{Changes, EndpointView, RouteTable};
 
 use crate::planted::{Bug, active};
 use crate::reading::LogReader;
@@ -48,7 +48,7 @@ impl<S: Segment> QueueGroup<S> {
                 continue;
             };
             while let Some(&parked) = self.queues.at(slot).parked().first() {
-                if !has_room(&self.queues.at(slot).live, &endpoint.queue, &self.limits) {
+                if !has_room(&self.queues.at(slot).live, endpoint.queue(), &self.limits) {
                     break;
                 }
                 let Some(log) = log(parked.partition) else {
@@ -56,7 +56,7 @@ impl<S: Segment> QueueGroup<S> {
                 };
                 if !self.read_on(
                     slot,
-                    endpoint,
+                    &endpoint,
                     log,
                     parked.partition,
                     parked.from,
@@ -69,7 +69,7 @@ impl<S: Segment> QueueGroup<S> {
                 }
             }
             let queue = self.queues.at(slot);
-            let room = has_room(&queue.live, &endpoint.queue, &self.limits);
+            let room = has_room(&queue.live, endpoint.queue(), &self.limits);
             let readable = queue
                 .parked()
                 .first()
@@ -84,6 +84,20 @@ impl<S: Segment> QueueGroup<S> {
     /// Logs can be read that could not be before: every parked queue looks once.
     pub fn look_again(&mut self) {
         self.caught_up_to = None;
+    }
+
+    /// What the table in force says differs from `before` in these changes alone: no other queue has to look.
+    pub(crate) fn note_changes(&mut self, before: &RouteTable, changes: &Changes<'_>) {
+        let few = changes.count() < self.queues.len();
+        if !few || self.caught_up_to != Some(before.epoch()) {
+            return;
+        }
+        for endpoint in changes.endpoints() {
+            if let Some(slot) = self.queues.slot(endpoint.id) {
+                self.note_room(slot);
+            }
+        }
+        self.caught_up_to = Some(changes.epoch());
     }
 
     /// With a new table an endpoint may be there again, or have more room: every parked queue looks once.
@@ -105,7 +119,7 @@ impl<S: Segment> QueueGroup<S> {
     fn read_on(
         &mut self,
         slot: u32,
-        endpoint: &Endpoint,
+        endpoint: &EndpointView<'_>,
         log: LogReader<'_, S>,
         partition: PartitionId,
         mut from: Offset,
@@ -146,7 +160,7 @@ impl<S: Segment> QueueGroup<S> {
             };
             let heard = endpoint.hears(span.channel, now);
             if heard || active(Bug::IgnoreGrants) {
-                let taken = self.add(slot, endpoint.id, &endpoint.queue, &span, now);
+                let taken = self.add(slot, endpoint.id, endpoint.queue(), &span, now);
                 self.counters.caught_up += u64::from(taken);
                 from = from.plus(u64::from(taken));
                 if taken < span.count {

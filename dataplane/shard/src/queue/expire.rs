@@ -43,7 +43,7 @@ impl<S: Segment> QueueGroup<S> {
             };
             let slot = self.sweep as u32;
             let endpoint = table.endpoint(self.queues.at(slot).id);
-            let age = endpoint.and_then(|endpoint| endpoint.queue.age_max);
+            let age = endpoint.and_then(|endpoint| endpoint.queue().age_max);
             let oldest = age.map_or(0, |age| {
                 let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
                 now.0.saturating_sub(age.saturating_add(RUN_AGE_NANOS))

@@ -91,13 +91,11 @@ impl<S: Segment> QueueGroup<S> {
         if end <= self.watermark(span.partition) {
             return;
         }
-        if let Some(channel) = table.channel(span.channel) {
-            for &index in &channel.subscribers {
-                let endpoint = table.endpoint_at(index);
-                if table.queue_group_of(endpoint.id) == self.number {
-                    let slot = self.routes.slot(index, endpoint.id, &mut self.queues);
-                    self.add_live(slot, endpoint.id, &endpoint.queue, span, now);
-                }
+        for index in table.subscribers(span.channel) {
+            let endpoint = table.endpoint_at(index);
+            if table.queue_group_of(endpoint.id) == self.number {
+                let slot = self.routes.slot(index, endpoint.id, &mut self.queues);
+                self.add_live(slot, endpoint.id, endpoint.queue(), span, now);
             }
         }
         self.queues.set_watermark(span.partition, end);

@@ -66,20 +66,29 @@ pub struct QueueGroup<S: Segment> {
 /// answers are checked against the endpoint's id, so another table makes them wrong, never harmful.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    slots: Vec<Option<u32>>,
+    /// In runs: few of a large table's endpoints may have their queues here.
+    runs: Vec<Option<Box<[u32; ROUTES_OF_RUN]>>>,
 }
+
+const ROUTES_OF_RUN: usize = 1_024;
+/// No slot is remembered.
+const NO_SLOT: u32 = u32::MAX;
 
 impl Routes {
     /// The slot of the endpoint with this id, at this index of the present table.
     pub(super) fn slot(&mut self, index: u32, id: EndpointId, queues: &mut Queues) -> u32 {
-        let at = index as usize;
-        if at >= self.slots.len() {
-            self.slots.resize(at + 1, None);
+        let (run, at) = (
+            index as usize / ROUTES_OF_RUN,
+            index as usize % ROUTES_OF_RUN,
+        );
+        if run >= self.runs.len() {
+            self.runs.resize_with(run + 1, || None);
         }
-        match self.slots[at] {
-            Some(slot) if queues.at(slot).id == id => slot,
-            _ => *self.slots[at].insert(queues.slot_or_new(id)),
+        let run = self.runs[run].get_or_insert_with(|| Box::new([NO_SLOT; ROUTES_OF_RUN]));
+        if run[at] == NO_SLOT || queues.at(run[at]).id != id {
+            run[at] = queues.slot_or_new(id);
         }
+        run[at]
     }
 }
 

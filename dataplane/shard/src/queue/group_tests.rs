@@ -37,7 +37,7 @@ impl Fixture {
         self.table
             .endpoint_by_name(&name)
             .expect("it is in the plan")
-            .clone()
+            .to_parts()
     }
 
     /// Fan out so many messages of channel 0, and make them deliverable.

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use partition::memory::{Crash, Disk, MemorySegment, MemoryStorage};
 use partition::{LogId, NewRecord, Partition, RecordKind, Storage};
 use wire::ids::{ChannelId, EndpointId, Offset, PartitionId, Sequence, UnixNanos};
-use wire::route::{Endpoint, OnFull, RouteTable};
+use wire::route::{EndpointView, OnFull, RouteTable};
 
 use crate::reading::LogReader;
 
@@ -48,11 +48,7 @@ impl World {
         let mut storage = MemoryStorage::new(&disk);
         let (partitions, group) = recover(&mut storage, UnixNanos(1));
         let table = table();
-        let seen = table
-            .endpoints()
-            .iter()
-            .map(|e| (e.id, Seen::default()))
-            .collect();
+        let seen = table.endpoints().map(|e| (e.id, Seen::default())).collect();
         Self {
             random: Rng::with_seed(seed),
             disk,
@@ -209,7 +205,7 @@ impl World {
         assert!(
             endpoint.receive_grant(channel).is_some(),
             "{} hears {channel}",
-            endpoint.name
+            endpoint.name()
         );
         let seen = self.seen.get_mut(&id).expect("known");
         let before = seen.numbers.insert((source, number), place);
@@ -259,7 +255,7 @@ impl World {
                     .insert(place, stamp);
             }
             6 => {
-                let bounds = self.table.endpoint(id).expect("known").queue.clone();
+                let bounds = *self.table.endpoint(id).expect("known").queue();
                 let unix = self.unix();
                 self.group
                     .release(id, Source::Queue, number, &bounds, unix)
@@ -276,10 +272,10 @@ impl World {
     }
 
     fn receive(&mut self) {
-        let at = self.random.u32(..self.table.endpoints().len() as u32);
+        let at = self.random.u32(..self.table.endpoint_count() as u32);
         let (id, bounds) = {
             let endpoint = self.table.endpoint_at(at);
-            (endpoint.id, endpoint.queue.clone())
+            (endpoint.id, *endpoint.queue())
         };
         let count = self.random.u32(1..30);
         let sent = self.deliver(id, Source::Queue, count);
@@ -340,16 +336,16 @@ impl World {
         self.group.check();
         for endpoint in self.table.endpoints() {
             let depth = self.group.depth(endpoint.id, Source::Queue);
-            let most = endpoint.queue.messages_max;
+            let most = endpoint.queue().messages_max;
             assert!(
                 depth.messages <= most.max(1),
                 "{}: {depth:?}",
-                endpoint.name
+                endpoint.name()
             );
             assert!(
                 depth.runs <= queue_limits().runs_max + 1,
                 "{}: {depth:?}",
-                endpoint.name
+                endpoint.name()
             );
         }
     }
@@ -357,11 +353,11 @@ impl World {
     /// Let everything come to rest, then everything must have arrived.
     fn quiesce(&mut self) {
         for round in 0.. {
-            let waiting = |endpoint: &Endpoint| {
+            let waiting = |endpoint: EndpointView<'_>| {
                 let depth = self.group.depth(endpoint.id, Source::Queue);
                 depth.messages > 0 || depth.parked > 0
             };
-            if round > 3 && !self.table.endpoints().iter().any(waiting) {
+            if round > 3 && !self.table.endpoints().any(waiting) {
                 break;
             }
             let depths: Vec<_> = self
@@ -379,7 +375,7 @@ impl World {
                 self.fan_out();
                 self.storage();
             }
-            for at in 0..self.table.endpoints().len() as u32 {
+            for at in 0..self.table.endpoint_count() as u32 {
                 let id = self.table.endpoint_at(at).id;
                 for source in [Source::Queue, Source::DeadLetters] {
                     let sent = self.deliver(id, source, u32::MAX);
@@ -400,18 +396,23 @@ impl World {
         for endpoint in self.table.endpoints() {
             let seen = &self.seen[&endpoint.id];
             let depth = self.group.depth(endpoint.id, Source::Queue);
-            assert_eq!((depth.messages, depth.parked), (0, 0), "{}", endpoint.name);
+            assert_eq!(
+                (depth.messages, depth.parked),
+                (0, 0),
+                "{}",
+                endpoint.name()
+            );
             for (at, messages) in self.messages.iter().enumerate() {
                 for (offset, &channel) in messages.iter().enumerate() {
                     let heard = endpoint.receive_grant(ChannelId(channel)).is_some();
                     let place = (PARTITIONS[at], offset as u64);
                     let arrived = seen.settled.contains_key(&place)
                         || seen.numbers.values().any(|&delivered| delivered == place);
-                    let dropping = endpoint.queue.on_full == OnFull::DropOldest;
+                    let dropping = endpoint.queue().on_full == OnFull::DropOldest;
                     assert!(
                         !heard || dropping || arrived,
                         "{}: {place:?} lost",
-                        endpoint.name
+                        endpoint.name()
                     );
                 }
             }

@@ -206,7 +206,9 @@ impl<S: Segment> QueueGroup<S> {
             out.push(Expired { endpoint, source });
             self.counters.locks_expired += 1;
             let gone = QueueBounds::default();
-            let bounds = table.endpoint(endpoint).map_or(&gone, |found| &found.queue);
+            let bounds = table
+                .endpoint(endpoint)
+                .map_or(&gone, |found| found.queue());
             self.rewind(endpoint, source, Rewind::LockExpired, bounds, unix);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wire::frame::SignatureKind;
 use wire::ids::{Direction, RELAY_STREAM};
-use wire::route::{Key, KeyMaterial, RouteTable};
+use wire::route::{KeyMaterial, KeyView, RouteTable};
 use wire::send::{Relay, Send};
 use wire::signature::{VerifyingKey, verify_ed25519_batch, verify_envelope};
 
@@ -31,10 +31,10 @@ pub(super) fn check_envelope<'a>(
     }
     let send = relay.inner();
     let (endpoint, at) = find_key(&peers.table, send)?;
-    let key = &peers.table.endpoint_at(endpoint).keys[at];
-    check_key(key, peers.now.unix.seconds())?;
+    let key = peers.table.endpoint_at(endpoint).keys.at(at);
+    check_key(&key, peers.now.unix.seconds())?;
     let terms = check_terms(
-        peers.table.endpoint_at(endpoint),
+        &peers.table.endpoint_at(endpoint),
         Direction::Ingress,
         peers.now.unix,
     );
@@ -46,8 +46,7 @@ pub(super) fn check_envelope<'a>(
         origin: Origin::Relayed(relay.number()),
         send,
     };
-    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) =
-        (&key.material, send.signature_kind())
+    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) = (key.material, send.signature_kind())
     {
         out.envelopes.push(Envelope {
             unverified,
@@ -56,7 +55,7 @@ pub(super) fn check_envelope<'a>(
         });
         return Ok(());
     }
-    if !verify_envelope(&key.material, send) {
+    if !verify_envelope(key.material, send) {
         return Err(strike(peers, frame.connection()));
     }
     peers.counters.verify.key_envelopes += 1;
@@ -74,14 +73,14 @@ fn find_key(table: &RouteTable, send: &Send<'_>) -> Result<(u32, usize), VerifyE
         .position(|key| key.id == send.key_id())
         .ok_or(unknown)?;
     // Whose certificate has to be seen cannot come by another's tunnel.
-    let relayed = endpoint.enabled && endpoint.certificates.is_empty();
-    if !relayed || endpoint.keys[at].direction != Direction::Ingress {
+    let relayed = endpoint.enabled && endpoint.certificates().is_empty();
+    if !relayed || endpoint.keys.at(at).direction != Direction::Ingress {
         return Err(unknown);
     }
     Ok((index, at))
 }
 
-fn check_key(key: &Key, now: u64) -> Result<(), VerifyError> {
+fn check_key(key: &KeyView<'_>, now: u64) -> Result<(), VerifyError> {
     if key.revoked {
         return Err(VerifyError::KeyRevoked(key.id));
     }
@@ -108,9 +107,9 @@ pub(super) fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>)
         .iter()
         .zip(sends.iter().copied())
         .filter_map(|(envelope, send)| {
-            let key = &table.endpoint_at(envelope.endpoint).keys[envelope.key as usize];
-            match &key.material {
-                KeyMaterial::Ed25519(key) => Some((key, send)),
+            let keys = table.endpoint_at(envelope.endpoint).keys;
+            match keys.at(envelope.key as usize).material {
+                KeyMaterial::Ed25519(key) => Some((&**key, send)),
                 KeyMaterial::Symmetric(_) => None,
             }
         })

@@ -11,6 +11,8 @@
 //! stand still and die together, and end alone. One throws its frames in datagrams beside its lane.
 
 mod beacon;
+#[path = "../support/changes.rs"]
+mod changes;
 mod ids;
 mod ledger;
 mod link;

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on shall say where"
 )]
 
+mod changes;
 mod client;
 mod node;
 mod said;
@@ -130,7 +131,7 @@ pub fn parts(ack: AckMode) -> TableParts {
                     key(
                         2,
                         Direction::Ingress,
-                        KeyMaterial::Ed25519(signing_key().verifying_key()),
+                        KeyMaterial::Ed25519(Box::new(signing_key().verifying_key())),
                     ),
                 ],
                 vec![grant(CHANNEL)],

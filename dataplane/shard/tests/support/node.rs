@@ -56,13 +56,13 @@ impl Node {
         let table = RouteTable::build(setup.parts.clone()).unwrap();
         let ownership = Ownership::new(&table, count);
         let sender = table.endpoint_by_name(SENDER).unwrap();
-        let home = ownership.home(&table, sender, Direction::Ingress);
+        let home = ownership.home(&table, &sender, Direction::Ingress);
         let partition = |name| {
             let channel = table.channel(ChannelId::of(name)).unwrap();
             table.partition_of(sender.id, channel)
         };
         // The first of its grants decides where it is at home.
-        let first = sender.send[0].channel == ChannelId::of(CHANNEL);
+        let first = sender.send.at(0).channel == ChannelId::of(CHANNEL);
         let (near, far) = if first {
             (CHANNEL, FAR)
         } else {

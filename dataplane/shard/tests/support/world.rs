@@ -15,6 +15,7 @@ use shard::{
 use wire::ids::*;
 use wire::route::*;
 
+use super::changes::by_change;
 use super::{START, parts};
 
 /// Of memory, where a test is about that: a little more than there must be.
@@ -95,6 +96,8 @@ pub struct World {
     pub drain: bool,
     pub output: Output<MemorySegment>,
     pub table: Option<Arc<RouteTable>>,
+    /// What was swapped in last.
+    newest: Arc<RouteTable>,
     /// What recovery found, log by log and queue group by queue group.
     pub recovered: (Vec<Recovery>, Vec<QueueRecovery>),
     /// What other shards said, for the next turn.
@@ -167,14 +170,14 @@ impl World {
                 ..setup.limits.clone()
             };
             let shard = Shard::new(limits, Arc::clone(&table), partitions, queues, now);
-            Self::around(disk.clone(), shard, now)
+            Self::around(disk.clone(), shard, Arc::clone(&table), now)
         });
         let mut shards: Vec<_> = shards.collect();
         shards[0].recovered = recovered;
         shards
     }
 
-    fn around(disk: Disk, shard: Shard<MemorySegment>, now: Now) -> Self {
+    fn around(disk: Disk, shard: Shard<MemorySegment>, newest: Arc<RouteTable>, now: Now) -> Self {
         Self {
             storage: MemoryStorage::new(&disk),
             disk,
@@ -192,6 +195,7 @@ impl World {
             drain: false,
             output: Output::default(),
             table: None,
+            newest,
             recovered: (Vec::new(), Vec::new()),
             mesh: Vec::new(),
             events: Vec::new(),
@@ -334,7 +338,9 @@ impl World {
     }
 
     pub fn swap_table(&mut self, parts: TableParts) {
-        self.table = Some(Arc::new(RouteTable::build(parts).unwrap()));
+        let next = by_change(&self.newest, RouteTable::build(parts).unwrap());
+        self.newest = Arc::new(next);
+        self.table = Some(Arc::clone(&self.newest));
     }
 
     /// One turn with everything handed in since the last one; carries out what it asks for.

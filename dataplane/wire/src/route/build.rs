@@ -1,8 +1,16 @@
 //! From parts to a table: everything that could contradict is checked here, once.
 
-use super::{Account, Channel, Endpoint, Grant, Hub, Index, Priority, Rated, RouteTable};
-use crate::ids::{ChannelId, HUB_ID_RESERVED};
+use super::digest::of_head;
+use super::head::{Head, HeadParts, check_name, put_head};
+use super::rows::Kind;
+use super::write::{Title, Writer};
+use super::{Account, Channel, Digest, Endpoint, Grant, Hub, RouteTable};
+use crate::ids::{ChannelId, Direction};
 use crate::limits::{CHANNELS_MAX, NAME_BYTES_MAX};
+use crate::signature::KeyMaterial;
+
+/// Most keys of one endpoint, withdrawn ones among them.
+pub const KEYS_MAX: usize = 1_024;
 
 /// What a table is built from. Order does not matter; grants may come unsorted.
 #[derive(Debug, Clone, Default)]
@@ -14,24 +22,11 @@ pub struct TableParts {
     /// Hubs; channels name them by index.
     pub hubs: Vec<Hub>,
     /// Channels.
-    pub channels: Vec<ChannelParts>,
+    pub channels: Vec<Channel>,
     /// Accounts that have something of their own to be known; an endpoint's need not be among them.
     pub accounts: Vec<Account>,
     /// Endpoints. Who hears a channel follows from their receive grants.
     pub endpoints: Vec<Endpoint>,
-}
-
-/// A channel before its subscribers are known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelParts {
-    /// Its id.
-    pub id: ChannelId,
-    /// Its full name.
-    pub name: Box<str>,
-    /// Index of its hub.
-    pub hub: u16,
-    /// What is refused first.
-    pub priority: Priority,
 }
 
 /// A contradiction in the parts of a table.
@@ -67,9 +62,15 @@ pub enum TableError {
     /// Two keys with one id or one name, a key with id 0, or a key without a name.
     #[error("endpoint {0:?} has keys that share an id or a name, or lack one")]
     Keys(Box<str>),
+    /// More keys than anybody needs.
+    #[error("endpoint {0:?} has {1} keys, at most {KEYS_MAX} are allowed")]
+    TooManyKeys(Box<str>, usize),
     /// An Ed25519 key that would open a queue.
     #[error("endpoint {0:?} has an egress key that is not symmetric")]
     EgressKey(Box<str>),
+    /// More than the encoding can count.
+    #[error("the table has more than four billion of something, or an endpoint more than 65,535")]
+    TooLarge,
 }
 
 pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
@@ -78,173 +79,94 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
         queue_groups,
         hubs,
         channels,
-        mut accounts,
-        mut endpoints,
+        accounts,
+        endpoints,
     } = parts;
-    if queue_groups == 0 {
-        return Err(TableError::NoQueueGroups);
-    }
-    check_hubs(&hubs)?;
-    let (mut channels, channel_index) = index_channels(channels, hubs.len())?;
-    check_accounts(&mut accounts)?;
-    endpoints.sort_by(|a, b| a.name.cmp(&b.name));
-    let endpoint_index = index_endpoints(&endpoints)?;
-    for (at, endpoint) in endpoints.iter_mut().enumerate() {
-        check_keys(endpoint)?;
-        endpoint.certificates.sort_unstable();
-        sort_grants(&endpoint.name, &mut endpoint.send, &channel_index)?;
-        sort_grants(&endpoint.name, &mut endpoint.receive, &channel_index)?;
-        for grant in &endpoint.receive {
-            let channel = channel_index
-                .get(u64::from(grant.channel.0))
-                .expect("sort_grants looked it up");
-            channels[channel as usize].subscribers.push(at as u32);
-        }
-    }
-    let rated = Rated::new(&accounts, &endpoints);
-    Ok(RouteTable {
-        rated,
-        epoch,
+    let head = Head::new(HeadParts {
         queue_groups,
         hubs,
         channels,
-        endpoints,
-        channel_index,
-        endpoint_index,
-    })
+        accounts,
+    })?;
+    let writer = write(endpoints)?;
+    let mut sum = writer.sum();
+    sum.add(of_head(&head.parts));
+    let title = Title {
+        kind: Kind::Table,
+        epoch,
+        digest: sum.into(),
+        base: (0, Digest([0; 32])),
+    };
+    assemble(&title, head, writer)
 }
 
-fn check_name(name: &str) -> Result<(), TableError> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
-        Err(TableError::Name(name.into()))
-    } else {
-        Ok(())
-    }
+/// The table of what was written, without anything beside its base.
+pub(super) fn assemble(
+    title: &Title,
+    head: Head,
+    writer: Writer,
+) -> Result<RouteTable, TableError> {
+    let mut bytes = Vec::new();
+    put_head(&mut bytes, &head.parts);
+    let layer = writer.finish(title, &bytes, &[])?;
+    RouteTable::of(title, head, layer)
 }
 
-fn check_accounts(accounts: &mut [Account]) -> Result<(), TableError> {
-    accounts.sort_by(|a, b| a.name.cmp(&b.name));
-    for (at, account) in accounts.iter().enumerate() {
-        check_name(&account.name)?;
-        if at > 0 && accounts[at - 1].name == account.name {
-            return Err(TableError::NameTwice("accounts", account.name.clone()));
-        }
+/// Check these endpoints, each on its own and against the others, and write them down.
+pub(super) fn write(mut endpoints: Vec<Endpoint>) -> Result<Writer, TableError> {
+    endpoints.sort_by(|a, b| a.name.cmp(&b.name));
+    let same = |two: &[Endpoint]| two[0].name == two[1].name;
+    if let Some(twice) = endpoints.windows(2).find(|two| same(two)) {
+        return Err(TableError::NameTwice("endpoints", twice[0].name.clone()));
     }
-    Ok(())
+    let keys = endpoints.iter().map(|endpoint| endpoint.keys.len()).sum();
+    let mut writer = Writer::with_room(endpoints.len(), keys);
+    for mut endpoint in endpoints {
+        settle(&mut endpoint)?;
+        writer.push(endpoint)?;
+    }
+    Ok(writer)
 }
 
-fn check_hubs(hubs: &[Hub]) -> Result<(), TableError> {
-    for (at, hub) in hubs.iter().enumerate() {
-        check_name(&hub.name)?;
-        if hub.partitions == 0 || hub.id == HUB_ID_RESERVED {
-            return Err(TableError::Hub(hub.name.clone()));
-        }
-        for other in &hubs[..at] {
-            if other.name == hub.name {
-                return Err(TableError::NameTwice("hubs", hub.name.clone()));
-            }
-            if other.id == hub.id {
-                let (first, second) = (other.name.clone(), hub.name.clone());
-                return Err(TableError::IdTwice(
-                    "hubs",
-                    first,
-                    second,
-                    u64::from(hub.id),
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn index_channels(
-    mut parts: Vec<ChannelParts>,
-    hubs: usize,
-) -> Result<(Vec<Channel>, Index), TableError> {
-    parts.sort_by(|a, b| a.name.cmp(&b.name));
-    let (mut channels, mut index) = (Vec::<Channel>::with_capacity(parts.len()), Index::default());
-    for ChannelParts {
-        id,
-        name,
-        hub,
-        priority,
-    } in parts
-    {
-        check_name(&name)?;
-        if usize::from(hub) >= hubs {
-            return Err(TableError::NoHub(name));
-        }
-        if channels.last().is_some_and(|last| last.name == name) {
-            return Err(TableError::NameTwice("channels", name));
-        }
-        if let Some(other) = index.insert(u64::from(id.0), channels.len() as u32) {
-            let other = channels[other as usize].name.clone();
-            return Err(TableError::IdTwice(
-                "channels",
-                other,
-                name,
-                u64::from(id.0),
-            ));
-        }
-        channels.push(Channel {
-            id,
-            name,
-            hub,
-            priority,
-            subscribers: Vec::new(),
-        });
-    }
-    Ok((channels, index))
-}
-
-fn index_endpoints(endpoints: &[Endpoint]) -> Result<Index, TableError> {
-    let mut index = Index::default();
-    for (at, endpoint) in endpoints.iter().enumerate() {
-        check_name(&endpoint.name)?;
-        if at > 0 && endpoints[at - 1].name == endpoint.name {
-            return Err(TableError::NameTwice("endpoints", endpoint.name.clone()));
-        }
-        if let Some(other) = index.insert(endpoint.id.0, at as u32) {
-            let other = endpoints[other as usize].name.clone();
-            return Err(TableError::IdTwice(
-                "endpoints",
-                other,
-                endpoint.name.clone(),
-                endpoint.id.0,
-            ));
-        }
-    }
-    Ok(index)
+/// Check an endpoint on its own, and sort its lists.
+fn settle(endpoint: &mut Endpoint) -> Result<(), TableError> {
+    check_name(&endpoint.name)?;
+    endpoint.keys.sort_by_key(|key| key.id);
+    check_keys(endpoint)?;
+    endpoint.certificates.sort_unstable();
+    sort_grants(&endpoint.name, &mut endpoint.send)?;
+    sort_grants(&endpoint.name, &mut endpoint.receive)
 }
 
 fn check_keys(endpoint: &Endpoint) -> Result<(), TableError> {
+    let name = || endpoint.name.clone();
+    if endpoint.keys.len() > KEYS_MAX {
+        return Err(TableError::TooManyKeys(name(), endpoint.keys.len()));
+    }
     for (at, key) in endpoint.keys.iter().enumerate() {
         let shared = endpoint.keys[..at]
             .iter()
             .any(|other| other.id == key.id || other.name == key.name);
-        if shared || key.id.0 == 0 || key.name.is_empty() {
-            return Err(TableError::Keys(endpoint.name.clone()));
+        let named = (1..=NAME_BYTES_MAX).contains(&key.name.len());
+        if shared || key.id.0 == 0 || !named {
+            return Err(TableError::Keys(name()));
         }
-        let symmetric = matches!(key.material, super::KeyMaterial::Symmetric(_));
-        if key.direction == crate::ids::Direction::Egress && !symmetric {
-            return Err(TableError::EgressKey(endpoint.name.clone()));
+        let symmetric = matches!(key.material, KeyMaterial::Symmetric(_));
+        if key.direction == Direction::Egress && !symmetric {
+            return Err(TableError::EgressKey(name()));
         }
     }
     Ok(())
 }
 
-fn sort_grants(name: &str, grants: &mut [Grant], channels: &Index) -> Result<(), TableError> {
+fn sort_grants(name: &str, grants: &mut [Grant]) -> Result<(), TableError> {
     if grants.len() > CHANNELS_MAX {
         return Err(TableError::TooManyGrants(name.into(), grants.len()));
     }
     grants.sort_by_key(|grant| grant.channel);
-    for (at, grant) in grants.iter().enumerate() {
-        if channels.get(u64::from(grant.channel.0)).is_none() {
-            return Err(TableError::NoChannel(name.into(), grant.channel));
-        }
-        if at > 0 && grants[at - 1].channel == grant.channel {
-            return Err(TableError::GrantTwice(name.into(), grant.channel));
-        }
+    let twice = |two: &&[Grant]| two[0].channel == two[1].channel;
+    match grants.windows(2).find(twice) {
+        Some(twice) => Err(TableError::GrantTwice(name.into(), twice[0].channel)),
+        None => Ok(()),
     }
-    Ok(())
 }

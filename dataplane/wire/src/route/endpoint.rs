@@ -1,7 +1,8 @@
-//! An endpoint: its keys, its grants, its queue's bounds.
+//! An endpoint as a table is built from it: its keys, its grants, its queue's bounds.
 
 use std::time::Duration;
 
+use super::view::account_of;
 use super::{Rates, Restriction, Transports, Window};
 use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
 use crate::signature::KeyMaterial;
@@ -40,62 +41,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// The account that owns it: the first part of its name.
     pub fn account(&self) -> &str {
-        self.name.split('/').next().unwrap_or(&self.name)
+        account_of(&self.name)
     }
-
-    /// Its grant to send to this channel.
-    #[inline]
-    pub fn send_grant(&self, channel: ChannelId) -> Option<&Grant> {
-        find(&self.send, channel)
-    }
-
-    /// Its grant to hear this channel.
-    #[inline]
-    pub fn receive_grant(&self, channel: ChannelId) -> Option<&Grant> {
-        find(&self.receive, channel)
-    }
-
-    /// Whether it has ended at this moment.
-    #[inline]
-    pub fn is_over(&self, now: UnixNanos) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
-
-    /// Its grants to hear something that have not ended at this moment.
-    pub fn heard(&self, now: UnixNanos) -> impl Iterator<Item = &Grant> {
-        let over = move |grant: &&Grant| !grant.restriction.is_over(now);
-        self.receive.iter().filter(over)
-    }
-
-    /// Whether it hears this channel at this moment.
-    #[inline]
-    pub fn hears(&self, channel: ChannelId, now: UnixNanos) -> bool {
-        self.receive_grant(channel)
-            .is_some_and(|grant| !grant.restriction.is_over(now))
-    }
-
-    /// Whether a tunnel in which this certificate was shown, or none, is one that it may use.
-    pub fn may_use_tunnel(&self, shown: Option<Fingerprint>) -> bool {
-        let named = |shown| self.certificates.binary_search(&shown).is_ok();
-        self.certificates.is_empty() || shown.is_some_and(named)
-    }
-
-    /// Its key with this id.
-    pub fn key(&self, id: KeyId) -> Option<&Key> {
-        self.keys.iter().find(|key| key.id == id)
-    }
-
-    /// Its key with this name, as tokens name it.
-    pub fn key_by_name(&self, name: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| &*key.name == name)
-    }
-}
-
-fn find(grants: &[Grant], channel: ChannelId) -> Option<&Grant> {
-    grants
-        .binary_search_by_key(&channel, |grant| grant.channel)
-        .ok()
-        .map(|at| &grants[at])
 }
 
 /// A key of an endpoint.
@@ -134,7 +81,7 @@ pub enum OnFull {
 }
 
 /// What a queue may hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueBounds {
     /// Messages.
     pub messages_max: u64,

@@ -18,24 +18,132 @@ impl Hasher for IdHasher {
         }
     }
 
+    fn write_u32(&mut self, id: u32) {
+        self.write_u64(u64::from(id));
+    }
+
     fn write_u64(&mut self, id: u64) {
-        let product = u128::from(id ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93;
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
+        self.0 = spread(id);
     }
 }
 
-/// Id to index.
+#[inline]
+fn spread(id: u64) -> u64 {
+    let product = u128::from(id ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93;
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+/// A map of ids that changes.
+pub(super) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// Id to index, of a list that holds the ids itself: each place has the index and half of the hash, so that others are seldom
+/// looked at. Half as many places again as ids; whoever finds his taken goes to the next.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Index(HashMap<u64, u32, BuildHasherDefault<IdHasher>>);
+pub(super) struct Index {
+    places: Box<[u64]>,
+}
 
 impl Index {
-    /// Add an id; the index that already has it, if one does.
-    pub(super) fn insert(&mut self, id: u64, at: u32) -> Option<u32> {
-        self.0.insert(id, at)
+    /// Room for so many ids.
+    pub(super) fn with_room(count: usize) -> Self {
+        Self {
+            places: vec![0; count + count / 2 + 1].into(),
+        }
+    }
+
+    /// Add an id; the index that already has it, if one does. No more than there is room for.
+    pub(super) fn insert(&mut self, id: u64, at: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
+        let hash = spread(id);
+        let mut place = self.first(hash);
+        loop {
+            match self.places[place] {
+                0 => break,
+                taken if same_half(taken, hash) && is(index_in(taken)) => {
+                    return Some(index_in(taken));
+                }
+                _ => place = self.next(place),
+            }
+        }
+        self.places[place] = hash << 32 | u64::from(at + 1);
+        None
+    }
+
+    /// The index of an id; `is` tells whether it is that of an index.
+    #[inline]
+    pub(super) fn get(&self, id: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+        let hash = spread(id);
+        let mut place = self.first(hash);
+        loop {
+            match *self.places.get(place)? {
+                0 => return None,
+                taken if same_half(taken, hash) && is(index_in(taken)) => {
+                    return Some(index_in(taken));
+                }
+                _ => place = self.next(place),
+            }
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.places)
+    }
+
+    /// Where to look first: the hash as a part of the whole.
+    #[inline]
+    fn first(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.places.len() as u128) >> 64) as usize
     }
 
     #[inline]
-    pub(super) fn get(&self, id: u64) -> Option<u32> {
-        self.0.get(&id).copied()
+    fn next(&self, place: usize) -> usize {
+        match place + 1 {
+            end if end == self.places.len() => 0,
+            next => next,
+        }
+    }
+}
+
+/// Whether the half of a hash that a place keeps is that of this one.
+#[inline]
+fn same_half(taken: u64, hash: u64) -> bool {
+    taken >> 32 == hash & 0xFFFF_FFFF
+}
+
+/// Places hold an index and one more, so that 0 is an empty one.
+#[inline]
+fn index_in(taken: u64) -> u32 {
+    taken as u32 - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_is_found_and_no_other_however_they_were_picked() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let picked: [(&str, Vec<u64>); 4] = [
+            ("none", Vec::new()),
+            ("in a row", (0..5_000).collect()),
+            ("multiples", (0..5_000).map(|id| id << 40).collect()),
+            ("random", (0..5_000).map(|_| random.u64(..)).collect()),
+        ];
+        for (how, ids) in picked {
+            let mut index = Index::with_room(ids.len());
+            for (id, at) in ids.iter().zip(0..) {
+                assert_eq!(index.insert(*id, at, |at| ids[at as usize] == *id), None);
+            }
+            for (id, at) in ids.iter().zip(0..) {
+                let is = |at: u32| ids[at as usize] == *id;
+                assert_eq!(index.get(*id, is), Some(at), "{how}");
+                assert_eq!(index.insert(*id, at, is), Some(at), "{how}");
+                let other = id ^ 0x5555_5555_0000_0000;
+                if !ids.contains(&other) {
+                    let is = |at: u32| ids[at as usize] == other;
+                    assert_eq!(index.get(other, is), None, "{how}");
+                }
+            }
+        }
     }
 }

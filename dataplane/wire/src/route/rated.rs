@@ -1,7 +1,13 @@
 //! The allowances of a table: which of them a message is taken out of. Those of an account are shared by its endpoints.
 
+use std::sync::Arc;
+
 use super::allowance::{Allowance, Holder, Rates, Unit};
-use super::{Account, Endpoint, RouteTable};
+use super::head::Head;
+use super::index::IdMap;
+use super::layer::Layer;
+use super::view::EndpointView;
+use super::{Account, RouteTable};
 use crate::ids::ChannelId;
 
 /// What an endpoint's messages are taken out of.
@@ -17,41 +23,48 @@ struct Held {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rated {
     /// By name.
-    accounts: Vec<(Box<str>, Vec<Allowance>)>,
-    /// By index.
-    endpoints: Vec<Option<Box<Held>>>,
+    accounts: Arc<Vec<(Box<str>, Vec<Allowance>)>>,
+    /// Of endpoints as the base has them, by index.
+    of_base: Arc<IdMap<u32, Held>>,
+    /// Of those that changed since, if they have any.
+    changed: Arc<IdMap<u32, Option<Held>>>,
 }
 
 impl Rated {
-    /// Full allowances, as these say. Accounts are sorted by name, endpoints too, and grants by channel.
-    pub(super) fn new(accounts: &[Account], endpoints: &[Endpoint]) -> Self {
+    /// Full allowances, as a head and a base say.
+    pub(super) fn new(head: &Head, base: &Layer) -> Self {
         let account = |account: &Account| {
             let name = account.name.clone();
             (name, allowances(Holder::Account, account.rates))
         };
         let mut rated = Self {
-            accounts: accounts.iter().map(account).collect(),
-            endpoints: Vec::new(),
+            accounts: Arc::new(head.parts.accounts.iter().map(account).collect()),
+            ..Self::default()
         };
-        let held = endpoints.iter().map(|endpoint| rated.hold(endpoint));
-        rated.endpoints = held.collect();
+        let of_grants = base.restrictions.iter();
+        let any = rated.accounts.iter().any(|(_, all)| !all.is_empty())
+            || base.rates.iter().any(|rates| *rates != Rates::default())
+            || { of_grants }.any(|one| one.rates() != Rates::default());
+        if any {
+            let held = |at| Some((at, rated.hold(&base.endpoint(at))?));
+            let of_base = (0..base.endpoints).filter_map(held).collect();
+            rated.of_base = Arc::new(of_base);
+        }
         rated
     }
 
-    fn hold(&self, endpoint: &Endpoint) -> Option<Box<Held>> {
-        let mut whole = allowances(Holder::Endpoint, endpoint.rates);
-        whole.extend_from_slice(self.account(endpoint.account()));
+    fn hold(&self, endpoint: &EndpointView<'_>) -> Option<Held> {
+        let mut whole = allowances(Holder::Endpoint, endpoint.rates());
+        if !self.accounts.is_empty() {
+            whole.extend_from_slice(self.account(endpoint.account()));
+        }
         let grants = endpoint.send.iter().flat_map(|grant| {
-            let rates = Rates {
-                messages_per_second: grant.restriction.messages_per_second,
-                bytes_per_second: grant.restriction.bytes_per_second,
-            };
-            let own = allowances(Holder::Grant, rates).into_iter();
-            own.map(|allowance| (grant.channel, allowance))
+            let own = allowances(Holder::Grant, grant.restriction.rates()).into_iter();
+            own.map(move |allowance| (grant.channel, allowance))
         });
         let grants: Vec<_> = grants.collect();
         let any = !(whole.is_empty() && grants.is_empty());
-        any.then(|| Box::new(Held { whole, grants }))
+        any.then_some(Held { whole, grants })
     }
 
     fn account(&self, name: &str) -> &[Allowance] {
@@ -60,7 +73,10 @@ impl Rated {
     }
 
     fn held(&self, endpoint: u32) -> Option<&Held> {
-        self.endpoints.get(endpoint as usize)?.as_deref()
+        match self.changed.get(&endpoint) {
+            Some(held) => held.as_ref(),
+            None => self.of_base.get(&endpoint),
+        }
     }
 
     #[inline]
@@ -82,27 +98,64 @@ impl Rated {
             .is_some_and(|held| !held.whole.is_empty())
     }
 
-    /// See [`RouteTable::go_on_from`].
-    pub(super) fn go_on_from(&mut self, endpoints: &[Endpoint], before: &RouteTable) {
-        for (name, allowances) in &mut self.accounts {
-            go_on(allowances, before.rated.account(name));
-        }
-        for (at, endpoint) in endpoints.iter().enumerate() {
-            let Some(mut held) = self.endpoints[at].take() else {
+    /// The allowances when these endpoints are what they are now, or gone, and all others what they were. What was taken of one
+    /// stays taken.
+    pub(super) fn after<'t>(
+        &self,
+        changed: impl Iterator<Item = (u32, Option<EndpointView<'t>>)>,
+    ) -> Self {
+        let mut after = self.clone();
+        for (index, endpoint) in changed {
+            let (old, new) = (self.held(index), endpoint.and_then(|now| self.hold(&now)));
+            if old.is_none() && new.is_none() {
                 continue;
-            };
-            let index = before.endpoint_index(endpoint.id);
-            if let Some(own) = index.and_then(|index| before.rated.held(index)) {
-                go_on(&mut held.whole, &own.whole);
-                for (channel, allowance) in &mut held.grants {
-                    let before = own.grant(*channel).iter();
-                    let before = before.map(|(_, allowance)| allowance);
-                    go_on_one(allowance, before);
-                }
             }
+            let held = new.map(|held| held.going_on_from(old));
+            Arc::make_mut(&mut after.changed).insert(index, held);
+        }
+        after
+    }
+
+    /// See [`RouteTable::go_on_from`].
+    pub(super) fn go_on_from(&mut self, table: &RouteTable, before: &RouteTable) {
+        let old = &before.rated;
+        if table.has_base_of(before) {
+            // Of what did not change since, everything is there already.
+            self.accounts = Arc::clone(&old.accounts);
+            self.of_base = Arc::clone(&old.of_base);
+            if self.changed.is_empty() {
+                return;
+            }
+            let changed = self.changed.iter().map(|(index, held)| {
+                let own = held.clone().map(|held| {
+                    let account = old.account(table.endpoint_at(*index).account());
+                    held.going_on_from(old.held(*index)).sharing(account)
+                });
+                (*index, own)
+            });
+            self.changed = Arc::new(changed.collect());
+            return;
+        }
+        for (name, allowances) in Arc::make_mut(&mut self.accounts) {
+            go_on(allowances, old.account(name));
+        }
+        let accounts = Arc::clone(&self.accounts);
+        let account = |name: &str| {
+            let at = accounts.binary_search_by(|(account, _)| (**account).cmp(name));
+            at.map_or(&[][..], |at| &accounts[at].1)
+        };
+        let again = |index: u32, held: Held| {
+            let endpoint = table.endpoint_at(index);
+            let index = before.endpoint_index(endpoint.id);
+            let own = index.and_then(|index| old.held(index));
             // Whatever the endpoint's account was before: what an account has is one for all its endpoints.
-            go_on(&mut held.whole, self.account(endpoint.account()));
-            self.endpoints[at] = Some(held);
+            held.going_on_from(own).sharing(account(endpoint.account()))
+        };
+        for (index, held) in Arc::make_mut(&mut self.of_base) {
+            *held = again(*index, std::mem::take(held));
+        }
+        for (index, held) in Arc::make_mut(&mut self.changed) {
+            *held = held.take().map(|held| again(*index, held));
         }
     }
 }
@@ -128,6 +181,28 @@ impl Held {
         let count = count.take_while(|(id, _)| *id == channel).count();
         &self.grants[from..from + count]
     }
+
+    fn going_on_from(mut self, before: Option<&Self>) -> Self {
+        let Some(before) = before else {
+            return self;
+        };
+        let of_account = |allowance: &Allowance| allowance.kind().0 == Holder::Account;
+        let own = self.whole.iter_mut().filter(|one| !of_account(one));
+        for allowance in own {
+            go_on(std::slice::from_mut(allowance), &before.whole);
+        }
+        for (channel, allowance) in &mut self.grants {
+            let before = before.grant(*channel).iter();
+            go_on_one(allowance, before.map(|(_, allowance)| allowance));
+        }
+        self
+    }
+
+    /// Take out of what its account has, which is one for all its endpoints.
+    fn sharing(mut self, account: &[Allowance]) -> Self {
+        go_on(&mut self.whole, account);
+        self
+    }
 }
 
 fn allowances(holder: Holder, rates: Rates) -> Vec<Allowance> {
@@ -147,7 +222,7 @@ mod tests {
     use super::*;
     use crate::ids::EndpointId;
     use crate::reason::Reason;
-    use crate::route::{Grant, QueueBounds, Restriction, TableParts, take};
+    use crate::route::{Endpoint, Grant, QueueBounds, Restriction, TableParts, take};
 
     const CHANNEL: ChannelId = ChannelId(3);
 

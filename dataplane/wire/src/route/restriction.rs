@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::Window;
+use super::{Rates, Window};
 use crate::ids::UnixNanos;
 
 /// Conditions on a grant; the default has none.
@@ -36,6 +36,14 @@ impl Restriction {
             && self.messages_per_second.is_none()
             && self.bytes_per_second.is_none()
             && self.body_bytes_max.is_none()
+    }
+
+    /// Its rates.
+    pub(super) fn rates(&self) -> Rates {
+        Rates {
+            messages_per_second: self.messages_per_second,
+            bytes_per_second: self.bytes_per_second,
+        }
     }
 
     /// Whether it has ended at this moment.
@@ -91,6 +99,11 @@ impl AddressRange {
             return Err(AddressRangeError::HostBits);
         }
         Ok(Self { network, prefix })
+    }
+
+    /// The first address, and how many bits of it count.
+    pub(super) fn network(&self) -> (IpAddr, u8) {
+        (self.network, self.prefix)
     }
 
     /// Whether the address is in the range. An IPv4 address inside an IPv6 one counts as IPv4.

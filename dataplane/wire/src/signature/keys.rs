@@ -64,6 +64,11 @@ impl SecretKey {
         }
     }
 
+    /// The 32 bytes that the text stands for: what [`from_random`](Self::from_random) makes this key of again.
+    pub fn random(&self) -> [u8; 32] {
+        decode(&self.text).expect("it was read or made as base64 of 32 bytes")
+    }
+
     /// The secret: the text's bytes.
     pub fn text_bytes(&self) -> &[u8; KEY_TEXT_BYTES] {
         &self.text
@@ -106,7 +111,7 @@ pub enum KeyMaterial {
     /// A secret that both sides know: opens sessions, signs tokens and envelopes.
     Symmetric(SecretKey),
     /// A public key of the endpoint's: its envelopes only.
-    Ed25519(VerifyingKey),
+    Ed25519(Box<VerifyingKey>),
 }
 
 /// An Ed25519 public key from the base64 text of its 32 bytes.

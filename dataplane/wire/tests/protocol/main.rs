@@ -12,3 +12,4 @@ mod refused;
 mod routes;
 mod rules;
 mod seeds;
+mod tables;

@@ -1,0 +1,175 @@
+//! The table that comes next: out of what an edit touches where that is enough, out of everything where it is not.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use wire::route::{Delta, RouteTable};
+
+use super::{Refusal, Service};
+use crate::compile::{Edit, Found, change, compile};
+use crate::model::{Endpoint, Model, Noun, Thing};
+use crate::store::{Catalog, Change, Store};
+
+/// What an edit comes to.
+pub(super) struct Next {
+    /// Everything but endpoints.
+    pub(super) head: Arc<Model>,
+    pub(super) table: Arc<RouteTable>,
+    /// How the table differs from the one before.
+    pub(super) delta: Option<Arc<Delta>>,
+}
+
+/// Makes one of a table and what changed since its base, beside everything else, so that changes stay few.
+#[derive(Default)]
+pub(super) struct Tidy {
+    at_work: Option<JoinHandle<RouteTable>>,
+    /// What changed since it began.
+    since: Vec<Arc<Delta>>,
+}
+
+impl Tidy {
+    /// The table was changed so, or replaced as a whole.
+    pub(super) fn note(&mut self, delta: Option<&Arc<Delta>>) {
+        match delta {
+            None => *self = Self::default(),
+            Some(delta) if self.at_work.is_some() => self.since.push(Arc::clone(delta)),
+            Some(_) => {}
+        }
+    }
+
+    /// The same table in a better form, if one is ready. One is begun where it is worth its while.
+    fn settle(&mut self, table: &Arc<RouteTable>) -> Arc<RouteTable> {
+        if let Some(ready) = self.at_work.take_if(|thread| thread.is_finished()) {
+            let since = std::mem::take(&mut self.since);
+            // One that panicked leaves everything as it was.
+            let made = ready.join().ok();
+            let made = made.and_then(|made| {
+                let mut after = since.iter();
+                after.try_fold(made, |table, delta| table.after(delta).ok())
+            });
+            let same = |made: &RouteTable| {
+                (made.epoch(), made.digest()) == (table.epoch(), table.digest())
+            };
+            if let Some(made) = made.filter(same) {
+                return Arc::new(made);
+            }
+        }
+        if self.at_work.is_none() && table.is_loose() {
+            let loose = Arc::clone(table);
+            let thread = thread::Builder::new().name("compact".into());
+            // Without a thread it stays loose, and is tried again.
+            self.at_work = thread.spawn(move || loose.compacted()).ok();
+        }
+        Arc::clone(table)
+    }
+}
+
+impl Service {
+    pub(super) fn tidy(&self) -> MutexGuard<'_, Tidy> {
+        // Whoever panicked with it left a thread and changes that are checked before they count.
+        self.tidy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table after these changes, which make `after` of what is defined.
+    pub(super) fn next(
+        &self,
+        store: &Store,
+        after: &Catalog,
+        changes: &[Change],
+    ) -> Result<Next, Refusal> {
+        let current = self.current();
+        let table = self.tidy().settle(&current.table);
+        let touched = Touched::of(changes);
+        let head = match touched.head {
+            true => Arc::new(after.head()),
+            false => current.head,
+        };
+        if !touched.whole {
+            let edit = Edit {
+                head: &head,
+                head_changed: touched.head,
+                set: &touched.set,
+                gone: &touched.gone,
+            };
+            let master = Some(&**store.master());
+            let changed = change(&table, &edit, after.version, master);
+            let changed = changed.map_err(|found| named(found, &head, &touched.set))?;
+            if let Some((delta, table)) = changed {
+                let (table, delta) = (Arc::new(table), Some(Arc::new(delta)));
+                return Ok(Next { head, table, delta });
+            }
+        }
+        let table = Arc::new(compiled(after, store)?);
+        let delta = None;
+        Ok(Next { head, table, delta })
+    }
+}
+
+/// What changes touch.
+#[derive(Default)]
+struct Touched<'a> {
+    /// All of it, perhaps: what others refer to goes.
+    whole: bool,
+    /// Something that is no endpoint.
+    head: bool,
+    set: Vec<Endpoint>,
+    gone: Vec<&'a str>,
+}
+
+impl<'a> Touched<'a> {
+    fn of(changes: &'a [Change]) -> Self {
+        let mut touched = Self::default();
+        for change in changes {
+            match (change.noun, &change.after) {
+                (Noun::Token, _) => {}
+                (Noun::Endpoint, Some(Thing::Endpoint(endpoint))) => {
+                    touched.set.push((**endpoint).clone());
+                }
+                (Noun::Endpoint, None) => touched.gone.push(&change.name),
+                (noun, after) => {
+                    touched.head = true;
+                    touched.whole |= noun == Noun::Settings || after.is_none();
+                }
+            }
+        }
+        touched
+    }
+}
+
+/// The table of a catalog; a fault names the thing and the place in it.
+pub(super) fn compiled(catalog: &Catalog, store: &Store) -> Result<RouteTable, Refusal> {
+    let model = catalog.model();
+    let compiled = compile(&model, catalog.version, Some(store.master()));
+    let compiled = compiled.map(|compiled| compiled.table);
+    compiled.map_err(|found| named(found, &model, &model.endpoints))
+}
+
+/// Faults that name the thing and the place in it.
+fn named(found: Vec<Found>, head: &Model, endpoints: &[Endpoint]) -> Refusal {
+    let found = found.into_iter();
+    found.map(|one| name_place(one, head, endpoints)).collect()
+}
+
+/// From a place in the model to the name of a thing and a place in it.
+fn name_place(mut found: Found, model: &Model, endpoints: &[Endpoint]) -> Found {
+    let mut steps = found.pointer.splitn(4, '/').skip(1);
+    let (list, index, rest) = (steps.next(), steps.next(), steps.next());
+    let Some(at) = index.and_then(|index| index.parse::<usize>().ok()) else {
+        return found;
+    };
+    let (kind, name) = match list {
+        Some("accounts") => ("account", model.accounts.get(at).map(|one| &one.name)),
+        Some("environments") => (
+            "environment",
+            model.environments.get(at).map(|one| &one.name),
+        ),
+        Some("hubs") => ("hub", model.hubs.get(at).map(|one| &one.name)),
+        Some("channels") => ("channel", model.channels.get(at).map(|one| &one.name)),
+        Some("endpoints") => ("endpoint", endpoints.get(at).map(|one| &one.name)),
+        _ => return found,
+    };
+    let name = name.map_or("", String::as_str);
+    found.fault.what = format!("{kind} {name}: {}", found.fault.what);
+    found.pointer = rest.map_or_else(String::new, |rest| format!("/{rest}"));
+    found
+}

@@ -1,0 +1,121 @@
+//! What is published when little changes: the table that compiling everything gives, and how it differs from the one before.
+//! Long runs: `FOREBAY_SERVICE_EDITS=5000 cargo test -p forebay-control --test service changes`; a number behind a colon is the seed.
+
+use std::time::Duration;
+
+use control::compile::compile;
+use control::model::{Account, Allow, Channel, Endpoint, Grant, Noun, Thing};
+use control::seal::MasterKey;
+use control::service::{Caller, deleting, setting};
+use control::store::{Change, Key};
+
+use super::{World, world};
+
+/// An edit that may be wrong: nobody knows what is there.
+fn edit(random: &mut fastrand::Rng) -> Vec<Change> {
+    let one = |random: &mut fastrand::Rng| {
+        let (account, number) = (["a", "b"][random.usize(..2)], random.u8(..6));
+        let channel = format!("{account}/e/extra{}", random.u8(..3));
+        match random.u8(..12) {
+            0 => deleting(Noun::Channel, &channel, None),
+            1 => deleting(Noun::Endpoint, &format!("{account}/e/{number}"), None),
+            2 | 3 => setting(
+                Thing::Channel(Channel {
+                    name: channel,
+                    id: (random.u8(..4) == 0).then(|| random.i64(1..4)),
+                    ..Channel::default()
+                }),
+                None,
+            ),
+            4 => setting(
+                Thing::Account(Account {
+                    name: account.to_owned(),
+                    messages_per_second: random.bool().then_some(9),
+                    ..Account::default()
+                }),
+                None,
+            ),
+            _ => {
+                let channels = ["readings", "extra0", "extra1"];
+                let grant = |channel: &&str| Grant {
+                    channel: (*channel).to_owned(),
+                    allow: if random.bool() {
+                        Allow::Send
+                    } else {
+                        Allow::Receive
+                    },
+                    ..Grant::default()
+                };
+                let grants = channels.iter().map(grant).collect::<Vec<_>>();
+                let some = random.usize(..=grants.len());
+                setting(
+                    Thing::Endpoint(Box::new(Endpoint {
+                        name: format!("{account}/e/{number}"),
+                        id: (random.u8(..4) == 0).then(|| random.i64(1..4)),
+                        grants: grants.into_iter().take(some).collect(),
+                        ..Endpoint::default()
+                    })),
+                    None,
+                )
+            }
+        }
+    };
+    (0..=random.usize(..2)).map(|_| one(random)).collect()
+}
+
+/// The digest of everything that is defined, compiled anew.
+fn whole(world: &World) -> wire::route::Digest {
+    let catalog = world.service.catalog();
+    let master = MasterKey::new(&[7; 32]);
+    let compiled = compile(&catalog.model(), catalog.version, Some(&master));
+    compiled.expect("it was accepted").digest
+}
+
+#[test]
+fn what_an_edit_touches_gives_the_table_that_everything_gives() {
+    let told = std::env::var("FOREBAY_SERVICE_EDITS").unwrap_or_else(|_| "60".to_owned());
+    let (count, seed) = told.split_once(':').unwrap_or((&told, "1"));
+    let number = |text: &str| text.parse::<u64>().expect("a count, or a count and a seed");
+    let (count, seed) = (number(count), number(seed));
+    println!("{count} edits of seed {seed}: FOREBAY_SERVICE_EDITS={count}:{seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let world = world();
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..count {
+        let before = world.service.digest();
+        let changes = edit(&mut random);
+        let there = |change: &Change| {
+            world
+                .service
+                .catalog()
+                .get(change.noun, &change.name)
+                .is_some()
+        };
+        let changes: Vec<_> = changes
+            .into_iter()
+            .filter(|change| change.after.is_some() || there(change))
+            .collect();
+        let all = Caller::local();
+        match world.service.edit(&all, "test", |_, _| Ok(changes)) {
+            Ok(outcome) => {
+                taken += 1;
+                let progress = world.service.wait(&outcome, Duration::ZERO);
+                assert!(progress.complete, "published before it is told");
+                let table = world.node.table();
+                assert_eq!(table.digest(), whole(&world), "seed {seed}");
+                assert_eq!(table.epoch(), outcome.version);
+                let keys: Vec<Key> = world.service.catalog().things.keys().cloned().collect();
+                let endpoints = keys.iter().filter(|(noun, _)| *noun == Noun::Endpoint);
+                assert_eq!(table.endpoint_count(), endpoints.count());
+            }
+            Err(faults) => {
+                refused += 1;
+                assert!(!faults.is_empty());
+                assert_eq!(world.service.digest(), before, "nothing has changed");
+            }
+        }
+    }
+    let deltas = world.node.deltas();
+    println!("{taken} taken, {deltas} of them as changes, {refused} refused");
+    assert!(count < 50 || (deltas > 10 && refused > 5 && taken > deltas));
+}

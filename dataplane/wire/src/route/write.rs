@@ -1,0 +1,272 @@
+//! From endpoints to their encoding.
+
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::xxh3_64;
+use zerocopy::IntoBytes;
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zeroize::Zeroize;
+
+use super::arena::{Arena, Terms, put_restriction, put_terms, read_restriction, read_terms};
+use super::bytes::{Put, Reader};
+use super::digest::{Digest, Sum, of_endpoint};
+use super::layer::{Layer, Sections};
+use super::rows::{
+    Counts, ED25519, ENABLED, EXPIRES, EndpointRow, GrantRow, Header, KeyRow, Kind, MAGIC,
+    QueueRow, RELAY, REVOKED, RatesRow, SYMMETRIC, UNCHECKED_BYTES, VERSION,
+};
+use super::{Endpoint, Grant, Key, QueueBounds, Rates, Restriction, TableError};
+use crate::ids::EndpointId;
+use crate::signature::KeyMaterial;
+
+/// Which table or change it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Title {
+    pub(super) kind: Kind,
+    pub(super) epoch: u64,
+    pub(super) digest: Digest,
+    /// Of a change: epoch and digest of the table it is made for.
+    pub(super) base: (u64, Digest),
+}
+
+/// Takes endpoints by rising name.
+pub(super) struct Writer {
+    endpoints: Vec<EndpointRow>,
+    keys: Vec<KeyRow>,
+    materials: Vec<KeyMaterial>,
+    certificates: Vec<u8>,
+    grants: Vec<GrantRow>,
+    /// By their bytes.
+    restrictions: Arena<Vec<u8>>,
+    restriction_list: Vec<Restriction>,
+    /// By their bytes.
+    terms: Arena<Vec<u8>>,
+    term_list: Vec<Terms>,
+    queues: Arena<QueueRow>,
+    rates: Arena<RatesRow>,
+    names: Vec<u8>,
+    /// Names of keys are often alike.
+    key_names: HashMap<Box<str>, u32>,
+    sum: Sum,
+    scratch: Vec<u8>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Secrets among them: there is a copy of each in the encoding.
+        self.keys.as_mut_slice().as_mut_bytes().zeroize();
+    }
+}
+
+impl Writer {
+    /// For so many endpoints with so many keys: rows of keys are never moved, which would leave secrets behind.
+    pub(super) fn with_room(endpoints: usize, keys: usize) -> Self {
+        let mut writer = Self {
+            endpoints: Vec::with_capacity(endpoints),
+            keys: Vec::with_capacity(keys),
+            materials: Vec::with_capacity(keys),
+            certificates: Vec::new(),
+            grants: Vec::with_capacity(endpoints),
+            restrictions: Arena::default(),
+            restriction_list: Vec::new(),
+            terms: Arena::default(),
+            term_list: Vec::new(),
+            queues: Arena::default(),
+            rates: Arena::default(),
+            names: Vec::new(),
+            key_names: HashMap::new(),
+            sum: Sum::default(),
+            scratch: Vec::new(),
+        };
+        // Whoever has no condition finds none without looking.
+        writer.restriction(&Restriction::default());
+        writer
+    }
+
+    /// Take one that was checked, with its lists sorted.
+    pub(super) fn push(&mut self, endpoint: Endpoint) -> Result<(), TableError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.sum.add(of_endpoint(&endpoint, &mut scratch));
+        self.scratch = scratch;
+        let too_large = || TableError::TooLarge;
+        let short = |count: usize| u16::try_from(count).map_err(|_| too_large());
+        let row = EndpointRow {
+            id: U64::new(endpoint.id.0),
+            name_at: self.text(&endpoint.name)?,
+            keys_at: place(self.keys.len())?,
+            certificates_at: place(self.certificates.len() / 32)?,
+            grants_at: place(self.grants.len())?,
+            terms: U32::new(self.terms(&Terms::of(&endpoint))),
+            queue: U32::new(self.queues.place(QueueRow::from(&endpoint.queue))),
+            rates: U32::new(self.rates.place(RatesRow::from(&endpoint.rates))),
+            keys: U16::new(short(endpoint.keys.len())?),
+            certificates: U16::new(short(endpoint.certificates.len())?),
+            send: U16::new(short(endpoint.send.len())?),
+            receive: U16::new(short(endpoint.receive.len())?),
+            name_bytes: u8::try_from(endpoint.name.len()).map_err(|_| too_large())?,
+            flags: flag(endpoint.enabled, ENABLED) | flag(endpoint.relay, RELAY),
+        };
+        for key in endpoint.keys {
+            self.key(key)?;
+        }
+        for certificate in &endpoint.certificates {
+            self.certificates.extend_from_slice(&certificate.0);
+        }
+        for grant in endpoint.send.iter().chain(&endpoint.receive) {
+            self.grant(grant);
+        }
+        self.endpoints.push(row);
+        Ok(())
+    }
+
+    fn key(&mut self, key: Key) -> Result<(), TableError> {
+        let name_at = match self.key_names.get(&key.name) {
+            Some(at) => U32::new(*at),
+            None => {
+                let at = self.text(&key.name)?;
+                self.key_names.insert(key.name.clone(), at.get());
+                at
+            }
+        };
+        let (kind, material) = match &key.material {
+            KeyMaterial::Symmetric(secret) => (SYMMETRIC, secret.random()),
+            KeyMaterial::Ed25519(public) => (ED25519, *public.as_bytes()),
+        };
+        self.keys.push(KeyRow {
+            id: U32::new(key.id.0),
+            name_at,
+            expires: U64::new(key.expires.map_or(0, |at| at.0)),
+            material,
+            name_bytes: u8::try_from(key.name.len()).map_err(|_| TableError::TooLarge)?,
+            direction: key.direction as u8,
+            kind,
+            flags: flag(key.revoked, REVOKED) | flag(key.expires.is_some(), EXPIRES),
+        });
+        self.materials.push(key.material);
+        Ok(())
+    }
+
+    fn grant(&mut self, grant: &Grant) {
+        let restriction = match grant.restriction.is_none() {
+            true => 0,
+            false => self.restriction(&grant.restriction),
+        };
+        self.grants.push(GrantRow {
+            channel: U32::new(grant.channel.0),
+            restriction: U32::new(restriction),
+        });
+    }
+
+    fn restriction(&mut self, restriction: &Restriction) -> u32 {
+        let mut bytes = Vec::new();
+        put_restriction(&mut bytes, restriction);
+        // As it will be read: with its lists in the order of the bytes.
+        let read = read_restriction(&mut Reader(&bytes));
+        let place = self.restrictions.place(bytes);
+        if place as usize == self.restriction_list.len() {
+            let read = read.ok().expect("what was written can be read");
+            self.restriction_list.push(read);
+        }
+        place
+    }
+
+    fn terms(&mut self, terms: &Terms) -> u32 {
+        let mut bytes = Vec::new();
+        put_terms(&mut bytes, terms);
+        let read = read_terms(&mut Reader(&bytes));
+        let place = self.terms.place(bytes);
+        if place as usize == self.term_list.len() {
+            let read = read.ok().expect("what was written can be read");
+            self.term_list.push(read);
+        }
+        place
+    }
+
+    fn text(&mut self, text: &str) -> Result<U32, TableError> {
+        let at = place(self.names.len())?;
+        self.names.put(text.as_bytes());
+        Ok(at)
+    }
+
+    /// What all that was pushed says.
+    pub(super) fn sum(&self) -> Sum {
+        self.sum
+    }
+
+    /// The layer of all that was pushed.
+    pub(super) fn finish(
+        mut self,
+        title: &Title,
+        head: &[u8],
+        gone: &[EndpointId],
+    ) -> Result<Layer, TableError> {
+        let restrictions = self.restrictions.list().concat();
+        let terms = self.terms.list().concat();
+        let counts = Counts {
+            head_bytes: place(head.len())?,
+            restriction_bytes: place(restrictions.len())?,
+            terms_bytes: place(terms.len())?,
+            queues: place(self.queues.list().len())?,
+            rates: place(self.rates.list().len())?,
+            endpoints: place(self.endpoints.len())?,
+            keys: place(self.keys.len())?,
+            certificates: place(self.certificates.len() / 32)?,
+            grants: place(self.grants.len())?,
+            gone: place(gone.len())?,
+            name_bytes: place(self.names.len())?,
+        };
+        let sections = Sections::of(&counts).ok_or(TableError::TooLarge)?;
+        let header = Header {
+            magic: MAGIC,
+            checksum: U64::new(0),
+            version: U16::new(VERSION),
+            kind: title.kind as u8,
+            unused: [0; 5],
+            epoch: U64::new(title.epoch),
+            digest: title.digest.0,
+            base_epoch: U64::new(title.base.0),
+            base_digest: title.base.1.0,
+            counts,
+        };
+        let mut bytes = Vec::with_capacity(sections.end);
+        bytes.put(header.as_bytes());
+        bytes.put(head);
+        bytes.put(&restrictions);
+        bytes.put(&terms);
+        bytes.put(self.queues.list().as_bytes());
+        bytes.put(self.rates.list().as_bytes());
+        bytes.put(self.endpoints.as_bytes());
+        bytes.put(self.keys.as_bytes());
+        bytes.put(&self.certificates);
+        bytes.put(self.grants.as_bytes());
+        gone.iter().for_each(|id| bytes.put_u64(id.0));
+        bytes.put(&self.names);
+        assert_eq!(bytes.len(), sections.end, "every section has its length");
+        let checksum = xxh3_64(&bytes[UNCHECKED_BYTES..]);
+        bytes[MAGIC.len()..UNCHECKED_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        let read = "what was written can be read";
+        let queue = |row| QueueBounds::try_from(row).ok().expect(read);
+        let rates = |row| Rates::try_from(row).ok().expect(read);
+        Ok(Layer {
+            sections,
+            endpoints: counts.endpoints.get(),
+            restrictions: std::mem::take(&mut self.restriction_list).into(),
+            terms: std::mem::take(&mut self.term_list).into(),
+            queues: self.queues.list().iter().map(queue).collect(),
+            rates: self.rates.list().iter().map(rates).collect(),
+            materials: std::mem::take(&mut self.materials).into(),
+            bytes: bytes.into(),
+        })
+    }
+}
+
+fn flag(set: bool, flag: u8) -> u8 {
+    if set { flag } else { 0 }
+}
+
+/// A place in a section, or the length of one.
+fn place(at: usize) -> Result<U32, TableError> {
+    u32::try_from(at)
+        .map(U32::new)
+        .map_err(|_| TableError::TooLarge)
+}
