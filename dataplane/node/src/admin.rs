@@ -158,7 +158,7 @@ fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes
 fn ready(control: &Control) -> Response<Full<Bytes>> {
     match control.status.phase() {
         Phase::Ready => match still(control) {
-            None => text(StatusCode::OK, "ready\n"),
+            None => supplied(control),
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
         },
         Phase::Recovering => {
@@ -170,6 +170,27 @@ fn ready(control: &Control) -> Response<Full<Bytes>> {
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{}\n", phase.name()),
         ),
+    }
+}
+
+/// Whether the node takes anything, as far as its table's age goes, and that age.
+fn supplied(control: &Control) -> Response<Full<Bytes>> {
+    let Some(supply) = control.status.supply() else {
+        return text(StatusCode::OK, "ready\n");
+    };
+    let age = supply.age.as_secs_f64();
+    let link = match supply.connected {
+        true => "control connected",
+        false => "control away",
+    };
+    let table = format!("{link}, table current {age:.1} s ago");
+    match (supply.refuses, supply.stale) {
+        (true, _) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("stale: takes nothing; {table}\n"),
+        ),
+        (false, true) => text(StatusCode::OK, format!("ready, stale; {table}\n")),
+        (false, false) => text(StatusCode::OK, format!("ready; {table}\n")),
     }
 }
 

@@ -57,6 +57,12 @@ pub struct NodeConfig {
     pub disk: DiskConfig,
     /// The shape of log lines.
     pub log_format: LogFormat,
+    /// How long ago the table may have been the newest, when it comes from a control plane in another process.
+    pub stale_after: Option<Duration>,
+    /// Whether the node takes nothing beyond that.
+    pub refuse_when_stale: bool,
+    /// Take nothing from the start; no setting, but what whoever starts the node knows.
+    pub suspended: bool,
     /// Frames without encryption may come from other machines.
     plain_anywhere: bool,
     effective: Vec<Effective>,
@@ -168,7 +174,7 @@ pub enum LogFormat {
 impl NodeConfig {
     /// Read the `[node]` table of `text` and lay the variables that begin with `FOREBAY_NODE_` over it.
     ///
-    /// `env` may be the whole environment. The tables `[plan]`, `[control]` and `[client]` of the same file belong to others and are skipped;
+    /// `env` may be the whole environment. The tables `[plan]`, `[control]`, `[link]` and `[client]` of the same file belong to others and are skipped;
     /// any further one is refused.
     ///
     /// # Errors
@@ -260,6 +266,9 @@ impl NodeConfig {
                 "json" => LogFormat::Json,
                 _ => LogFormat::Text,
             },
+            stale_after: values.optional_duration("stale_after"),
+            refuse_when_stale: values.text("when_stale") == "refuse",
+            suspended: false,
             plain_anywhere: values.text("plain") == "anywhere",
             effective: values.effective(),
         };

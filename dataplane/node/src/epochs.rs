@@ -27,6 +27,12 @@ impl Epochs {
         self.changed.notify_all();
     }
 
+    /// No shard has what the next epochs stand for: they are counted from a lower one again.
+    pub(crate) fn forget(&self) {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        of.fill(0);
+    }
+
     /// Wait until every shard has this epoch or a later one, at most so long; the epochs then.
     pub(crate) fn wait(&self, epoch: u64, within: Duration) -> Vec<u64> {
         let by = Instant::now() + within;

@@ -49,8 +49,10 @@ mod prepare;
 
 pub mod log;
 mod status;
+mod supply;
 mod watch;
 pub use status::Phase;
+pub use supply::{AskSupply, Supply};
 mod admin;
 pub use admin::view;
 

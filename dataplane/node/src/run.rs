@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Hubs(Box<Handed>),
     /// Apply this table between two turns.
     Table(Arc<RouteTable>),
+    /// Take nothing and send everybody away, or take everything again.
+    Suspend(bool),
     /// Tell the numbers.
     Snapshot(Sender<Box<Snapshot>>),
     /// Stop gracefully.
@@ -178,6 +180,11 @@ impl Loop {
             match command {
                 Command::Hubs(hubs) => self.batch.hubs.push(*hubs),
                 Command::Table(table) => self.batch.table = Some(table),
+                Command::Suspend(suspended) => {
+                    self.shard.suspend(suspended);
+                    // There is something to be said.
+                    self.output.more = true;
+                }
                 Command::Snapshot(asked) => {
                     // Whoever asked may have given up waiting.
                     let _ = asked.try_send(Box::new(self.snapshot()));

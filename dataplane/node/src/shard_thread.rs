@@ -153,19 +153,16 @@ fn begin(
     })?;
     tell(&summary);
     let clock = Clock::since(seed.began);
-    let shard = Shard::new(
+    let mut shard = Shard::new(
         seed.shard_limits,
         seed.table,
         recovered.partitions,
         recovered.queues,
         clock.now(),
     );
+    shard.suspend(seed.config.suspended);
     #[cfg(feature = "cycles")]
-    let shard = {
-        let mut shard = shard;
-        shard.count_cycles(ring::cycles);
-        shard
-    };
+    shard.count_cycles(ring::cycles);
     let preparer = Preparer::start(seed.shard, storage, ring.waker())?;
     let flush = Flush::new(&seed.config.data);
     let listener = seed.listener.map(|listener| ring.listen(listener));

@@ -18,6 +18,7 @@ use crate::epochs::Epochs;
 use crate::fair::FairCounters;
 use crate::files::FileCounters;
 use crate::mesh::PeerCounters;
+use crate::supply::{AskSupply, Supply};
 
 /// A shard that serves looks for work at least every second. One that has not for so long stands still.
 const STILL_AFTER: Duration = Duration::from_secs(3);
@@ -49,7 +50,6 @@ impl Phase {
 }
 
 /// Shared by the shards' threads, which write, and the admin thread and handle, which read.
-#[derive(Debug)]
 pub(crate) struct Status {
     shards: Vec<ShardStatus>,
     logs: AtomicUsize,
@@ -59,6 +59,8 @@ pub(crate) struct Status {
     epochs: Epochs,
     /// The certificate that is shown, if one is.
     certificate: CertificateStatus,
+    /// Of the control plane in another process, if tables come from one.
+    supply: OnceLock<AskSupply>,
     /// From when on the moments of shards are told.
     began: Instant,
 }
@@ -86,6 +88,14 @@ struct ShardStatus {
     task: Mutex<Option<String>>,
 }
 
+impl std::fmt::Debug for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Status")
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Status {
     /// Of so many shards, all of which recover.
     pub(crate) fn new(shards: usize) -> Self {
@@ -97,6 +107,7 @@ impl Status {
             reloads_refused: AtomicU64::new(0),
             epochs: Epochs::new(shards),
             certificate: CertificateStatus::default(),
+            supply: OnceLock::new(),
             began: Instant::now(),
         }
     }
@@ -208,6 +219,17 @@ impl Status {
     pub(crate) fn certificate_refused(&self) {
         self.certificate.stale.store(true, Ordering::Relaxed);
         self.certificate.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tables come from a control plane in another process, which this tells of. Said once.
+    pub(crate) fn supplied(&self, ask: AskSupply) {
+        let again = self.supply.set(ask).is_err();
+        assert!(!again, "a node has one control plane");
+    }
+
+    /// What is known of that control plane, if there is one.
+    pub(crate) fn supply(&self) -> Option<Supply> {
+        self.supply.get().map(|ask| ask())
     }
 
     pub(crate) fn certificate(&self) -> &CertificateStatus {

@@ -90,6 +90,9 @@ fn open<S: Segment>(
             Notice::new(Reason::Draining, 0, 0).retry_after(peers.retry_after_ms()),
         ));
     }
+    if peers.suspended {
+        return Err(HandshakeError(peers.stale()));
+    }
     check_clock(peers, hello.fields.unix_seconds)?;
     let gone = fault(Reason::Busy, 0, 0);
     let connection = peers.connections.get_mut(id).ok_or(gone)?;

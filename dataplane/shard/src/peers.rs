@@ -42,6 +42,8 @@ pub(crate) struct Peers {
     pub(crate) table: Arc<RouteTable>,
     pub(crate) now: Now,
     pub(crate) draining: bool,
+    /// Nothing is taken until the caller says otherwise.
+    pub(crate) suspended: bool,
     /// What an ACK of relay numbers promises: the weakest mode of the shard's logs.
     pub(crate) relay_ack_mode: AckMode,
     pub(crate) connections: Connections,
@@ -110,6 +112,7 @@ impl Peers {
             table,
             now,
             draining: false,
+            suspended: false,
             relay_ack_mode: AckMode::Durable,
             connections: Connections::default(),
             strangers: Strangers::default(),
@@ -399,6 +402,21 @@ impl Peers {
     /// The same with a GOAWAY of values that matter to nobody but people.
     pub(crate) fn goaway(&mut self, id: ConnectionId, reason: Reason, seen: u64, needed: u64) {
         self.goodbye(id, Goodbye::Goaway(Notice::new(reason, seen, needed)));
+    }
+
+    /// What is said while nothing is taken.
+    pub(crate) fn stale(&self) -> Notice {
+        Notice::new(Reason::TableStale, 0, 0).retry_after(self.retry_after_ms())
+    }
+
+    /// Send everybody away, to come back later.
+    pub(crate) fn send_away(&mut self) {
+        let connections = self.connections.iter();
+        let all: Vec<ConnectionId> = connections.map(|connection| connection.id).collect();
+        let notice = self.stale();
+        for id in all {
+            self.goodbye(id, Goodbye::Goaway(notice));
+        }
     }
 
     /// The wait asked of a peer that is to come back, in milliseconds.

@@ -28,6 +28,12 @@ pub enum RouteError {
         /// When another node, or this one again, may be asked.
         retry_after_ms: u32,
     },
+    /// The caller has the shard take nothing.
+    #[error("the table is stale")]
+    Suspended {
+        /// When to come again.
+        retry_after_ms: u32,
+    },
     /// No such channel.
     #[error("channel {0} is unknown")]
     UnknownChannel(ChannelId),
@@ -106,6 +112,9 @@ impl RouteError {
         match *self {
             Self::Draining { retry_after_ms } => {
                 Notice::new(Reason::Draining, 0, 0).retry_after(retry_after_ms)
+            }
+            Self::Suspended { retry_after_ms } => {
+                Notice::new(Reason::TableStale, 0, 0).retry_after(retry_after_ms)
             }
             Self::UnknownChannel(channel) => {
                 Notice::new(Reason::UnknownChannel, u64::from(channel.0), 0)
@@ -311,7 +320,7 @@ struct Way {
 /// The way of a direct frame whose grant has nothing to look at: the usual one.
 fn unrestricted(peers: &Peers, frame: &Verified<'_>) -> Option<Way> {
     let pressed = peers.memory.pressure >= Pressure::LowPriority;
-    if pressed || peers.draining || frame.origin() != Origin::Direct {
+    if pressed || peers.draining || peers.suspended || frame.origin() != Origin::Direct {
         return None;
     }
     let session = peers.sessions.get(frame.session())?;
@@ -366,6 +375,11 @@ fn find<'a>(
 ) -> Result<Routed<'a>, RouteError> {
     if peers.draining {
         return Err(RouteError::Draining {
+            retry_after_ms: peers.retry_after_ms(),
+        });
+    }
+    if peers.suspended {
+        return Err(RouteError::Suspended {
             retry_after_ms: peers.retry_after_ms(),
         });
     }

@@ -58,6 +58,8 @@ pub struct Shard<S: Segment> {
     consumers: Consumers,
     expire_at: Duration,
     said_goaway: bool,
+    /// Everybody is to be sent away in the next turn.
+    sends_away: bool,
     /// What was shed in the last turn.
     pressed: Pressure,
     /// When connections that take nothing are looked for next, while memory is short.
@@ -114,6 +116,7 @@ impl<S: Segment> Shard<S> {
             consumers: Consumers::default(),
             expire_at: now.monotonic,
             said_goaway: false,
+            sends_away: false,
             pressed: Pressure::None,
             stuck_at: Duration::ZERO,
             clock: StageClock::default(),
@@ -238,6 +241,12 @@ impl<S: Segment> Shard<S> {
         self.clock.end(Stage::Other, &mut self.peers.counters);
     }
 
+    /// Take nothing from the next turn on and send everybody away, or take everything again. Sessions stay for as long as they linger.
+    pub fn suspend(&mut self, suspended: bool) {
+        let before = std::mem::replace(&mut self.peers.suspended, suspended);
+        self.sends_away = suspended && (self.sends_away || !before);
+    }
+
     /// Count the cycles of every stage with this counter from now on: what it reads is in `Counters::cycles`.
     #[cfg(feature = "cycles")]
     pub fn count_cycles(&mut self, read: fn() -> u64) {
@@ -259,6 +268,9 @@ impl<S: Segment> Shard<S> {
                     group.queues.note_changes(&before, &changes);
                 }
             }
+        }
+        if std::mem::take(&mut self.sends_away) {
+            self.peers.send_away();
         }
         take_storage(
             &mut self.peers,

@@ -19,6 +19,7 @@ pub(super) fn render(status: &Status, table: &RouteTable, shards: &[Snapshot]) -
     let mut page = Page::new();
     process::process(&mut page, status, shards);
     process::control(&mut page, status, table);
+    process::supply(&mut page, status);
     tunnels::certificate(&mut page, status);
     if let Some(snapshot) = &Snapshot::sum(shards) {
         ingress::ingress(&mut page, snapshot);

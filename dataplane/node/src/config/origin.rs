@@ -12,7 +12,7 @@ use super::value::{self, NONE, Value};
 use crate::diagnosis::{Diagnosis, NOT_TOML, UNKNOWN_KEY, UNKNOWN_VARIABLE, WRONG_KIND, diagnose};
 
 /// Tables of the same file that other rooms read.
-const FOREIGN_TABLES: [&str; 3] = ["plan", "control", "client"];
+const FOREIGN_TABLES: [&str; 4] = ["plan", "control", "link", "client"];
 
 /// Who gave a setting its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,11 +126,17 @@ impl Values {
             .expect("the setting's greatest value fits the type it is read into")
     }
 
-    pub(super) fn duration(&self, key: &'static str) -> Duration {
+    pub(super) fn optional_duration(&self, key: &'static str) -> Option<Duration> {
         match self.get(key) {
-            Some(Value::Duration(time)) => *time,
+            Some(Value::Duration(time)) => Some(*time),
+            None => None,
             other => unreachable!("{key} is a duration by its kind, not {other:?}"),
         }
+    }
+
+    pub(super) fn duration(&self, key: &'static str) -> Duration {
+        self.optional_duration(key)
+            .expect("every other duration has a default")
     }
 
     pub(super) fn effective(&self) -> Vec<Effective> {

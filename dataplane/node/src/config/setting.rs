@@ -123,6 +123,18 @@ pub const SETTINGS: &[Setting] = &[
         "4096",
         "Connections that may wait to be accepted.",
     ),
+    Setting {
+        key: "stale_after",
+        kind: Kind::Duration(100, 8760 * HOUR),
+        default: None,
+        about: "With [link]: how long ago the route table may have been the control plane's newest; unset: any time.",
+    },
+    setting(
+        "when_stale",
+        Kind::Choice(&["keep", "refuse"]),
+        "keep",
+        "What a node does beyond that: serve on and tell, or take nothing until it hears from the control plane.",
+    ),
     setting(
         "ring.entries",
         Kind::Power(64, 32_768),

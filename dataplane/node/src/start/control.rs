@@ -53,7 +53,7 @@ impl Door {
     fn ask(&self, command: Command) -> bool {
         let room = match command {
             Command::Snapshot(_) => SNAPSHOTS_MAX,
-            Command::Table(_) | Command::Hubs(_) => TABLES_MAX,
+            Command::Table(_) | Command::Hubs(_) | Command::Suspend(_) => TABLES_MAX,
             Command::Stop => COMMANDS_MAX,
         };
         if self.commands.len() >= room {
@@ -106,6 +106,11 @@ impl Control {
         Arc::clone(&current)
     }
 
+    /// Have every loop take nothing, or everything again. Whether all have room for that: otherwise it is to be asked again.
+    pub(crate) fn suspend(&self, suspended: bool) -> bool {
+        self.doors.iter().all(Door::has_room) && self.ask(|| Command::Suspend(suspended))
+    }
+
     fn told(&self, made: Result<u64, Diagnosis>) -> Result<u64, Diagnosis> {
         if let Err(diagnosis) = &made {
             self.status.reload_refused();
@@ -137,6 +142,9 @@ impl Control {
         let mut table = (*table).clone();
         table.go_on_from(&current);
         let table = Arc::new(table);
+        if table.epoch() <= current.epoch() {
+            self.status.epochs().forget();
+        }
         if !has_room() || !self.ask(|| Command::Table(Arc::clone(&table))) {
             return Err(behind());
         }

@@ -7,6 +7,7 @@ use wire::route::RouteTable;
 
 use super::Control;
 use crate::diagnosis::Diagnosis;
+use crate::supply::AskSupply;
 
 /// The way of tables into a node. It stays good when the node has stopped; tables change nothing then.
 #[derive(Clone)]
@@ -40,6 +41,17 @@ impl Tables {
     #[must_use]
     pub fn current(&self) -> Arc<RouteTable> {
         self.0.current()
+    }
+
+    /// Have every shard take nothing and send everybody away, or take everything again. Whether all will: otherwise ask again.
+    #[must_use]
+    pub fn suspend(&self, suspended: bool) -> bool {
+        self.0.suspend(suspended)
+    }
+
+    /// Tell by metrics and probes of the control plane that tables come from. To be called once.
+    pub fn supplied(&self, ask: AskSupply) {
+        self.0.status.supplied(ask);
     }
 
     /// Wait until every shard has this epoch or a later one, at most so long; the epoch of each shard then.

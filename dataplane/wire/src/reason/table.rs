@@ -347,4 +347,8 @@ reasons! {
         "more PINGs than are answered",
         "PINGs that time has not paid for", "PINGs a second allowed, and at once after a pause",
         "PING when there is nothing else to send, or to learn that a SETTLE was taken";
+    TableStale = 1708, "table_stale", true,
+        "the node has not heard from its control plane for longer than it may serve without",
+        "0", "0",
+        "connect again after the time given, perhaps elsewhere";
 }

@@ -29,7 +29,8 @@ pub(super) fn process(page: &mut Page, status: &Status, shards: &[Snapshot]) {
 }
 
 pub(super) fn control(page: &mut Page, status: &Status, table: &RouteTable) {
-    let ready = status.phase() == Phase::Ready && status.still().is_empty();
+    let refuses = status.supply().is_some_and(|supply| supply.refuses);
+    let ready = status.phase() == Phase::Ready && status.still().is_empty() && !refuses;
     let ready = u8::from(ready);
     page.gauge("forebay_ready", "1 when the node serves.", ready);
     let name = "forebay_shard_silent_seconds";
@@ -62,6 +63,22 @@ pub(super) fn control(page: &mut Page, status: &Status, table: &RouteTable) {
     for (hub, words) in ack_words(table) {
         page.line(name, &[("hub", &hub), ("mode", words)], 1);
     }
+}
+
+/// Where tables come from.
+pub(super) fn supply(page: &mut Page, status: &Status) {
+    let Some(supply) = status.supply() else {
+        return;
+    };
+    let name = "forebay_control_connected";
+    let help = "1 while the control plane in another process is connected.";
+    page.gauge(name, help, u8::from(supply.connected));
+    let name = "forebay_table_age_seconds";
+    let help = "Time since the route table was the control plane's newest for certain.";
+    page.gauge(name, help, supply.age.as_secs_f64());
+    let name = "forebay_table_stale";
+    let help = "1 when that is longer than node.stale_after.";
+    page.gauge(name, help, u8::from(supply.stale));
 }
 
 /// User and system time of all threads, dead ones included.
