@@ -1,5 +1,7 @@
 //! `forebay cert dev`: a certificate, its key and the authority that signed it, for tests and for one's own machine. And one for a client.
 
+mod link;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,6 +40,39 @@ enum Command {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_650))]
         days: u32,
         /// Replace files that are there; a node that runs takes the new ones by itself
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Make the authority of the link between control plane and nodes, and the control plane's certificate: ca.pem, ca.key.pem, control.pem
+    Control {
+        /// Folder for the files; made if it does not exist, and an authority that is there is used
+        #[arg(long, value_name = "FOLDER", default_value = "link")]
+        out: PathBuf,
+        /// Name or address that nodes connect to; repeat for several
+        #[arg(long, value_name = "NAME", default_values_t = NAMES.map(String::from))]
+        name: Vec<String>,
+        /// Days that it is good for
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// Replace the certificate that is there; never the authority
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Make a certificate for a node to show to its control plane: NAME.pem and NAME.key.pem
+    Node {
+        /// Folder for the two files; made if it does not exist
+        #[arg(long, value_name = "FOLDER", default_value = "link")]
+        out: PathBuf,
+        /// Folder of the authority that `forebay cert control` made
+        #[arg(long, value_name = "FOLDER", default_value = "link")]
+        authority: PathBuf,
+        /// The node's name
+        #[arg(long, value_name = "NAME", value_parser = node_name)]
+        name: String,
+        /// Days that it is good for
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// Replace files that are there
         #[arg(long)]
         replace: bool,
     },
@@ -94,12 +129,33 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
             days,
             replace,
         } => run_dev(out, name, *days, *replace),
+        Command::Control {
+            out,
+            name,
+            days,
+            replace,
+        } => link::control(out, name, *days, *replace),
+        Command::Node {
+            out,
+            authority,
+            name,
+            days,
+            replace,
+        } => link::node(out, authority, name, *days, *replace),
         Command::Client {
             out,
             name,
             days,
             replace,
         } => run_client(out, name, *days, *replace),
+    }
+}
+
+/// What may be the name of a node.
+fn node_name(text: &str) -> Result<String, String> {
+    match ::link::frame::is_name(text) && text != "control" && text != "ca" {
+        true => Ok(text.to_owned()),
+        false => Err("small letters, digits and '-', at most 63, a letter among them, and neither `control` nor `ca`".to_owned()),
     }
 }
 

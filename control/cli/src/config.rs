@@ -91,6 +91,7 @@ fn show(config: PathBuf, json: bool) -> Result<u8, Fault> {
     let (table, key) = match project.source {
         Source::Plan(_) => ("plan", "file"),
         Source::Control(..) => ("control", "folder"),
+        Source::Link(_) => ("link", "table"),
     };
     say!("\n[{table}]\n{key} = {}", toml::Value::from(file));
     let table = project.table(1)?;

@@ -67,6 +67,9 @@ pub(crate) const CERTIFICATE_NAMES: u16 = 2211;
 /// A certificate that was made cannot be written.
 pub(crate) const CERTIFICATE_UNWRITTEN: u16 = 4801;
 
+/// The authority of the link cannot be used to sign with.
+pub(crate) const CERTIFICATE_AUTHORITY: u16 = 4802;
+
 /// Quickstart was pointed at a folder that holds something else.
 pub(crate) const FOREIGN_FOLDER: u16 = 4901;
 /// Quickstart cannot write its files.
@@ -105,7 +108,7 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         NO_PLAN,
         "config_no_plan",
         "The configuration names neither a plan nor a control plane, so nobody could send or receive anything.",
-        "add `[plan]` with `file = \"plan.toml\"`, or `[control]`",
+        "add `[plan]` with `file = \"plan.toml\"`, or `[control]`, or `[link]`",
     ),
     (
         NOT_IN_PLAN,
@@ -135,7 +138,7 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         SECTION,
         "config_section",
         "A table of the configuration has a key or a value that is not known.",
-        "`[plan]` has `file`; `[control]` has `folder`, `listen` and `master_key`",
+        "`[plan]` has `file`; `[control]` has `folder`, `listen`, `master_key` and `[control.nodes]`; `[link]` has `name`, `control`, `ca`, `certificate`, `key` and `table`",
     ),
     (
         API_SILENT,
@@ -220,6 +223,12 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "certificate_unwritten",
         "A certificate was made, but the folder does not take it, or has files of these names already.",
         "give another folder with --out, or --replace what is there",
+    ),
+    (
+        CERTIFICATE_AUTHORITY,
+        "certificate_authority",
+        "The key of the authority that signs the certificates of control plane and nodes is not there, or is none.",
+        "name its folder with --authority; `forebay cert control` makes one",
     ),
     (
         NO_LOGS,

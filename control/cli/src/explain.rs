@@ -103,6 +103,7 @@ pub(crate) fn all() -> Vec<Entry> {
         .collect();
     let rooms = [
         control::diagnosis::CODES,
+        link::diagnosis::CODES,
         client::diagnosis::CODES,
         loadgen::diagnosis::CODES,
         crate::diagnosis::CODES,

@@ -14,6 +14,7 @@ mod fault;
 mod keys;
 mod load;
 mod log;
+mod node;
 mod project;
 mod quickstart;
 mod run;
@@ -47,6 +48,10 @@ enum Command {
     Quickstart(quickstart::Args),
     /// Run a node until SIGTERM or SIGINT; SIGHUP reads the plan again
     Run(run::Args),
+    /// Run a control plane alone: its store, its API, and where nodes connect
+    Control(control::Args),
+    /// Run a node whose tables come from a control plane; list and show nodes
+    Node(node::Args),
     /// Put a node under load at a fixed rate and account for every message
     Load(Box<load::Args>),
     /// Measure this machine with nodes of its own and advise how many shards to run; changes nothing
@@ -122,6 +127,8 @@ fn run(command: Command) -> Result<u8, Fault> {
     match command {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Control(args) => control::serve_alone(&args),
+        Command::Node(args) => node::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Shards(args) => watch::shards(&args),

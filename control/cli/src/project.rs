@@ -11,6 +11,8 @@ use crate::control::ControlFiles;
 use crate::control::section::ControlSection;
 use crate::diagnosis::{CONFIG_UNREADABLE, KEY_UNFIT, NO_PLAN, NOT_IN_PLAN, SECTION};
 use crate::fault::Fault;
+use crate::node::LinkFiles;
+use crate::node::section::LinkSection;
 
 /// The `[plan]` table.
 #[derive(serde::Deserialize)]
@@ -24,6 +26,7 @@ struct PlanSection {
 struct Sections {
     plan: Option<PlanSection>,
     control: Option<ControlSection>,
+    link: Option<LinkSection>,
 }
 
 /// A configuration file and the place of its plan.
@@ -41,6 +44,8 @@ pub(crate) enum Source {
     Plan(PathBuf),
     /// In the store of a control plane; a new one begins with the plan, if there is one.
     Control(ControlFiles, Option<PathBuf>),
+    /// In a control plane in another process.
+    Link(LinkFiles),
 }
 
 impl Source {
@@ -49,6 +54,7 @@ impl Source {
         match self {
             Self::Plan(plan) => plan,
             Self::Control(files, _) => &files.folder,
+            Self::Link(files) => &files.table,
         }
     }
 }
@@ -74,21 +80,28 @@ impl Project {
             diagnosis
         })?;
         let sections: Sections = toml::from_str(&text).map_err(|error| {
-            let what = format!("{}: tables [plan] and [control]", config.display());
+            let what = format!("{}: tables [plan], [control] and [link]", config.display());
             let seen = error.message().lines().next().unwrap_or_default();
-            let needed = "`file` under [plan]; `folder`, `listen` and `master_key` under [control]";
+            let needed = "`file` under [plan]; `folder`, `listen`, `master_key` and [control.nodes] under [control]; `name`, `control`, `ca`, `certificate`, `key` and `table` under [link]";
             Diagnosis::new(SECTION, what, seen, needed, "correct the table")
         })?;
         let folder = config.parent().unwrap_or(Path::new(""));
         let plan = sections.plan.and_then(|plan| plan.file);
         let plan = plan.map(|plan| folder.join(plan));
-        let source = match (sections.control, plan) {
-            (Some(control), plan) => Source::Control(control.files(folder), plan),
-            (None, Some(plan)) => Source::Plan(plan),
-            (None, None) => {
+        let source = match (sections.control, sections.link, plan) {
+            (Some(control), None, plan) => Source::Control(control.files(folder)?, plan),
+            (None, Some(link), None) => Source::Link(link.files(folder)?),
+            (None, None, Some(plan)) => Source::Plan(plan),
+            (_, Some(_), _) => {
+                let what = format!("{} has two masters", config.display());
+                let (seen, needed) = ("[link] beside [plan] or [control]", "one of them");
+                let remedy = "take [link] out, or the others: a node follows one control plane";
+                return Err(Diagnosis::new(SECTION, what, seen, needed, remedy).into());
+            }
+            (None, None, None) => {
                 let what = format!("{} names no plan", config.display());
                 let (seen, needed) = ("no `file` under [plan]", "the path of a plan");
-                let remedy = "add [plan] with file = \"plan.toml\", or [control]";
+                let remedy = "add [plan] with file = \"plan.toml\", or [control], or [link]";
                 return Err(Diagnosis::new(NO_PLAN, what, seen, needed, remedy).into());
             }
         };
@@ -108,6 +121,7 @@ impl Project {
         match &self.source {
             Source::Plan(plan) => read_plan(plan, epoch),
             Source::Control(files, _) => crate::control::table(files),
+            Source::Link(files) => crate::node::table(files).map_err(|fault| vec![fault]),
         }
     }
 }

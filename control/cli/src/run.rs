@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
             Ok(0)
         }
         Source::Control(files, plan) => crate::control::run(project.node, &files, plan.as_deref()),
+        Source::Link(files) => crate::node::follow(project.node, &files),
     }
 }
 

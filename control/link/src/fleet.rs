@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::diagnosis::{LINK_REPLACED, LINK_UNKNOWN_NODE};
@@ -58,7 +57,7 @@ pub struct NodeProgress {
 }
 
 /// What is known of one node, to be shown.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeSeen {
     /// Its name.
     pub name: String,
@@ -78,7 +77,7 @@ pub struct NodeSeen {
     pub refused: Option<String>,
     /// The epoch of each shard.
     pub shards: Vec<u64>,
-    /// Snapshots and deltas sent to it.
+    /// Snapshots sent to it.
     pub snapshots: u64,
     /// Deltas sent to it.
     pub deltas: u64,

@@ -109,6 +109,23 @@ impl Kept {
         Ok((kept, Some(table)))
     }
 
+    /// Put what cannot be read out of the way, for people to look at.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub fn put_aside(folder: &Path) -> Result<(), Diagnosis> {
+        for name in [TABLE, DELTAS] {
+            let path = folder.join(name);
+            match std::fs::rename(&path, path.with_added_extension("damaged")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(unkept(folder, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The version that is kept.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
@@ -378,5 +395,8 @@ mod tests {
         }
         std::fs::write(&path, &good[..good.len() - 1]).expect("written");
         assert!(Kept::open(folder.path()).is_err(), "cut");
+        Kept::put_aside(folder.path()).expect("renamed");
+        let (_, nothing) = Kept::open(folder.path()).expect("begun anew");
+        assert_eq!(nothing, None);
     }
 }

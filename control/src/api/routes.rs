@@ -366,7 +366,7 @@ const KEY_ROUTES: [Route; 13] = [
     ),
 ];
 
-const SYSTEM_ROUTES: [Route; 11] = [
+const SYSTEM_ROUTES: [Route; 13] = [
     Route {
         open: true,
         ..get(
@@ -385,6 +385,22 @@ const SYSTEM_ROUTES: [Route; 11] = [
         &[],
         "Status",
         system::status,
+    ),
+    get(
+        "/v1/nodes",
+        Noun::Settings,
+        "list nodes",
+        &[],
+        "NodePage",
+        system::nodes,
+    ),
+    get(
+        "/v1/nodes/{node}",
+        Noun::Settings,
+        "show nodes",
+        &[],
+        "Node",
+        system::node,
     ),
     get(
         "/v1/audit",

@@ -163,6 +163,7 @@ pub(super) fn schemas() -> Value {
         "Key",
         "Grant",
         "Token",
+        "Node",
     ] {
         all.insert(format!("{name}Page"), page(reference(name), maybe(text())));
     }
@@ -480,6 +481,25 @@ fn answers() -> Vec<(&'static str, Value)> {
         (
             "OpenApi",
             json!({ "type": "object", "required": ["openapi", "paths"] }),
+        ),
+        (
+            "Node",
+            object(
+                &["name", "connected", "current", "shards"],
+                &[
+                    ("name", text()),
+                    ("connected", flag()),
+                    ("address", maybe(text())),
+                    ("heard_seconds", maybe(json!({ "type": "number" }))),
+                    ("version", maybe(whole())),
+                    ("current", flag()),
+                    ("kept", maybe(whole())),
+                    ("refused", maybe(text())),
+                    ("shards", list(whole())),
+                    ("snapshots", whole()),
+                    ("deltas", whole()),
+                ],
+            ),
         ),
         (
             "AuditLine",

@@ -28,7 +28,7 @@ pub use access::Caller;
 pub use apply::{Apply, Difference, Secrets};
 pub use keys::{KeyOrder, NewKey, Rotation};
 use next::{Next, Tidy, compiled};
-pub use push::{NodeApplied, Publish, Unpublished, Update};
+pub use push::{NodeApplied, NodeSeen, Publish, Unpublished, Update};
 pub use why::{Check, Question, Reasons};
 
 /// Tells the time: seconds since 1970.
@@ -227,6 +227,12 @@ impl Service {
             milliseconds: outcome.began.elapsed().as_secs_f64() * 1_000.0,
             nodes,
         }
+    }
+
+    /// What is known of every node.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeSeen> {
+        self.publish.nodes()
     }
 
     /// The thing of this kind and name, if the caller may look at it.

@@ -27,6 +27,33 @@ pub struct Update {
     pub delta: Option<Arc<Delta>>,
 }
 
+/// What is known of one node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeSeen {
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected, or is in this process.
+    pub connected: bool,
+    /// From where it is, or was last.
+    pub address: Option<String>,
+    /// Seconds since it was heard.
+    pub heard_seconds: Option<f64>,
+    /// The version that it has or works towards.
+    pub version: Option<u64>,
+    /// Whether every shard has the newest one.
+    pub current: bool,
+    /// The version that it has on disk and would start from.
+    pub kept: Option<u64>,
+    /// Code of why it does not take the newest version, if it does not.
+    pub refused: Option<String>,
+    /// The version of each shard.
+    pub shards: Vec<u64>,
+    /// Whole tables sent to it since the control plane started.
+    pub snapshots: u64,
+    /// Changes sent to it since then.
+    pub deltas: u64,
+}
+
 /// Takes tables to nodes.
 pub trait Publish: Send + Sync {
     /// Whether every node would take this table.
@@ -40,6 +67,11 @@ pub trait Publish: Send + Sync {
 
     /// Wait until every shard has this epoch or a later one, at most so long; how far each node is.
     fn applied(&self, epoch: u64, within: Duration) -> Vec<NodeApplied>;
+
+    /// Every node, by name.
+    fn nodes(&self) -> Vec<NodeSeen> {
+        Vec::new()
+    }
 }
 
 /// No nodes at all: for a control plane that is looked at offline.

@@ -21,7 +21,7 @@ mod ending;
 mod start;
 pub use start::{NodeHandle, Reload, Summary, Tables, start, start_logged};
 mod signals;
-pub use signals::{SignalGuard, signals};
+pub use signals::{SignalGuard, signals, until_told_to_stop};
 mod shard_thread;
 
 mod recover;

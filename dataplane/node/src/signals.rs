@@ -23,23 +23,34 @@ impl Drop for SignalGuard {
 /// # Errors
 /// When the signals cannot be caught.
 pub fn signals(node: &NodeHandle) -> Result<SignalGuard, Diagnosis> {
-    let failed = |error: std::io::Error| {
-        diagnose(
-            SIGNALS_FAILED,
-            "signals",
-            error.to_string(),
-            "SIGTERM, SIGINT and SIGHUP to be catchable",
-            "start the node without a debugger or wrapper that takes them",
-        )
-    };
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| failed(&error))?;
     let handle = signals.handle();
     let control = Arc::clone(node.control());
     let thread = std::thread::Builder::new().name("signals".into());
     thread
         .spawn(move || listen(signals, &control))
-        .map_err(failed)?;
+        .map_err(|error| failed(&error))?;
     Ok(SignalGuard(handle))
+}
+
+/// Wait until SIGTERM or SIGINT comes to a process without a node. SIGHUP does nothing.
+///
+/// # Errors
+/// When the signals cannot be caught.
+pub fn until_told_to_stop() -> Result<(), Diagnosis> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| failed(&error))?;
+    let _ = signals.forever().find(|signal| *signal != SIGHUP);
+    Ok(())
+}
+
+fn failed(error: &std::io::Error) -> Diagnosis {
+    diagnose(
+        SIGNALS_FAILED,
+        "signals",
+        error.to_string(),
+        "SIGTERM, SIGINT and SIGHUP to be catchable",
+        "start the node without a debugger or wrapper that takes them",
+    )
 }
 
 fn listen(mut signals: Signals, control: &Control) {

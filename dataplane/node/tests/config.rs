@@ -291,10 +291,10 @@ fn what_is_shown_reads_back_as_the_same_node() {
 fn every_setting_can_be_given_by_file_and_by_variable() {
     for setting in SETTINGS {
         let least = match setting.kind {
-            Kind::Bytes(least, _) => least,
-            _ => 0,
+            Kind::Bytes(least, _) => least.to_string(),
+            Kind::Duration(least, _) => format!("{least}ms"),
+            _ => "0".to_owned(),
         };
-        let least = least.to_string();
         let value = setting.default.unwrap_or(&least);
         let variable = setting.variable();
         let env = match setting.key {

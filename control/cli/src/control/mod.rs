@@ -1,10 +1,11 @@
-//! The control plane in the same process as a node: its store, its API, and the way of its tables to the shards.
+//! The control plane: its store, its API, and the ways of its tables to nodes. In the same process as a node, or alone.
 
 mod push;
 pub(crate) mod section;
 mod secure;
+mod ways;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,16 +16,22 @@ use control::model::Model;
 use control::service::{Caller, Clock, Service, Unpublished, setting};
 use control::store::audit::Verdict;
 use control::store::{Act, Change, Store, file, master};
-use node::NodeHandle;
+use link::{Fleet, Listening, Tell};
 use node::config::NodeConfig;
 use node::diagnosis::RELOAD_REFUSED;
+use tls::LinkServer;
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
+use crate::diagnosis::SECTION;
 use crate::fault::Fault;
+use crate::node::telling::Telling;
+use crate::node::{authority, unusable};
+use crate::project::{Project, Source};
 use crate::say::say;
 use push::Push;
-pub(crate) use section::ControlFiles;
+pub(crate) use section::{ControlFiles, NodesFiles};
+use ways::Ways;
 
 /// File of the store, within the control plane's folder.
 const STORE: &str = "store";
@@ -42,13 +49,46 @@ pub(crate) fn run(
         begin_with(&store, plan)?;
     }
     let table = Arc::new(compiled(&store)?);
-    let reload = || {
-        let (seen, needed) = ("a signal or POST /reload", "a change through the API");
-        let remedy = "use `forebay apply` or another command that changes things";
-        let what = "the route table comes from the control plane";
-        Err(Diagnosis::new(RELOAD_REFUSED, what, seen, needed, remedy))
+    let tell: Arc<dyn Tell> = Arc::new(Telling::new(node.log_format));
+    node::run_with(node, table, from_control, |node| {
+        along(Push::start(node.tables())?, store, files, tell)
+    })?;
+    Ok(0)
+}
+
+/// Refuses to read a plan again.
+pub(crate) fn from_control() -> Result<Arc<RouteTable>, Diagnosis> {
+    let (seen, needed) = ("a signal or POST /reload", "a change through the API");
+    let remedy = "use `forebay apply` or another command that changes things";
+    let what = "the route table comes from the control plane";
+    Err(Diagnosis::new(RELOAD_REFUSED, what, seen, needed, remedy))
+}
+
+/// Arguments of `control`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "forebay.toml")]
+    config: PathBuf,
+}
+
+/// Run a control plane without a node, until a signal says stop.
+pub(crate) fn serve_alone(args: &Args) -> Result<u8, Fault> {
+    let project = Project::read(&args.config)?;
+    let Source::Control(files, plan) = project.source else {
+        let what = format!("{} has no control plane", args.config.display());
+        let remedy = "add [control] to the configuration";
+        let (seen, needed) = ("no [control]", "a table [control]");
+        return Err(Diagnosis::new(SECTION, what, seen, needed, remedy).into());
     };
-    node::run_with(node, table, reload, |node| along(node, store, files))?;
+    let store = open(&files, true)?;
+    if let Some(plan) = &plan {
+        begin_with(&store, plan)?;
+    }
+    let tell: Arc<dyn Tell> = Arc::new(Telling::new(project.node.log_format));
+    let along = along(None, store, &files, tell)?;
+    node::until_told_to_stop()?;
+    drop(along);
     Ok(0)
 }
 
@@ -110,10 +150,11 @@ pub(crate) fn offline(files: &ControlFiles) -> Result<Service, Fault> {
     Ok(service.map_err(faults)?)
 }
 
-/// What goes along with the node.
+/// What runs: with a node, or alone.
 struct Along {
     serving: Option<Serving>,
-    push: Push,
+    push: Option<Push>,
+    listening: Option<Listening>,
 }
 
 impl Drop for Along {
@@ -121,15 +162,38 @@ impl Drop for Along {
         if let Some(serving) = self.serving.take() {
             serving.end();
         }
-        self.push.end();
+        if let Some(listening) = self.listening.take() {
+            listening.end();
+        }
+        if let Some(push) = &self.push {
+            push.end();
+        }
     }
 }
 
-fn along(node: &NodeHandle, store: Store, files: &ControlFiles) -> Result<Along, Diagnosis> {
-    let push = Push::start(node.tables())?;
-    let service = Service::start(store, Box::new(push.clone()), clock());
+fn along(
+    push: impl Into<Option<Push>>,
+    store: Store,
+    files: &ControlFiles,
+    tell: Arc<dyn Tell>,
+) -> Result<Along, Diagnosis> {
+    let push = push.into();
+    let nodes = files.nodes.as_ref();
+    let fleet = nodes.map(|nodes| Fleet::new(nodes.names.iter().cloned()));
+    let ways = Ways {
+        here: push.clone(),
+        fleet: fleet.clone(),
+    };
+    let service = Service::start(store, Box::new(ways), clock());
     let service = Arc::new(service.map_err(first)?);
     first_token(&service, files)?;
+    let listening = nodes
+        .zip(fleet)
+        .map(|(nodes, fleet)| let_in(nodes, fleet, tell));
+    let listening = listening.transpose()?;
+    if let Some(listening) = &listening {
+        say!("nodes on {}", listening.address());
+    }
     let secure = files.tls.as_ref().map(secure::secure).transpose()?;
     let scheme = if secure.is_some() { "https" } else { "http" };
     let address = files.listen;
@@ -138,6 +202,7 @@ fn along(node: &NodeHandle, store: Store, files: &ControlFiles) -> Result<Along,
     Ok(Along {
         serving: Some(serving),
         push,
+        listening,
     })
 }
 
@@ -152,6 +217,14 @@ fn first_token(service: &Service, files: &ControlFiles) -> Result<(), Diagnosis>
         say!("the first token, of an owner, is in {}", path.display());
     }
     Ok(())
+}
+
+/// Let nodes connect.
+fn let_in(nodes: &NodesFiles, fleet: Fleet, tell: Arc<dyn Tell>) -> Result<Listening, Diagnosis> {
+    let own = nodes.own.read()?;
+    let server = LinkServer::new(&own, &authority(&nodes.ca)?);
+    let server = server.map_err(|fault| unusable(&nodes.ca, &fault))?;
+    link::listen(nodes.listen, server, fleet, nodes.heartbeat, tell)
 }
 
 /// Open the store of these files; `may_make` says whether a new one may be made.

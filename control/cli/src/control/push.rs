@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use control::service::{NodeApplied, Publish, Update};
+use control::service::{NodeApplied, NodeSeen, Publish, Update};
 use node::Tables;
 use node::diagnosis::{Diagnosis, EXECUTOR_FAILED};
 use wire::route::RouteTable;
@@ -99,6 +99,26 @@ impl Publish for Push {
             node: HERE.to_owned(),
             shards: epochs.len(),
             applied: epochs.iter().filter(|has| **has >= epoch).count(),
+        }]
+    }
+
+    fn nodes(&self) -> Vec<NodeSeen> {
+        let tables = &self.0.tables;
+        let shards = tables.wait(0, Duration::ZERO);
+        let newest = tables.current().epoch();
+        let waits = self.0.lock().table.is_some();
+        vec![NodeSeen {
+            name: HERE.to_owned(),
+            connected: true,
+            address: None,
+            heard_seconds: None,
+            version: Some(newest),
+            current: !waits && shards.iter().all(|has| *has >= newest),
+            kept: None,
+            refused: None,
+            shards,
+            snapshots: 0,
+            deltas: 0,
         }]
     }
 }

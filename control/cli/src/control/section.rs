@@ -2,6 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use wire::diagnosis::Diagnosis;
+
+use crate::diagnosis::SECTION;
 
 use super::secure::TlsFiles;
 
@@ -12,6 +17,9 @@ const FOLDER: &str = "forebay-control";
 /// The file of the master key, within that folder, unless the file says otherwise.
 const MASTER_KEY: &str = "master.key";
 
+/// How often a node and the control plane hear each other, unless the file says otherwise.
+const HEARTBEAT_MS: u32 = 1_000;
+
 /// The table as it is written.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +28,34 @@ pub(crate) struct ControlSection {
     listen: Option<SocketAddr>,
     master_key: Option<PathBuf>,
     tls: Option<TlsFiles>,
+    nodes: Option<NodesSection>,
+}
+
+/// The `[control.nodes]` table as it is written.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodesSection {
+    listen: SocketAddr,
+    names: Vec<String>,
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+    heartbeat_ms: Option<u32>,
+}
+
+/// Where nodes in other processes connect, and which may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodesFiles {
+    /// Where they connect.
+    pub(crate) listen: SocketAddr,
+    /// Who they are.
+    pub(crate) names: Vec<String>,
+    /// The authority of both sides.
+    pub(crate) ca: PathBuf,
+    /// What the control plane shows.
+    pub(crate) own: node::CertificateFiles,
+    /// How often both sides are heard.
+    pub(crate) heartbeat: Duration,
 }
 
 /// Where everything of the control plane is.
@@ -33,24 +69,55 @@ pub(crate) struct ControlFiles {
     pub(crate) master_key: PathBuf,
     /// The certificate of the API; without one it is served to this machine alone.
     pub(crate) tls: Option<TlsFiles>,
+    /// Nodes in other processes, if there are any.
+    pub(crate) nodes: Option<NodesFiles>,
 }
 
 impl ControlSection {
     /// With what is not written filled in; paths count from `beside`.
-    pub(crate) fn files(self, beside: &Path) -> ControlFiles {
+    pub(crate) fn files(self, beside: &Path) -> Result<ControlFiles, Diagnosis> {
+        let nodes = self.nodes.map(|nodes| nodes.files(beside)).transpose()?;
         let folder = beside.join(self.folder.unwrap_or_else(|| FOLDER.into()));
         let key = self.master_key.map(|key| beside.join(key));
         let tls = self.tls.map(|files| TlsFiles {
             certificate: beside.join(files.certificate),
             key: beside.join(files.key),
         });
-        ControlFiles {
+        Ok(ControlFiles {
+            nodes,
             listen: (self.listen)
                 .unwrap_or_else(|| LISTEN.parse().expect("the default is an address")),
             master_key: key.unwrap_or_else(|| folder.join(MASTER_KEY)),
             folder,
             tls,
+        })
+    }
+}
+
+impl NodesSection {
+    fn files(self, beside: &Path) -> Result<NodesFiles, Diagnosis> {
+        let bad = self.names.iter().find(|name| !link::frame::is_name(name));
+        if let Some(name) = bad {
+            let (what, seen) = ("control.nodes.names", format!("`{name}`"));
+            let needed = "small letters, digits and '-', at most 63, and a letter among them";
+            return Err(Diagnosis::new(SECTION, what, seen, needed, "correct it"));
         }
+        let heartbeat_ms = self.heartbeat_ms.unwrap_or(HEARTBEAT_MS);
+        if !link::frame::HEARTBEAT_MS.contains(&heartbeat_ms) {
+            let (what, seen) = ("control.nodes.heartbeat_ms", heartbeat_ms.to_string());
+            let needed = "10 to 60000";
+            return Err(Diagnosis::new(SECTION, what, seen, needed, "correct it"));
+        }
+        Ok(NodesFiles {
+            listen: self.listen,
+            names: self.names,
+            ca: beside.join(self.ca),
+            own: node::CertificateFiles {
+                certificate: beside.join(self.certificate),
+                key: beside.join(self.key),
+            },
+            heartbeat: Duration::from_millis(heartbeat_ms.into()),
+        })
     }
 }
 
@@ -61,7 +128,7 @@ mod tests {
     #[test]
     fn what_is_not_written_is_beside_the_configuration() {
         let empty: ControlSection = toml::from_str("").expect("everything has a default");
-        let files = empty.files(Path::new("etc"));
+        let files = empty.files(Path::new("etc")).expect("good");
         assert_eq!(files.folder, Path::new("etc/forebay-control"));
         assert_eq!(
             files.master_key,
@@ -70,11 +137,25 @@ mod tests {
         assert_eq!(files.listen.to_string(), LISTEN);
         let text = "folder = \"/var/c\"\nlisten = \"127.0.0.1:0\"\nmaster_key = \"key\"\n";
         let given: ControlSection = toml::from_str(text).expect("all there is");
-        let files = given.files(Path::new("etc"));
+        let files = given.files(Path::new("etc")).expect("good");
         assert_eq!(
             (files.folder.as_path(), files.master_key.as_path()),
             (Path::new("/var/c"), Path::new("etc/key"))
         );
         assert!(toml::from_str::<ControlSection>("port = 5").is_err());
+        let nodes = |names: &str, heartbeat: u32| {
+            let text = format!(
+                "[nodes]\nlisten = \"0.0.0.0:7415\"\nnames = [{names}]\nca = \"ca.pem\"\ncertificate = \"c.pem\"\nkey = \"c.key.pem\"\nheartbeat_ms = {heartbeat}\n"
+            );
+            let section: ControlSection = toml::from_str(&text).expect("all there is");
+            section.files(Path::new("etc"))
+        };
+        let files = nodes("\"north\", \"south\"", 100).expect("good");
+        let files = files.nodes.expect("given");
+        assert_eq!(files.ca, Path::new("etc/ca.pem"));
+        assert_eq!(files.names, ["north", "south"]);
+        for bad in [nodes("\"North\"", 100), nodes("\"north\"", 9)] {
+            assert_eq!(bad.map_err(|fault| fault.code), Err(SECTION));
+        }
     }
 }

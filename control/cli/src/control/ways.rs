@@ -1,0 +1,74 @@
+//! The ways of a table to every node: to the one of the same process, and to those that have connected.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use control::service::{NodeApplied, NodeSeen, Publish, Update};
+use link::{Fleet, Newest};
+use node::diagnosis::Diagnosis;
+use wire::route::RouteTable;
+
+use super::push::Push;
+use crate::node::tables::{Whole, delta, version};
+
+/// All of them.
+pub(super) struct Ways {
+    /// To the node of this process, if there is one.
+    pub(super) here: Option<Push>,
+    /// To the others, if there may be any.
+    pub(super) fleet: Option<Fleet>,
+}
+
+impl Publish for Ways {
+    /// Nodes in other processes say for themselves what they refuse.
+    fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        self.here.as_ref().map_or(Ok(()), |here| here.check(table))
+    }
+
+    fn publish(&self, update: Update) {
+        if let Some(fleet) = &self.fleet {
+            fleet.publish(Newest {
+                version: version(&update.table),
+                snapshot: Arc::new(Whole(Arc::clone(&update.table))),
+                delta: update.delta.as_deref().map(delta),
+            });
+        }
+        if let Some(here) = &self.here {
+            here.publish(update);
+        }
+    }
+
+    fn applied(&self, epoch: u64, within: Duration) -> Vec<NodeApplied> {
+        let by = Instant::now() + within;
+        let here = self.here.iter();
+        let mut all: Vec<_> = here.flat_map(|here| here.applied(epoch, within)).collect();
+        let left = by.saturating_duration_since(Instant::now());
+        if let Some(fleet) = &self.fleet {
+            all.extend(fleet.wait(epoch, left).into_iter().map(|one| NodeApplied {
+                node: one.node,
+                shards: one.shards,
+                applied: one.applied,
+            }));
+        }
+        all
+    }
+
+    fn nodes(&self) -> Vec<NodeSeen> {
+        let here = self.here.iter().flat_map(Publish::nodes);
+        let fleet = self.fleet.iter().flat_map(Fleet::seen);
+        let others = fleet.map(|one| NodeSeen {
+            name: one.name,
+            connected: one.connected,
+            address: one.address,
+            heard_seconds: one.heard_seconds,
+            version: one.epoch,
+            current: one.current,
+            kept: (one.kept > 0).then_some(one.kept),
+            refused: one.refused,
+            shards: one.shards,
+            snapshots: one.snapshots,
+            deltas: one.deltas,
+        });
+        here.chain(others).collect()
+    }
+}

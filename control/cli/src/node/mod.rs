@@ -1,0 +1,249 @@
+//! `forebay node`: a data plane whose tables come from a control plane in another process; and what the control plane knows of nodes.
+
+pub(crate) mod section;
+mod seen;
+mod staleness;
+pub(crate) mod tables;
+pub(crate) mod telling;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use clap::Subcommand;
+use link::diagnosis::{CODES, LINK_AUTHORITY, NO_TABLE, TABLE_UNFIT};
+use link::{Follow, Followed, Freshness, Kept, KeptTable, Level, Tell, Version};
+use node::NodeHandle;
+use node::config::NodeConfig;
+use tls::LinkClient;
+use wire::diagnosis::Diagnosis;
+use wire::route::RouteTable;
+
+use crate::control::from_control;
+use crate::define::ask::ApiArgs;
+use crate::diagnosis::SECTION;
+use crate::fault::Fault;
+use crate::project::{Project, Source};
+use crate::say::say;
+pub(crate) use section::LinkFiles;
+use staleness::{Ask, Staleness};
+use telling::Telling;
+
+/// Arguments of `node`.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    /// The configuration file
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "forebay.toml",
+        global = false
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the nodes of a control plane, and how far each is
+    Ls {
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Show one node
+    Show {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+}
+
+/// Run a node until a signal says stop, or tell of nodes.
+pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
+    match &args.command {
+        Some(Command::Ls { api }) => seen::ls(api),
+        Some(Command::Show { name, api }) => seen::show(api, name),
+        None => serve(&args.config),
+    }
+}
+
+fn serve(config: &std::path::Path) -> Result<u8, Fault> {
+    let project = Project::read(config)?;
+    let Source::Link(files) = project.source else {
+        let what = format!("{} has no control plane to follow", config.display());
+        let remedy = "add [link] to the configuration, or use `forebay run`";
+        return Err(Diagnosis::new(SECTION, what, "no [link]", "a table [link]", remedy).into());
+    };
+    follow(project.node, &files)
+}
+
+/// What a node starts with.
+struct Start {
+    kept: Kept,
+    followed: Followed,
+    table: Arc<RouteTable>,
+}
+
+/// Run a node that follows a control plane.
+pub(crate) fn follow(mut node: NodeConfig, files: &LinkFiles) -> Result<u8, Fault> {
+    let tell: Arc<dyn Tell> = Arc::new(Telling::new(node.log_format));
+    let start = start(&node, files, &tell)?;
+    let ask: Ask = Arc::new(start.followed.watch());
+    let refuse = node.refuse_when_stale;
+    node.suspended = refuse && ask().1.is_stale(Instant::now());
+    let suspended = node.suspended;
+    let table = Arc::clone(&start.table);
+    node::run_with(node, table, from_control, |node| {
+        along(node, start, ask, (refuse, suspended), tell)
+    })?;
+    Ok(0)
+}
+
+/// What goes along with the node.
+struct Along {
+    followed: Option<Followed>,
+    _staleness: Staleness,
+}
+
+impl Drop for Along {
+    fn drop(&mut self) {
+        if let Some(followed) = self.followed.take() {
+            followed.end();
+        }
+    }
+}
+
+fn along(
+    node: &NodeHandle,
+    start: Start,
+    ask: Ask,
+    refuse: (bool, bool),
+    tell: Arc<dyn Tell>,
+) -> Result<Along, Diagnosis> {
+    let Start {
+        kept,
+        mut followed,
+        table,
+    } = start;
+    let held = tables::Held {
+        tables: node.tables(),
+        newest: table,
+    };
+    let staleness = Staleness::watch(ask, node.tables(), refuse, tell)?;
+    followed.give_to(held, kept)?;
+    Ok(Along {
+        followed: Some(followed),
+        _staleness: staleness,
+    })
+}
+
+/// Begin to follow, with the table that was kept or the first that comes.
+fn start(node: &NodeConfig, files: &LinkFiles, tell: &Arc<dyn Tell>) -> Result<Start, Diagnosis> {
+    let client = client(files)?;
+    let (mut kept, table) = kept(files, &**tell)?;
+    let age = table.as_ref().map(|(_, fresh)| {
+        // A clock that was set back makes it no older.
+        SystemTime::now().duration_since(*fresh).unwrap_or_default()
+    });
+    let has = table.as_ref().map(|(table, _)| tables::version(table));
+    let mut followed = link::follow(Follow {
+        name: files.name.clone(),
+        address: files.control.clone(),
+        client,
+        has,
+        freshness: Freshness::new(Instant::now(), age.unwrap_or_default(), node.stale_after),
+        folder: files.table.clone(),
+        tell: Arc::clone(tell),
+    })?;
+    let table = match table {
+        Some((table, _)) => {
+            let version = tables::version(&table);
+            let fields: [(&str, &dyn std::fmt::Display); 1] = [("version", &version)];
+            tell.tell(Level::Info, "table_kept", &fields);
+            table
+        }
+        None => {
+            say!("no table yet, waiting for {}", files.control);
+            let (version, bytes) = followed.first().ok_or_else(no_table)?;
+            let table = tables::read(version, bytes.clone())?;
+            keep(&mut kept, version, &bytes, &**tell);
+            table
+        }
+    };
+    Ok(Start {
+        kept,
+        followed,
+        table: Arc::new(table),
+    })
+}
+
+fn keep(kept: &mut Kept, version: Version, bytes: &[u8], tell: &dyn Tell) {
+    if let Err(fault) = kept.keep_snapshot(version, bytes) {
+        tell.tell(Level::Error, "table_unkept", &[("fault", &fault)]);
+    }
+}
+
+/// The table that was kept, and until when it was fresh. One that cannot be read is put aside, and another one waited for.
+fn kept(
+    files: &LinkFiles,
+    tell: &dyn Tell,
+) -> Result<(Kept, Option<(RouteTable, SystemTime)>), Diagnosis> {
+    let opened = Kept::open(&files.table);
+    let read = opened.and_then(|(kept, table)| {
+        let fresh = table.as_ref().map(|table| table.fresh);
+        let table = table.map(put_together).transpose()?;
+        Ok((kept, table.zip(fresh)))
+    });
+    match read {
+        Err(fault) if fault.code == TABLE_UNFIT => {
+            tell.tell(Level::Error, "table_damaged", &[("fault", &fault)]);
+            Kept::put_aside(&files.table)?;
+            let (kept, _) = Kept::open(&files.table)?;
+            Ok((kept, None))
+        }
+        read => read,
+    }
+}
+
+/// A kept table with what changed it.
+fn put_together(kept: KeptTable) -> Result<RouteTable, Diagnosis> {
+    let (version, bytes) = kept.snapshot;
+    let mut table = tables::read(version, bytes)?;
+    for (_, becomes, bytes) in kept.deltas {
+        table = tables::change(&table, becomes, &bytes)?;
+    }
+    Ok(table)
+}
+
+/// The table that a node has kept, for commands that look things up in it.
+pub(crate) fn table(files: &LinkFiles) -> Result<RouteTable, Diagnosis> {
+    let (_, kept) = Kept::open(&files.table)?;
+    kept.map_or_else(|| Err(no_table()), put_together)
+}
+
+fn no_table() -> Diagnosis {
+    let needed = "a table from the control plane";
+    Diagnosis::from_table(CODES, NO_TABLE, "the node's table", "none", needed)
+}
+
+fn client(files: &LinkFiles) -> Result<LinkClient, Diagnosis> {
+    let own = files.own.read()?;
+    let authority = authority(&files.ca)?;
+    LinkClient::new(&own, &authority, files.host()).map_err(|fault| unusable(&files.ca, &fault))
+}
+
+/// The authority of the link, as PEM.
+pub(crate) fn authority(file: &std::path::Path) -> Result<Vec<u8>, Diagnosis> {
+    std::fs::read(file).map_err(|error| unusable(file, &error))
+}
+
+/// It cannot be used.
+pub(crate) fn unusable(file: &std::path::Path, why: &dyn std::fmt::Display) -> Diagnosis {
+    let what = format!("authority {}", file.display());
+    let needed = "certificates in PEM";
+    Diagnosis::from_table(CODES, LINK_AUTHORITY, what, why.to_string(), needed)
+}
