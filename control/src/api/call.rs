@@ -12,6 +12,7 @@ use axum::response::Response;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::BODY_BYTES_MAX;
 use super::problem::Problem;
 use super::routes::Route;
 use crate::diagnosis::{AMOUNT, API_CONDITION, API_QUERY, CODES, TOKEN_UNKNOWN};
@@ -70,6 +71,8 @@ pub(super) struct Call<'a> {
     pub(super) question: &'a Question,
     pub(super) caller: Caller,
     query: BTreeMap<String, String>,
+    /// How long to wait for the nodes, if at all.
+    wait: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
@@ -81,12 +84,15 @@ impl<'a> Call<'a> {
         caller: Caller,
     ) -> Result<Self, Problem> {
         let query = query(&question.query, route)?;
+        // Before anything is changed: what is refused changes nothing.
+        let wait = query.get("wait").map(|text| wait(text)).transpose()?;
         Ok(Self {
             service,
             route,
             question,
             caller,
             query,
+            wait,
         })
     }
 
@@ -100,6 +106,7 @@ impl<'a> Call<'a> {
             name: String::new(),
             role: Role::Viewer,
             account: Some(String::new()),
+            expires: None,
         };
         Self::new(service, route, question, nobody)
     }
@@ -189,28 +196,32 @@ impl<'a> Call<'a> {
 
     /// The body as what is wanted here.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        // Without a JSON value of it in between, which takes many times the memory, if it is long.
+        match serde_json::from_slice(&self.question.body) {
+            Ok(read) => return Ok(read),
+            Err(error) if self.question.body.len() > BODY_BYTES_MAX => {
+                return Err(unreadable(&error).into());
+            }
+            Err(_) => {}
+        }
         decode(self.json()?)
     }
 
     /// The answer to a change, which waits for the nodes if it was asked to.
     pub(super) fn changed(&self, outcome: &Outcome, status: u16) -> Result<Answer, Problem> {
         let mut body = json!({ "version": outcome.version });
-        if let Some(wait) = self.query("wait") {
-            let bad = |_| {
-                let needed = "a duration such as 5s, at most 60s";
-                Problem::from(Diagnosis::from_table(
-                    CODES,
-                    AMOUNT,
-                    "`wait` cannot be read",
-                    wait,
-                    needed,
-                ))
-            };
-            let within = parse_age(wait).map_err(bad)?.min(WAIT_MAX);
+        if let Some(within) = self.wait {
             let progress = self.service.wait(outcome, within);
             body["progress"] = serde_json::to_value(progress).expect("numbers and names");
         }
-        Ok(Answer::json(status, body).tagged(outcome.version))
+        // What did not change has the version that it had.
+        let same = outcome.changed.is_empty();
+        let catalog = same.then(|| self.service.catalog());
+        let stored = catalog
+            .as_ref()
+            .and_then(|catalog| catalog.get(self.route.noun, &self.name()));
+        let version = stored.map_or(outcome.version, |stored| stored.version);
+        Ok(Answer::json(status, body).tagged(version))
     }
 }
 
@@ -229,6 +240,18 @@ fn with_whole_numbers(value: &mut Value) {
         Value::Object(fields) => fields.values_mut().for_each(with_whole_numbers),
         _ => {}
     }
+}
+
+/// How long to wait for the nodes.
+fn wait(text: &str) -> Result<Duration, Problem> {
+    let bad = |_| {
+        let (what, needed) = (
+            "`wait` cannot be read",
+            "a duration such as 5s, at most 60s",
+        );
+        Problem::from(Diagnosis::from_table(CODES, AMOUNT, what, text, needed))
+    };
+    Ok(parse_age(text).map_err(bad)?.min(WAIT_MAX))
 }
 
 /// JSON as what is wanted, or what is wrong with it.

@@ -29,7 +29,7 @@ use axum::routing::{MethodFilter, on};
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::Semaphore;
 
-use crate::model::Noun;
+use crate::model::{Noun, Role};
 use crate::service::{Caller, Service, access};
 use call::{Answer, Call, Question};
 use problem::Problem;
@@ -103,20 +103,24 @@ async fn respond(
         headers: parts.headers,
         body: Bytes::new(),
     };
-    if let Err(problem) = caller(&shared, route, &question) {
-        return problem.into_response();
-    }
-    let longest = match route.document {
+    let caller = match caller(&shared, route, &question) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    // Whoever may only look has no long documents to compare.
+    let defines = caller.is_some_and(|caller| caller.role >= Role::Admin);
+    let longest = match route.document && defines {
         true => DOCUMENT_BYTES_MAX,
         false => BODY_BYTES_MAX,
-    };
-    let turn = match route.document {
-        true => shared.documents.acquire().await.ok(),
-        false => None,
     };
     question.body = match whole(body, longest).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
+    };
+    // The turn comes behind the body: a slow one keeps nobody waiting.
+    let turn = match route.document {
+        true => shared.documents.acquire().await.ok(),
+        false => None,
     };
     let answering = Arc::clone(&shared);
     let answered = tokio::task::spawn_blocking(move || {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderName;
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
 use wire::diagnosis::Diagnosis;
 
 use super::call::{Answer, Call};
@@ -23,6 +24,8 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 200;
 /// Answers kept.
 const REPLIES_MAX: usize = 1_024;
+/// Answers kept of one token.
+const REPLIES_OF_ONE_MAX: usize = 32;
 /// Bytes of all answers kept; the newest is kept whatever it has.
 const REPLIES_BYTES_MAX: usize = 16 << 20;
 /// How long each is kept, in seconds.
@@ -51,6 +54,7 @@ struct Reply {
 impl Replies {
     /// Carry a question out, unless its name was seen already.
     pub(super) fn once(&self, call: &Call<'_>, handler: Handler) -> Result<Answer, Problem> {
+        self.kept().forget(call.service.now());
         let Some(key) = call.question.header(&KEY) else {
             return handler(call);
         };
@@ -78,6 +82,7 @@ impl Replies {
         kept.forget(now);
         match kept.replies.get(name) {
             None => {
+                kept.make_room_of(name);
                 let reply = Reply {
                     asked: asked.to_owned(),
                     answer: None,
@@ -142,8 +147,25 @@ impl Kept {
         }
     }
 
+    /// Of too many of one token, forget its oldest: it crowds out nobody else's.
+    fn make_room_of(&mut self, name: &str) {
+        let whose = |name: &str| name.split('\0').next().map(str::to_owned);
+        let own = whose(name);
+        let of_own = |(_, other): &&(u64, String)| whose(other) == own;
+        if self.order.iter().filter(of_own).count() < REPLIES_OF_ONE_MAX {
+            return;
+        }
+        if let Some(at) = self.order.iter().position(|one| of_own(&one)) {
+            self.forget_at(at);
+        }
+    }
+
     fn forget_oldest(&mut self) {
-        if let Some((_, name)) = self.order.pop_front() {
+        self.forget_at(0);
+    }
+
+    fn forget_at(&mut self, at: usize) {
+        if let Some((_, name)) = self.order.remove(at) {
             let gone = self.replies.remove(&name);
             let answer = gone.and_then(|reply| reply.answer);
             self.bytes -= answer.map_or(0, |answer| answer.body.len());
@@ -169,6 +191,10 @@ fn asked(call: &Call<'_>) -> String {
     let mut text = format!("{}\0{}\0", call.route.path, question.query).into_bytes();
     for (name, value) in &question.parameters {
         text.extend_from_slice(format!("{name}={value}\0").as_bytes());
+    }
+    for condition in [&IF_MATCH, &IF_NONE_MATCH] {
+        let wanted = question.header(condition).unwrap_or_default();
+        text.extend_from_slice(format!("{wanted}\0").as_bytes());
     }
     text.extend_from_slice(&question.body);
     digest_text(&text)
@@ -197,7 +223,7 @@ mod tests {
     #[test]
     fn answers_are_bounded_in_bytes_and_the_newest_is_kept() {
         let replies = Replies::default();
-        let names: Vec<String> = (0..40).map(|at| format!("name {at}")).collect();
+        let names: Vec<String> = (0..40).map(|at| format!("{at}\0name")).collect();
         for name in &names {
             begun(&replies, name).end(&long(1 << 20));
             let kept = replies.kept();
@@ -215,6 +241,18 @@ mod tests {
         begun(&replies, "longest").end(&long(REPLIES_BYTES_MAX));
         assert_eq!(replies.kept().replies.len(), 1);
         let again = replies.begin("longest", "asked", 0);
+        assert!(again.is_ok_and(|answer| answer.is_some()));
+    }
+
+    #[test]
+    fn one_token_crowds_out_its_own_answers_alone() {
+        let replies = Replies::default();
+        begun(&replies, "first\0key").end(&long(1));
+        for at in 0..2 * REPLIES_MAX {
+            begun(&replies, &format!("second\0{at}")).end(&long(1));
+        }
+        assert_eq!(replies.kept().order.len(), 1 + REPLIES_OF_ONE_MAX);
+        let again = replies.begin("first\0key", "asked", 0);
         assert!(again.is_ok_and(|answer| answer.is_some()));
     }
 

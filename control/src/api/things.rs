@@ -134,19 +134,18 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
         access::may_look(&call.caller, noun, &name, call.route.role).map_err(refused)?;
         there(catalog, noun, &name).map_err(refused)?;
         let mut gone = Vec::new();
-        if cascade {
-            let prefix = format!("{name}/");
-            let within = catalog
-                .things
-                .iter()
-                .rev()
-                .filter(|((other, inner), stored)| {
-                    let token = matches!(&*stored.thing, Thing::Token(token)
+        let prefix = format!("{name}/");
+        let within = catalog
+            .things
+            .iter()
+            .rev()
+            .filter(|((other, inner), stored)| {
+                // Whoever gets an account of that name later is somebody else: its tokens go with it in any case.
+                let token = matches!(&*stored.thing, Thing::Token(token)
                     if noun == Noun::Account && token.account.as_ref() == Some(&name));
-                    token || (*other > noun && inner.starts_with(&prefix))
-                });
-            gone.extend(within.map(|((noun, name), _)| deleting(*noun, name, None)));
-        }
+                token || (cascade && *other > noun && inner.starts_with(&prefix))
+            });
+        gone.extend(within.map(|((noun, name), _)| deleting(*noun, name, None)));
         gone.push(deleting(noun, &name, expected));
         Ok(gone)
     });

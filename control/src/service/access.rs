@@ -17,6 +17,8 @@ pub struct Caller {
     pub role: Role,
     /// In which account; everywhere if none is named.
     pub account: Option<String>,
+    /// When its token ends, in seconds since 1970.
+    pub expires: Option<u64>,
 }
 
 impl Caller {
@@ -27,6 +29,7 @@ impl Caller {
             name: "local".to_owned(),
             role: Role::Owner,
             account: None,
+            expires: None,
         }
     }
 

@@ -2,11 +2,11 @@
 
 use wire::diagnosis::Diagnosis;
 
-use super::{Caller, Outcome, Refusal, Service, refused, setting, there};
+use super::{Caller, Outcome, Refusal, Service, access, refused, setting, there};
 use crate::compile::ACTIVE_KEYS_MAX;
 use crate::diagnosis::{CODES, KEY_KIND, NOT_THERE, TOO_MANY_KEYS};
 use crate::keys::new_secret;
-use crate::model::{Direction, Endpoint, Key, Kind, Moment, Noun, Secret, State, Thing};
+use crate::model::{Direction, Endpoint, Key, Kind, Moment, Noun, Role, Secret, State, Thing};
 use crate::nearest::nearest;
 use crate::store::{Catalog, Change};
 
@@ -86,7 +86,11 @@ impl Service {
             direction: rotation.direction,
             ..KeyOrder::default()
         });
-        let prepare = |endpoint: &mut Endpoint, _: &Key| make_way(endpoint, rotation, now);
+        let prepare = |endpoint: &mut Endpoint, _: &Key| match make_way(endpoint, rotation, now)? {
+            // The first key of a direction is a new credential, and no rotation.
+            0 => access::may(caller, Role::Admin, "make keys where none is good"),
+            _ => Ok(()),
+        };
         self.with_new_key(caller, "key rotate", endpoint, made, expected, prepare)
     }
 
@@ -226,8 +230,8 @@ fn make(order: &KeyOrder) -> (Key, Option<Secret>) {
     (key, secret)
 }
 
-/// Give the good keys of a direction their end; those that have ended make room.
-fn make_way(endpoint: &mut Endpoint, rotation: &Rotation, now: u64) -> Result<(), Diagnosis> {
+/// Give the good keys of a direction their end; those that have ended make room. How many are good.
+fn make_way(endpoint: &mut Endpoint, rotation: &Rotation, now: u64) -> Result<usize, Diagnosis> {
     let end = now.saturating_add(rotation.overlap_seconds);
     let mut good = 0;
     let keys = endpoint.keys.iter_mut();
@@ -264,7 +268,7 @@ fn make_way(endpoint: &mut Endpoint, rotation: &Rotation, now: u64) -> Result<()
             "wait until the older one has ended, or revoke it",
         ));
     }
-    Ok(())
+    Ok(good)
 }
 
 fn endpoint_of(catalog: &Catalog, name: &str) -> Result<Endpoint, Diagnosis> {

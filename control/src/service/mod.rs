@@ -12,6 +12,7 @@ mod push;
 mod tokens;
 mod why;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -31,13 +32,19 @@ use next::{Next, Tidy, compiled};
 pub use push::{NodeApplied, NodeSeen, Publish, Unpublished, Update};
 pub use why::{Check, Question, Reasons};
 
+/// Most that wait for the nodes at once.
+const WAITING_MAX: usize = 8;
+
 /// Tells the time: seconds since 1970.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// The control plane of one store.
 pub struct Service {
-    /// Held while something changes.
-    store: Mutex<Store>,
+    store: Store,
+    /// Held while something changes. Who only looks, even at all of it, holds up nobody.
+    changing: Mutex<()>,
+    /// How many wait for the nodes.
+    waiting: AtomicUsize,
     current: RwLock<Current>,
     publish: Box<dyn Publish>,
     tidy: Mutex<Tidy>,
@@ -111,7 +118,9 @@ impl Service {
             table,
         };
         Ok(Self {
-            store: Mutex::new(store),
+            store,
+            changing: Mutex::new(()),
+            waiting: AtomicUsize::new(0),
             current: RwLock::new(current),
             publish,
             tidy: Mutex::default(),
@@ -147,8 +156,7 @@ impl Service {
 
     /// The store, for what reads or copies all of it.
     pub fn with_store<T>(&self, work: impl FnOnce(&Store) -> T) -> T {
-        // The store is whole after every transaction, whatever became of who asked for it.
-        work(&self.store.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&self.store)
     }
 
     /// Change what `edit` says, given everything that is defined; nobody else changes anything meanwhile.
@@ -161,17 +169,17 @@ impl Service {
         action: &str,
         edit: impl FnOnce(&Catalog, &Store) -> Result<Vec<Change>, Refusal>,
     ) -> Result<Outcome, Refusal> {
-        self.with_store(|store| {
-            let before = self.catalog();
-            let mut changes = edit(&before, store)?;
-            for change in &mut changes {
-                access::may_change(caller, change, &before, action).map_err(refused)?;
-                if let Some(thing) = &mut change.after {
-                    thing.seal(store.master());
-                }
+        // The store is whole after every transaction, whatever became of who asked for it.
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (store, before) = (&self.store, self.catalog());
+        let mut changes = edit(&before, store)?;
+        for change in &mut changes {
+            access::may_change(caller, change, &before, action).map_err(refused)?;
+            if let Some(thing) = &mut change.after {
+                thing.seal(store.master());
             }
-            self.carry_out(store, caller, action, &before, changes)
-        })
+        }
+        self.carry_out(store, caller, action, &before, changes)
     }
 
     /// Compile, check, commit and publish.
@@ -217,10 +225,18 @@ impl Service {
         Ok(outcome)
     }
 
-    /// Wait until every shard of every node has what a change gave, at most so long.
+    /// Wait until every shard of every node has what a change gave, at most so long. When many wait already, it is told at once how far
+    /// that is: while a node is behind, changes must not wait for those who wait.
     #[must_use]
     pub fn wait(&self, outcome: &Outcome, within: Duration) -> Progress {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let within = if before < WAITING_MAX {
+            within
+        } else {
+            Duration::ZERO
+        };
         let nodes = self.publish.applied(outcome.version, within);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         Progress {
             version: outcome.version,
             complete: nodes.iter().all(|node| node.applied == node.shards),

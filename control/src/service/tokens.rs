@@ -3,9 +3,9 @@
 use wire::diagnosis::Diagnosis;
 use zeroize::Zeroizing;
 
-use super::{Caller, Outcome, Refusal, Service, not_there, refused, setting};
+use super::{Caller, Outcome, Refusal, Service, access, not_there, refused, setting};
 use crate::diagnosis::{ALREADY_THERE, CODES, EXPIRY, NAME, ROLE, TOKEN_UNKNOWN, UNKNOWN_NAME};
-use crate::model::{NAME_NEEDED, Noun, Role, Thing, Token, is_part};
+use crate::model::{Moment, NAME_NEEDED, Noun, Role, Thing, Token, is_part};
 
 /// Name of the token that a new store gets.
 const FIRST: &str = "first-owner";
@@ -22,8 +22,10 @@ impl Service {
     ) -> Result<(Zeroizing<String>, Outcome), Refusal> {
         let text = token.renew();
         let outcome = self.edit(caller, "token create", |catalog, _| {
-            not_there(catalog, Noun::Token, &token.name).map_err(refused)?;
+            // Whose it would be comes before what is there: that is told to nobody else.
+            access::may_see(caller, &Thing::Token(token.clone())).map_err(refused)?;
             check(&token, caller).map_err(refused)?;
+            not_there(catalog, Noun::Token, &token.name).map_err(refused)?;
             if let Some(account) = &token.account {
                 let known = catalog.get(Noun::Account, account).is_some();
                 if !known {
@@ -86,6 +88,10 @@ impl Service {
             })
             .find(|token| token.hash == hash)
             .ok_or_else(|| refuse("a token that is not known"))?;
+        let account = token.account.as_deref();
+        if account.is_some_and(|account| catalog.get(Noun::Account, account).is_none()) {
+            return Err(refuse("a token of an account that is not there"));
+        }
         if token.is_expired(self.now()) {
             return Err(refuse("a token that has expired"));
         }
@@ -93,6 +99,7 @@ impl Service {
             name: token.name.clone(),
             role: token.role,
             account: token.account.clone(),
+            expires: token.expires.as_ref().and_then(Moment::seconds),
         })
     }
 }
@@ -121,6 +128,16 @@ fn check(token: &Token, caller: &Caller) -> Result<(), Diagnosis> {
         let (what, needed) = ("the expiry of the token is malformed", "a date and time");
         let seen = format!("`{}`", seen.text());
         return Err(Diagnosis::from_table(CODES, EXPIRY, what, seen, needed));
+    }
+    let ends = token.expires.as_ref().and_then(Moment::seconds);
+    if let Some(last) = caller
+        .expires
+        .filter(|last| ends.is_none_or(|ends| ends > *last))
+    {
+        let what = "a token cannot outlive its maker's";
+        let seen = (token.expires.as_ref()).map_or("no end", Moment::text);
+        let needed = format!("{} at the latest", Moment::from_seconds(last).text());
+        return Err(Diagnosis::from_table(CODES, ROLE, what, seen, needed));
     }
     if token.role > caller.role {
         let what = "a token cannot have a higher role than its maker's";

@@ -228,10 +228,42 @@ fn a_request_sent_again_under_its_name_is_carried_out_once() {
 }
 
 #[test]
+fn what_is_refused_makes_no_key_and_what_changes_nothing_keeps_its_tag() {
+    let world = world();
+    let owner = world.token("owner", Role::Owner, None);
+    let keys = "/v1/accounts/a/environments/e/endpoints/pump/keys";
+    let before = world.service.catalog();
+    let body = json!({ "direction": "egress" });
+    let refused = world.ask(&owner, "POST", &format!("{keys}?wait=banana"), body);
+    assert_eq!(refused.code(), "FB-2115", "{}", refused.body);
+    assert_eq!(world.service.catalog(), before);
+    let channel = "/v1/accounts/a/environments/e/channels/readings";
+    let first = world.ask(&owner, "PATCH", channel, json!({ "priority": "low" }));
+    world.ask(&owner, "POST", "/v1/accounts", json!({ "name": "c" }));
+    let same = world.ask(&owner, "PATCH", channel, json!({ "priority": "low" }));
+    assert_eq!(same.header("etag"), first.header("etag"));
+    let made = world.ask(
+        &owner,
+        "POST",
+        "/v1/tokens",
+        json!({ "name": "c", "role": "owner", "account": "c", "expires": "1970-01-01T00:30:00Z" }),
+    );
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert_eq!(
+        world
+            .ask(&owner, "DELETE", "/v1/accounts/c", Value::Null)
+            .status,
+        200
+    );
+    let gone = world.ask(&owner, "GET", "/v1/tokens/c", Value::Null);
+    assert_eq!(gone.status, 404, "its token goes with it: {}", gone.body);
+}
+
+#[test]
 fn another_token_of_the_same_name_is_not_told_the_answers_of_the_first() {
     let world = world();
     let ask = |token: &str| {
-        let body = json!({ "name": "new", "role": "viewer" });
+        let body = json!({ "name": "new", "role": "viewer", "expires": "1970-01-01T00:30:00Z" });
         world.ask_with(
             token,
             "POST",
@@ -248,7 +280,7 @@ fn another_token_of_the_same_name_is_not_told_the_answers_of_the_first() {
     assert_eq!(deleted.status, 200);
     let second = world.token("ops", Role::Owner, Some("b"));
     let told = ask(&second);
-    assert_eq!(told.code(), "FB-2142", "{}", told.body);
+    assert_eq!(told.code(), "FB-2152", "{}", told.body);
     assert!(told.body["token"].is_null());
 }
 

@@ -363,7 +363,7 @@ fn thirty_mistakes_are_each_told_with_all_five_parts() {
             &owner,
             post,
             "/v1/tokens".into(),
-            json!({ "name": "t", "role": "viewer", "account": "c" }),
+            json!({ "name": "t", "role": "viewer", "account": "c", "expires": "1970-01-01T00:30:00Z" }),
             409,
             "FB-2107",
             "",

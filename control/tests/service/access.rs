@@ -248,6 +248,68 @@ fn a_token_with_a_malformed_end_or_the_name_of_the_machine_is_not_made() {
 }
 
 #[test]
+fn a_token_ends_no_later_than_its_makers_and_not_behind_its_account() {
+    let world = world();
+    let mut maker = caller(Role::Owner, None);
+    maker.expires = Some(2_000);
+    for (ends, made) in [(None, false), (Some(2_001), false), (Some(2_000), true)] {
+        let mut minted = token("minted", Role::Viewer, None);
+        minted.expires = ends.map(Moment::from_seconds);
+        let done = world.service.create_token(&maker, minted);
+        assert_eq!(done.is_ok(), made, "{ends:?}");
+    }
+    let all = Caller::local();
+    let made = world
+        .service
+        .create_token(&all, token("of-b", Role::Owner, Some("b")));
+    let (text, _) = made.expect("made");
+    assert!(world.service.caller(&text).is_ok());
+    // Whatever takes the account away, its token opens nothing after it.
+    let catalog = world.service.catalog();
+    let within = catalog
+        .things
+        .keys()
+        .rev()
+        .filter(|(_, name)| name.starts_with("b/"));
+    let mut gone: Vec<_> = within
+        .map(|(noun, name)| deleting(*noun, name, None))
+        .collect();
+    gone.push(deleting(Noun::Account, "b", None));
+    let done = world.service.edit(&all, "delete", |_, _| Ok(gone));
+    done.map(drop).map_err(code).expect("deleted");
+    let refused = world
+        .service
+        .caller(&text)
+        .expect_err("its account is gone");
+    assert_eq!(refused.code, codes::TOKEN_UNKNOWN);
+}
+
+#[test]
+fn an_operator_rotates_what_is_good_and_makes_no_first_key() {
+    let world = world();
+    let operator = caller(Role::Operator, None);
+    let egress = Rotation {
+        direction: control::model::Direction::Egress,
+        ..Rotation::default()
+    };
+    let made = world.service.rotate(&operator, "a/e/pump", &egress, None);
+    assert_eq!(made.map(drop).map_err(code), Err(codes::ROLE));
+    let admin = caller(Role::Admin, None);
+    assert!(
+        world
+            .service
+            .rotate(&admin, "a/e/pump", &egress, None)
+            .is_ok()
+    );
+    assert!(
+        world
+            .service
+            .rotate(&operator, "a/e/pump", &egress, None)
+            .is_ok()
+    );
+}
+
+#[test]
 fn whether_another_account_has_a_token_of_a_name_is_not_told() {
     let world = world();
     let all = Caller::local();

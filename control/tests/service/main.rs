@@ -148,5 +148,6 @@ pub(crate) fn caller(role: Role, account: Option<&str>) -> Caller {
         name: format!("{}-{}", role.name(), account.unwrap_or("all")),
         role,
         account: account.map(str::to_owned),
+        expires: None,
     }
 }

@@ -1,7 +1,9 @@
 //! `forebay grant` and `forebay subscription`: what an endpoint may send to and receive from, and what comes to its queue.
 
 use clap::{Subcommand, ValueEnum};
+use control::diagnosis::FOREIGN;
 use serde_json::{Value, json};
+use wire::diagnosis::Diagnosis;
 
 use super::ask::{ApiArgs, escape};
 use super::{Noun, WaitArgs, changed, list, show, value};
@@ -76,19 +78,19 @@ enum Allow {
 }
 
 impl GrantArgs {
-    fn path(&self) -> Result<String, Fault> {
+    fn path(&self, collection: &str) -> Result<String, Fault> {
         let allow = match self.allow {
             Allow::Send => "send",
             Allow::Receive => "receive",
         };
-        grant_path(&self.endpoint, allow, &self.channel)
+        path_of(collection, &self.endpoint, allow, &self.channel)
     }
 }
 
 impl PermitArgs {
     fn permit(&self, condition: &str) -> Result<(), Fault> {
         let body = value::object(&self.values)?;
-        let path = format!("{}{}", self.grant.path()?, self.wait.query('?'));
+        let path = format!("{}{}", self.grant.path("grants")?, self.wait.query('?'));
         let done = self.api.ask_with("PUT", &path, condition, Some(&body))?;
         let GrantArgs {
             endpoint, channel, ..
@@ -101,14 +103,32 @@ impl PermitArgs {
 
 /// The path of a grant. A channel of another environment of the account is written `environment:channel` there.
 fn grant_path(endpoint: &str, allow: &str, channel: &str) -> Result<String, Fault> {
+    path_of("grants", endpoint, allow, channel)
+}
+
+/// The same of another collection of the endpoint.
+fn path_of(collection: &str, endpoint: &str, allow: &str, channel: &str) -> Result<String, Fault> {
     let parts: Vec<&str> = channel.split('/').collect();
     let channel = match parts[..] {
-        // The account is the endpoint's: another one's channels are granted to nobody here.
-        [_, environment, channel] => format!("{environment}:{channel}"),
+        [account, environment, channel] if endpoint.split('/').next() == Some(account) => {
+            format!("{environment}:{channel}")
+        }
+        [_, _, _] => {
+            let what = "the channel is of another account than the endpoint";
+            let (seen, needed) = (
+                format!("`{channel}`"),
+                "a channel of the endpoint's account",
+            );
+            let codes = control::diagnosis::CODES;
+            return Err(Diagnosis::from_table(codes, FOREIGN, what, seen, needed).into());
+        }
         _ => channel.to_owned(),
     };
     let endpoint = Noun::Endpoint.path(endpoint)?;
-    Ok(format!("{endpoint}/grants/{allow}/{}", escape(&channel)))
+    Ok(format!(
+        "{endpoint}/{collection}/{allow}/{}",
+        escape(&channel)
+    ))
 }
 
 /// Ask or change.
@@ -123,11 +143,13 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
                 api.json,
             );
         }
-        Command::Show { grant, api } => show(&api.ask("GET", &grant.path()?, None)?, api.json),
+        Command::Show { grant, api } => {
+            show(&api.ask("GET", &grant.path("grants")?, None)?, api.json)
+        }
         Command::Create(args) => args.permit("If-None-Match: *\r\n")?,
         Command::Set(args) => args.permit("")?,
         Command::Delete { grant, wait, api } => {
-            let path = format!("{}{}", grant.path()?, wait.query('?'));
+            let path = format!("{}{}", grant.path("grants")?, wait.query('?'));
             let done = api.ask("DELETE", &path, None)?;
             let what = format!(
                 "{} has no grant for {} any more",
@@ -282,7 +304,7 @@ pub(crate) fn why(args: &WhyArgs) -> Result<u8, Fault> {
     let query: Vec<String> = given
         .map(|(name, value)| format!("{name}={}", escape(&value)))
         .collect();
-    let path = args.grant.path()?.replace("/grants/", "/why/");
+    let path = args.grant.path("why")?;
     let reasons = args
         .api
         .ask("GET", &format!("{path}?{}", query.join("&")), None)?;
