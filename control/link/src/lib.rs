@@ -2,7 +2,7 @@
 //!
 //! Nodes connect; both sides show certificates of one authority ([`tls::LinkServer`], [`tls::LinkClient`]); then frames go both ways, as
 //! [`frame`] draws them. A [`Fleet`] is control's side: it knows which table each node has, and sends each what it lacks, as deltas where
-//! it still has them, as a snapshot otherwise. A [`follow`]ed link is a node's side: whatever comes is given to a [`Holder`], which knows
+//! it still has them, as a snapshot otherwise. A link that one [`follow()`]s is a node's side: whatever comes is given to a [`Holder`], which knows
 //! what a table is and hands it to shards. This room does not: to it a snapshot and a delta are bytes with a version before and after.
 //!
 //! ```text

@@ -70,6 +70,10 @@ impl Reason {
             Self::CredentialWithdrawn => {
                 ("a credential withdrawn", "a credential that is in force")
             }
+            Self::TableStale => (
+                "a node that has not heard from its control plane for too long",
+                "a node that has",
+            ),
             _ => ("a value that is not told", "a value that is not told"),
         }
     }
