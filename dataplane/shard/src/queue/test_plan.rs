@@ -78,12 +78,12 @@ pub(super) fn table_with(bounds: QueueBounds) -> RouteTable {
     let small = QueueBounds {
         messages_max: 20,
         deliveries_max: 3,
-        ..wide.clone()
+        ..wide
     };
     let newest = QueueBounds {
         messages_max: 12,
         on_full: OnFull::DropOldest,
-        ..wide.clone()
+        ..wide
     };
     let parts = TableParts {
         epoch: 1,
@@ -91,9 +91,9 @@ pub(super) fn table_with(bounds: QueueBounds) -> RouteTable {
         hubs: vec![hub],
         channels: (0..CHANNELS).map(channel).collect(),
         endpoints: vec![
-            endpoint(0, &[0, 1, 2], wide.clone()),
+            endpoint(0, &[0, 1, 2], wide),
             endpoint(1, &[1], wide),
-            endpoint(2, &[0, 2], small.clone()),
+            endpoint(2, &[0, 2], small),
             endpoint(
                 3,
                 &[0, 1],
