@@ -1,7 +1,7 @@
 //! The route table: who may send where, who hears what, with which keys. Control compiles it, shards read
 //! it. It never changes once built; a new epoch is a new table.
 //!
-//! A table is one run of bytes ([`rows`] says which), read where they lie, and what changed since ([`overlay`]). A [`Delta`] makes
+//! A table is one run of bytes (`rows` says which), read where they lie, and what changed since (`overlay`). A [`Delta`] makes
 //! a table of another one without copying it, and what both have in common they share. All of it is off the shards: these
 //! are handed a table and ask it.
 
