@@ -74,6 +74,7 @@ REASONS = {
     1119: ("address_banned", True), 1120: ("key_banned", True), 1121: ("accepts_limited", True),
     1122: ("connections_shed", True), 1123: ("strangers_shed", True),
     1124: ("another_shard", True), 1125: ("certificate_required", False),
+    1126: ("endpoint_expired", False), 1127: ("outside_hours", True), 1128: ("transport_refused", False),
     1201: ("frame_too_short", False), 1202: ("frame_too_long", False),
     1203: ("unknown_kind", False), 1204: ("reserved_bits", False), 1205: ("unexpected_frame", False),
     1206: ("message_malformed", False), 1207: ("body_too_long", False), 1208: ("headers_too_long", False),
@@ -83,11 +84,14 @@ REASONS = {
     1401: ("unknown_channel", False), 1402: ("not_granted", False), 1403: ("wrong_direction", False),
     1404: ("restricted_address", False), 1405: ("restricted_origin", False), 1406: ("restricted_rate", True),
     1407: ("restricted_body", False), 1408: ("endpoint_rate", True), 1409: ("endpoint_byte_rate", True),
-    1410: ("account_rate", True), 1411: ("account_byte_rate", True), 1501: ("busy", True), 1502: ("storage_full", True),
+    1410: ("account_rate", True), 1411: ("account_byte_rate", True),
+    1412: ("grant_expired", False), 1413: ("restricted_hours", True), 1414: ("restricted_byte_rate", True),
+    1501: ("busy", True), 1502: ("storage_full", True),
     1503: ("partition_sealed", False), 1504: ("not_owner", True), 1505: ("low_priority_shed", True), 1601: ("queue_taken", False),
     1602: ("not_delivered", False), 1603: ("fetch_too_large", False), 1701: ("idle_timeout", True),
     1702: ("draining", True), 1703: ("peer_bye", True), 1704: ("too_many_bad_signatures", False),
     1705: ("slow_receiver", True), 1706: ("credential_withdrawn", False), 1707: ("too_many_pings", False),
+    1708: ("table_stale", True),
 }  # fmt: skip
 REASON_CODES = {name: code for code, (name, _) in REASONS.items()}
 
