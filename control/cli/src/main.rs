@@ -14,6 +14,7 @@ mod fault;
 mod keys;
 mod load;
 mod log;
+mod looking;
 mod node;
 mod project;
 mod quickstart;

@@ -89,7 +89,11 @@ impl Project {
         let plan = sections.plan.and_then(|plan| plan.file);
         let plan = plan.map(|plan| folder.join(plan));
         let source = match (sections.control, sections.link, plan) {
-            (Some(control), None, plan) => Source::Control(control.files(folder)?, plan),
+            (Some(control), None, plan) => {
+                let mut files = control.files(folder)?;
+                files.config = Some(config.to_owned());
+                Source::Control(files, plan)
+            }
             (None, Some(link), None) => Source::Link(link.files(folder)?),
             (None, None, Some(plan)) => Source::Plan(plan),
             (_, Some(_), _) => {

@@ -27,6 +27,9 @@ pub const LINK_AUTHORITY: u16 = 4712;
 /// A node without a table waits for the control plane.
 pub const NO_TABLE: u16 = 4713;
 
+/// A node has a table of a past that the control plane's store does not come from.
+pub const LINK_OTHER_PAST: u16 = 4714;
+
 /// Every code of this room: number, name, meaning, remedy.
 pub const CODES: &[(u16, &str, &str, &str)] = &[
     (
@@ -106,5 +109,11 @@ pub const CODES: &[(u16, &str, &str, &str)] = &[
         "no_table",
         "The node has no table yet: it never had one, and the control plane has not answered.",
         "start the control plane; the node starts to serve when it has its first table",
+    ),
+    (
+        LINK_OTHER_PAST,
+        "link_other_past",
+        "A node has a table of another store than the control plane's, and not of one that this was restored from: a store that is new, or empty, takes nobody's keys away. The node serves on with what it has.",
+        "restore the newest backup of the store that the node followed; to have it follow this one all the same, stop the node, move the folder named by `table` under [link] away, and start it",
     ),
 ];

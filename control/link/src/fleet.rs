@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::diagnosis::{LINK_REPLACED, LINK_UNKNOWN_NODE};
-use crate::frame::Version;
+use crate::diagnosis::{LINK_OTHER_PAST, LINK_REPLACED, LINK_UNKNOWN_NODE};
+use crate::frame::{Lineage, Version};
 use crate::history::{History, Newest, Next};
 use crate::pipe::Ended;
 
@@ -21,6 +21,8 @@ struct Inner {
     /// Rises with every new table.
     changed: watch::Sender<u64>,
     nodes: Mutex<Nodes>,
+    /// Pasts that the one of the newest table comes from.
+    ancestors: Vec<Lineage>,
     came: Condvar,
 }
 
@@ -97,9 +99,10 @@ impl std::fmt::Debug for Fleet {
 }
 
 impl Fleet {
-    /// Of nodes with these names and no others.
+    /// Of nodes with these names and no others, each without a table or with one of the past of what is published, or of these `ancestors`
+    /// of that: whoever follows another control plane is not supplied by mistake.
     #[must_use]
-    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(names: impl IntoIterator<Item = String>, ancestors: Vec<Lineage>) -> Self {
         let nodes = names.into_iter().map(|name| (name, Node::default()));
         let nodes = Nodes {
             by_name: nodes.collect(),
@@ -109,8 +112,24 @@ impl Fleet {
             history: Mutex::default(),
             changed: watch::channel(0).0,
             nodes: Mutex::new(nodes),
+            ancestors,
             came: Condvar::new(),
         }))
+    }
+
+    /// Let nodes of these names connect from now on and no others: one whose name is not among them gets nothing more.
+    pub fn set_names(&self, names: impl IntoIterator<Item = String>) {
+        let mut nodes = self.nodes();
+        let mut before = std::mem::take(&mut nodes.by_name);
+        let kept = |name: String| {
+            let node = before.remove(&name).unwrap_or_default();
+            (name, node)
+        };
+        nodes.by_name = names.into_iter().map(kept).collect();
+        drop(nodes);
+        self.0.came.notify_all();
+        // Whoever supplies a node looks whether it still is one.
+        self.0.changed.send_modify(|count| *count += 1);
     }
 
     /// There is a new table: every node gets it as soon as it can. Does not wait.
@@ -193,8 +212,22 @@ impl Fleet {
         self.history().newest()
     }
 
-    pub(crate) fn next(&self, has: Option<Version>) -> Next {
-        self.history().next(has)
+    pub(crate) fn knows(&self, version: Version) -> bool {
+        self.history().knows(version)
+    }
+
+    /// What someone who has this gets next.
+    pub(crate) fn next(&self, has: Option<Version>) -> Result<Next, Ended> {
+        let history = self.history();
+        let newest = history.newest().map(|newest| newest.lineage);
+        if let Some((has, newest)) = has.zip(newest)
+            && has.lineage != newest
+            && !self.0.ancestors.contains(&has.lineage)
+        {
+            let text = format!("the node has table {has}, which this store does not come from");
+            return Err(Ended::new(LINK_OTHER_PAST, text));
+        }
+        Ok(history.next(has))
     }
 
     /// A node has connected. It is the one of its name from now on.
@@ -203,8 +236,7 @@ impl Fleet {
         nodes.connections += 1;
         let connection = nodes.connections;
         let Some(node) = nodes.by_name.get_mut(name) else {
-            let text = format!("there is no node {name:?}");
-            return Err(Ended::new(LINK_UNKNOWN_NODE, text));
+            return Err(unknown(name));
         };
         (node.connection, node.address) = (connection, Some(address));
         node.heard = Some(Instant::now());
@@ -217,11 +249,13 @@ impl Fleet {
     /// The node of this connection, if no later one took its place.
     fn with(&self, of: &Admitted, change: impl FnOnce(&mut Node)) -> Result<(), Ended> {
         let mut nodes = self.nodes();
-        let node = nodes.by_name.get_mut(&of.name);
-        let Some(node) = node.filter(|node| node.connection == of.connection) else {
+        let Some(node) = nodes.by_name.get_mut(&of.name) else {
+            return Err(unknown(&of.name));
+        };
+        if node.connection != of.connection {
             let text = "the node connected again";
             return Err(Ended::new(LINK_REPLACED, text));
-        };
+        }
         change(node);
         drop(nodes);
         self.0.came.notify_all();
@@ -259,6 +293,10 @@ impl Fleet {
         // Another one may have come: then there is nothing to note.
         let _ = self.with(of, |node| node.connection = 0);
     }
+}
+
+fn unknown(name: &str) -> Ended {
+    Ended::new(LINK_UNKNOWN_NODE, format!("there is no node {name:?}"))
 }
 
 impl Node {

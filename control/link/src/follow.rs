@@ -1,5 +1,6 @@
 //! A node's side of the link: connect, say who one is, take what comes, say how far one is, connect again.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +11,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use wire::diagnosis::Diagnosis;
 
-use crate::diagnosis::{CODES, LINK_FAILED, LINK_LOST, LINK_MALFORMED, TABLE_UNFIT};
+use crate::credentials::{Credentials, Trust};
+use crate::diagnosis::{
+    CODES, LINK_FAILED, LINK_LOST, LINK_MALFORMED, LINK_UNTRUSTED, TABLE_UNFIT,
+};
 use crate::frame::{Frame, PROTOCOL, Payload, SILENT_HEARTBEATS, Version};
 use crate::freshness::Freshness;
 use crate::kept::Kept;
@@ -27,6 +31,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 /// Bytes that a table which comes may take before they have come.
 const RESERVED_BYTES_MAX: usize = 1 << 20;
+/// Answers that may wait for the shards to reach them.
+const ANSWERS_MAX: usize = 32;
 /// How often the time until which a kept table is fresh is noted, at most.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
@@ -37,7 +43,7 @@ pub struct Follow {
     /// Host and port of the control plane.
     pub address: String,
     /// How tunnels are made.
-    pub client: LinkClient,
+    pub client: Credentials<LinkClient>,
     /// What this node has.
     pub has: Option<Version>,
     /// Since when that is not known to be the newest, and for how long that may be.
@@ -223,6 +229,7 @@ impl Link {
         let mut pause = PAUSE_FIRST;
         let mut told = None;
         loop {
+            let trust = self.follow.client.trust();
             let welcomed = timeout(HANDSHAKE_TIMEOUT, self.connect()).await;
             let ended = match welcomed.unwrap_or_else(|_| Err(Ended::silent())) {
                 Ok((mut pipe, heartbeat)) => {
@@ -230,7 +237,7 @@ impl Link {
                     lock(&self.state).connected = true;
                     let address = &self.follow.address;
                     (self.follow.tell).tell(Level::Info, "control_joined", &[("control", address)]);
-                    let ended = self.session(&mut pipe, heartbeat).await;
+                    let ended = self.session(&mut pipe, heartbeat, trust).await;
                     lock(&self.state).connected = false;
                     pipe.finish().await;
                     ended
@@ -255,7 +262,7 @@ impl Link {
 
     async fn connect(&self) -> Result<(Pipe, Duration), Ended> {
         let stream = TcpStream::connect(&self.follow.address).await?;
-        let tunnel = self.follow.client.tunnel();
+        let tunnel = self.follow.client.current().tunnel();
         let tunnel = tunnel.map_err(|error| Ended::new(LINK_LOST, error.to_string()))?;
         let mut pipe = Pipe::shake(stream, tunnel).await?;
         let report = self.reported.borrow().clone();
@@ -278,12 +285,13 @@ impl Link {
     }
 
     /// Everything while the connection stands; why it ended.
-    async fn session(&mut self, pipe: &mut Pipe, heartbeat: Duration) -> Ended {
+    async fn session(&mut self, pipe: &mut Pipe, heartbeat: Duration, mut trust: Trust) -> Ended {
         let mut tick = interval(heartbeat);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut assembly = Assembly::default();
         let mut pending = None;
         let mut heard = Instant::now();
+        let mut answered = Answered::since(heard);
         let mut resyncs = self.reported.borrow().resyncs;
         let outbox = self.outbox.clone();
         loop {
@@ -298,16 +306,20 @@ impl Link {
                 },
                 frame = pipe.receive(), if pending.is_none() => {
                     heard = Instant::now();
-                    frame.and_then(|frame| self.take(frame, &mut assembly, &mut resyncs)).map(|whole| pending = whole)
+                    frame.and_then(|frame| self.take(frame, &mut assembly, &mut answered, &mut resyncs)).map(|whole| pending = whole)
                 }
                 changed = self.reported.changed() => match changed {
-                    Ok(()) => self.say(pipe, &mut resyncs).await,
+                    Ok(()) => {
+                        self.weigh(&mut answered);
+                        self.say(pipe, &answered, &mut resyncs).await
+                    }
                     Err(_) => Err(Ended::new(LINK_LOST, "the node has stopped")),
                 },
                 _ = tick.tick() => match pending.is_none() && heard.elapsed() > heartbeat * SILENT_HEARTBEATS {
                     true => Err(Ended::silent()),
-                    false => self.say(pipe, &mut resyncs).await,
+                    false => self.say(pipe, &answered, &mut resyncs).await,
                 },
+                () = trust.changed() => Err(Ended::new(LINK_UNTRUSTED, "the authority was replaced")),
             };
             if let Err(ended) = done {
                 return ended;
@@ -320,12 +332,14 @@ impl Link {
         &self,
         frame: Frame,
         assembly: &mut Assembly,
+        answered: &mut Answered,
         resyncs: &mut u64,
     ) -> Result<Option<Incoming>, Ended> {
         match frame {
             Frame::Begin { .. } | Frame::Chunk(_) => assembly.take(frame),
-            Frame::Ping { newest } => {
-                self.compare(newest, resyncs);
+            Frame::Ping { newest, answers } => {
+                self.compare(newest, answers, answered, resyncs);
+                self.weigh(answered);
                 Ok(None)
             }
             Frame::Refused { code, text } => Err(Ended::new(code, text)),
@@ -333,40 +347,58 @@ impl Link {
         }
     }
 
-    /// The table is fresh if every shard has what is newest.
+    /// Note what was newest, and when: at the moment of the question that this answers, at least.
     ///
-    /// One that goes beyond it, or is another of that epoch, is of another past: everything is asked for anew, with the next report.
-    fn compare(&self, newest: Version, resyncs: &mut u64) {
+    /// A table that goes beyond what is newest, or is another of that epoch, is of another past: everything is asked for anew, with the
+    /// next report.
+    fn compare(&self, newest: Version, answers: u64, answered: &mut Answered, resyncs: &mut u64) {
         let report = self.reported.borrow();
         let beyond = |has: Version| {
-            has.epoch >= newest.epoch && has != newest && newest != Version::default()
+            newest != Version::default()
+                && has != newest
+                && has.lineage == newest.lineage
+                && has.epoch >= newest.epoch
         };
         if report.has.is_some_and(beyond) {
             *resyncs = report.resyncs.wrapping_sub(1);
+            answered.forget();
+        } else {
+            answered.note(newest, answers, Instant::now());
         }
-        let current = report.has == Some(newest)
-            && report.refused == 0
-            && report.shards.iter().all(|has| *has >= newest.epoch);
-        if !current {
+    }
+
+    /// The table is as fresh as the last answer whose newest table every shard has, or a later one.
+    ///
+    /// So a node that is always a moment behind a control plane that always changes something is as fresh as that moment is long.
+    fn weigh(&self, answered: &mut Answered) {
+        let report = self.reported.borrow();
+        let Some((version, at)) = answered.reached(&report) else {
             return;
-        }
+        };
         let now = Instant::now();
         let mut state = lock(&self.state);
-        state.freshness.refresh(now);
+        state.freshness.refresh(at);
         let every = NOTE_EVERY.min(state.freshness.look_every());
         let due = state
             .noted_at
             .is_none_or(|at| now.duration_since(at) >= every);
-        if due && report.kept >= newest.epoch {
+        if due && report.kept >= version.epoch {
             state.noted_at = Some(now);
             drop(state);
+            let age = now.saturating_duration_since(at);
+            let then = SystemTime::now().checked_sub(age);
             // The age is told greater than it is, if this does not work.
-            let _ = Kept::note_fresh(&self.follow.folder, SystemTime::now());
+            let _ = then.map(|then| Kept::note_fresh(&self.follow.folder, then));
         }
     }
 
     /// Say how far this node is, and whether it needs everything anew.
-    async fn say(&mut self, pipe: &mut Pipe, resyncs: &mut u64) -> Result<(), Ended> {
+    async fn say(
+        &mut self,
+        pipe: &mut Pipe,
+        answered: &Answered,
+        resyncs: &mut u64,
+    ) -> Result<(), Ended> {
         let report = self.reported.borrow_and_update().clone();
         if report.resyncs != *resyncs {
             *resyncs = report.resyncs;
@@ -377,12 +409,63 @@ impl Link {
             pipe.send(&Frame::Resync { code }).await?;
         }
         let applied = Frame::Applied {
+            asks: answered.ask(Instant::now()),
             has: report.has.unwrap_or_default(),
             kept: report.kept,
             refused: report.refused,
             shards: report.shards,
         };
         pipe.send(&applied).await
+    }
+}
+
+/// What was newest at which moments, as the control plane answers. The oldest that is not reached stays, so that one is.
+struct Answered {
+    since: Instant,
+    newest: VecDeque<(Version, Instant)>,
+}
+
+impl Answered {
+    fn since(since: Instant) -> Self {
+        let newest = VecDeque::new();
+        Self { since, newest }
+    }
+
+    /// What is asked at this moment: milliseconds since the connection was made, from 1.
+    fn ask(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.since).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// This was newest when the question was asked, or later. An answer to no question of ours says nothing.
+    fn note(&mut self, newest: Version, answers: u64, now: Instant) {
+        let asked = answers.checked_sub(1).map(Duration::from_millis);
+        let at = asked.and_then(|asked| self.since.checked_add(asked));
+        if let Some(at) = at.filter(|at| *at <= now)
+            && self.newest.len() < ANSWERS_MAX
+        {
+            self.newest.push_back((newest, at));
+        }
+    }
+
+    /// None of them says anything about the table that comes.
+    fn forget(&mut self) {
+        self.newest.clear();
+    }
+
+    /// The last one that every shard of this report has reached; it and those before it are done with.
+    fn reached(&mut self, report: &Report) -> Option<(Version, Instant)> {
+        let has = report.has?;
+        let mut last = None;
+        while let Some((newest, at)) = self.newest.front().copied() {
+            let there = has.covers(&newest) && report.shards.iter().all(|one| *one >= newest.epoch);
+            if !there {
+                break;
+            }
+            last = Some((newest, at));
+            self.newest.pop_front();
+        }
+        last
     }
 }
 
@@ -440,4 +523,85 @@ fn shortened(pause: Duration) -> Duration {
         Err(_) => 0.0,
     };
     pause.mul_f64(1.0 - share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(epoch: u64) -> Version {
+        Version {
+            lineage: [1; 16],
+            epoch,
+            digest: [epoch as u8; 32],
+        }
+    }
+
+    fn report(has: Version, shards: [u64; 2]) -> Report {
+        Report {
+            has: Some(has),
+            shards: shards.to_vec(),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_always_a_moment_behind_is_as_fresh_as_that_moment_is_long() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let mut answered = Answered::since(began);
+        for at in 1..100_u32 {
+            let asked = answered.ask(began + second * at);
+            let now = began + second * at + second / 2;
+            answered.note(version(u64::from(at)), asked, now);
+            // Every shard has the one before, some the newest.
+            let epoch = u64::from(at);
+            let has = report(version(epoch), [epoch, epoch - 1]);
+            let reached = answered.reached(&has);
+            let want = (at > 1).then(|| (version(epoch - 1), began + second * (at - 1)));
+            assert_eq!(reached, want);
+        }
+    }
+
+    #[test]
+    fn an_answer_counts_from_its_question_and_one_to_no_question_not_at_all() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let there = report(version(5), [5, 5]);
+        let mut answered = Answered::since(began);
+        let asked = answered.ask(began + second);
+        // It lay on its way, or here, for an hour.
+        answered.note(version(5), asked, began + second * 3_600);
+        assert_eq!(answered.reached(&there), Some((version(5), began + second)));
+        answered.note(version(5), 0, began + second * 3_600);
+        answered.note(version(5), u64::MAX, began + second * 3_600);
+        answered.note(version(5), 7_200_001, began + second * 3_600);
+        assert_eq!(answered.reached(&there), None);
+    }
+
+    #[test]
+    fn what_is_not_in_force_on_every_shard_or_is_of_another_past_is_not_fresh() {
+        let began = Instant::now();
+        let past = Version {
+            lineage: [2; 16],
+            ..version(5)
+        };
+        let other = Version {
+            digest: [9; 32],
+            ..version(5)
+        };
+        for (why, has) in [
+            ("a shard is behind", report(version(5), [5, 4])),
+            ("another past", report(past, [5, 5])),
+            ("another table of that epoch", report(other, [5, 5])),
+            ("no table", Report::default()),
+        ] {
+            let mut answered = Answered::since(began);
+            answered.note(version(5), 1, began);
+            assert_eq!(answered.reached(&has), None, "{why}");
+        }
+        let mut answered = Answered::since(began);
+        for number in 0..1_000 {
+            answered.note(version(number), 1, began);
+        }
+        assert!(answered.newest.len() <= ANSWERS_MAX);
+    }
 }

@@ -1,4 +1,4 @@
-//! Frames of the link, version 1. All integers are little-endian.
+//! Frames of the link, version 2. All integers are little-endian.
 //!
 //! Every frame is a header and a body:
 //!
@@ -8,23 +8,24 @@
 //! |      4 |     1 | `kind`       | see below                                                |
 //! |      5 |     3 | `reserved`   | zero; anything else is refused                           |
 //!
-//! A *version* is 40 bytes: the epoch (8) and the digest of what the table says (32). Bodies:
+//! A *version* is 56 bytes: the lineage (16), the epoch (8) and the digest of what the table says (32). Epochs count within a lineage alone:
+//! a store that was restored begins another one. Bodies:
 //!
 //! | kind | name    | from    | body                                                                                      |
 //! |-----:|---------|---------|-------------------------------------------------------------------------------------------|
-//! |    1 | HELLO   | node    | protocol 2, shards 2, has-a-table 1, zero 3, version 40, the node's name                    |
+//! |    1 | HELLO   | node    | protocol 2, shards 2, has-a-table 1, zero 3, version 56, the node's name                    |
 //! |    2 | WELCOME | control | heartbeat in milliseconds 4                                                               |
-//! |    3 | BEGIN   | control | 1 snapshot or 2 delta 1, zero 7, base version 40 (zero for a snapshot), becomes 40, bytes 8 |
+//! |    3 | BEGIN   | control | 1 snapshot or 2 delta 1, zero 7, base version 56 (zero for a snapshot), becomes 56, bytes 8 |
 //! |    4 | CHUNK   | control | the next bytes of what was begun, at least one                                            |
-//! |    5 | PING    | control | the newest version 40                                                                     |
-//! |    6 | APPLIED | node    | version in force 40, epoch kept on disk 8, code of a refusal 2, shards 2, epoch of each 8   |
+//! |    5 | PING    | control | the newest version 56, what the node asked last 8, 0 if nothing                             |
+//! |    6 | APPLIED | node    | what PING is to repeat 8, version in force 56, epoch kept on disk 8, code of a refusal 2, shards 2, epoch of each 8 |
 //! |    7 | RESYNC  | node    | code 2                                                                                    |
 //! |    8 | REFUSED | control | code 2, what was wrong as UTF-8                                                           |
 
 use crate::reader::Reader;
 
 /// The version of this protocol.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 8;
 /// Bytes of the longest body.
@@ -42,9 +43,14 @@ pub const SILENT_HEARTBEATS: u32 = 5;
 /// Bounds of a heartbeat, in milliseconds.
 pub const HEARTBEAT_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
 
-/// Which table: its epoch, and the digest of what it says.
+/// Names a past: what one store counts its epochs in. By chance, so that no two are alike.
+pub type Lineage = [u8; 16];
+
+/// Which table: of which past, its epoch there, and the digest of what it says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Version {
+    /// The past that the epoch is of.
+    pub lineage: Lineage,
     /// Rises with every change.
     pub epoch: u64,
     /// The same for the same table, whatever its epoch.
@@ -54,9 +60,22 @@ pub struct Version {
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/", self.epoch)?;
-        self.digest[..4]
+        for byte in &self.digest[..4] {
+            write!(f, "{byte:02x}")?;
+        }
+        write!(f, "@")?;
+        self.lineage[..2]
             .iter()
             .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Version {
+    /// Whether whoever has this has what `other` says, or something later of the same past.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.lineage == other.lineage
+            && (self.epoch > other.epoch
+                || self.epoch == other.epoch && self.digest == other.digest)
     }
 }
 
@@ -103,9 +122,13 @@ pub enum Frame {
     Ping {
         /// Its version.
         newest: Version,
+        /// What the node asked last; it tells it since when this may have been the newest.
+        answers: u64,
     },
     /// How far a node is.
     Applied {
+        /// What the next PING is to repeat; not 0.
+        asks: u64,
         /// The version it works towards or has; zeros while it has none.
         has: Version,
         /// The epoch that would survive a crash.
@@ -192,13 +215,18 @@ impl Frame {
                 out.extend_from_slice(&bytes.to_le_bytes());
             }
             Self::Chunk(bytes) => out.extend_from_slice(bytes),
-            Self::Ping { newest } => write_version(newest, out),
+            Self::Ping { newest, answers } => {
+                write_version(newest, out);
+                out.extend_from_slice(&answers.to_le_bytes());
+            }
             Self::Applied {
+                asks,
                 has,
                 kept,
                 refused,
                 shards,
             } => {
+                out.extend_from_slice(&asks.to_le_bytes());
                 write_version(has, out);
                 out.extend_from_slice(&kept.to_le_bytes());
                 out.extend_from_slice(&refused.to_le_bytes());
@@ -287,12 +315,15 @@ fn read_fields(kind: u8, reader: &mut Reader<'_>) -> Option<Frame> {
         4 => Frame::Chunk(reader.rest().to_vec()),
         5 => Frame::Ping {
             newest: read_version(reader)?,
+            answers: reader.u64()?,
         },
         6 => {
+            let asks = reader.u64()?;
             let (has, kept) = (read_version(reader)?, reader.u64()?);
             let (refused, count) = (reader.u16()?, reader.u16()?);
             let shards: Option<_> = (0..count).map(|_| reader.u64()).collect();
             Frame::Applied {
+                asks,
                 has,
                 kept,
                 refused,
@@ -346,13 +377,15 @@ fn text(bytes: &[u8], most: usize) -> Option<String> {
     (text.len() <= most).then(|| text.to_owned())
 }
 
-fn write_version(version: &Version, out: &mut Vec<u8>) {
+pub(crate) fn write_version(version: &Version, out: &mut Vec<u8>) {
+    out.extend_from_slice(&version.lineage);
     out.extend_from_slice(&version.epoch.to_le_bytes());
     out.extend_from_slice(&version.digest);
 }
 
 pub(crate) fn read_version(reader: &mut Reader<'_>) -> Option<Version> {
     Some(Version {
+        lineage: reader.array()?,
         epoch: reader.u64()?,
         digest: reader.array()?,
     })
@@ -364,6 +397,7 @@ mod tests {
 
     fn version(epoch: u64) -> Version {
         Version {
+            lineage: [7; 16],
             epoch,
             digest: [epoch as u8; 32],
         }
@@ -397,8 +431,12 @@ mod tests {
                 bytes: 1,
             },
             Frame::Chunk(vec![5; 300]),
-            Frame::Ping { newest: version(9) },
+            Frame::Ping {
+                newest: version(9),
+                answers: 12,
+            },
             Frame::Applied {
+                asks: 13,
                 has: version(9),
                 kept: 8,
                 refused: 4_710,
@@ -434,13 +472,17 @@ mod tests {
     fn the_layout_is_as_drawn() {
         let mut bytes = Vec::new();
         let newest = Version {
+            lineage: [0xCD; 16],
             epoch: 0x0102,
             digest: [0xAB; 32],
         };
-        Frame::Ping { newest }.write(&mut bytes);
-        assert_eq!(bytes[..8], [40, 0, 0, 0, 5, 0, 0, 0]);
-        assert_eq!(bytes[8..16], [2, 1, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes[16..], [0xAB; 32]);
+        let answers = 3;
+        Frame::Ping { newest, answers }.write(&mut bytes);
+        assert_eq!(bytes[..8], [64, 0, 0, 0, 5, 0, 0, 0]);
+        assert_eq!(bytes[8..24], [0xCD; 16]);
+        assert_eq!(bytes[24..32], [2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[32..64], [0xAB; 32]);
+        assert_eq!(bytes[64..], [3, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -452,11 +494,11 @@ mod tests {
             bytes
         };
         let mut begin = vec![2, 0, 0, 0, 0, 0, 0, 0];
-        begin.extend_from_slice(&[0; 80]);
+        begin.extend_from_slice(&[0; 112]);
         let begun = |bytes: u64| [&begin[..], &bytes.to_le_bytes()].concat();
         let hello = |name: &str, there: u8| {
             let head = [1, 0, 1, 0, there, 0, 0, 0];
-            [&head[..], &[0; 40], name.as_bytes()].concat()
+            [&head[..], &[0; 56], name.as_bytes()].concat()
         };
         assert!(Frame::read(&body(1, &hello("n", 0))).is_ok());
         for (why, bytes) in [
@@ -465,8 +507,8 @@ mod tests {
             ("kind 0", body(0, &[])),
             ("kind 9", body(9, &[])),
             ("an empty chunk", body(4, &[])),
-            ("a short PING", body(5, &[0; 39])),
-            ("a long PING", body(5, &[0; 41])),
+            ("a short PING", body(5, &[0; 63])),
+            ("a long PING", body(5, &[0; 65])),
             ("nothing begun", body(3, &begun(0))),
             ("too much begun", body(3, &begun(PAYLOAD_BYTES_MAX + 1))),
             ("a flag of HELLO", body(1, &hello("n", 2))),
@@ -478,11 +520,11 @@ mod tests {
             ("a heartbeat of 0", body(2, &[0; 4])),
             (
                 "shards left out",
-                body(6, &[&[0; 50][..], &[2, 0], &[0; 8]].concat()),
+                body(6, &[&[0; 74][..], &[2, 0], &[0; 8]].concat()),
             ),
             (
                 "too many shards",
-                body(6, &[&[0; 50][..], &[1, 4], &[0; 8 * 1025]].concat()),
+                body(6, &[&[0; 74][..], &[1, 4], &[0; 8 * 1025]].concat()),
             ),
         ] {
             assert!(Frame::read(&bytes).is_err(), "{why}");

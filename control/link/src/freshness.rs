@@ -22,10 +22,12 @@ impl Freshness {
         }
     }
 
-    /// It is what the control plane has now.
-    pub fn refresh(&mut self, now: Instant) {
-        self.fresh_at = now;
-        self.before = Duration::ZERO;
+    /// It was what the control plane had at this moment. What is known already to be later stays.
+    pub fn refresh(&mut self, at: Instant) {
+        if at >= self.fresh_at {
+            self.fresh_at = at;
+            self.before = Duration::ZERO;
+        }
     }
 
     /// How long ago it was that.

@@ -134,6 +134,7 @@ mod tests {
 
     fn version(epoch: u64) -> Version {
         Version {
+            lineage: [1; 16],
             epoch,
             digest: [epoch as u8; 32],
         }
@@ -187,13 +188,23 @@ mod tests {
             assert_eq!(way(&history, has.map(version)), want, "{has:?}");
         }
         let strange = Version {
-            epoch: 4,
             digest: [9; 32],
+            ..version(4)
         };
         assert_eq!(
             way(&history, Some(strange)),
             "S5 ",
             "another table of that epoch"
+        );
+        let past = Version {
+            lineage: [2; 16],
+            ..version(4)
+        };
+        assert!(!history.knows(past));
+        assert_eq!(
+            way(&history, Some(past)),
+            "S5 ",
+            "the same, of another past"
         );
         // A table without a delta, or with one that does not fit, cuts the way.
         history.put(newest(7, Some(6)));
@@ -214,5 +225,33 @@ mod tests {
         assert!(matches!(history.next(Some(first)), Next::Delta(_)));
         let before = version(first.epoch - 1);
         assert!(matches!(history.next(Some(before)), Next::Snapshot(..)));
+    }
+
+    #[test]
+    fn deltas_are_kept_within_so_many_bytes_whatever_their_number() {
+        let (mut history, great) = (History::default(), Arc::new(vec![0; 5 << 20]));
+        history.put(newest(1, None));
+        for epoch in 2..100 {
+            let mut next = newest(epoch, Some(epoch - 1));
+            if let Some(delta) = &mut next.delta {
+                delta.bytes = great.clone();
+            }
+            history.put(next);
+            let bytes: usize = history
+                .deltas
+                .iter()
+                .map(|one| (*one.bytes).as_ref().len())
+                .sum();
+            assert_eq!(bytes, history.bytes);
+            assert!(bytes <= DELTAS_BYTES_MAX, "{bytes}");
+        }
+        assert_eq!(history.deltas.len(), DELTAS_BYTES_MAX / great.len());
+        let mut beyond = newest(100, Some(99));
+        if let Some(delta) = &mut beyond.delta {
+            delta.bytes = Arc::new(vec![0; DELTAS_BYTES_MAX + 1]);
+        }
+        history.put(beyond);
+        assert_eq!((history.deltas.len(), history.bytes), (0, 0));
+        assert_eq!(way(&history, Some(version(99))), "S100 ");
     }
 }

@@ -4,13 +4,13 @@
 //!
 //! | offset | bytes | field                                        |
 //! |-------:|------:|----------------------------------------------|
-//! |      0 |     8 | `FBTABLE1`                                   |
-//! |      8 |    40 | version                                      |
-//! |     48 |     8 | length of the snapshot                       |
-//! |     56 |     8 | XXH3 of the snapshot and of bytes 8 to 55     |
-//! |     64 |       | the snapshot                                 |
+//! |      0 |     8 | `FBTABLE2`                                   |
+//! |      8 |    56 | version                                      |
+//! |     64 |     8 | length of the snapshot                       |
+//! |     72 |     8 | XXH3 of the snapshot and of bytes 8 to 71     |
+//! |     80 |       | the snapshot                                 |
 //!
-//! `route-table.deltas`, added to: base version 40, version 40, length 8, XXH3 of all that and the delta 8, the delta. Whatever is behind the
+//! `route-table.deltas`, added to: base version 56, version 56, length 8, XXH3 of all that and the delta 8, the delta. Whatever is behind the
 //! first one that is not whole is passed over, and so is one that was made for another table. When the file of the snapshot was written last
 //! says until when the table was known to be the newest.
 
@@ -24,13 +24,13 @@ use wire::diagnosis::Diagnosis;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::diagnosis::{CODES, TABLE_UNFIT, TABLE_UNKEPT};
-use crate::frame::{PAYLOAD_BYTES_MAX, Version, read_version};
+use crate::frame::{PAYLOAD_BYTES_MAX, Version, read_version, write_version};
 use crate::reader::Reader;
 
 const TABLE: &str = "route-table";
 const NEW: &str = "route-table.new";
 const DELTAS: &str = "route-table.deltas";
-const MAGIC: [u8; 8] = *b"FBTABLE1";
+const MAGIC: [u8; 8] = *b"FBTABLE2";
 /// Deltas behind a snapshot, and bytes of them beyond half of it, from which a new snapshot is written.
 const DELTAS_MAX: u64 = 1_024;
 const DELTAS_BYTES_FREE: u64 = 1 << 20;
@@ -145,7 +145,7 @@ impl Kept {
     /// When it cannot be written; what was kept before still is.
     pub fn keep_snapshot(&mut self, version: Version, bytes: &[u8]) -> Result<(), Diagnosis> {
         let mut head = MAGIC.to_vec();
-        put_version(&mut head, &version);
+        write_version(&version, &mut head);
         head.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         let sum = sum(&head[MAGIC.len()..], bytes);
         head.extend_from_slice(&sum.to_le_bytes());
@@ -193,8 +193,8 @@ impl Kept {
         for (base, becomes, bytes) in deltas {
             assert_eq!(Some(base), last, "deltas are kept in a row");
             let start = out.len();
-            put_version(&mut out, &base);
-            put_version(&mut out, &becomes);
+            write_version(&base, &mut out);
+            write_version(&becomes, &mut out);
             out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
             let sum = sum(&out[start..], bytes);
             out.extend_from_slice(&sum.to_le_bytes());
@@ -242,11 +242,6 @@ impl Kept {
     }
 }
 
-fn put_version(out: &mut Vec<u8>, version: &Version) {
-    out.extend_from_slice(&version.epoch.to_le_bytes());
-    out.extend_from_slice(&version.digest);
-}
-
 fn sum(head: &[u8], bytes: &[u8]) -> u64 {
     let mut sum = Xxh3::new();
     sum.update(head);
@@ -261,10 +256,10 @@ fn read_snapshot(mut file: Vec<u8>) -> Option<(Version, Vec<u8>)> {
     }
     let (version, bytes) = (read_version(&mut reader)?, reader.u64()?);
     let (told, snapshot) = (reader.u64()?, reader.rest());
-    if snapshot.len() as u64 != bytes || sum(&file[8..56], snapshot) != told {
+    if snapshot.len() as u64 != bytes || sum(&file[8..72], snapshot) != told {
         return None;
     }
-    file.drain(..64);
+    file.drain(..80);
     Some((version, file))
 }
 
@@ -281,7 +276,7 @@ fn read_deltas(file: &[u8], from: Version) -> Vec<(Version, Version, Vec<u8>)> {
 }
 
 fn read_delta<'a>(reader: &mut Reader<'a>) -> Option<(Version, Version, &'a [u8])> {
-    let head = reader.take(88)?;
+    let head = reader.take(120)?;
     let told = reader.u64()?;
     let mut fields = Reader::new(head);
     let (base, becomes) = (read_version(&mut fields)?, read_version(&mut fields)?);
@@ -310,6 +305,7 @@ mod tests {
 
     fn version(epoch: u64) -> Version {
         Version {
+            lineage: [1; 16],
             epoch,
             digest: [epoch as u8; 32],
         }
@@ -373,6 +369,15 @@ mod tests {
             let want = 9 - cut.div_ceil(one) as u64;
             assert_eq!(kept_of(folder).version(), version(want), "cut by {cut}");
         }
+        // Another past has the same epochs.
+        let past = |epoch| Version {
+            lineage: [2; 16],
+            ..version(epoch)
+        };
+        kept.keep_snapshot(past(6), b"six").expect("kept");
+        std::fs::write(folder.join(DELTAS), &written).expect("written");
+        assert_eq!(kept_of(folder).version(), past(6));
+        kept.keep_snapshot(version(6), b"six").expect("kept");
         let (mut kept, _) = Kept::open(folder).expect("readable");
         assert!(kept.wants_snapshot(), "nothing goes behind what is torn");
         kept.keep_snapshot(version(10), b"ten").expect("kept");

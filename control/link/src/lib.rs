@@ -11,7 +11,7 @@
 //!                 <------------ WELCOME {heartbeat}   or REFUSED {code, text}
 //!                 <-- BEGIN {snapshot | delta, base, becomes, bytes}, CHUNK ...
 //!  APPLIED {has, kept, refused, shards} ---------->  and again at every heartbeat
-//!                 <------------ PING {newest}         at every heartbeat
+//!                 <------------ PING {newest, answers} at every heartbeat
 //!  RESYNC {code} --------------------------------->  a gap or a wrong digest: a snapshot follows
 //! ```
 //!
@@ -20,6 +20,7 @@
 pub mod diagnosis;
 pub mod frame;
 
+mod credentials;
 mod fleet;
 mod follow;
 mod freshness;
@@ -28,14 +29,17 @@ mod kept;
 mod listen;
 mod pipe;
 mod reader;
+mod strangers;
 mod tell;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod written;
 
+pub use credentials::Credentials;
 pub use fleet::{Fleet, NodeProgress, NodeSeen};
 pub use follow::{Follow, Followed, follow};
-pub use frame::Version;
+pub use frame::{Lineage, Version};
 pub use freshness::Freshness;
 pub use history::{Bytes, Delta, Newest, Snapshot};
 pub use kept::{Kept, KeptTable};

@@ -1,28 +1,36 @@
 //! Control's side of the link: where nodes connect, and one task for each that did, all on one thread.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tls::LinkServer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use wire::diagnosis::Diagnosis;
 
-use crate::diagnosis::{CODES, LINK_FAILED, LINK_LOST, LINK_VERSION, LINK_WRONG_NAME};
+use crate::credentials::{Credentials, Trust};
+use crate::diagnosis::{
+    CODES, LINK_FAILED, LINK_LOST, LINK_UNTRUSTED, LINK_VERSION, LINK_WRONG_NAME,
+};
 use crate::fleet::{Admitted, Fleet};
 use crate::frame::{
     BODY_BYTES_MAX, Frame, PAYLOAD_BYTES_MAX, PROTOCOL, Payload, SILENT_HEARTBEATS, Version,
 };
 use crate::history::Next;
 use crate::pipe::{Ended, Pipe};
+use crate::strangers::Strangers;
 use crate::tell::{Level, Tell};
+use crate::written::Written;
 
-/// Connections at once, of nodes and of those who do not say who they are.
-const CONNECTIONS_MAX: usize = 1_024;
 /// How long the handshake and HELLO may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often those are told who were turned away, at most.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// A node that takes a table more slowly than this, in bytes a second, and for longer than the first moment, is let go.
+const TAKEN_BYTES_MIN: u64 = 256 << 10;
+const TAKEN_FIRST: Duration = Duration::from_secs(30);
 /// Steps that are sent to a node before it is heard again.
 const STEPS_IN_A_ROW: usize = 64;
 
@@ -52,9 +60,18 @@ impl Listening {
 /// What every connection needs.
 struct Shared {
     fleet: Fleet,
-    server: LinkServer,
+    server: Credentials<LinkServer>,
     heartbeat: Duration,
     tell: Arc<dyn Tell>,
+    strangers: Mutex<Strangers<oneshot::Sender<()>>>,
+    written: Written,
+}
+
+impl Shared {
+    fn strangers(&self) -> MutexGuard<'_, Strangers<oneshot::Sender<()>>> {
+        // It is whole after every change, whoever panicked beside it.
+        (self.strangers.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Let the nodes of `fleet` connect to this address.
@@ -63,7 +80,7 @@ struct Shared {
 /// When it cannot be had, or the thread.
 pub fn listen(
     address: SocketAddr,
-    server: LinkServer,
+    server: Credentials<LinkServer>,
     fleet: Fleet,
     heartbeat: Duration,
     tell: Arc<dyn Tell>,
@@ -85,6 +102,8 @@ pub fn listen(
         server,
         heartbeat,
         tell,
+        strangers: Mutex::new(Strangers::new()),
+        written: Written::default(),
     });
     let (end, ended) = oneshot::channel();
     let run = move || {
@@ -109,18 +128,19 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut told = None::<Instant>;
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    connection(stream, peer, &shared).await;
-                    drop(permit);
-                });
+                let (end, ended) = oneshot::channel();
+                let came = (shared.strangers()).come(Instant::now(), peer.ip(), end);
+                if let Some(number) = came {
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move {
+                        connection(stream, peer, (number, ended), &shared).await;
+                    });
+                }
+                tell_turned_away(&shared, &mut told);
             }
             // Out of descriptors, most often: give others time to close some.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -128,10 +148,40 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
     }
 }
 
+/// Say now and then how many were turned away unheard.
+fn tell_turned_away(shared: &Shared, told: &mut Option<Instant>) {
+    if told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        return;
+    }
+    let count = shared.strangers().turned_away();
+    if count > 0 {
+        *told = Some(Instant::now());
+        (shared.tell).tell(
+            Level::Warning,
+            "strangers_turned_away",
+            &[("count", &count)],
+        );
+    }
+}
+
 /// One connection, from its first byte to its end.
-async fn connection(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
-    let welcomed = timeout(HANDSHAKE_TIMEOUT, welcome(stream, peer, shared)).await;
-    let (mut pipe, admitted, has) = match welcomed.unwrap_or_else(|_| Err(Ended::silent())) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    (number, turned_away): (u64, oneshot::Receiver<()>),
+    shared: &Shared,
+) {
+    // Whoever is let in by an authority that is replaced meanwhile is let go again.
+    let mut trust = shared.server.trust();
+    let welcomed = tokio::select! {
+        welcomed = timeout(HANDSHAKE_TIMEOUT, welcome(stream, peer, shared)) => {
+            welcomed.unwrap_or_else(|_| Err(Ended::silent()))
+        }
+        // Others need the room.
+        _ = turned_away => return,
+    };
+    shared.strangers().gone(number, welcomed.is_ok());
+    let (mut pipe, admitted, has) = match welcomed {
         Ok(welcomed) => welcomed,
         Err(ended) => {
             let fields: [(&str, &dyn std::fmt::Display); 2] = [("peer", &peer), ("fault", &ended)];
@@ -149,7 +199,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
             ("has", &has_text),
         ],
     );
-    let ended = supply(&mut pipe, &admitted, has, shared).await;
+    let ended = supply(&mut pipe, &admitted, has, (&mut trust, shared)).await;
     shared.fleet.left(&admitted);
     if let Err(ended) = ended {
         shared.tell.tell(
@@ -172,7 +222,7 @@ async fn welcome(
     peer: SocketAddr,
     shared: &Shared,
 ) -> Result<(Pipe, Admitted, Option<Version>), Ended> {
-    let tunnel = shared.server.tunnel();
+    let tunnel = shared.server.current().tunnel();
     let tunnel = tunnel.map_err(|error| Ended::new(LINK_LOST, error.to_string()))?;
     let mut pipe = Pipe::shake(stream, tunnel).await?;
     let said = pipe.receive().await?;
@@ -223,7 +273,7 @@ async fn supply(
     pipe: &mut Pipe,
     admitted: &Admitted,
     has: Option<Version>,
-    shared: &Shared,
+    (trust, shared): (&mut Trust, &Shared),
 ) -> Result<(), Ended> {
     let fleet = &shared.fleet;
     let mut changed = fleet.changed();
@@ -232,8 +282,10 @@ async fn supply(
     let mut sent = has;
     let (mut heard, mut everything_at) = (Instant::now(), None::<Instant>);
     let mut wants_everything = false;
+    let mut asked = 0;
     loop {
         changed.mark_unchanged();
+        fleet.counts(admitted)?;
         let mut steps = 0;
         while steps < STEPS_IN_A_ROW
             && let Some(becomes) = step(pipe, admitted, sent, shared).await?
@@ -246,7 +298,8 @@ async fn supply(
             frame = pipe.receive() => {
                 heard = Instant::now();
                 match frame? {
-                    Frame::Applied { has, kept, refused, shards } => {
+                    Frame::Applied { asks, has, kept, refused, shards } => {
+                        asked = asks;
                         fleet.applied(admitted, (has, kept, refused), shards)?;
                     }
                     Frame::Resync { code } => {
@@ -260,11 +313,14 @@ async fn supply(
                 }
             }
             _ = changed.changed() => {}
+            () = trust.changed() => {
+                return Err(Ended::new(LINK_UNTRUSTED, "the authority was replaced"));
+            }
             () = std::future::ready(()), if more => {}
             _ = tick.tick() => {
                 fleet.counts(admitted)?;
                 if let Some(newest) = fleet.newest() {
-                    pipe.send(&Frame::Ping { newest }).await?;
+                    pipe.send(&Frame::Ping { newest, answers: asked }).await?;
                 }
             }
         }
@@ -287,7 +343,8 @@ async fn step(
     has: Option<Version>,
     shared: &Shared,
 ) -> Result<Option<Version>, Ended> {
-    let (payload, becomes, bytes) = match shared.fleet.next(has) {
+    let fleet = &shared.fleet;
+    let (payload, becomes, bytes) = match fleet.next(has)? {
         Next::Nothing => return Ok(None),
         Next::Delta(delta) => (
             Payload::Delta(delta.base),
@@ -295,18 +352,30 @@ async fn step(
             Arc::clone(&delta.bytes),
         ),
         Next::Snapshot(version, snapshot) => {
-            // Writing a great table down takes a moment, which other nodes need not wait for.
-            let made = tokio::task::spawn_blocking(move || snapshot.bytes()).await;
-            let made = made.map_err(|error| Ended::new(LINK_LOST, error.to_string()))?;
-            (Payload::Snapshot, version, made)
+            let written = (shared.written).bytes(version, snapshot, |version| fleet.knows(version));
+            let (version, bytes) = written.await?;
+            (Payload::Snapshot, version, bytes)
         }
     };
     let bytes = (*bytes).as_ref();
+    let length = bytes.len() as u64;
     assert!(
-        (1..=PAYLOAD_BYTES_MAX).contains(&(bytes.len() as u64)),
-        "a table of {} bytes",
-        bytes.len()
+        (1..=PAYLOAD_BYTES_MAX).contains(&length),
+        "a table of {length} bytes"
     );
+    let most = TAKEN_FIRST + Duration::from_secs(length / TAKEN_BYTES_MIN);
+    let sent = timeout(most, send(pipe, payload, becomes, bytes)).await;
+    sent.map_err(|_| Ended::new(LINK_LOST, "the node takes its table too slowly"))??;
+    fleet.sent(admitted, payload == Payload::Snapshot)?;
+    Ok(Some(becomes))
+}
+
+async fn send(
+    pipe: &mut Pipe,
+    payload: Payload,
+    becomes: Version,
+    bytes: &[u8],
+) -> Result<(), Ended> {
     let begin = Frame::Begin {
         payload,
         becomes,
@@ -316,6 +385,5 @@ async fn step(
     for chunk in bytes.chunks(BODY_BYTES_MAX) {
         pipe.send(&Frame::Chunk(chunk.to_vec())).await?;
     }
-    shared.fleet.sent(admitted, payload == Payload::Snapshot)?;
-    Ok(Some(becomes))
+    Ok(())
 }

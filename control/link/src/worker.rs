@@ -112,7 +112,7 @@ impl<H: Holder> Worker<H> {
         } = incoming;
         let has = self.report.borrow().has;
         // A link that was made anew may bring again what waited here already.
-        let again = |has: Version| payload != Payload::Snapshot && becomes.epoch <= has.epoch;
+        let again = |has: Version| payload != Payload::Snapshot && has.covers(&becomes);
         if has.is_some_and(again) {
             return;
         }
@@ -129,7 +129,7 @@ impl<H: Holder> Worker<H> {
             Ok(()) => {
                 taken.any = true;
                 // Epochs of another past say nothing about this table.
-                let back = has.is_some_and(|has| becomes.epoch <= has.epoch && becomes != has);
+                let back = has.is_some_and(|has| !becomes.covers(&has));
                 self.report.send_modify(|report| {
                     report.has = Some(becomes);
                     if back {
@@ -194,7 +194,11 @@ impl<H: Holder> Worker<H> {
     fn tell_shards(&self, epoch: u64) -> bool {
         let shards = self.holder.wait(epoch, LOOK);
         let all = shards.iter().all(|has| *has >= epoch);
-        let kept = self.kept.version().map_or(0, |version| version.epoch);
+        let has = self.report.borrow().has;
+        // What is kept of another past is no epoch of this one.
+        let ours = |kept: &Version| has.is_some_and(|has| has.lineage == kept.lineage);
+        let kept = self.kept.version().filter(ours);
+        let kept = kept.map_or(0, |kept| kept.epoch);
         self.report.send_if_modified(|report| {
             let same = report.shards == shards && report.kept == kept;
             (report.shards, report.kept) = (shards, kept);

@@ -102,7 +102,8 @@ fn take(backup: &Path, part: &Path, to: &Path) -> Result<File, Diagnosis> {
 
 /// Check everything in a copy of this backup.
 fn check(copy: File, backup: &Path, master: Arc<MasterKey>) -> Result<Verdict, Diagnosis> {
-    let verdict = Store::of(copy, backup, master)?.verify_audit()?;
+    let mut store = Store::of(copy, backup, master)?;
+    let verdict = store.verify_audit()?;
     if let Some(fault) = verdict.faults.first() {
         return Err(Diagnosis::from_table(
             CODES,
@@ -115,6 +116,7 @@ fn check(copy: File, backup: &Path, master: Arc<MasterKey>) -> Result<Verdict, D
     if verdict.version == 0 {
         return Err(no_backup(backup, "a store that nothing was put into"));
     }
+    store.begin_lineage()?;
     Ok(verdict)
 }
 

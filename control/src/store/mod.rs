@@ -3,17 +3,19 @@
 //!
 //! | table    | key                | value                                                             |
 //! |----------|--------------------|-------------------------------------------------------------------|
-//! | `meta`   | a word             | format, check value of the master key; version, head of the chain, their seal |
+//! | `meta`   | a word             | format, check value of the master key, lineage, ancestors; version, head of the chain, their seal |
 //! | `things` | kind, full name    | version that changed it last, JSON with sealed secrets            |
 //! | `audit`  | number of the line | link of the chain, JSON ([`audit`])                               |
 //!
-//! The version counts changes that took place, from 1. A crash at any moment leaves a version whole or not there at all. Knows
+//! The version counts changes that took place, from 1; a restored store begins another lineage, as it counts what came after its backup
+//! otherwise than the one before. A crash at any moment leaves a version whole or not there at all. Knows
 //! nothing of what the things mean: whoever commits has compiled them before.
 
 pub mod audit;
 mod copy;
 mod fault;
 pub mod file;
+mod lineage;
 pub mod master;
 mod things;
 
@@ -138,6 +140,8 @@ pub struct Store {
     database: Database,
     path: PathBuf,
     master: Arc<MasterKey>,
+    lineage: [u8; 16],
+    ancestors: Vec<[u8; 16]>,
 }
 
 impl std::fmt::Debug for Store {
@@ -172,18 +176,21 @@ impl Store {
                 builder.create_with_backend(file)
             })
             .map_err(|error| failed(path, error))?;
-        let store = Self {
+        let mut store = Self {
             database,
             path: path.to_owned(),
             master,
+            lineage: [0; 16],
+            ancestors: Vec::new(),
         };
-        store.settle()?;
+        (store.lineage, store.ancestors) = store.settle()?;
         Ok(store)
     }
 
-    /// Write the meta data of a new file, or check those of an old one.
-    fn settle(&self) -> Result<(), Diagnosis> {
+    /// Write the meta data of a new file, or check those of an old one; its lineage and those it comes from.
+    fn settle(&self) -> Result<([u8; 16], Vec<[u8; 16]>), Diagnosis> {
         let write = self.begin()?;
+        let lineage = lineage::new();
         {
             let mut meta = write.open_table(META).map_err(|error| self.failed(error))?;
             let things = write.open_table(THINGS);
@@ -197,19 +204,34 @@ impl Store {
             // A file that has anything in it is not new, whatever was taken out of it.
             if !empty.map_err(|error| self.failed(error))? {
                 self.recognise(&meta)?;
-                return self.end(&meta, &lines).map(drop);
+                self.end(&meta, &lines)?;
+                if let Some(lineage) = self.read_lineage(&meta)? {
+                    return Ok((lineage, self.read_ancestors(&meta)?));
+                }
+            } else {
+                self.write_form(&mut meta)?;
             }
-            let form = [
-                ("format", FORMAT.to_le_bytes().to_vec()),
-                ("check", self.master.check().to_vec()),
-            ];
-            let kept = form.into_iter().chain(audit::End::NONE.kept(&self.master));
-            for (key, value) in kept {
-                let inserted = meta.insert(key, &value[..]);
-                inserted.map_err(|error| self.failed(error))?;
-            }
+            self.write_lineage(&mut meta, lineage)?;
         }
-        write.commit().map_err(|error| self.failed(error))
+        write.commit().map_err(|error| self.failed(error))?;
+        Ok((lineage, Vec::new()))
+    }
+
+    /// Write what a new file is recognised by, and that nothing has happened to it.
+    fn write_form(
+        &self,
+        meta: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    ) -> Result<(), Diagnosis> {
+        let form = [
+            ("format", FORMAT.to_le_bytes().to_vec()),
+            ("check", self.master.check().to_vec()),
+        ];
+        let kept = form.into_iter().chain(audit::End::NONE.kept(&self.master));
+        for (key, value) in kept {
+            let inserted = meta.insert(key, &value[..]);
+            inserted.map_err(|error| self.failed(error))?;
+        }
+        Ok(())
     }
 
     /// Whether the file is of this form and under this master key.

@@ -180,6 +180,18 @@ fn a_backup_restored_elsewhere_gives_the_same_table_and_the_same_log() {
     );
     let (old, new) = (store.audit_lines(0, 9), restored.audit_lines(0, 9));
     assert_eq!(old.expect("readable"), new.expect("readable"));
+    // What comes after the backup is another past, and both are told apart for good.
+    assert_ne!(restored.lineage(), store.lineage());
+    assert_eq!(restored.ancestors(), [store.lineage()]);
+    let (lineage, elsewhere) = (restored.lineage(), folder.path().join("elsewhere"));
+    drop(restored);
+    let restored = open(&there);
+    assert_eq!(restored.lineage(), lineage);
+    let second = folder.path().join("second");
+    restored.backup(&second).expect("copied");
+    restore(&second, &elsewhere, master_key()).expect("restored");
+    let again = open(&elsewhere);
+    assert_eq!(again.ancestors(), [store.lineage(), lineage]);
     let other = Arc::new(MasterKey::new(&[8; 32]));
     let fault = restore(&backup, &folder.path().join("other"), other).expect_err("another key");
     assert_eq!(fault.code, codes::MASTER_KEY_WRONG);

@@ -15,12 +15,13 @@ use wire::ids::PartitionId;
 use wire::route::{Hub, RouteTable};
 
 use crate::bounds::{FILES_PER_LOG, partition_limits, ring_fault};
-use crate::diagnosis::{Diagnosis, RELOAD_REFUSED, diagnose};
+use crate::diagnosis::Diagnosis;
 use crate::epochs::Epochs;
 use crate::folder::Folder;
 use crate::log::{Level, Log};
 use crate::recover::{RecoverySummary, failed};
 use crate::run::unix_now;
+use crate::start::Unapplied;
 
 /// How long all shards together may take to take over their logs, which is nothing to them.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ impl Handed {
     /// Give them to their shard, between two turns.
     pub(crate) fn give(self, at: usize, shard: &mut shard::Shard<MappedSegment>) {
         shard.adopt(self.hubs);
-        self.taken.note(at, self.number);
+        self.taken.note(at, 0, self.number);
     }
 }
 
@@ -192,17 +193,17 @@ impl Hubs {
     /// hands a table over; `hand` gives a shard its part and says whether there was room.
     ///
     /// # Errors
-    /// As [`open`](Self::open), or a shard does not come to take them.
+    /// As [`open`](Self::open), or a shard does not come to take them for now.
     pub(crate) fn settle(
         &self,
         table: &RouteTable,
         mut hand: impl FnMut(usize, Handed) -> bool,
-    ) -> Result<(), Diagnosis> {
-        self.open(table)?;
+    ) -> Result<(), Unapplied> {
+        self.open(table).map_err(Unapplied::Refused)?;
         let mut state = self.state();
         let has = |hub: &Hub| state.ownership.has(hub.id);
         if !table.hubs().iter().all(has) {
-            Folder::remember_hubs(&self.data, table)?;
+            Folder::remember_hubs(&self.data, table).map_err(Unapplied::Refused)?;
             state.number += 1;
             for (at, hubs) in self.deal(&mut state, table).into_iter().enumerate() {
                 let (number, taken) = (state.number, Arc::clone(&self.taken));
@@ -212,14 +213,14 @@ impl Hubs {
                     taken,
                 };
                 if !hand(at, handed) {
-                    return Err(behind());
+                    return Err(Unapplied::Behind);
                 }
             }
         }
         let taken = self.taken.wait(state.number, TAKEN_WITHIN);
         match taken.iter().all(|number| *number >= state.number) {
             true => Ok(()),
-            false => Err(behind()),
+            false => Err(Unapplied::Behind),
         }
     }
 
@@ -249,14 +250,4 @@ impl Hubs {
         }
         dealt
     }
-}
-
-fn behind() -> Diagnosis {
-    diagnose(
-        RELOAD_REFUSED,
-        "new hubs",
-        "a shard that is behind with its commands",
-        "all shards with the logs of the new hubs",
-        "ask again in a second",
-    )
 }

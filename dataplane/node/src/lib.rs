@@ -19,7 +19,7 @@ pub use certificates::{Ask, CertificateFiles, ClientCertificates};
 
 mod ending;
 mod start;
-pub use start::{NodeHandle, Reload, Summary, Tables, start, start_logged};
+pub use start::{NodeHandle, Reload, Summary, Tables, Unapplied, start, start_logged};
 mod signals;
 pub use signals::{SignalGuard, signals, until_told_to_stop};
 mod shard_thread;

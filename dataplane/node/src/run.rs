@@ -54,8 +54,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// Take over the logs of new hubs between two turns.
     Hubs(Box<Handed>),
-    /// Apply this table between two turns.
-    Table(Arc<RouteTable>),
+    /// Apply this table between two turns; its epoch is counted in this past.
+    Table(Arc<RouteTable>, u64),
     /// Take nothing and send everybody away, or take everything again.
     Suspend(bool),
     /// Tell the numbers.
@@ -110,6 +110,8 @@ pub(crate) struct Batch {
     closed: Vec<ConnectionId>,
     storage: Vec<StorageEvent<MappedSegment>>,
     table: Option<Arc<RouteTable>>,
+    /// What the epoch of the last table is counted in.
+    past: u64,
     hubs: Vec<Handed>,
     finishing: Finishing,
     /// Turns that took only a part of the events, because a slot changed hands in them.
@@ -179,7 +181,9 @@ impl Loop {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Hubs(hubs) => self.batch.hubs.push(*hubs),
-                Command::Table(table) => self.batch.table = Some(table),
+                Command::Table(table, past) => {
+                    (self.batch.table, self.batch.past) = (Some(table), past);
+                }
                 Command::Suspend(suspended) => {
                     self.shard.suspend(suspended);
                     // There is something to be said.
@@ -471,7 +475,8 @@ impl Loop {
         self.look_at_memory();
         if applied {
             let epoch = self.shard.epoch();
-            self.status.reload_applied(self.number, epoch);
+            let past = self.batch.past;
+            self.status.reload_applied(self.number, past, epoch);
             self.log
                 .event(Level::Info, "table_applied", &[("epoch", &epoch)]);
         }

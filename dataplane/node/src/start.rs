@@ -15,7 +15,7 @@ use wire::route::RouteTable;
 
 use self::control::doors;
 pub(crate) use self::control::{Control, snapshots};
-pub use self::tables::Tables;
+pub use self::tables::{Tables, Unapplied};
 use self::transports::{Listeners, Tunnels, listeners, local, quic_seeds};
 use crate::admin::{self, Admin};
 use crate::bounds::{ring_fault, ring_limits, shard_limits};
@@ -190,7 +190,7 @@ pub fn start_logged(
     let (doors, asked) = doors(placement.shards());
     let status = Arc::new(Status::new(placement.shards()));
     // They begin with this one.
-    (0..placement.shards()).for_each(|shard| status.epochs().note(shard, table.epoch()));
+    (0..placement.shards()).for_each(|shard| status.epochs().note(shard, 0, table.epoch()));
     let control = Arc::new(Control {
         status,
         log: Arc::clone(&log),

@@ -187,9 +187,9 @@ impl Status {
         self.reloads_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A shard has the table of this epoch.
-    pub(crate) fn reload_applied(&self, shard: usize, epoch: u64) {
-        self.epochs.note(shard, epoch);
+    /// A shard has the table of this epoch of this past.
+    pub(crate) fn reload_applied(&self, shard: usize, past: u64, epoch: u64) {
+        self.epochs.note(shard, past, epoch);
         self.config_stale.store(false, Ordering::Relaxed);
     }
 

@@ -1,5 +1,6 @@
 //! The control plane: its store, its API, and the ways of its tables to nodes. In the same process as a node, or alone.
 
+mod nodes;
 mod push;
 pub(crate) mod section;
 mod secure;
@@ -16,21 +17,19 @@ use control::model::Model;
 use control::service::{Caller, Clock, Service, Unpublished, setting};
 use control::store::audit::Verdict;
 use control::store::{Act, Change, Store, file, master};
-use link::{Fleet, Listening, Tell};
+use link::{Fleet, Tell};
 use node::config::NodeConfig;
 use node::diagnosis::RELOAD_REFUSED;
-use tls::LinkServer;
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
 use crate::diagnosis::SECTION;
 use crate::fault::Fault;
 use crate::node::telling::Telling;
-use crate::node::{authority, unusable};
 use crate::project::{Project, Source};
 use crate::say::say;
 use push::Push;
-pub(crate) use section::{ControlFiles, NodesFiles};
+pub(crate) use section::ControlFiles;
 use ways::Ways;
 
 /// File of the store, within the control plane's folder.
@@ -154,7 +153,7 @@ pub(crate) fn offline(files: &ControlFiles) -> Result<Service, Fault> {
 struct Along {
     serving: Option<Serving>,
     push: Option<Push>,
-    listening: Option<Listening>,
+    open: Option<nodes::Open>,
 }
 
 impl Drop for Along {
@@ -162,8 +161,8 @@ impl Drop for Along {
         if let Some(serving) = self.serving.take() {
             serving.end();
         }
-        if let Some(listening) = self.listening.take() {
-            listening.end();
+        if let Some(open) = self.open.take() {
+            open.listening.end();
         }
         if let Some(push) = &self.push {
             push.end();
@@ -179,20 +178,21 @@ fn along(
 ) -> Result<Along, Diagnosis> {
     let push = push.into();
     let nodes = files.nodes.as_ref();
-    let fleet = nodes.map(|nodes| Fleet::new(nodes.names.iter().cloned()));
+    let fleet = nodes.map(|nodes| Fleet::new(nodes.names.iter().cloned(), store.ancestors()));
     let ways = Ways {
         here: push.clone(),
         fleet: fleet.clone(),
+        lineage: store.lineage(),
     };
     let service = Service::start(store, Box::new(ways), clock());
     let service = Arc::new(service.map_err(first)?);
     first_token(&service, files)?;
-    let listening = nodes
+    let open = nodes
         .zip(fleet)
-        .map(|(nodes, fleet)| let_in(nodes, fleet, tell));
-    let listening = listening.transpose()?;
-    if let Some(listening) = &listening {
-        say!("nodes on {}", listening.address());
+        .map(|(nodes, fleet)| nodes::open(nodes, files.config.as_deref(), fleet, tell));
+    let open = open.transpose()?;
+    if let Some(open) = &open {
+        say!("nodes on {}", open.listening.address());
     }
     let secure = files.tls.as_ref().map(secure::secure).transpose()?;
     let scheme = if secure.is_some() { "https" } else { "http" };
@@ -202,7 +202,7 @@ fn along(
     Ok(Along {
         serving: Some(serving),
         push,
-        listening,
+        open,
     })
 }
 
@@ -217,14 +217,6 @@ fn first_token(service: &Service, files: &ControlFiles) -> Result<(), Diagnosis>
         say!("the first token, of an owner, is in {}", path.display());
     }
     Ok(())
-}
-
-/// Let nodes connect.
-fn let_in(nodes: &NodesFiles, fleet: Fleet, tell: Arc<dyn Tell>) -> Result<Listening, Diagnosis> {
-    let own = nodes.own.read()?;
-    let server = LinkServer::new(&own, &authority(&nodes.ca)?);
-    let server = server.map_err(|fault| unusable(&nodes.ca, &fault))?;
-    link::listen(nodes.listen, server, fleet, nodes.heartbeat, tell)
 }
 
 /// Open the store of these files; `may_make` says whether a new one may be made.

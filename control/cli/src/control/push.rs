@@ -4,12 +4,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use control::service::{NodeApplied, NodeSeen, Publish, Update};
-use node::Tables;
 use node::diagnosis::{Diagnosis, EXECUTOR_FAILED};
+use node::{Tables, Unapplied};
 use wire::route::RouteTable;
 
-/// How long until a node that did not take a table is asked again.
-const AGAIN: Duration = Duration::from_millis(50);
+/// How long until shards that are behind with their commands are asked again.
+const BEHIND: Duration = Duration::from_millis(2);
+/// How long until a node that refused a table is asked again, at first and at most: the disk may have room again by then.
+const REFUSED_FIRST: Duration = Duration::from_secs(1);
+const REFUSED_LONGEST: Duration = Duration::from_secs(60);
 /// What the node of this process is called.
 const HERE: &str = "here";
 
@@ -61,24 +64,46 @@ impl Way {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until the end: take the newest table and hand it over, again and again while the node is behind and no newer one comes.
+    /// Until the end: take the newest table and hand it over, again and again while it is not taken and no newer one comes.
     fn carry(&self) {
-        let mut waiting = self.lock();
+        let (mut waiting, mut refused) = (self.lock(), 0);
         while !waiting.ended {
             let Some(table) = waiting.table.take() else {
                 let woken = self.came.wait(waiting);
                 waiting = woken.unwrap_or_else(PoisonError::into_inner);
+                refused = 0;
                 continue;
             };
             drop(waiting);
-            // Why it was not taken stands in the node's log.
-            let taken = self.tables.apply(Arc::clone(&table)).is_ok();
+            let taken = self.tables.apply(Arc::clone(&table));
             waiting = self.lock();
-            if !taken && waiting.table.is_none() {
-                waiting.table = Some(table);
-                let woken = self.came.wait_timeout(waiting, AGAIN);
+            let Err(why) = taken else {
+                refused = 0;
+                continue;
+            };
+            let pause = pause(&why, &mut refused);
+            if waiting.table.is_none() {
+                waiting.table = Some(Arc::clone(&table));
+                let same_one = |waiting: &mut Waiting| {
+                    let there = waiting.table.as_ref();
+                    !waiting.ended && there.is_some_and(|one| Arc::ptr_eq(one, &table))
+                };
+                let woken = self.came.wait_timeout_while(waiting, pause, same_one);
                 waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
+        }
+    }
+}
+
+/// How long until a table is handed over again that was not taken for this; `refused` counts those that were refused in a row. Why stands
+/// in the node's log, each time.
+fn pause(why: &Unapplied, refused: &mut u32) -> Duration {
+    match why {
+        Unapplied::Behind => BEHIND,
+        Unapplied::Refused(_) => {
+            let pause = REFUSED_FIRST.saturating_mul(1 << (*refused).min(10));
+            *refused = refused.saturating_add(1);
+            pause.min(REFUSED_LONGEST)
         }
     }
 }
@@ -120,5 +145,25 @@ impl Publish for Push {
             snapshots: 0,
             deltas: 0,
         }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_that_are_behind_are_asked_at_once_and_a_node_that_refuses_seldom() {
+        let refused = Diagnosis::new(EXECUTOR_FAILED, "a log", "no room", "room", "make some");
+        let refused = Unapplied::Refused(refused);
+        let mut count = 0;
+        assert_eq!(pause(&Unapplied::Behind, &mut count), BEHIND);
+        let pauses: Vec<u64> = (0..9)
+            .map(|_| pause(&refused, &mut count).as_secs())
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause(&Unapplied::Behind, &mut count), BEHIND);
+        count = u32::MAX - 1;
+        assert_eq!(pause(&refused, &mut count), REFUSED_LONGEST);
     }
 }

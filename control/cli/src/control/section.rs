@@ -71,6 +71,8 @@ pub(crate) struct ControlFiles {
     pub(crate) tls: Option<TlsFiles>,
     /// Nodes in other processes, if there are any.
     pub(crate) nodes: Option<NodesFiles>,
+    /// The configuration itself, once it is known where it is: names of nodes are read from it again.
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl ControlSection {
@@ -90,6 +92,7 @@ impl ControlSection {
             master_key: key.unwrap_or_else(|| folder.join(MASTER_KEY)),
             folder,
             tls,
+            config: None,
         })
     }
 }

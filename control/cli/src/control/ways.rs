@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use control::service::{NodeApplied, NodeSeen, Publish, Update};
-use link::{Fleet, Newest};
+use link::{Fleet, Lineage, Newest};
 use node::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
@@ -17,6 +17,8 @@ pub(super) struct Ways {
     pub(super) here: Option<Push>,
     /// To the others, if there may be any.
     pub(super) fleet: Option<Fleet>,
+    /// The past of the store.
+    pub(super) lineage: Lineage,
 }
 
 impl Publish for Ways {
@@ -28,9 +30,9 @@ impl Publish for Ways {
     fn publish(&self, update: Update) {
         if let Some(fleet) = &self.fleet {
             fleet.publish(Newest {
-                version: version(&update.table),
+                version: version(self.lineage, &update.table),
                 snapshot: Arc::new(Whole(Arc::clone(&update.table))),
-                delta: update.delta.as_deref().map(delta),
+                delta: (update.delta.as_deref()).map(|one| delta(self.lineage, one)),
             });
         }
         if let Some(here) = &self.here {

@@ -12,7 +12,9 @@ use std::time::{Instant, SystemTime};
 
 use clap::Subcommand;
 use link::diagnosis::{CODES, LINK_AUTHORITY, NO_TABLE, TABLE_UNFIT};
-use link::{Follow, Followed, Freshness, Kept, KeptTable, Level, Tell, Version};
+use link::{
+    Credentials, Follow, Followed, Freshness, Kept, KeptTable, Level, Lineage, Tell, Version,
+};
 use node::NodeHandle;
 use node::config::NodeConfig;
 use tls::LinkClient;
@@ -23,6 +25,7 @@ use crate::control::from_control;
 use crate::define::ask::ApiArgs;
 use crate::diagnosis::SECTION;
 use crate::fault::Fault;
+use crate::looking::{Files, Looking};
 use crate::project::{Project, Source};
 use crate::say::say;
 pub(crate) use section::LinkFiles;
@@ -86,6 +89,9 @@ struct Start {
     kept: Kept,
     followed: Followed,
     table: Arc<RouteTable>,
+    /// The past that the table is of.
+    lineage: Lineage,
+    looking: Looking,
 }
 
 /// Run a node that follows a control plane.
@@ -107,6 +113,7 @@ pub(crate) fn follow(mut node: NodeConfig, files: &LinkFiles) -> Result<u8, Faul
 struct Along {
     followed: Option<Followed>,
     _staleness: Staleness,
+    _looking: Looking,
 }
 
 impl Drop for Along {
@@ -128,56 +135,72 @@ fn along(
         kept,
         mut followed,
         table,
+        lineage,
+        looking,
     } = start;
     let held = tables::Held {
         tables: node.tables(),
         newest: table,
+        lineage,
+        handed: lineage,
     };
     let staleness = Staleness::watch(ask, node.tables(), refuse, tell)?;
     followed.give_to(held, kept)?;
     Ok(Along {
         followed: Some(followed),
         _staleness: staleness,
+        _looking: looking,
     })
 }
 
 /// Begin to follow, with the table that was kept or the first that comes.
 fn start(node: &NodeConfig, files: &LinkFiles, tell: &Arc<dyn Tell>) -> Result<Start, Diagnosis> {
-    let client = client(files)?;
+    let paths = [&files.ca, &files.own.certificate, &files.own.key].map(Clone::clone);
+    let events = ("link_certificate_replaced", "link_certificate_refused");
+    let mut shown = Files::new(paths.to_vec(), events, Arc::clone(tell));
+    let credentials = Credentials::new(client(files)?);
     let (mut kept, table) = kept(files, &**tell)?;
     let age = table.as_ref().map(|(_, fresh)| {
         // A clock that was set back makes it no older.
         SystemTime::now().duration_since(*fresh).unwrap_or_default()
     });
-    let has = table.as_ref().map(|(table, _)| tables::version(table));
+    let has = kept.version();
     let mut followed = link::follow(Follow {
         name: files.name.clone(),
         address: files.control.clone(),
-        client,
+        client: credentials.clone(),
         has,
         freshness: Freshness::new(Instant::now(), age.unwrap_or_default(), node.stale_after),
         folder: files.table.clone(),
         tell: Arc::clone(tell),
     })?;
-    let table = match table {
-        Some((table, _)) => {
-            let version = tables::version(&table);
+    let own = files.clone();
+    let looking = Looking::start(move || {
+        shown.look(|differ| {
+            credentials.replace(client(&own)?, differ[0]);
+            Ok(())
+        });
+    })?;
+    let (version, table) = match has.zip(table) {
+        Some((version, (table, _))) => {
             let fields: [(&str, &dyn std::fmt::Display); 1] = [("version", &version)];
             tell.tell(Level::Info, "table_kept", &fields);
-            table
+            (version, table)
         }
         None => {
             say!("no table yet, waiting for {}", files.control);
             let (version, bytes) = followed.first().ok_or_else(no_table)?;
             let table = tables::read(version, bytes.clone())?;
             keep(&mut kept, version, &bytes, &**tell);
-            table
+            (version, table)
         }
     };
     Ok(Start {
         kept,
         followed,
         table: Arc::new(table),
+        lineage: version.lineage,
+        looking,
     })
 }
 

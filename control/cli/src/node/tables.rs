@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::diagnosis::{CODES, TABLE_UNFIT};
-use link::{Bytes, Holder, Unfit, Version};
-use node::Tables;
+use link::{Bytes, Holder, Lineage, Unfit, Version};
+use node::{Tables, Unapplied};
 use wire::diagnosis::Diagnosis;
 use wire::route::{Delta, Digest, RouteTable, TableBytes};
 
@@ -27,23 +27,24 @@ impl link::Snapshot for Whole {
     }
 }
 
-/// Which table it is.
-pub(crate) fn version(table: &RouteTable) -> Version {
-    of(table.epoch(), table.digest())
+/// Which table of this past it is.
+pub(crate) fn version(lineage: Lineage, table: &RouteTable) -> Version {
+    of(lineage, table.epoch(), table.digest())
 }
 
-fn of(epoch: u64, digest: Digest) -> Version {
+fn of(lineage: Lineage, epoch: u64, digest: Digest) -> Version {
     Version {
+        lineage,
         epoch,
         digest: digest.0,
     }
 }
 
 /// How a table differs from the one before, for the link.
-pub(crate) fn delta(delta: &Delta) -> link::Delta {
+pub(crate) fn delta(lineage: Lineage, delta: &Delta) -> link::Delta {
     link::Delta {
-        base: of(delta.base_epoch(), delta.base_digest()),
-        becomes: of(delta.epoch(), delta.digest()),
+        base: of(lineage, delta.base_epoch(), delta.base_digest()),
+        becomes: of(lineage, delta.epoch(), delta.digest()),
         bytes: Arc::new(Shared(delta.encode())),
     }
 }
@@ -51,10 +52,18 @@ pub(crate) fn delta(delta: &Delta) -> link::Delta {
 /// Read a table that must be this one.
 pub(crate) fn read(becomes: Version, bytes: Vec<u8>) -> Result<RouteTable, Diagnosis> {
     let table = RouteTable::read(TableBytes::from(bytes));
-    let table = table.map_err(|error| unfit(error.to_string(), becomes))?;
-    match version(&table) == becomes {
+    is(
+        table.map_err(|error| unfit(error.to_string(), becomes))?,
+        becomes,
+    )
+}
+
+/// This table, if it is that one.
+fn is(table: RouteTable, becomes: Version) -> Result<RouteTable, Diagnosis> {
+    let found = version(becomes.lineage, &table);
+    match found == becomes {
         true => Ok(table),
-        false => Err(unfit(version(&table).to_string(), becomes)),
+        false => Err(unfit(found.to_string(), becomes)),
     }
 }
 
@@ -67,11 +76,10 @@ pub(crate) fn change(
     let delta = Delta::read(TableBytes::from(bytes.to_vec()));
     let delta = delta.map_err(|error| unfit(error.to_string(), becomes))?;
     let table = table.after(&delta);
-    let table = table.map_err(|error| unfit(error.to_string(), becomes))?;
-    match version(&table) == becomes {
-        true => Ok(table),
-        false => Err(unfit(version(&table).to_string(), becomes)),
-    }
+    is(
+        table.map_err(|error| unfit(error.to_string(), becomes))?,
+        becomes,
+    )
 }
 
 fn unfit(seen: String, becomes: Version) -> Diagnosis {
@@ -83,16 +91,20 @@ fn unfit(seen: String, becomes: Version) -> Diagnosis {
 pub(super) struct Held {
     pub(super) tables: Tables,
     pub(super) newest: Arc<RouteTable>,
+    /// The past that it is of, and that of the table which the shards were given last.
+    pub(super) lineage: Lineage,
+    pub(super) handed: Lineage,
 }
 
 impl Holder for Held {
     fn snapshot(&mut self, becomes: Version, bytes: Vec<u8>) -> Result<(), Diagnosis> {
         self.newest = Arc::new(read(becomes, bytes)?);
+        self.lineage = becomes.lineage;
         Ok(())
     }
 
     fn delta(&mut self, base: Version, becomes: Version, bytes: &[u8]) -> Result<(), Diagnosis> {
-        if version(&self.newest) != base {
+        if version(self.lineage, &self.newest) != base {
             return Err(unfit(format!("a change of {base}"), becomes));
         }
         self.newest = Arc::new(change(&self.newest, becomes, bytes)?);
@@ -104,10 +116,17 @@ impl Holder for Held {
     }
 
     fn hand_over(&mut self) -> Result<(), Unfit> {
-        self.tables.check(&self.newest).map_err(Unfit::Refused)?;
-        let applied = self.tables.apply(Arc::clone(&self.newest));
-        applied.map_err(|_| Unfit::Busy)?;
+        let table = Arc::clone(&self.newest);
+        let applied = match self.lineage == self.handed {
+            true => self.tables.apply(table),
+            false => self.tables.apply_anew(table),
+        };
+        applied.map_err(|fault| match fault {
+            Unapplied::Behind => Unfit::Busy,
+            Unapplied::Refused(fault) => Unfit::Refused(fault),
+        })?;
         self.newest = self.tables.current();
+        self.handed = self.lineage;
         Ok(())
     }
 

@@ -66,8 +66,13 @@ impl Authority {
     }
 
     pub(super) fn control(&self) -> LinkServer {
+        self.control_of(self)
+    }
+
+    /// The control plane's side, which trusts nodes of `other`.
+    pub(super) fn control_of(&self, other: &Self) -> LinkServer {
         let own = self.certificate("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
-        LinkServer::new(&own, &self.pem).expect("usable")
+        LinkServer::new(&own, &other.pem).expect("usable")
     }
 
     /// A node with a certificate for this name, which trusts `other`.
@@ -119,10 +124,24 @@ impl Snapshot for Text {
     }
 }
 
+/// What a control plane of another past says.
+pub(super) fn of_past(lineage: Lineage, mut newest: Newest) -> Newest {
+    newest.version.lineage = lineage;
+    if let Some(delta) = &mut newest.delta {
+        delta.base.lineage = lineage;
+        delta.becomes.lineage = lineage;
+    }
+    newest
+}
+
 pub(super) fn version(epoch: u64, text: &str) -> Version {
     let mut digest = [0; 32];
     digest[..16].copy_from_slice(&xxh3_128(text.as_bytes()).to_le_bytes());
-    Version { epoch, digest }
+    Version {
+        lineage: [1; 16],
+        epoch,
+        digest,
+    }
 }
 
 /// The newest text, with what was added to the one before.
@@ -149,6 +168,8 @@ pub(super) struct Held {
     /// Hand-overs that find the shards busy.
     pub(super) busy: usize,
     pub(super) refuse: bool,
+    /// Shards have the table before the one that was handed over last.
+    pub(super) behind: bool,
     /// Every text that was in force.
     pub(super) in_force: Vec<String>,
 }
@@ -162,7 +183,7 @@ fn unfit(seen: String) -> Diagnosis {
 
 impl Held {
     fn become_text(&mut self, text: String, becomes: Version) -> Result<(), Diagnosis> {
-        if version(becomes.epoch, &text) != becomes {
+        if version(becomes.epoch, &text).digest != becomes.digest {
             return Err(unfit(text));
         }
         (self.text, self.version) = (text, becomes);
@@ -201,6 +222,7 @@ impl Holder for Node {
         }
         let (text, epoch) = (held.text.clone(), held.version.epoch);
         held.in_force.push(text);
+        let epoch = if held.behind { epoch - 1 } else { epoch };
         held.shards.fill(epoch);
         Ok(())
     }
@@ -222,7 +244,7 @@ pub(super) fn how(name: &str, address: SocketAddr, client: LinkClient, folder: &
     Follow {
         name: name.to_owned(),
         address: address.to_string(),
-        client,
+        client: Credentials::new(client),
         has: None,
         freshness: Freshness::new(Instant::now(), Duration::ZERO, None),
         folder: folder.to_owned(),
@@ -232,8 +254,11 @@ pub(super) fn how(name: &str, address: SocketAddr, client: LinkClient, folder: &
 
 /// Start a node with what its folder has; otherwise it waits for its first table.
 pub(super) fn start(name: &str, address: SocketAddr, client: LinkClient, folder: &Path) -> Running {
-    let (mut kept, table) = Kept::open(folder).expect("usable");
-    let mut follow_as = how(name, address, client, folder);
+    start_as(how(name, address, client, folder))
+}
+
+pub(super) fn start_as(mut follow_as: Follow) -> Running {
+    let (mut kept, table) = Kept::open(&follow_as.folder).expect("usable");
     let told = Arc::new(Told::default());
     follow_as.tell = told.clone();
     follow_as.has = table.as_ref().map(KeptTable::version);

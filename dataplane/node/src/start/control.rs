@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use ring::Waker;
 use wire::route::RouteTable;
 
-use super::Reload;
+use super::{Reload, Unapplied};
 use crate::diagnosis::{Diagnosis, RELOAD_REFUSED, diagnose};
 use crate::ending::Ending;
 use crate::folder::Folder;
@@ -53,7 +53,9 @@ impl Door {
     fn ask(&self, command: Command) -> bool {
         let room = match command {
             Command::Snapshot(_) => SNAPSHOTS_MAX,
-            Command::Table(_) | Command::Hubs(_) | Command::Suspend(_) => TABLES_MAX,
+            Command::Table(..) | Command::Suspend(_) => TABLES_MAX,
+            // Whoever hands them over has looked for room, and somebody else may have taken it.
+            Command::Hubs(_) => TABLES_MAX + 1,
             Command::Stop => COMMANDS_MAX,
         };
         if self.commands.len() >= room {
@@ -85,12 +87,24 @@ impl Control {
     /// Make a new table and hand it to the loop; on failure the old one stays and the configuration counts as stale.
     pub(crate) fn reload(&self) -> Result<u64, Diagnosis> {
         let make = || (self.reload.lock()).map_err(|_| busy("a reload that broke"))?();
-        self.told(make().and_then(|table| self.hand_over(table)))
+        let handed = make().and_then(|table| {
+            self.hand_over(table, false).map_err(|fault| match fault {
+                Unapplied::Behind => busy("a shard that is behind with its commands"),
+                Unapplied::Refused(fault) => fault,
+            })
+        });
+        handed.inspect_err(|fault| self.tell_refused(fault))
     }
 
-    /// Hand a table to the loop; on failure as [`reload`](Self::reload).
-    pub(crate) fn apply(&self, table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
-        self.told(self.hand_over(table))
+    /// Hand a table to the loop, of another past than the one before or not. One that is refused is told as by
+    /// [`reload`](Self::reload).
+    pub(crate) fn apply(&self, table: Arc<RouteTable>, anew: bool) -> Result<u64, Unapplied> {
+        let handed = self.hand_over(table, anew);
+        handed.inspect_err(|fault| {
+            if let Unapplied::Refused(fault) = fault {
+                self.tell_refused(fault);
+            }
+        })
     }
 
     /// Whether the loop could take this table. Opens the logs of hubs that are new.
@@ -111,13 +125,10 @@ impl Control {
         self.doors.iter().all(Door::has_room) && self.ask(|| Command::Suspend(suspended))
     }
 
-    fn told(&self, made: Result<u64, Diagnosis>) -> Result<u64, Diagnosis> {
-        if let Err(diagnosis) = &made {
-            self.status.reload_refused();
-            self.log
-                .event(Level::Error, "reload_refused", &[("fault", diagnosis)]);
-        }
-        made
+    fn tell_refused(&self, fault: &Diagnosis) {
+        self.status.reload_refused();
+        self.log
+            .event(Level::Error, "reload_refused", &[("fault", fault)]);
     }
 
     /// Let go of tables that no shard has any more.
@@ -126,27 +137,32 @@ impl Control {
         retired.retain(|table| Arc::strong_count(table) > 1);
     }
 
-    fn hand_over(&self, table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
-        self.check(&table)?;
+    fn hand_over(&self, table: Arc<RouteTable>, anew: bool) -> Result<u64, Unapplied> {
+        self.check(&table).map_err(Unapplied::Refused)?;
         let _handing = self.hubs.handing();
         // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
         let has_room = || self.doors.iter().all(Door::has_room);
-        let behind = || busy("a shard that is behind with its commands");
         if !has_room() {
-            return Err(behind());
+            return Err(Unapplied::Behind);
         }
         let hand = |at: usize, hubs| self.doors[at].ask(Command::Hubs(Box::new(hubs)));
         self.hubs.settle(&table, hand)?;
-        let mut current = self.table.lock().map_err(|_| busy("a reload that broke"))?;
+        // It is replaced whole, whoever panicked beside it.
+        let mut current = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody's allowance begins anew, and shards with the old table take from the same one.
         let mut table = (*table).clone();
         table.go_on_from(&current);
         let table = Arc::new(table);
-        if table.epoch() <= current.epoch() {
-            self.status.epochs().forget();
+        if !has_room() {
+            return Err(Unapplied::Behind);
         }
-        if !has_room() || !self.ask(|| Command::Table(Arc::clone(&table))) {
-            return Err(behind());
+        let epochs = self.status.epochs();
+        let past = match anew || table.epoch() <= current.epoch() {
+            true => epochs.forget(),
+            false => epochs.past(),
+        };
+        if !self.ask(|| Command::Table(Arc::clone(&table), past)) {
+            return Err(Unapplied::Behind);
         }
         let epoch = table.epoch();
         let before = std::mem::replace(&mut *current, table);
@@ -217,7 +233,7 @@ mod tests {
             |command: &dyn Fn() -> Command| (0..20).filter(|_| doors[0].ask(command())).count();
         assert_eq!(fill(&snapshot), SNAPSHOTS_MAX);
         assert!(doors[0].has_room(), "for a table");
-        let tables = fill(&|| Command::Table(Arc::clone(&table)));
+        let tables = fill(&|| Command::Table(Arc::clone(&table), 0));
         assert_eq!(tables, TABLES_MAX - SNAPSHOTS_MAX);
         assert!(!doors[0].has_room(), "for another table");
         assert!(doors[0].ask(Command::Stop));

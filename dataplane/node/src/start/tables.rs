@@ -9,6 +9,15 @@ use super::Control;
 use crate::diagnosis::Diagnosis;
 use crate::supply::AskSupply;
 
+/// Why a table is not on its way to every shard; the one before stays in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unapplied {
+    /// A shard is behind with its commands: ask again soon.
+    Behind,
+    /// The node does not take it, which its log tells.
+    Refused(Diagnosis),
+}
+
 /// The way of tables into a node. It stays good when the node has stopped; tables change nothing then.
 #[derive(Clone)]
 pub struct Tables(pub(super) Arc<Control>);
@@ -33,8 +42,16 @@ impl Tables {
     ///
     /// # Errors
     /// As [`check`](Self::check), or when a shard is behind with its commands; the table before stays in force then.
-    pub fn apply(&self, table: Arc<RouteTable>) -> Result<u64, Diagnosis> {
-        self.0.apply(table)
+    pub fn apply(&self, table: Arc<RouteTable>) -> Result<u64, Unapplied> {
+        self.0.apply(table, false)
+    }
+
+    /// The same with a table of another past: epochs that shards have say nothing about it, whichever is greater.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_anew(&self, table: Arc<RouteTable>) -> Result<u64, Unapplied> {
+        self.0.apply(table, true)
     }
 
     /// The table that was handed over last.
