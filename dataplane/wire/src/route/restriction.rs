@@ -71,6 +71,9 @@ pub struct AddressRange {
     prefix: u8,
 }
 
+/// Bits in front of the IPv4 address inside an IPv6 one.
+const MAPPED_BITS: u8 = 96;
+
 /// A text that is no range of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRangeError {
@@ -86,7 +89,8 @@ pub enum AddressRangeError {
 }
 
 impl AddressRange {
-    /// The range of all addresses that begin with the first `prefix` bits of `network`.
+    /// The range of all addresses that begin with the first `prefix` bits of `network`. One of IPv4 addresses inside IPv6 ones is the
+    /// range of those, as an address of that form counts as the IPv4 one in it.
     ///
     /// # Errors
     /// When the prefix is too long, or `network` has bits set behind it.
@@ -98,7 +102,13 @@ impl AddressRange {
         if bits & !mask(prefix, width) != 0 {
             return Err(AddressRangeError::HostBits);
         }
-        Ok(Self { network, prefix })
+        match (network.to_canonical(), prefix.checked_sub(MAPPED_BITS)) {
+            (four @ IpAddr::V4(_), Some(prefix)) if width == 128 => Ok(Self {
+                network: four,
+                prefix,
+            }),
+            _ => Ok(Self { network, prefix }),
+        }
     }
 
     /// The first address, and how many bits of it count.
@@ -169,6 +179,9 @@ mod tests {
             ("::/0", "::1", "203.0.113.1"),
             ("2001:db8::/33", "2001:db8:7fff::", "2001:db8:8000::"),
             ("10.0.0.0/8", "::ffff:10.9.9.9", "::ffff:11.0.0.0"),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.0"),
+            ("::ffff:0.0.0.0/96", "203.0.113.1", "::1"),
+            ("::ffff:192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
         ] {
             let range: AddressRange = range.parse().expect("a range");
             assert!(range.contains(address(inside)), "{range} {inside}");
