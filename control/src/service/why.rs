@@ -11,7 +11,7 @@ use wire::route::{Restriction, Transport, Transports, Window};
 use super::{Caller, Service, access, there};
 use crate::compile::{restriction_of, terms_of};
 use crate::model::{
-    Allow, Direction, Endpoint, Grant, Key, Moment, Noun, Role, State, Thing, environment_of,
+    Allow, Direction, Endpoint, Grant, Key, Kind, Moment, Noun, Role, State, Thing, environment_of,
 };
 use crate::quantity::show_moment;
 
@@ -130,15 +130,19 @@ fn key(endpoint: &Endpoint, question: &Question, now: u64) -> Check {
         Allow::Send => Direction::Ingress,
         Allow::Receive => Direction::Egress,
     };
+    // A pair signs envelopes, which a relay brings, and opens no session over anything.
+    let session = question.transport.is_some();
+    let pair = |key: &Key| key.kind == Some(Kind::Ed25519) || key.public.is_some();
     let good = |key: &Key| {
         let state = matches!(key.state(now), State::Live | State::Expiring);
-        key.direction == direction && state
+        key.direction == direction && state && !(session && pair(key))
     };
     let show = |key: &Key| {
-        let state = key.state(now);
-        format!("`{}`, {:?}, {state:?}", key.name, key.direction).to_lowercase()
+        let (state, kind) = (key.state(now), if pair(key) { ", ed25519" } else { "" });
+        format!("`{}`, {:?}, {state:?}{kind}", key.name, key.direction).to_lowercase()
     };
-    let needed = format!("a key for {direction:?} that is good").to_lowercase();
+    let opens = if session { " and opens sessions" } else { "" };
+    let needed = format!("a key for {direction:?} that is good{opens}").to_lowercase();
     let of_way = |key: &&Key| key.direction == direction;
     let found = match &question.key {
         Some(name) => endpoint.key(name),

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use control::diagnosis as codes;
 use control::model::{Allow, Grant, Moment, Role};
-use control::service::{Apply, Caller, Question};
+use control::service::{Apply, Caller, KeyOrder, Question};
 use wire::ids::Fingerprint;
 use wire::route::Transport;
 
@@ -313,4 +313,32 @@ fn a_grant_for_origins_is_refused_as_no_transport_tells_a_node_of_one() {
         ..good()
     };
     assert_eq!(fails(&world, &none), ["origin"]);
+}
+
+#[test]
+fn a_pair_may_sign_what_a_relay_brings_and_opens_no_session() {
+    let world = world();
+    let order = KeyOrder {
+        name: Some("pair".into()),
+        // The point of RFC 8032, section 7.1, test 1.
+        public: Some("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".into()),
+        ..KeyOrder::default()
+    };
+    let local = Caller::local();
+    (world.service)
+        .delete_key(&local, "a/e/pump", "late", None)
+        .expect("deleted");
+    (world.service)
+        .add_key(&local, "a/e/pump", &order, None)
+        .expect("made");
+    let by_pair = Question {
+        key: Some("pair".into()),
+        ..good()
+    };
+    assert_eq!(fails(&world, &by_pair), ["key"]);
+    let relayed = Question {
+        transport: None,
+        ..by_pair
+    };
+    assert_eq!(fails(&world, &relayed), [""; 0]);
 }
