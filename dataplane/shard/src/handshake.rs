@@ -505,6 +505,7 @@ pub(crate) fn claim<S: Segment>(
     }
     let endpoint = table.endpoint_at(session.endpoint_index);
     let rated = table.is_rated(session.endpoint_index);
+    let superseded = !take_over && superseded(session, logs);
     session.routes.reserve_exact(endpoint.send.len());
     for (at, grant) in endpoint.send.iter().enumerate() {
         let Some((partition, log)) = place(&table, owned, &peers.ownership, &endpoint, &grant)
@@ -513,19 +514,21 @@ pub(crate) fn claim<S: Segment>(
         };
         let stream = match (session.stream_of(partition), away(log)) {
             (Some(stream), _) => stream,
+            // Who is not connected claims its streams when it is; until then they are a newer session's.
+            (None, _) if session.connection.is_none() => continue,
+            (None, Some(_)) if superseded => continue,
             (None, Some(to)) => {
-                // Who is not connected claims its streams when it is.
-                if session.connection.is_none() {
-                    continue;
-                }
                 claim_away(&mut peers.away[usize::from(to)], session, log, partition)
             }
             (None, None) => {
                 // Sessions are many and idle for long: no room that nothing will use.
+                let stream = new_stream(&mut logs[log as usize], log, partition, session);
+                if !superseded {
+                    let sender = &mut logs[log as usize].senders[stream.sender as usize];
+                    sender.owner = Some(reference);
+                }
                 session.streams.reserve_exact(1);
-                session
-                    .streams
-                    .push(new_stream(&mut logs[log as usize], log, partition, session));
+                session.streams.push(stream);
                 session.streams.len() - 1
             }
         };
@@ -554,6 +557,15 @@ pub(crate) fn claim<S: Segment>(
     waits
 }
 
+/// Whether a newer session of the endpoint has taken over what this one claimed.
+fn superseded<S: Segment>(session: &Session, logs: &[Log<S>]) -> bool {
+    let taken = |stream: &Stream| {
+        let log = logs.get(stream.log as usize)?;
+        Some(log.senders[stream.sender as usize].owner != Some(session.reference))
+    };
+    session.streams.iter().filter_map(taken).any(|taken| taken)
+}
+
 /// Where an endpoint's frames for a channel go: the partition, and the place of its log.
 pub(crate) fn place(
     table: &RouteTable,
@@ -574,7 +586,6 @@ fn new_stream<S: Segment>(
     session: &Session,
 ) -> Stream {
     let sender = log.sender(session.endpoint);
-    log.senders[sender as usize].owner = Some(session.reference);
     Stream {
         log: at,
         partition,

@@ -11,6 +11,7 @@ use support::*;
 use wire::delivery::Source;
 use wire::ids::*;
 use wire::reason::Reason;
+use wire::route::TableParts;
 use wire::signature::Signer;
 
 fn appended(world: &World) -> u64 {
@@ -225,6 +226,43 @@ fn a_newer_session_takes_the_streams_over_from_a_connection_that_is_half_open() 
         bodies(&receiver.exchange(&mut world, &fetch)),
         [b"1".to_vec(), b"new".to_vec()]
     );
+}
+
+#[test]
+fn a_stream_that_a_new_grant_opens_is_the_newest_session_s_and_no_earlier_one_s() {
+    for lingers in [true, false] {
+        let mut setup = two_hubs(AckMode::Local);
+        let with = setup.parts.clone();
+        endpoint_in(&mut setup.parts, SENDER).send.retain(|grant| {
+            let far = ChannelId::of(FAR);
+            grant.channel != far
+        });
+        let mut world = World::new(setup);
+        // The first place among the sessions becomes free, and is the newest one's.
+        let mut first = Client::connect(&mut world, RELAY, 3);
+        let mut earlier = Client::connect(&mut world, SENDER, 1);
+        let bye = first.bye();
+        first.exchange(&mut world, &bye);
+        let mut newest = Client::connect(&mut world, SENDER, 1);
+        if lingers {
+            world.cut(earlier.connection);
+            world.settle();
+        }
+        world.swap_table(TableParts { epoch: 2, ..with });
+        world.settle();
+        let frame = newest.send_as(newest.endpoint, FAR, 1, &[b"x"]);
+        let said = newest.exchange(&mut world, &frame);
+        assert_eq!(acks(&said), [1], "{lingers}: {said:?}");
+        if lingers {
+            let mut again = earlier.resume(&mut world);
+            let frame = again.send_as(again.endpoint, FAR, 2, &[b"x"]);
+            assert_eq!(acks(&again.exchange(&mut world, &frame)), [2]);
+        } else {
+            let frame = earlier.send_as(earlier.endpoint, FAR, 2, &[b"x"]);
+            let said = earlier.exchange(&mut world, &frame);
+            assert_eq!(reason(&said), Reason::SessionUnknown);
+        }
+    }
 }
 
 #[test]
