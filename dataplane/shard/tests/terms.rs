@@ -209,6 +209,27 @@ fn what_waits_by_a_grant_to_hear_is_not_delivered_once_it_has_ended() {
 }
 
 #[test]
+fn what_was_sent_after_a_grant_to_hear_had_ended_does_not_come_when_it_is_given_anew() {
+    let mut world = world(|parts| {
+        endpoint_in(parts, RECEIVER).receive[0].restriction.expires = Some(second(5));
+    });
+    let mut sender = Client::connect(&mut world, SENDER, 1);
+    pass(&mut world, 5);
+    let frame = sender.send(&[b"while it had none"]);
+    assert_eq!(acks(&sender.exchange(&mut world, &frame)), [1]);
+    let mut anew = plan(|_| {});
+    anew.epoch = 2;
+    world.swap_table(anew);
+    world.settle();
+    let mut receiver = Client::connect(&mut world, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 10, 1 << 20);
+    assert_eq!(receiver.exchange(&mut world, &fetch), []);
+    let frame = sender.send(&[b"with one"]);
+    sender.exchange(&mut world, &frame);
+    assert_eq!(bodies(&receiver.read(&mut world)), [b"with one"]);
+}
+
+#[test]
 fn who_receives_keeps_the_hours_of_all_that_it_hears() {
     let mut world = world(|parts| {
         let receive = &mut endpoint_in(parts, RECEIVER).receive;

@@ -93,7 +93,9 @@ impl<S: Segment> QueueGroup<S> {
         }
         for index in table.subscribers(span.channel) {
             let endpoint = table.endpoint_at(index);
-            if table.queue_group_of(endpoint.id) == self.number {
+            let here = table.queue_group_of(endpoint.id) == self.number;
+            // A grant that has ended is as if it were not there: nothing comes by it, and nothing waits for another one.
+            if here && endpoint.hears(span.channel, now) {
                 let slot = self.routes.slot(index, endpoint.id, &mut self.queues);
                 self.add_live(slot, endpoint.id, endpoint.queue(), span, now);
             }
