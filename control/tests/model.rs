@@ -219,6 +219,22 @@ fn who_is_not_subscribed_hears_nothing_though_it_may() {
 }
 
 #[test]
+fn a_bound_that_holds_for_nothing_is_refused_on_a_grant_to_receive() {
+    for bound in [
+        "messages_per_second = 1",
+        "bytes_per_second = 2048",
+        "body_bytes_max = 1",
+    ] {
+        let written = format!("allow = \"receive\"\n{bound}");
+        let text = EVERYTHING.replace("allow = \"receive\"", &written);
+        let found = compile(&read(&text), 1, None).expect_err(bound);
+        let name = bound.split(' ').next().unwrap_or_default();
+        assert_eq!(found[0].fault.code, codes::VALUE, "{bound}");
+        assert!(found[0].pointer.ends_with(name), "{}", found[0].pointer);
+    }
+}
+
+#[test]
 fn a_sealed_secret_compiles_under_its_own_master_key_alone() {
     let model = sealed(read(EVERYTHING));
     let other = MasterKey::new(&[8; 32]);

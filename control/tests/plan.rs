@@ -448,6 +448,9 @@ channel = "a/e/readings"
 allow = "receive"
 addresses = ["10.0.0.0/8", "::1"]
 origins = ["https://example.org"]
+[[endpoints.grants]]
+channel = "a/e/readings"
+allow = "send"
 messages_per_second = 100
 body_bytes_max = "1KiB"
 [endpoints.queue]
@@ -490,8 +493,8 @@ deliveries_max = 0
     let index = table.endpoint_index(pump.id).expect("declared");
     assert_eq!(
         table.allowances(index, ChannelId(77)).count(),
-        3,
-        "its own two, and its account's"
+        4,
+        "its own two, its account's, and its grant's"
     );
     assert_eq!(table.subscribers(channel.id).count(), 1);
     let key = pump.keys.at(0);
@@ -507,6 +510,8 @@ deliveries_max = 0
         (restriction.addresses.len(), restriction.origins.len()),
         (2, 1)
     );
+    let sends = pump.send_grant(ChannelId(77)).expect("granted");
+    let restriction = sends.restriction;
     assert_eq!(
         (restriction.messages_per_second, restriction.body_bytes_max),
         (Some(100), Some(1024))

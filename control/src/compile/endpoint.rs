@@ -122,6 +122,7 @@ fn grants(
             );
             continue;
         }
+        check_received(grant, &element, faults);
         let restriction = restriction(grant, &element, faults);
         let compiled = route::Grant {
             channel,
@@ -144,6 +145,26 @@ fn grants(
     send.sort_by_key(|grant| grant.channel);
     receive.sort_by_key(|grant| grant.channel);
     (send, receive)
+}
+
+/// What is received was sent under another grant, which bounds it: a rate or a length here would hold for nothing.
+fn check_received(grant: &Grant, place: &Place<'_>, faults: &mut Faults) {
+    let bounds = [
+        ("messages_per_second", grant.messages_per_second.is_some()),
+        ("bytes_per_second", grant.bytes_per_second.is_some()),
+        ("body_bytes_max", grant.body_bytes_max.is_some()),
+    ];
+    let written = bounds.iter().filter(|(_, written)| *written);
+    for (name, _) in written.filter(|_| grant.allow == Allow::Receive) {
+        faults.add(
+            &place.key(name),
+            VALUE,
+            &format!("a grant to receive has no {name}"),
+            format!("`{name}`"),
+            "it on the grants of those who send",
+            "remove it",
+        );
+    }
 }
 
 fn channel_of(
