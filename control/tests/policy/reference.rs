@@ -1,7 +1,8 @@
 //! Who may do what, as the documents say it: written from `PROTOCOL.md` and `OPERATIONS.md` in plain values, one rule after the other, and
 //! from no other code. It knows no table, no id and no frame.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Over what a question comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,129 +17,252 @@ pub(crate) enum Way {
 }
 
 /// `mon,tue 08:00-17:30`: days from Monday, minutes of the day.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Hours {
     pub(crate) days: [bool; 7],
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
 
-#[derive(Debug, Clone)]
+/// What may be sent in a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Rates {
+    pub(crate) messages: Option<u64>,
+    pub(crate) bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Key {
     pub(crate) id: u32,
+    pub(crate) name: String,
     pub(crate) sends: bool,
+    /// A pair of Ed25519: it signs envelopes, and opens nothing.
+    pub(crate) pair: bool,
+    /// Which secret it is.
+    pub(crate) secret: usize,
     pub(crate) revoked: bool,
     pub(crate) expires: Option<u64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Grant {
     pub(crate) channel: String,
     pub(crate) sends: bool,
     pub(crate) subscribed: bool,
-    pub(crate) addresses: Vec<(Ipv4Addr, u32)>,
-    /// Whether any web origin is asked for.
-    pub(crate) origin: bool,
+    pub(crate) addresses: Vec<(IpAddr, u32)>,
+    pub(crate) origins: Vec<&'static str>,
     pub(crate) hours: Vec<Hours>,
     pub(crate) expires: Option<u64>,
     pub(crate) body_max: Option<usize>,
+    pub(crate) rates: Rates,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Endpoint {
     pub(crate) name: String,
+    pub(crate) id: Option<u64>,
     pub(crate) enabled: bool,
     pub(crate) transports: Vec<&'static str>,
     pub(crate) certificates: Vec<u8>,
     pub(crate) hours: Vec<Hours>,
     pub(crate) expires: Option<u64>,
+    pub(crate) rates: Rates,
     pub(crate) keys: Vec<Key>,
     pub(crate) grants: Vec<Grant>,
 }
 
-/// May this endpoint, with this key, send such a body to this channel, or receive from it, so and then?
+/// What a client proves that it may use a key by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Proof {
+    /// The key.
+    Key,
+    /// Another key's secret.
+    Forged,
+    /// A token that the key signed, for this and until then.
+    Token { scope: String, expires: u64 },
+}
+
+/// May this endpoint, with this key, send such bodies to this channel, or receive from it, so and then?
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
     pub(crate) endpoint: usize,
     pub(crate) key: u32,
+    pub(crate) proof: Proof,
     pub(crate) sends: bool,
     pub(crate) channel: String,
     pub(crate) way: Way,
     pub(crate) certificate: Option<u8>,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
+    /// The page that would ask, which no transport tells.
+    pub(crate) origin: Option<&'static str>,
     /// Seconds since 1970.
     pub(crate) at: u64,
-    pub(crate) body: usize,
+    pub(crate) bodies: Vec<usize>,
+    /// In the name of another endpoint.
+    pub(crate) poses_as: Option<usize>,
 }
 
-/// Why not, or nothing.
-pub(crate) fn refusal(endpoint: &Endpoint, question: &Question) -> Option<&'static str> {
-    let Question { at, way, .. } = *question;
-    if !endpoint.enabled {
-        return Some("the endpoint is off");
+/// Why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Fail {
+    Off,
+    Ended,
+    OutsideHours,
+    NoKey,
+    KeyKind,
+    KeyOver,
+    Unproven,
+    TokenOver,
+    TokenScope,
+    Certificate,
+    Transport,
+    Poses,
+    NoGrant,
+    Unsubscribed,
+    GrantEnded,
+    GrantHours,
+    Address,
+    Origin,
+    Body,
+    GrantRate,
+    GrantBytes,
+    EndpointRate,
+    EndpointBytes,
+    AccountRate,
+    AccountBytes,
+}
+
+pub(crate) type Fails = BTreeSet<Fail>;
+
+/// Everything that speaks against it; nothing: it may, as far as rates let it.
+pub(crate) fn fails(endpoint: &Endpoint, question: &Question) -> Fails {
+    let mut fails = of_session(endpoint, question);
+    let at = question.at;
+    if question.poses_as.is_some() {
+        fails.insert(Fail::Poses);
     }
-    if has_ended(endpoint.expires, at) {
-        return Some("the endpoint has ended");
-    }
-    if !holds_at(&endpoint.hours, at) {
-        return Some("outside the endpoint's hours");
-    }
-    let key = endpoint.keys.iter().find(|key| key.id == question.key);
-    let Some(key) = key.filter(|key| key.sends == question.sends) else {
-        return Some("no such key for this direction");
-    };
-    if key.revoked || has_ended(key.expires, at) {
-        return Some("the key is no longer good");
-    }
-    if !endpoint.certificates.is_empty() && !shows_one(endpoint, question) {
-        return Some("no certificate that is named");
-    }
-    if !endpoint.transports.is_empty() && !runs_over(endpoint, way) {
-        return Some("a transport that is not named");
-    }
-    let named = |grant: &&Grant| {
-        let heard = grant.sends || grant.subscribed;
-        grant.sends == question.sends && heard && !has_ended(grant.expires, at)
-    };
-    let in_force: Vec<&Grant> = endpoint.grants.iter().filter(named).collect();
-    let asked = in_force
+    let asked = endpoint
+        .grants
         .iter()
-        .find(|grant| grant.channel == question.channel);
+        .find(|grant| grant.sends == question.sends && grant.channel == question.channel);
     let Some(asked) = asked else {
-        return Some("no grant");
+        fails.insert(Fail::NoGrant);
+        return fails;
     };
-    let kept = |grant: &Grant| {
-        let from_here =
-            |(network, prefix): &(Ipv4Addr, u32)| is_in(question.address, *network, *prefix);
-        let address = grant.addresses.is_empty() || grant.addresses.iter().any(from_here);
-        // No session has an origin.
-        address && !grant.origin && holds_at(&grant.hours, at)
+    let mut note = |fail: Fail, so: bool| {
+        if so {
+            fails.insert(fail);
+        }
     };
-    let all = match question.sends {
-        true => kept(asked),
-        // A queue mixes the channels of its endpoint.
-        false => in_force.iter().all(|grant| kept(grant)),
-    };
-    if !all {
-        return Some("a condition of a grant");
+    note(Fail::Unsubscribed, !asked.sends && !asked.subscribed);
+    note(Fail::GrantEnded, has_ended(asked.expires, at));
+    let longest = question.bodies.iter().max().copied().unwrap_or(0);
+    let most = asked.body_max.filter(|_| asked.sends);
+    note(Fail::Body, most.is_some_and(|most| longest > most));
+    fails.extend(of_place(asked, question.address, at));
+    if !question.sends {
+        fails.extend(of_queue(endpoint, question.address, at));
     }
-    let too_long = asked.body_max.is_some_and(|most| question.body > most);
-    (question.sends && too_long).then_some("a body that is too long")
+    fails
 }
 
-fn has_ended(expires: Option<u64>, at: u64) -> bool {
+/// What speaks against a session of its own, whatever it is for.
+pub(crate) fn of_session(endpoint: &Endpoint, question: &Question) -> Fails {
+    let (at, way) = (question.at, question.way);
+    let mut fails = of_endpoint(endpoint, at);
+    let mut note = |fail: Fail, so: bool| {
+        if so {
+            fails.insert(fail);
+        }
+    };
+    let key = endpoint.keys.iter().find(|key| key.id == question.key);
+    match key {
+        None => note(Fail::NoKey, true),
+        Some(key) => {
+            // Neither direction's key does the other's work.
+            note(Fail::NoKey, key.sends != question.sends);
+            note(Fail::KeyOver, key.revoked || has_ended(key.expires, at));
+            note(Fail::KeyKind, key.pair && way != Way::Relayed);
+        }
+    }
+    match &question.proof {
+        Proof::Key => {}
+        Proof::Forged => note(Fail::Unproven, true),
+        Proof::Token { scope, expires } => {
+            note(Fail::TokenOver, at >= *expires);
+            note(Fail::TokenScope, !covers(scope, &endpoint.name));
+        }
+    }
+    let shows = shows_one(endpoint, way, question.certificate);
+    note(Fail::Certificate, !shows);
+    note(Fail::Transport, !runs_over(endpoint, way));
+    fails
+}
+
+/// What speaks against anything of this endpoint.
+pub(crate) fn of_endpoint(endpoint: &Endpoint, at: u64) -> Fails {
+    let found = [
+        (Fail::Off, !endpoint.enabled),
+        (Fail::Ended, has_ended(endpoint.expires, at)),
+        (Fail::OutsideHours, !holds_at(&endpoint.hours, at)),
+    ];
+    let found = found.into_iter().filter(|(_, so)| *so);
+    found.map(|(fail, _)| fail).collect()
+}
+
+/// A queue mixes the channels of its endpoint: who receives keeps the conditions of all by which something comes to it.
+pub(crate) fn of_queue(endpoint: &Endpoint, address: IpAddr, at: u64) -> Fails {
+    let heard = endpoint.grants.iter().filter(|grant| hears(grant, at));
+    heard
+        .flat_map(|grant| of_place(grant, address, at))
+        .collect()
+}
+
+/// Whether anything comes by this grant.
+pub(crate) fn hears(grant: &Grant, at: u64) -> bool {
+    !grant.sends && grant.subscribed && !has_ended(grant.expires, at)
+}
+
+/// From where, and when.
+fn of_place(grant: &Grant, address: IpAddr, at: u64) -> Fails {
+    let from_here = |(network, prefix): &(IpAddr, u32)| is_in(address, *network, *prefix);
+    let placed = grant.addresses.is_empty() || grant.addresses.iter().any(from_here);
+    let found = [
+        (Fail::Address, !placed),
+        // No session has an origin.
+        (Fail::Origin, !grant.origins.is_empty()),
+        (Fail::GrantHours, !holds_at(&grant.hours, at)),
+    ];
+    let found = found.into_iter().filter(|(_, so)| *so);
+    found.map(|(fail, _)| fail).collect()
+}
+
+pub(crate) fn has_ended(expires: Option<u64>, at: u64) -> bool {
     expires.is_some_and(|expires| at >= expires)
 }
 
+/// What a token is for: a path, or the first parts of one, with a host in front or without; case counts for nothing.
+fn covers(scope: &str, name: &str) -> bool {
+    let path = scope.strip_prefix("sb://forebay").unwrap_or(scope);
+    let wanted: Vec<String> = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let parts = name.split('/').map(str::to_lowercase);
+    let given: Vec<String> = parts.take(wanted.len()).collect();
+    given == wanted && (!wanted.is_empty() || path.len() < scope.len())
+}
+
 /// Envelopes come by another's tunnel, and so do none of those who have to show something in their own.
-fn shows_one(endpoint: &Endpoint, question: &Question) -> bool {
-    let tunnel = matches!(question.way, Way::Tls | Way::Quic | Way::Datagram);
+fn shows_one(endpoint: &Endpoint, way: Way, certificate: Option<u8>) -> bool {
+    let tunnel = matches!(way, Way::Tls | Way::Quic | Way::Datagram);
     let named = |shown| endpoint.certificates.contains(&shown);
-    tunnel && question.certificate.is_some_and(named)
+    endpoint.certificates.is_empty() || (tunnel && certificate.is_some_and(named))
 }
 
 fn runs_over(endpoint: &Endpoint, way: Way) -> bool {
-    let named = |name| endpoint.transports.contains(&name);
+    let named = |name| endpoint.transports.is_empty() || endpoint.transports.contains(&name);
     match way {
         Way::Tcp => named("tcp"),
         Way::Tls => named("tls"),
@@ -164,7 +288,30 @@ fn holds_at(hours: &[Hours], at: u64) -> bool {
         })
 }
 
-fn is_in(address: Ipv4Addr, network: Ipv4Addr, prefix: u32) -> bool {
-    let first_bits = |address: Ipv4Addr| u64::from(address.to_bits()) >> (32 - prefix);
-    first_bits(address) == first_bits(network)
+/// An IPv4 address inside an IPv6 one counts as IPv4, in what is written as in what is seen.
+fn is_in(address: IpAddr, network: IpAddr, prefix: u32) -> bool {
+    let bits = |address: IpAddr| -> Vec<bool> {
+        let octets = match plain(address) {
+            IpAddr::V4(four) => four.octets().to_vec(),
+            IpAddr::V6(six) => six.octets().to_vec(),
+        };
+        let of = |octet: u8| (0..8).rev().map(move |at| octet >> at & 1 == 1);
+        octets.into_iter().flat_map(of).collect()
+    };
+    let (address, written) = (bits(address), bits(network));
+    let first = match network {
+        IpAddr::V6(_) if written.len() == 32 => prefix as usize - 96,
+        _ => prefix as usize,
+    };
+    address.len() == written.len() && address[..first] == written[..first]
+}
+
+fn plain(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(six) = address else {
+        return address;
+    };
+    match six.octets() {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, a, b, c, d] => Ipv4Addr::new(a, b, c, d).into(),
+        _ => address,
+    }
 }
