@@ -1,8 +1,10 @@
 //! How long route tables take: compiled, read, live on a node, changed, and what a large change does to those who send meanwhile.
 //!
-//! `cargo run --release -p forebay-benches --example tables`, with `FOREBAY_TABLE_ENDPOINTS` (1,000,000) endpoints of one key and
-//! three grants each. `FOREBAY_TABLE_STORE=1` puts them into a store as well and changes one through the control plane, which takes
-//! some minutes to prepare; `FOREBAY_TABLE_PAIRS` (8) is how many windows are measured with and without large changes.
+//! `cargo run --release -p forebay-benches --example tables`, with `FOREBAY_TABLE_ENDPOINTS` (1,000,000) endpoints of three grants and
+//! `FOREBAY_TABLE_KEYS` (1; 2: one to send and one to receive) keys each, `FOREBAY_TABLE_ED25519=1`: the first of them an Ed25519 key.
+//! `FOREBAY_TABLE_STORE=1` puts them into a store as well and changes one through the control plane, which takes some minutes to
+//! prepare; `FOREBAY_TABLE_PAIRS` (8) is how many windows are measured with and without large changes, 0: none. What an endpoint hears
+//! nobody sends to: a million deliveries of each message are no table's fault.
 #![allow(
     clippy::unwrap_used,
     reason = "a measurement that cannot go on shall say where"
@@ -13,10 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use benches::thread_cpu;
 use client::{Credentials, Message};
 use control::compile::compile;
 use control::model::{
-    Account, Ack, Allow, Channel, Endpoint, Environment, Grant, Hub, Key, Model, Secret, Thing,
+    Account, Ack, Allow, Channel, Direction, Endpoint, Environment, Grant, Hub, Key, Kind, Model,
+    Secret, Thing,
 };
 use control::seal::MasterKey;
 use control::service::{Caller, NodeApplied, Publish, Service, Update, setting};
@@ -27,7 +31,7 @@ use node::log::Log;
 use node::{NodeHandle, Tables};
 use wire::ids::EndpointId;
 use wire::route::{DeltaParts, RouteTable, TableBytes};
-use wire::signature::SecretKey;
+use wire::signature::{SecretKey, SigningKey, verifying_key_to_base64};
 
 const CHANNELS: usize = 64;
 const SENDERS: usize = 32;
@@ -48,24 +52,39 @@ fn secret(number: usize) -> SecretKey {
     SecretKey::from_random(random)
 }
 
+fn key(number: usize, direction: Direction) -> Key {
+    let sends = direction == Direction::Ingress;
+    let mut key = Key {
+        id: if sends { 1 } else { 2 },
+        name: if sends { "primary" } else { "reader" }.to_owned(),
+        direction,
+        ..Key::default()
+    };
+    if sends && asked("FOREBAY_TABLE_ED25519", 0) == 1 && number >= SENDERS {
+        let pair = SigningKey::from_bytes(&secret(number).random());
+        key.kind = Some(Kind::Ed25519);
+        key.public = Some(verifying_key_to_base64(&pair.verifying_key()));
+    } else {
+        key.secret = Some(Secret::new(secret(number).text()));
+    }
+    key
+}
+
 fn endpoint(number: usize) -> Endpoint {
-    let grant = |step: usize, allow| Grant {
-        channel: format!("channel-{}", (number + step) % CHANNELS),
+    let grant = |kind: &str, step: usize, allow| Grant {
+        channel: format!("{kind}-{}", (number + step) % CHANNELS),
         allow,
         ..Grant::default()
     };
+    let keys = [Direction::Ingress, Direction::Egress];
+    let keys = keys.into_iter().take(asked("FOREBAY_TABLE_KEYS", 1));
     Endpoint {
         name: name(number),
-        keys: vec![Key {
-            id: 1,
-            name: "primary".to_owned(),
-            secret: Some(Secret::new(secret(number).text())),
-            ..Key::default()
-        }],
+        keys: keys.map(|direction| key(number, direction)).collect(),
         grants: vec![
-            grant(0, Allow::Send),
-            grant(1, Allow::Send),
-            grant(2, Allow::Receive),
+            grant("channel", 0, Allow::Send),
+            grant("channel", 1, Allow::Send),
+            grant("orders", 0, Allow::Receive),
         ],
         ..Endpoint::default()
     }
@@ -87,9 +106,12 @@ fn model(endpoints: usize) -> Model {
             ack: Some(Ack::Local),
             ..Hub::default()
         }],
-        channels: (0..CHANNELS)
+        channels: (0..2 * CHANNELS)
             .map(|number| Channel {
-                name: format!("acme/prod/channel-{number}"),
+                name: match number.checked_sub(CHANNELS) {
+                    None => format!("acme/prod/channel-{number}"),
+                    Some(number) => format!("acme/prod/orders-{number}"),
+                },
                 ..Channel::default()
             })
             .collect(),
@@ -98,9 +120,15 @@ fn model(endpoints: usize) -> Model {
 }
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let begin = Instant::now();
+    let (begin, cpu) = (Instant::now(), thread_cpu());
     let made = work();
-    println!("{what}: {:.1} ms", begin.elapsed().as_secs_f64() * 1_000.0);
+    let (took, cpu) = (begin.elapsed(), thread_cpu() - cpu);
+    let millis = |took: Duration| took.as_secs_f64() * 1_000.0;
+    println!(
+        "{what}: {:.1} ms ({:.1} of processor)",
+        millis(took),
+        millis(cpu)
+    );
     made
 }
 
@@ -151,19 +179,26 @@ fn altered(table: &RouteTable, numbers: std::ops::Range<usize>) -> Vec<wire::rou
     numbers.map(of).collect()
 }
 
-fn after(table: &RouteTable, numbers: std::ops::Range<usize>) -> (Arc<RouteTable>, Duration) {
-    let set = altered(table, numbers);
-    let begin = Instant::now();
-    let epoch = table.epoch() + 1;
+/// The change of so many endpoints, encoded.
+fn change(table: &RouteTable, numbers: std::ops::Range<usize>) -> Vec<u8> {
     let parts = DeltaParts {
-        epoch,
-        set,
+        epoch: table.epoch() + 1,
+        set: altered(table, numbers),
         ..DeltaParts::default()
     };
-    let delta = table.change(parts).unwrap();
-    let delta = wire::route::Delta::read(TableBytes::from(delta.encode().to_vec())).unwrap();
-    let next = table.after(&delta).unwrap();
-    (Arc::new(next), begin.elapsed())
+    table.change(parts).unwrap().encode().to_vec()
+}
+
+/// The table after a change that came as bytes.
+fn taken(table: &RouteTable, bytes: Vec<u8>) -> Arc<RouteTable> {
+    let delta = wire::route::Delta::read(TableBytes::from(bytes)).unwrap();
+    Arc::new(table.after(&delta).unwrap())
+}
+
+fn after(table: &RouteTable, numbers: std::ops::Range<usize>) -> (Arc<RouteTable>, Duration) {
+    let begin = Instant::now();
+    let next = taken(table, change(table, numbers));
+    (next, begin.elapsed())
 }
 
 /// Those who send, one message at a time each, until told to end.
@@ -219,6 +254,7 @@ impl Load {
         work();
         let mut seen: Vec<Duration> = self.acked.try_iter().collect();
         seen.sort_unstable();
+        assert!(!seen.is_empty(), "nothing was acknowledged");
         (seen[seen.len() * 99 / 100], seen.len())
     }
 }
@@ -238,18 +274,21 @@ fn ingest(
     let (mut ratios, mut applied) = (Vec::new(), Vec::new());
     let mut ready = VecDeque::new();
     for pair in 0..asked("FOREBAY_TABLE_PAIRS", 8) {
-        // They are made before: what is measured is what a node does with them.
+        // They are made before, as a control plane elsewhere does: what is measured is what a node does with them.
         for _ in 0..4 {
-            let next = after(&table, SENDERS..SENDERS + entries.min(count - SENDERS)).0;
-            table = Arc::new(next.compacted());
-            ready.push_back(next);
+            let bytes = change(&table, SENDERS..SENDERS + entries.min(count - SENDERS));
+            let base = Arc::clone(&table);
+            table = Arc::new(taken(&table, bytes.clone()).compacted());
+            ready.push_back((base, bytes));
         }
         let calm = || load.during(|| std::thread::sleep(WINDOW));
         let mut busy = || {
             load.during(|| {
                 let end = Instant::now() + WINDOW;
-                while let Some(next) = ready.pop_front() {
-                    applied.push(live(tables, &next));
+                while let Some((base, bytes)) = ready.pop_front() {
+                    let begin = Instant::now();
+                    live(tables, &taken(&base, bytes));
+                    applied.push(begin.elapsed());
                     std::thread::sleep(Duration::from_millis(900));
                 }
                 std::thread::sleep(end.saturating_duration_since(Instant::now()));
@@ -281,11 +320,16 @@ fn ingest(
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     ratios.sort_by(f64::total_cmp);
+    if ratios.is_empty() {
+        return;
+    }
     println!(
         "p99 beside changes of {entries} entries against calm: median ratio {:.3}, {ratios:.3?}",
         ratios[ratios.len() / 2]
     );
-    told("such a change live", applied);
+    if !applied.is_empty() {
+        told("such a change read, applied and live", applied);
+    }
 }
 
 struct Here(Tables);
@@ -350,7 +394,31 @@ fn through_control(folder: &std::path::Path, tables: Tables, endpoints: usize) {
     told("a key revoked through control and its store, live", took);
 }
 
+/// Read the table in a process that has nothing else: what it grew is what a table takes.
+fn read_alone(folder: &std::path::Path, bytes: &[u8], endpoints: usize) {
+    let path = folder.join("table");
+    std::fs::write(&path, bytes).unwrap();
+    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+    let alone = alone.env(ALONE, &path).status().unwrap();
+    assert!(alone.success(), "of {endpoints} endpoints");
+}
+
+const ALONE: &str = "FOREBAY_TABLE_ALONE";
+
+fn alone(path: &std::ffi::OsStr) {
+    let before = resident_bytes();
+    let bytes = std::fs::read(path).unwrap();
+    let table = timed("in a process of its own: read", || {
+        RouteTable::read(TableBytes::from(bytes)).unwrap()
+    });
+    let grew = (resident_bytes() - before) / table.endpoint_count();
+    println!("the same: it grew by {grew} bytes for each endpoint");
+}
+
 fn main() {
+    if let Some(path) = std::env::var_os(ALONE) {
+        return alone(&path);
+    }
     let endpoints = asked("FOREBAY_TABLE_ENDPOINTS", 1_000_000);
     let folder = tempfile::tempdir().unwrap();
     let small = compile(&model(SENDERS), 1, None).unwrap().table;
@@ -367,18 +435,15 @@ fn main() {
         compiled.memory_bytes() / endpoints
     );
     drop(compiled);
-    let before = resident_bytes();
-    let length = bytes.len();
-    let begin = Instant::now();
+    read_alone(folder.path(), &bytes, endpoints);
+    let (begin, moved) = (Instant::now(), bytes.clone());
     let table = timed("read", || {
-        RouteTable::read(TableBytes::from(bytes)).unwrap()
+        RouteTable::read(TableBytes::from(moved)).unwrap()
     });
-    let resident = (resident_bytes().saturating_sub(before) + length) / endpoints;
-    println!("{resident} bytes of memory each, by what the process grew");
     let table = Arc::new(table);
     live(&tables, &table);
     println!(
-        "snapshot read and live: {:.1} ms",
+        "snapshot copied, read and live: {:.1} ms",
         begin.elapsed().as_secs_f64() * 1_000.0
     );
 

@@ -35,6 +35,11 @@ pub fn minor_faults() -> u64 {
     field.parse().expect("a number")
 }
 
+/// Processor time of the calling thread so far.
+pub fn thread_cpu() -> Duration {
+    now()
+}
+
 fn now() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

@@ -6,7 +6,7 @@ mod fixtures;
 mod log;
 mod node;
 
-pub use clock::{ThreadCpu, criterion, minor_faults, timed};
+pub use clock::{ThreadCpu, criterion, minor_faults, thread_cpu, timed};
 pub use fixtures::{
     BODY_BYTES, CHANNEL, HUB, MESSAGES_PER_FRAME, SENDER, put_frame, receiver, secret, sender,
     session_keys, table, wide_table,

@@ -13,10 +13,10 @@ mod restriction;
 mod value;
 
 use wire::diagnosis::Diagnosis;
-use wire::route::{Account, HeadParts, RouteTable, TableParts};
+use wire::route::{self, Account, HeadParts, RouteTable, TableBuilder, TableError, TableParts};
 
 use crate::diagnosis::TABLE;
-use crate::model::Model;
+use crate::model::{Endpoint, Model};
 use crate::seal::MasterKey;
 use faults::{Faults, Place};
 use names::Names;
@@ -63,12 +63,39 @@ pub fn compile(
     epoch: u64,
     master: Option<&MasterKey>,
 ) -> Result<Compiled, Vec<Found>> {
+    let endpoints: Vec<&Endpoint> = model.endpoints.iter().collect();
+    compile_with(model, &endpoints, epoch, master)
+}
+
+/// The same, with these endpoints in the place of those of the model.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    head: &Model,
+    endpoints: &[&Endpoint],
+    epoch: u64,
+    master: Option<&MasterKey>,
+) -> Result<Compiled, Vec<Found>> {
     let mut faults = Faults::default();
-    let parts = parts(model, epoch, master, &mut faults);
+    let names = Names::of(head, &mut faults);
+    let parts = self::head(head, &names, &mut faults);
+    let channels = parts.channels.clone();
+    let keys = endpoints.iter().map(|one| one.keys.len()).sum();
+    let rising = endpoints.is_sorted_by(|a, b| a.name <= b.name);
+    let mut sink = match rising {
+        // Each is written down as it comes: the parts of a million take a gigabyte, and most of the time.
+        true => {
+            Sink::Rising(TableBuilder::begin(epoch, parts, endpoints.len(), keys).map(Box::new))
+        }
+        false => Sink::Any(parts, Vec::with_capacity(endpoints.len())),
+    };
+    let take = |one| sink.take(one);
+    endpoint::endpoints(endpoints, &names, &channels, master, &mut faults, take);
     if !faults.is_empty() {
         return Err(faults.take());
     }
-    let built = RouteTable::build(parts);
+    let built = sink.end(epoch);
     built
         .map(|table| Compiled {
             digest: table.digest(),
@@ -86,23 +113,39 @@ pub fn compile(
         })
 }
 
-/// The parts of the table; what is wrong is noted and left out.
-fn parts(model: &Model, epoch: u64, master: Option<&MasterKey>, faults: &mut Faults) -> TableParts {
-    let names = Names::of(model, faults);
-    let HeadParts {
-        queue_groups,
-        hubs,
-        channels,
-        accounts,
-    } = head(model, &names, faults);
-    let endpoints = endpoint::endpoints(&model.endpoints, &names, &channels, master, faults);
-    TableParts {
-        accounts,
-        epoch,
-        hubs,
-        channels,
-        endpoints,
-        queue_groups,
+/// Where compiled endpoints go.
+enum Sink {
+    /// They come by rising name; or what was wrong first.
+    Rising(Result<Box<TableBuilder>, TableError>),
+    /// In any order.
+    Any(HeadParts, Vec<route::Endpoint>),
+}
+
+impl Sink {
+    fn take(&mut self, one: route::Endpoint) {
+        match self {
+            Self::Any(_, all) => all.push(one),
+            Self::Rising(begun) => {
+                let refused = begun.as_mut().map_or(Ok(()), |begun| begun.push(one));
+                if let Err(error) = refused {
+                    *begun = Err(error);
+                }
+            }
+        }
+    }
+
+    fn end(self, epoch: u64) -> Result<RouteTable, TableError> {
+        match self {
+            Self::Rising(begun) => begun?.end(),
+            Self::Any(head, endpoints) => RouteTable::build(TableParts {
+                epoch,
+                queue_groups: head.queue_groups,
+                hubs: head.hubs,
+                channels: head.channels,
+                accounts: head.accounts,
+                endpoints,
+            }),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use node::config::NodeConfig;
 use wire::diagnosis::Diagnosis;
 use wire::ids::Direction;
-use wire::route::{EndpointView, KeyMaterial, KeyView, RouteTable};
+use wire::route::{EndpointView, KeyRef, KeyView, RouteTable};
+use wire::signature::SecretKey;
 
 use crate::control::ControlFiles;
 use crate::control::section::ControlSection;
@@ -187,12 +188,12 @@ pub(crate) fn not_in_plan<'a>(
     )
 }
 
-/// The key an endpoint uses in one direction: the named one, or the first that is active, with its text.
+/// The key an endpoint uses in one direction: the named one, or the first that is active, with its secret.
 pub(crate) fn key<'a>(
     endpoint: &EndpointView<'a>,
     name: Option<&str>,
     direction: Direction,
-) -> Result<(KeyView<'a>, &'a str), Diagnosis> {
+) -> Result<(KeyView<'a>, SecretKey), Diagnosis> {
     let named =
         match name {
             Some(name) => Some(endpoint.key_by_name(name).ok_or_else(|| {
@@ -201,7 +202,7 @@ pub(crate) fn key<'a>(
             None => endpoint.keys.iter().find(|key| {
                 key.direction == direction
                     && !key.revoked
-                    && matches!(key.material, KeyMaterial::Symmetric(_))
+                    && matches!(key.material, KeyRef::Symmetric(_))
             }),
         };
     let unfit = |seen: String| {
@@ -216,17 +217,11 @@ pub(crate) fn key<'a>(
         )
     };
     let key = named.ok_or_else(|| unfit("none".to_owned()))?;
-    match key.material {
-        KeyMaterial::Symmetric(secret) if key.direction == direction && !key.revoked => {
-            Ok((key, secret.text()))
-        }
-        KeyMaterial::Symmetric(_) if key.revoked => {
-            Err(unfit(format!("key `{}`, revoked", key.name())))
-        }
-        KeyMaterial::Symmetric(_) => {
-            Err(unfit(format!("key `{}` for {}", key.name(), key.direction)))
-        }
-        KeyMaterial::Ed25519(_) => Err(unfit(format!("key `{}`, ed25519", key.name()))),
+    match key.secret() {
+        Some(secret) if key.direction == direction && !key.revoked => Ok((key, secret)),
+        Some(_) if key.revoked => Err(unfit(format!("key `{}`, revoked", key.name()))),
+        Some(_) => Err(unfit(format!("key `{}` for {}", key.name(), key.direction))),
+        None => Err(unfit(format!("key `{}`, ed25519", key.name()))),
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let expires = now.saturating_add(valid.as_secs());
-    let token = control::token::mint(endpoint.name(), key.name(), secret, expires, now)?;
+    let token = control::token::mint(endpoint.name(), key.name(), secret.text(), expires, now)?;
     if args.json {
         let at = show_moment(expires);
         say!(

@@ -17,9 +17,9 @@ use crate::seal::MasterKey;
 pub struct Edit<'a> {
     /// Everything but endpoints, as it is now.
     pub head: &'a Model,
-    /// Whether any of that is otherwise; nothing of it may have gone.
+    /// Whether any of that is otherwise.
     pub head_changed: bool,
-    /// The endpoints that are new or otherwise.
+    /// The endpoints that are new or otherwise, and those that still refer to what is gone of the head.
     pub set: &'a [Endpoint],
     /// Full names of endpoints that are no more.
     pub gone: &'a [&'a str],
@@ -44,7 +44,9 @@ pub fn change(
         Some(head) => &head.channels,
         None => table.channels(),
     };
-    let set = endpoint::endpoints(edit.set, &names, channels, master, &mut faults);
+    let mut set = Vec::with_capacity(edit.set.len());
+    let take = |one| set.push(one);
+    endpoint::endpoints(edit.set, &names, channels, master, &mut faults, take);
     if !faults.is_empty() {
         return Err(faults.take());
     }
@@ -72,11 +74,13 @@ pub fn change(
     Ok(delta)
 }
 
-/// Whether a channel is another one to the data plane, which grants of endpoints that are not touched name.
+/// Whether a channel is another one to the data plane, which grants of endpoints that are not touched name. None of them names one that
+/// is gone.
 fn moves(head: &HeadParts, table: &RouteTable) -> bool {
     let ids = head.channels.iter();
     let ids: HashMap<&str, ChannelId> = ids.map(|channel| (&*channel.name, channel.id)).collect();
     let mut channels = table.channels().iter();
-    channels.any(|channel| ids.get(&*channel.name) != Some(&channel.id))
+    let other = |id: &ChannelId, channel: &wire::route::Channel| *id != channel.id;
+    channels.any(|one| ids.get(&*one.name).is_some_and(|id| other(id, one)))
         || head.queue_groups != table.queue_groups()
 }

@@ -1,5 +1,6 @@
 //! Endpoints: grants, certificates and the bounds of a queue.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
 use wire::ids::{ChannelId, EndpointId, Fingerprint};
@@ -22,21 +23,22 @@ const CERTIFICATES_MAX: usize = 8;
 /// Channels by full name.
 type Channels<'a> = HashMap<&'a str, ChannelId>;
 
-pub(super) fn endpoints(
-    written: &[Endpoint],
+/// Compile endpoints one by one, and hand over each that is well formed.
+pub(super) fn endpoints<E: Borrow<Endpoint>>(
+    written: &[E],
     names: &Names<'_>,
     channels: &[ChannelParts],
     master: Option<&MasterKey>,
     faults: &mut Faults,
-) -> Vec<route::Endpoint> {
+    mut take: impl FnMut(route::Endpoint),
+) {
     let channels: Channels<'_> = channels
         .iter()
         .map(|channel| (&*channel.name, channel.id))
         .collect();
-    let mut taken = Taken::new("endpoint");
-    let mut endpoints = Vec::with_capacity(written.len());
+    let mut taken = Taken::new("endpoint", written.len());
     let list = Place::root("endpoints");
-    for (at, written) in written.iter().enumerate() {
+    for (at, written) in written.iter().map(Borrow::borrow).enumerate() {
         let element = list.index(at);
         let place = element.key("name");
         if !names.check_full(&written.name, &place, "endpoint", faults) {
@@ -51,7 +53,7 @@ pub(super) fn endpoints(
         }
         let (send, receive) = grants(written, &element, &channels, faults);
         let (messages, bytes) = (written.messages_per_second, written.bytes_per_second);
-        endpoints.push(route::Endpoint {
+        take(route::Endpoint {
             id,
             name: written.name.as_str().into(),
             enabled: written.enabled.unwrap_or(true),
@@ -69,7 +71,6 @@ pub(super) fn endpoints(
             }),
         });
     }
-    endpoints
 }
 
 /// What it must show; one that is named twice is named.
@@ -180,7 +181,7 @@ fn channel_of(
     let foreign = whole && account_of(name) != account;
     let found = match whole {
         true => channels.get(name.as_str()),
-        false => channels.get(format!("{environment}/{name}").as_str()),
+        false => channels.get([environment, "/", name].concat().as_str()),
     };
     if let Some(channel) = found.filter(|_| !foreign) {
         return Some(*channel);

@@ -25,7 +25,7 @@ pub(super) fn hubs(model: &Model, names: &Names<'_>, faults: &mut Faults) -> Vec
         .map(|(environment, at)| (format!("{environment}/default"), at))
         .collect();
     let mut hubs: Vec<route::Hub> = Vec::new();
-    let mut taken = Taken::new("hub");
+    let mut taken = Taken::new("hub", model.hubs.len());
     let list = Place::root("hubs");
     for (at, written) in model.hubs.iter().enumerate() {
         let element = list.index(at);
@@ -134,7 +134,7 @@ pub(super) fn channels(
         .zip(0..)
         .map(|(hub, at)| (hub.name.clone(), at))
         .collect();
-    let mut taken = Taken::new("channel");
+    let mut taken = Taken::new("channel", model.channels.len());
     let mut channels = Vec::with_capacity(model.channels.len());
     let list = Place::root("channels");
     for (at, written) in model.channels.iter().enumerate() {

@@ -222,7 +222,7 @@ fn ed25519(
     faults: &mut Faults,
 ) -> Option<KeyMaterial> {
     verifying_key_from_base64(public)
-        .map(|key| KeyMaterial::Ed25519(Box::new(key)))
+        .map(|key| KeyMaterial::Ed25519(key.into()))
         .map_err(|error| {
             faults.add(
                 place,

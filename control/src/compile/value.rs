@@ -97,8 +97,8 @@ pub(super) struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    pub(super) fn new(kind: &'static str) -> Self {
-        let ids = HashMap::new();
+    pub(super) fn new(kind: &'static str, count: usize) -> Self {
+        let ids = HashMap::with_capacity(count);
         Self { kind, ids }
     }
 

@@ -1,13 +1,15 @@
 //! The table that comes next: out of what an edit touches where that is enough, out of everything where it is not.
 
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use wire::route::{Delta, RouteTable};
 
 use super::{Refusal, Service};
-use crate::compile::{Edit, Found, change, compile};
-use crate::model::{Endpoint, Model, Noun, Thing};
+use crate::compile::{Edit, Found, change, compile_with};
+use crate::model::{Endpoint, Model, Noun, Thing, environment_of};
 use crate::store::{Catalog, Change, Store};
 
 /// What an edit comes to.
@@ -79,7 +81,8 @@ impl Service {
     ) -> Result<Next, Refusal> {
         let current = self.current();
         let table = self.tidy().settle(&current.table);
-        let touched = Touched::of(changes);
+        let mut touched = Touched::of(changes);
+        touched.add_left_behind(after);
         let head = match touched.head {
             true => Arc::new(after.head()),
             false => current.head,
@@ -108,13 +111,19 @@ impl Service {
 /// What changes touch.
 #[derive(Default)]
 struct Touched<'a> {
-    /// All of it, perhaps: what others refer to goes.
+    /// All of it.
     whole: bool,
     /// Something that is no endpoint.
     head: bool,
     set: Vec<Endpoint>,
     gone: Vec<&'a str>,
+    /// What endpoints may still refer to.
+    gone_environments: Vec<&'a str>,
+    gone_channels: Vec<&'a str>,
 }
+
+/// Most endpoints that are looked at because something went that they refer to: one is enough to refuse the change.
+const LEFT_BEHIND_MAX: usize = 100;
 
 impl<'a> Touched<'a> {
     fn of(changes: &'a [Change]) -> Self {
@@ -128,30 +137,77 @@ impl<'a> Touched<'a> {
                 (Noun::Endpoint, None) => touched.gone.push(&change.name),
                 (noun, after) => {
                     touched.head = true;
-                    touched.whole |= noun == Noun::Settings || after.is_none();
+                    match (noun, after) {
+                        (Noun::Settings, _) => touched.whole = true,
+                        (Noun::Environment, None) => touched.gone_environments.push(&change.name),
+                        (Noun::Channel, None) => touched.gone_channels.push(&change.name),
+                        _ => {}
+                    }
                 }
             }
         }
         touched
     }
+
+    /// Add endpoints that still refer to what goes: compiling them tells what is wrong. Looks at those in the environments and accounts of
+    /// what goes, which takes a tenth of compiling them.
+    fn add_left_behind(&mut self, after: &Catalog) {
+        let mut left: Vec<Endpoint> = Vec::new();
+        let gone = self.gone_environments.iter();
+        for name in gone.filter(|name| after.get(Noun::Environment, name).is_none()) {
+            left.extend(after.endpoints_within(name).take(LEFT_BEHIND_MAX).cloned());
+        }
+        let gone = self.gone_channels.iter().copied();
+        let gone = gone.filter(|name| after.get(Noun::Channel, name).is_none());
+        let gone: BTreeSet<&str> = gone.collect();
+        // A grant leads nowhere but into its own account.
+        let account = |name: &&'a str| name.split('/').next().unwrap_or(name);
+        let accounts: BTreeSet<&str> = gone.iter().map(account).collect();
+        for account in accounts {
+            let granted = after.endpoints_within(account);
+            let granted = granted.filter(|endpoint| is_granted_any(endpoint, &gone));
+            left.extend(granted.take(LEFT_BEHIND_MAX).cloned());
+        }
+        for endpoint in left {
+            if self.set.iter().all(|set| set.name != endpoint.name) {
+                self.set.push(endpoint);
+            }
+        }
+    }
+}
+
+/// Whether a grant of this endpoint names one of these channels.
+fn is_granted_any(endpoint: &Endpoint, channels: &BTreeSet<&str>) -> bool {
+    let mut full = format!("{}/", environment_of(&endpoint.name));
+    let within = full.len();
+    let mut grants = endpoint.grants.iter();
+    grants.any(|grant| match grant.channel.contains('/') {
+        true => channels.contains(grant.channel.as_str()),
+        false => {
+            full.truncate(within);
+            full.push_str(&grant.channel);
+            channels.contains(full.as_str())
+        }
+    })
 }
 
 /// The table of a catalog; a fault names the thing and the place in it.
 pub(super) fn compiled(catalog: &Catalog, store: &Store) -> Result<RouteTable, Refusal> {
-    let model = catalog.model();
-    let compiled = compile(&model, catalog.version, Some(store.master()));
+    let head = catalog.head();
+    let endpoints = catalog.endpoints();
+    let compiled = compile_with(&head, &endpoints, catalog.version, Some(store.master()));
     let compiled = compiled.map(|compiled| compiled.table);
-    compiled.map_err(|found| named(found, &model, &model.endpoints))
+    compiled.map_err(|found| named(found, &head, &endpoints))
 }
 
 /// Faults that name the thing and the place in it.
-fn named(found: Vec<Found>, head: &Model, endpoints: &[Endpoint]) -> Refusal {
+fn named<E: Borrow<Endpoint>>(found: Vec<Found>, head: &Model, endpoints: &[E]) -> Refusal {
     let found = found.into_iter();
     found.map(|one| name_place(one, head, endpoints)).collect()
 }
 
 /// From a place in the model to the name of a thing and a place in it.
-fn name_place(mut found: Found, model: &Model, endpoints: &[Endpoint]) -> Found {
+fn name_place<E: Borrow<Endpoint>>(mut found: Found, model: &Model, endpoints: &[E]) -> Found {
     let mut steps = found.pointer.splitn(4, '/').skip(1);
     let (list, index, rest) = (steps.next(), steps.next(), steps.next());
     let Some(at) = index.and_then(|index| index.parse::<usize>().ok()) else {
@@ -165,7 +221,10 @@ fn name_place(mut found: Found, model: &Model, endpoints: &[Endpoint]) -> Found 
         ),
         Some("hubs") => ("hub", model.hubs.get(at).map(|one| &one.name)),
         Some("channels") => ("channel", model.channels.get(at).map(|one| &one.name)),
-        Some("endpoints") => ("endpoint", endpoints.get(at).map(|one| &one.name)),
+        Some("endpoints") => {
+            let endpoint = endpoints.get(at).map(Borrow::borrow);
+            ("endpoint", endpoint.map(|one| &one.name))
+        }
         _ => return found,
     };
     let name = name.map_or("", String::as_str);

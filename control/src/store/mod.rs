@@ -32,7 +32,7 @@ use redb::{
 use wire::diagnosis::Diagnosis;
 
 use crate::diagnosis::{CHANGED_MEANWHILE, MASTER_KEY_WRONG, STORE_FORMAT};
-use crate::model::{Model, Noun, Thing};
+use crate::model::{Endpoint, Model, Noun, Thing};
 use crate::seal::MasterKey;
 pub use copy::restore;
 use fault::{damaged, failed};
@@ -85,6 +85,32 @@ impl Catalog {
         let head = head.take_while(|((noun, _), _)| *noun < Noun::Endpoint);
         head.for_each(|(_, stored)| model.push((*stored.thing).clone()));
         model
+    }
+
+    /// The endpoints, by name.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<&Endpoint> {
+        let mut endpoints = Vec::new();
+        for (_, stored) in self.things.from(Noun::Endpoint, "") {
+            match &*stored.thing {
+                Thing::Endpoint(endpoint) => endpoints.push(&**endpoint),
+                _ => break,
+            }
+        }
+        endpoints
+    }
+
+    /// The endpoints in this account or environment, by name.
+    pub fn endpoints_within<'a>(
+        &'a self,
+        owner: &str,
+    ) -> impl Iterator<Item = &'a Endpoint> + use<'a> {
+        let prefix = format!("{owner}/");
+        let from = self.things.from(Noun::Endpoint, &prefix);
+        from.map_while(move |((_, name), stored)| match &*stored.thing {
+            Thing::Endpoint(endpoint) if name.starts_with(&prefix) => Some(&**endpoint),
+            _ => None,
+        })
     }
 
     /// The thing of this kind and name.

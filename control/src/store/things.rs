@@ -84,7 +84,11 @@ impl Things {
     }
 
     /// Those of this kind and name and behind, in order.
-    pub fn from(&self, noun: Noun, name: &str) -> impl Iterator<Item = (&Key, &Stored)> {
+    pub fn from<'a>(
+        &'a self,
+        noun: Noun,
+        name: &str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Stored)> + use<'a> {
         let first = self.run_of(noun, name);
         let place = self.runs.get(first).map_or(0, |run| {
             let place = find(run, noun, name);

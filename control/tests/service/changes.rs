@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use control::compile::compile;
-use control::model::{Account, Allow, Channel, Endpoint, Grant, Noun, Thing};
+use control::model::{
+    Account, Allow, Channel, Endpoint, Environment, Grant, Hub, Noun, Settings, Thing,
+};
 use control::seal::MasterKey;
 use control::service::{Caller, deleting, setting};
 use control::store::{Change, Key};
@@ -15,14 +17,41 @@ use super::{World, world};
 fn edit(random: &mut fastrand::Rng) -> Vec<Change> {
     let one = |random: &mut fastrand::Rng| {
         let (account, number) = (["a", "b"][random.usize(..2)], random.u8(..6));
-        let channel = format!("{account}/e/extra{}", random.u8(..3));
-        match random.u8(..12) {
+        let environment = ["e", "e", "e", "f"][random.usize(..4)];
+        let within = format!("{account}/{environment}");
+        let channel = format!("{within}/extra{}", random.u8(..3));
+        let part = format!("hub{}", random.u8(..2));
+        let hub = format!("{account}/e/{part}");
+        match random.u8(..20) {
             0 => deleting(Noun::Channel, &channel, None),
-            1 => deleting(Noun::Endpoint, &format!("{account}/e/{number}"), None),
+            1 => deleting(Noun::Endpoint, &format!("{within}/{number}"), None),
+            12 => deleting(Noun::Hub, &hub, None),
+            13 => deleting(Noun::Environment, &within, None),
+            14 => deleting(Noun::Account, account, None),
+            15 => setting(
+                Thing::Hub(Hub {
+                    name: hub,
+                    ..Hub::default()
+                }),
+                None,
+            ),
+            16 | 17 => setting(
+                Thing::Environment(Environment {
+                    name: format!("{account}/f"),
+                }),
+                None,
+            ),
+            18 => setting(
+                Thing::Settings(Settings {
+                    queue_groups: Some(random.i64(1..4)),
+                }),
+                None,
+            ),
             2 | 3 => setting(
                 Thing::Channel(Channel {
                     name: channel,
                     id: (random.u8(..4) == 0).then(|| random.i64(1..4)),
+                    hub: (random.u8(..4) == 0).then_some(part),
                     ..Channel::default()
                 }),
                 None,
@@ -36,21 +65,23 @@ fn edit(random: &mut fastrand::Rng) -> Vec<Change> {
                 None,
             ),
             _ => {
-                let channels = ["readings", "extra0", "extra1"];
-                let grant = |channel: &&str| Grant {
-                    channel: (*channel).to_owned(),
-                    allow: if random.bool() {
-                        Allow::Send
-                    } else {
-                        Allow::Receive
-                    },
-                    ..Grant::default()
+                let elsewhere = format!("{account}/e/extra2");
+                let channels = ["extra0", "extra1", &elsewhere, "readings"];
+                let grant = |channel: &&str| {
+                    let allow = [Allow::Send, Allow::Receive][random.usize(..2)];
+                    let silent = allow == Allow::Receive && random.bool();
+                    Grant {
+                        channel: (*channel).to_owned(),
+                        allow,
+                        subscribed: silent.then_some(false),
+                        ..Grant::default()
+                    }
                 };
                 let grants = channels.iter().map(grant).collect::<Vec<_>>();
                 let some = random.usize(..=grants.len());
                 setting(
                     Thing::Endpoint(Box::new(Endpoint {
-                        name: format!("{account}/e/{number}"),
+                        name: format!("{within}/{number}"),
                         id: (random.u8(..4) == 0).then(|| random.i64(1..4)),
                         grants: grants.into_iter().take(some).collect(),
                         ..Endpoint::default()
@@ -118,4 +149,66 @@ fn what_an_edit_touches_gives_the_table_that_everything_gives() {
     let deltas = world.node.deltas();
     println!("{taken} taken, {deltas} of them as changes, {refused} refused");
     assert!(count < 50 || (deltas > 10 && refused > 5 && taken > deltas));
+}
+
+#[test]
+fn a_deletion_is_a_change_too_and_what_is_left_behind_is_named() {
+    let world = world();
+    let all = Caller::local();
+    let edit = |changes: Vec<Change>| world.service.edit(&all, "test", |_, _| Ok(changes));
+    let within = |name: &str| format!("a/f/{name}");
+    let hub = Hub {
+        name: within("own"),
+        ..Hub::default()
+    };
+    let channel = Channel {
+        name: within("loud"),
+        hub: Some("own".to_owned()),
+        ..Channel::default()
+    };
+    let silent = Grant {
+        channel: "loud".to_owned(),
+        allow: Allow::Receive,
+        subscribed: Some(false),
+        ..Grant::default()
+    };
+    let endpoint = Endpoint {
+        name: within("ear"),
+        grants: vec![silent],
+        ..Endpoint::default()
+    };
+    let environment = Environment {
+        name: "a/f".to_owned(),
+    };
+    let things = [
+        Thing::Environment(environment),
+        Thing::Hub(hub),
+        Thing::Channel(channel),
+        Thing::Endpoint(Box::new(endpoint)),
+    ];
+    let made = things.map(|thing| setting(thing, None)).to_vec();
+    edit(made).expect("it fits");
+    for (noun, name, names) in [
+        (Noun::Channel, "a/f/loud", "a/f/ear"),
+        (Noun::Hub, "a/f/own", "a/f/loud"),
+        (Noun::Environment, "a/f", "a/f/"),
+    ] {
+        let before = world.service.digest();
+        let faults = edit(vec![deleting(noun, name, None)]).expect_err(name);
+        let what = &faults[0].fault.what;
+        assert!(what.contains(names), "{name}: {what}");
+        assert_eq!(world.service.digest(), before);
+    }
+    let gone = [
+        (Noun::Endpoint, "a/f/ear"),
+        (Noun::Channel, "a/f/loud"),
+        (Noun::Hub, "a/f/own"),
+        (Noun::Environment, "a/f"),
+    ];
+    for (noun, name) in gone {
+        let before = world.node.deltas();
+        edit(vec![deleting(noun, name, None)]).expect(name);
+        assert_eq!(world.node.deltas(), before + 1, "{name}");
+        assert_eq!(world.service.digest(), whole(&world));
+    }
 }

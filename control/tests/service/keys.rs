@@ -138,10 +138,9 @@ fn a_new_key_is_shown_once_and_opens_what_the_table_has() {
     let secret = new.secret.expect("shown");
     let table = world.node.table();
     let pump = table.endpoint_by_name("a/e/pump").expect("there");
-    match &pump.key_by_name("egress-2").expect("there").material {
-        wire::route::KeyMaterial::Symmetric(key) => assert_eq!(key.text(), secret.reveal()),
-        other => panic!("{other:?}"),
-    }
+    let key = pump.key_by_name("egress-2").expect("there");
+    let of_table = key.secret().expect("symmetric");
+    assert_eq!(of_table.text(), secret.reveal());
     let shown = serde_json::to_string(
         &*world
             .service

@@ -13,7 +13,8 @@ fn check(data: &[u8]) {
             return;
         };
         let mut out = Vec::new();
-        encode_hello(&mut out, &hello.fields, b"secret", &[]).expect("what is parsed can be encoded");
+        encode_hello(&mut out, &hello.fields, b"secret", &[])
+            .expect("what is parsed can be encoded");
         assert_eq!(&out[..out.len() - 32], frame.signed());
     });
 }

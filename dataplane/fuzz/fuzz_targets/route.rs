@@ -4,8 +4,8 @@
 use framed::bounded;
 use libfuzzer_sys::fuzz_target;
 use wire::route::{
-    Account, ChannelParts, Endpoint, Grant, Hub, Key, KeyMaterial, QueueBounds, Rates,
-    Restriction, RouteTable, TableParts,
+    Account, ChannelParts, Endpoint, Grant, Hub, Key, KeyMaterial, QueueBounds, Rates, Restriction,
+    RouteTable, TableParts,
 };
 use wire::signature::{SecretKey, SigningKey};
 use wire::{AckMode, ChannelId, Direction, EndpointId, KeyId};
@@ -48,7 +48,7 @@ impl Numbers<'_> {
         let material = if symmetric {
             KeyMaterial::Symmetric(SecretKey::from_random([7; 32]))
         } else {
-            KeyMaterial::Ed25519(Box::new(SigningKey::from_bytes(&[7; 32]).verifying_key()))
+            KeyMaterial::Ed25519(SigningKey::from_bytes(&[7; 32]).verifying_key().into())
         };
         let ingress = self.next() % 2 == 0;
         Key {
@@ -152,7 +152,10 @@ fn check(data: &[u8]) {
             assert_eq!(hub, table.hub_of(channel));
             assert!(partition.number() < hub.partitions);
             let granted = found.send_grant(grant.channel);
-            assert_eq!(granted.map(|found| found.restriction), Some(&grant.restriction));
+            assert_eq!(
+                granted.map(|found| found.restriction),
+                Some(&grant.restriction)
+            );
         }
     }
     for channel in table.channels() {

@@ -8,7 +8,7 @@ use wire::ids::{
     AckMode, Direction, Fingerprint, Offset, PartitionId, Sequence, SessionId, UnixNanos,
 };
 use wire::reason::{Notice, Reason};
-use wire::route::{EndpointView, GrantView, KeyMaterial, KeyView, RouteTable, Transport};
+use wire::route::{EndpointView, GrantView, KeyView, RouteTable, Transport};
 use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
 use wire::token::{Token, TokenError};
 
@@ -270,17 +270,17 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
 fn prove_symmetric(
     key: Option<KeyView<'_>>,
     proof: impl Fn(&SecretKey) -> bool,
-) -> Result<(KeyView<'_>, &SecretKey), HandshakeError> {
+) -> Result<(KeyView<'_>, SecretKey), HandshakeError> {
     let bad = fault(Reason::BadCredential, 0, 0);
-    match key.map(|key| (key, key.material)) {
-        Some((key, KeyMaterial::Symmetric(secret))) => {
-            if proof(secret) {
+    match key.and_then(|key| Some((key, key.secret()?))) {
+        Some((key, secret)) => {
+            if proof(&secret) {
                 Ok((key, secret))
             } else {
                 Err(bad)
             }
         }
-        Some((_, KeyMaterial::Ed25519(_))) | None => {
+        None => {
             const _: () = assert!(KEY_TEXT_BYTES == 44);
             let _same_cost = proof(&SecretKey::from_random([0; 32]));
             Err(bad)

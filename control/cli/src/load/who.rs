@@ -81,11 +81,11 @@ fn stormers(table: &RouteTable) -> Vec<ReceiverCredential> {
 }
 
 fn receiver(endpoint: &EndpointView<'_>) -> Result<ReceiverCredential, Diagnosis> {
-    let (key, text) = key(endpoint, None, Direction::Egress)?;
+    let (key, secret) = key(endpoint, None, Direction::Egress)?;
     Ok(ReceiverCredential {
         endpoint: endpoint.name().to_owned(),
         key_id: key.id.0,
-        key: text.to_owned(),
+        key: secret.text().to_owned(),
     })
 }
 
@@ -112,7 +112,7 @@ fn sender(
     table: &RouteTable,
     endpoint: &EndpointView<'_>,
 ) -> Result<SenderCredential, Diagnosis> {
-    let (key, text) = key(endpoint, None, Direction::Ingress)?;
+    let (key, secret) = key(endpoint, None, Direction::Ingress)?;
     let names = table.channels().iter().map(|channel| &*channel.name);
     let channel = match &args.channel {
         Some(name) => {
@@ -147,7 +147,7 @@ fn sender(
     Ok(SenderCredential {
         endpoint: endpoint.name().to_owned(),
         key_id: key.id.0,
-        key: text.to_owned(),
+        key: secret.text().to_owned(),
         channel,
     })
 }

@@ -207,8 +207,8 @@ impl Target<'_> {
     fn load(&self, way: &Way, senders: &[&str], options: LoadOptions) -> Result<Report, Fault> {
         let sender = |name: &&str| -> Result<SenderCredential, Diagnosis> {
             let endpoint = endpoint(self.table, name)?;
-            let (key, text) = key(&endpoint, None, Direction::Ingress)?;
-            let (key_id, key) = (key.id.0, text.to_owned());
+            let (key, secret) = key(&endpoint, None, Direction::Ingress)?;
+            let (key_id, key) = (key.id.0, secret.text().to_owned());
             let channel = format!("{}/{}", files::ENVIRONMENT, files::CHANNEL);
             Ok(SenderCredential {
                 endpoint: endpoint.name().to_owned(),
@@ -218,11 +218,11 @@ impl Target<'_> {
             })
         };
         let reader = endpoint(self.table, files::RECEIVER)?;
-        let (reader_key, text) = key(&reader, None, Direction::Egress)?;
+        let (reader_key, secret) = key(&reader, None, Direction::Egress)?;
         let receiver = ReceiverCredential {
             endpoint: reader.name().to_owned(),
             key_id: reader_key.id.0,
-            key: text.to_owned(),
+            key: secret.text().to_owned(),
         };
         let plan = LoadPlan {
             addr: way.addr,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wire::frame::SignatureKind;
 use wire::ids::{Direction, RELAY_STREAM};
-use wire::route::{KeyMaterial, KeyView, RouteTable};
+use wire::route::{KeyRef, KeyView, RouteTable};
 use wire::send::{Relay, Send};
 use wire::signature::{VerifyingKey, verify_ed25519_batch, verify_envelope};
 
@@ -46,7 +46,9 @@ pub(super) fn check_envelope<'a>(
         origin: Origin::Relayed(relay.number()),
         send,
     };
-    if let (KeyMaterial::Ed25519(_), SignatureKind::Ed25519) = (key.material, send.signature_kind())
+    // A public key that is none has signed nothing.
+    if let (KeyRef::Ed25519(public), SignatureKind::Ed25519) = (key.material, send.signature_kind())
+        && public.point().is_some()
     {
         out.envelopes.push(Envelope {
             unverified,
@@ -109,8 +111,8 @@ pub(super) fn check_envelopes<'a>(peers: &mut Peers, out: &mut Verdicts<'_, 'a>)
         .filter_map(|(envelope, send)| {
             let keys = table.endpoint_at(envelope.endpoint).keys;
             match keys.at(envelope.key as usize).material {
-                KeyMaterial::Ed25519(key) => Some((&**key, send)),
-                KeyMaterial::Symmetric(_) => None,
+                KeyRef::Ed25519(key) => Some((key.point()?, send)),
+                KeyRef::Symmetric(_) => None,
             }
         })
         .collect();

@@ -152,7 +152,7 @@ fn sender(name: &str, rules: &Rules) -> Endpoint {
         endpoint.keys[0].revoked = rules.gauge_revoked;
     }
     if name == DEVICES[1] {
-        endpoint.keys[0].material = KeyMaterial::Ed25519(Box::new(signing_key().verifying_key()));
+        endpoint.keys[0].material = KeyMaterial::Ed25519(signing_key().verifying_key().into());
     }
     endpoint
 }

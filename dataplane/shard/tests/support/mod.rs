@@ -131,7 +131,7 @@ pub fn parts(ack: AckMode) -> TableParts {
                     key(
                         2,
                         Direction::Ingress,
-                        KeyMaterial::Ed25519(Box::new(signing_key().verifying_key())),
+                        KeyMaterial::Ed25519(signing_key().verifying_key().into()),
                     ),
                 ],
                 vec![grant(CHANNEL)],

@@ -82,22 +82,88 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
         accounts,
         endpoints,
     } = parts;
-    let head = Head::new(HeadParts {
+    let head = HeadParts {
         queue_groups,
         hubs,
         channels,
         accounts,
-    })?;
-    let writer = write(endpoints)?;
-    let mut sum = writer.sum();
-    sum.add(of_head(&head.parts));
-    let title = Title {
-        kind: Kind::Table,
-        epoch,
-        digest: sum.into(),
-        base: (0, Digest([0; 32])),
     };
-    assemble(&title, head, writer)
+    let head = Head::new(head)?;
+    let writer = write(endpoints)?;
+    TableBuilder {
+        epoch,
+        head,
+        writer,
+    }
+    .end()
+}
+
+/// A table that is made of one endpoint after the other: it holds each in the form of the encoding, which is a tenth of what its parts
+/// take.
+pub struct TableBuilder {
+    epoch: u64,
+    head: Head,
+    writer: Writer,
+}
+
+impl TableBuilder {
+    /// Begin one with room for so many endpoints and keys.
+    ///
+    /// # Errors
+    /// The first contradiction in the head.
+    pub fn begin(
+        epoch: u64,
+        head: HeadParts,
+        endpoints: usize,
+        keys: usize,
+    ) -> Result<Self, TableError> {
+        Ok(Self {
+            epoch,
+            head: Head::new(head)?,
+            writer: Writer::with_room(endpoints, keys),
+        })
+    }
+
+    /// The next endpoint.
+    ///
+    /// # Errors
+    /// When it contradicts itself, or has the name of the one before.
+    ///
+    /// # Panics
+    /// When its name is less than that of the one before.
+    pub fn push(&mut self, mut endpoint: Endpoint) -> Result<(), TableError> {
+        if let Some(last) = self.writer.last_name() {
+            let name = endpoint.name.as_bytes();
+            assert!(last <= name, "`{}` comes too late", endpoint.name);
+            if last == name {
+                return Err(TableError::NameTwice("endpoints", endpoint.name));
+            }
+        }
+        settle(&mut endpoint)?;
+        self.writer.push(endpoint)
+    }
+
+    /// The table.
+    ///
+    /// # Errors
+    /// When two endpoints have one id, or one is granted what is not there.
+    pub fn end(self) -> Result<RouteTable, TableError> {
+        let mut sum = self.writer.sum();
+        sum.add(of_head(&self.head.parts));
+        let title = Title {
+            kind: Kind::Table,
+            epoch: self.epoch,
+            digest: sum.into(),
+            base: (0, Digest([0; 32])),
+        };
+        assemble(&title, self.head, self.writer)
+    }
+}
+
+impl std::fmt::Debug for TableBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableBuilder").finish_non_exhaustive()
+    }
 }
 
 /// The table of what was written, without anything beside its base.

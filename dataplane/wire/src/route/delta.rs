@@ -45,6 +45,14 @@ pub enum DeltaError {
         /// The epoch that the change is made for.
         needed: u64,
     },
+    /// It leads back.
+    #[error("the change makes epoch {made} of epoch {seen}, which is not older")]
+    Epoch {
+        /// The epoch of the table.
+        seen: u64,
+        /// The epoch that the change makes.
+        made: u64,
+    },
     /// It takes away what is not there.
     #[error("the change takes endpoint {0} away, which is not there")]
     NotThere(EndpointId),

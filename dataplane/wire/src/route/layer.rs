@@ -7,11 +7,11 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::arena::Terms;
 use super::bytes::TableBytes;
+use super::material::Materials;
 use super::rows::{Counts, EndpointRow, GrantRow, Header, KeyRow, QueueRow, RatesRow};
 use super::view::EndpointView;
 use super::{QueueBounds, Rates, Restriction};
 use crate::ids::{EndpointId, Fingerprint};
-use crate::signature::KeyMaterial;
 
 /// Where each section begins, and where the last ends.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,8 +86,8 @@ pub(super) struct Layer {
     pub(super) terms: Box<[Terms]>,
     pub(super) queues: Box<[QueueBounds]>,
     pub(super) rates: Box<[Rates]>,
-    /// Of each key, in the order of their rows: made for signing, which a row is not.
-    pub(super) materials: Box<[KeyMaterial]>,
+    /// Of each key: made for signing, which a row is not.
+    pub(super) materials: Materials,
 }
 
 impl fmt::Debug for Layer {
@@ -189,7 +189,7 @@ impl Layer {
     pub(super) fn memory_bytes(&self) -> usize {
         let ranges = |one: &Restriction| size_of_val(&*one.addresses) + size_of_val(&*one.origins);
         self.bytes.len()
-            + size_of_val(&*self.materials)
+            + self.materials.memory_bytes()
             + size_of_val(&*self.queues)
             + size_of_val(&*self.rates)
             + size_of_val(&*self.restrictions)

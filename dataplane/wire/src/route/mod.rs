@@ -16,6 +16,7 @@ mod endpoint;
 mod head;
 mod index;
 mod layer;
+mod material;
 mod overlay;
 mod rated;
 mod read;
@@ -27,7 +28,7 @@ mod window;
 mod write;
 
 pub use allowance::{Allowance, Holder, Overdrawn, Rates, Unit, give_back, take};
-pub use build::{KEYS_MAX, TableError, TableParts};
+pub use build::{KEYS_MAX, TableBuilder, TableError, TableParts};
 pub use bytes::TableBytes;
 pub use delta::{Delta, DeltaError, DeltaParts};
 pub use digest::Digest;
@@ -39,7 +40,7 @@ pub use transports::{Transport, Transports};
 pub use view::{EndpointView, GrantView, Grants, KeyView, Keys};
 pub use window::{Window, WindowError};
 
-pub use crate::signature::KeyMaterial;
+pub use crate::signature::{KeyMaterial, KeyRef};
 
 /// A channel as the parts of a table name it.
 pub type ChannelParts = Channel;
@@ -189,7 +190,7 @@ impl RouteTable {
 
     /// Whether so much changed since the base that [`compacted`](Self::compacted) is worth its while.
     pub fn is_loose(&self) -> bool {
-        self.overlay.is_loose(self.base.layer.endpoints)
+        self.overlay.is_loose(&self.base.layer)
     }
 
     /// The change that makes these parts of this table.
@@ -209,6 +210,11 @@ impl RouteTable {
         if (self.epoch, self.digest) != (delta.base_epoch(), delta.base_digest()) {
             let (seen, needed) = (self.epoch, delta.base_epoch());
             return Err(DeltaError::Base { seen, needed });
+        }
+        // Who asks what changed since an epoch would not hear of it.
+        if delta.epoch() <= self.epoch {
+            let (seen, made) = (self.epoch, delta.epoch());
+            return Err(DeltaError::Epoch { seen, made });
         }
         let head = delta.head().map_or(&self.head, |head| head);
         let mut overlay = (*self.overlay).clone();

@@ -14,6 +14,8 @@ use crate::ids::ChannelId;
 
 /// Entries that are few whatever the base.
 const ENTRIES_FEW: usize = 4_096;
+/// Bytes of changes that are few whatever the base.
+const BYTES_FEW: usize = 8 << 20;
 /// One in so many endpoints may have an entry before the table is loose.
 const BASE_SHARE: usize = 64;
 
@@ -42,6 +44,8 @@ struct Heard {
 #[derive(Debug, Clone)]
 pub(super) struct Overlay {
     layers: Vec<Arc<Layer>>,
+    /// Bytes of their encodings; heads are among them.
+    layer_bytes: usize,
     by_index: IdMap<u32, Slot>,
     /// Indexes of endpoints that the base does not have, by id.
     new: IdMap<u64, u32>,
@@ -60,6 +64,7 @@ impl Overlay {
     pub(super) fn beside(base: &Base) -> Self {
         Self {
             layers: Vec::new(),
+            layer_bytes: 0,
             by_index: IdMap::default(),
             new: IdMap::default(),
             names: Vec::new(),
@@ -109,9 +114,10 @@ impl Overlay {
     }
 
     /// Whether so much changed that a new base is worth its while.
-    pub(super) fn is_loose(&self, base: u32) -> bool {
-        let most = ENTRIES_FEW.max(base as usize / BASE_SHARE);
-        self.by_index.len() > most || self.log.len() > 4 * most
+    pub(super) fn is_loose(&self, base: &Layer) -> bool {
+        let most = ENTRIES_FEW.max(base.endpoints as usize / BASE_SHARE);
+        let bytes_most = BYTES_FEW.max(base.bytes.len() / 8);
+        self.by_index.len() > most || self.log.len() > 4 * most || self.layer_bytes > bytes_most
     }
 
     /// The endpoint in this slot.
@@ -165,7 +171,11 @@ impl Overlay {
         self.take_away(base, delta, epoch)?;
         let layer = delta.layer();
         let number = self.layers.len() as u32;
-        self.layers.push(Arc::clone(layer));
+        // One that changes no endpoint has nothing to be found in it, but a whole head.
+        if layer.endpoints > 0 {
+            self.layers.push(Arc::clone(layer));
+            self.layer_bytes += layer.bytes.len();
+        }
         let before = self.names.len();
         for row in 0..layer.endpoints {
             let endpoint = layer.endpoint(row);
@@ -198,7 +208,13 @@ impl Overlay {
                 base,
                 overlay: self,
             };
-            names.sort_by(|a, b| both.endpoint_at(*a).name().cmp(both.endpoint_at(*b).name()));
+            let name = |at: &u32| both.endpoint_at(*at).name();
+            names.sort_by(|a, b| name(a).cmp(name(b)));
+            // While they came they were not in order, so one may have been overlooked.
+            if let Some(two) = names.windows(2).find(|two| name(&two[0]) == name(&two[1])) {
+                let twice = TableError::NameTwice("endpoints", name(&two[0]).into());
+                return Err(twice.into());
+            }
             self.names = names;
         }
         Ok(())

@@ -9,15 +9,15 @@ use super::bytes::{Reader, TableBytes, Unread};
 use super::digest::Digest;
 use super::head::{HeadParts, check_name, read_head};
 use super::layer::{Layer, Sections};
+use super::material::Materials;
 use super::rows::{
-    ED25519, ENABLED, EXPIRES, EndpointRow, GrantRow, Header, KeyRow, Kind, MAGIC, QueueRow, RELAY,
-    REVOKED, RatesRow, SYMMETRIC, UNCHECKED_BYTES, VERSION,
+    ENABLED, EXPIRES, EndpointRow, GrantRow, Header, KeyRow, Kind, MAGIC, QueueRow, RELAY, REVOKED,
+    RatesRow, SYMMETRIC, UNCHECKED_BYTES, VERSION,
 };
 use super::write::Title;
-use super::{QueueBounds, Rates, TableError};
+use super::{KEYS_MAX, QueueBounds, Rates, TableError};
 use crate::ids::Direction;
 use crate::limits::CHANNELS_MAX;
-use crate::signature::{KeyMaterial, SecretKey, VerifyingKey};
 
 /// Bytes that are no table or change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +80,7 @@ pub(super) fn read(bytes: TableBytes, kind: Kind) -> Result<Parts, ReadError> {
     let rates = rows::<RatesRow>(part(sections.rates, sections.endpoints));
     let rates: Result<Box<[_]>, _> = rates.iter().map(Rates::try_from).collect();
     let keys = rows::<KeyRow>(part(sections.keys, sections.certificates));
-    let materials: Result<Box<[_]>, _> = keys.iter().map(material).collect();
+    let materials = Materials::of(keys);
     let layer = Layer {
         sections,
         endpoints: header.counts.endpoints.get(),
@@ -150,20 +150,6 @@ fn rows<T: FromBytes + zerocopy::KnownLayout + zerocopy::Immutable + zerocopy::U
     bytes: &[u8],
 ) -> &[T] {
     <[T]>::ref_from_bytes(bytes).expect("a section has a whole number of rows")
-}
-
-fn material(row: &KeyRow) -> Result<KeyMaterial, Unread> {
-    match row.kind {
-        SYMMETRIC => Ok(KeyMaterial::Symmetric(SecretKey::from_random(row.material))),
-        ED25519 => {
-            let key = VerifyingKey::from_bytes(&row.material).map_err(|_| Unread)?;
-            match key.is_weak() {
-                true => Err(Unread),
-                false => Ok(KeyMaterial::Ed25519(Box::new(key))),
-            }
-        }
-        _ => Err(Unread),
-    }
 }
 
 /// Every row of a layer on its own, and the order of the endpoints.
@@ -242,6 +228,7 @@ impl Running {
             from..*at
         };
         let own = keys.get(next(&mut self.keys, row.keys.get()));
+        let own = own.filter(|own| own.len() <= KEYS_MAX);
         let own = own.ok_or(malformed("endpoints"))?;
         check_keys(own, layer)?;
         let certificates = next(&mut self.certificates, row.certificates.get());

@@ -9,7 +9,7 @@
 //! | queues       | each different bounds once                                                                  |
 //! | rates        | each different rates once                                                                   |
 //! | endpoints    | rows by rising name, each with its place in the sections below                              |
-//! | keys         | rows, those of an endpoint together                                                         |
+//! | keys         | rows, those of an endpoint together; whether a public key is one shows when it is used       |
 //! | certificates | fingerprints, likewise                                                                      |
 //! | grants       | rows, those to send and then those to receive of an endpoint together, by rising channel    |
 //! | gone         | ids of endpoints that a change takes away, rising                                           |

@@ -4,10 +4,11 @@ use std::fmt;
 
 use super::arena::Terms;
 use super::layer::Layer;
+use super::material::material;
 use super::rows::{ENABLED, EXPIRES, EndpointRow, RELAY, REVOKED};
 use super::{Endpoint, Grant, Key, QueueBounds, Rates, Restriction, Transports, Window};
 use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
-use crate::signature::KeyMaterial;
+use crate::signature::{KeyMaterial, KeyRef, SecretKey};
 
 /// An endpoint of a table. What a look costs nothing stands in fields, the rest is looked up when it is asked for.
 #[derive(Clone, Copy)]
@@ -221,7 +222,7 @@ impl<'t> Keys<'t> {
         KeyView {
             id: KeyId(row.id.get()),
             direction: Direction::from_u8(row.direction).expect("it was read once"),
-            material: &self.layer.materials[at as usize],
+            material: self.layer.materials.get(row, at),
             expires: (row.flags & EXPIRES != 0).then_some(UnixNanos(row.expires.get())),
             revoked: row.flags & REVOKED != 0,
             layer: self.layer,
@@ -244,7 +245,7 @@ pub struct KeyView<'t> {
     /// What it is for.
     pub direction: Direction,
     /// What it is made of.
-    pub material: &'t KeyMaterial,
+    pub material: KeyRef<'t>,
     /// When it stops to be good.
     pub expires: Option<UnixNanos>,
     /// Whether it was withdrawn.
@@ -260,12 +261,20 @@ impl<'t> KeyView<'t> {
         self.layer.name(row.name_at.get(), row.name_bytes)
     }
 
+    /// The secret that it is, if it is one.
+    pub fn secret(&self) -> Option<SecretKey> {
+        match material(self.layer.key_row(self.at)) {
+            KeyMaterial::Symmetric(secret) => Some(secret),
+            KeyMaterial::Ed25519(_) => None,
+        }
+    }
+
     fn to_parts(self) -> Key {
         Key {
             id: self.id,
             name: self.name().into(),
             direction: self.direction,
-            material: self.material.clone(),
+            material: material(self.layer.key_row(self.at)),
             expires: self.expires,
             revoked: self.revoked,
         }

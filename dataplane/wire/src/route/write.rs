@@ -11,6 +11,7 @@ use super::arena::{Arena, Terms, put_restriction, put_terms, read_restriction, r
 use super::bytes::{Put, Reader};
 use super::digest::{Digest, Sum, of_endpoint};
 use super::layer::{Layer, Sections};
+use super::material::Begun;
 use super::rows::{
     Counts, ED25519, ENABLED, EXPIRES, EndpointRow, GrantRow, Header, KeyRow, Kind, MAGIC,
     QueueRow, RELAY, REVOKED, RatesRow, SYMMETRIC, UNCHECKED_BYTES, VERSION,
@@ -33,7 +34,7 @@ pub(super) struct Title {
 pub(super) struct Writer {
     endpoints: Vec<EndpointRow>,
     keys: Vec<KeyRow>,
-    materials: Vec<KeyMaterial>,
+    materials: Begun,
     certificates: Vec<u8>,
     grants: Vec<GrantRow>,
     /// By their bytes.
@@ -59,12 +60,12 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    /// For so many endpoints with so many keys: rows of keys are never moved, which would leave secrets behind.
+    /// For so many endpoints with so many keys, or more.
     pub(super) fn with_room(endpoints: usize, keys: usize) -> Self {
         let mut writer = Self {
             endpoints: Vec::with_capacity(endpoints),
             keys: Vec::with_capacity(keys),
-            materials: Vec::with_capacity(keys),
+            materials: Begun::with_room(keys, keys),
             certificates: Vec::new(),
             grants: Vec::with_capacity(endpoints),
             restrictions: Arena::default(),
@@ -132,6 +133,13 @@ impl Writer {
             KeyMaterial::Symmetric(secret) => (SYMMETRIC, secret.random()),
             KeyMaterial::Ed25519(public) => (ED25519, *public.as_bytes()),
         };
+        if self.keys.len() == self.keys.capacity() {
+            // Copied and wiped: to move them would leave secrets behind.
+            let mut more = Vec::with_capacity(2 * self.keys.len() + 1);
+            more.extend_from_slice(&self.keys);
+            self.keys.as_mut_slice().as_mut_bytes().zeroize();
+            self.keys = more;
+        }
         self.keys.push(KeyRow {
             id: U32::new(key.id.0),
             name_at,
@@ -142,7 +150,7 @@ impl Writer {
             kind,
             flags: flag(key.revoked, REVOKED) | flag(key.expires.is_some(), EXPIRES),
         });
-        self.materials.push(key.material);
+        self.materials.push(&key.material);
         Ok(())
     }
 
@@ -186,6 +194,13 @@ impl Writer {
         let at = place(self.names.len())?;
         self.names.put(text.as_bytes());
         Ok(at)
+    }
+
+    /// The name of the one that came last.
+    pub(super) fn last_name(&self) -> Option<&[u8]> {
+        let row = self.endpoints.last()?;
+        let at = row.name_at.get() as usize;
+        Some(&self.names[at..at + usize::from(row.name_bytes)])
     }
 
     /// What all that was pushed says.
@@ -254,7 +269,7 @@ impl Writer {
             terms: std::mem::take(&mut self.term_list).into(),
             queues: self.queues.list().iter().map(queue).collect(),
             rates: self.rates.list().iter().map(rates).collect(),
-            materials: std::mem::take(&mut self.materials).into(),
+            materials: std::mem::replace(&mut self.materials, Begun::with_room(0, 0)).end(),
             bytes: bytes.into(),
         })
     }

@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signature, VerifyingKey, verify_batch};
 
-use super::{KeyMaterial, RELAY_CONTEXT, VerifyJob};
+use super::{KeyRef, RELAY_CONTEXT, VerifyJob};
 use crate::frame::SignatureKind;
 use crate::send::Send;
 
@@ -10,11 +10,13 @@ use crate::send::Send;
 const BATCH_MAX: usize = 64;
 
 /// Whether an inner SEND is signed with this key of its endpoint. A signature kind that does not fit the
-/// kind of key is refused. With a symmetric key this allocates nothing.
-pub fn verify_envelope(key: &KeyMaterial, send: &Send<'_>) -> bool {
-    let frame = send.frame();
+/// kind of key is refused, and so is a public key that is none. With a symmetric key this allocates nothing.
+pub fn verify_envelope<'k>(key: impl Into<KeyRef<'k>>, send: &Send<'_>) -> bool {
+    let (key, frame) = (key.into(), send.frame());
     match (key, frame.signature_kind()) {
-        (KeyMaterial::Ed25519(key), SignatureKind::Ed25519) => verify_ed25519(key, send),
+        (KeyRef::Ed25519(key), SignatureKind::Ed25519) => {
+            key.point().is_some_and(|key| verify_ed25519(key, send))
+        }
         _ => VerifyJob::envelope(key, send).is_some_and(|job| job.verify()),
     }
 }

@@ -1,6 +1,7 @@
 //! Keys as people and tools hold them: base64 text.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -111,7 +112,79 @@ pub enum KeyMaterial {
     /// A secret that both sides know: opens sessions, signs tokens and envelopes.
     Symmetric(SecretKey),
     /// A public key of the endpoint's: its envelopes only.
-    Ed25519(Box<VerifyingKey>),
+    Ed25519(PublicKey),
+}
+
+/// A key where it lies: what signatures are checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyRef<'k> {
+    /// Made of a secret that both sides know.
+    Symmetric(&'k MacKey),
+    /// A public key.
+    Ed25519(&'k PublicKey),
+}
+
+impl<'k> From<&'k KeyMaterial> for KeyRef<'k> {
+    fn from(material: &'k KeyMaterial) -> Self {
+        match material {
+            KeyMaterial::Symmetric(secret) => Self::Symmetric(secret.mac()),
+            KeyMaterial::Ed25519(public) => Self::Ed25519(public),
+        }
+    }
+}
+
+/// The 32 bytes of an Ed25519 public key. The point that they name is looked for when it is first asked for, which takes some
+/// microseconds: a table of a million keys is read without looking for any. Two are equal when their bytes are.
+#[derive(Clone)]
+pub struct PublicKey {
+    bytes: [u8; 32],
+    point: OnceLock<Option<Box<VerifyingKey>>>,
+}
+
+impl PublicKey {
+    /// Of bytes that may be no key: [`point`](Self::point) tells.
+    pub(crate) fn of(bytes: [u8; 32]) -> Self {
+        let point = OnceLock::new();
+        Self { bytes, point }
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    /// The point; none if the bytes are no point of the curve, or a weak key that anybody can sign for. Two threads that ask at once both
+    /// look for it: neither waits for the other.
+    pub fn point(&self) -> Option<&VerifyingKey> {
+        if let Some(found) = self.point.get() {
+            return found.as_deref();
+        }
+        let found = VerifyingKey::from_bytes(&self.bytes).ok();
+        let strong = found.filter(|key| !key.is_weak());
+        // Who comes second finds what the first one found.
+        let _first = self.point.set(strong.map(Box::new));
+        self.point.get()?.as_deref()
+    }
+}
+
+impl From<VerifyingKey> for PublicKey {
+    fn from(key: VerifyingKey) -> Self {
+        Self::of(key.to_bytes())
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", STANDARD.encode(self.bytes))
+    }
 }
 
 /// An Ed25519 public key from the base64 text of its 32 bytes.
@@ -211,6 +284,8 @@ mod tests {
             verifying_key_from_base64(&verifying_key_to_base64(&good)),
             Ok(good)
         );
+        let lazy = PublicKey::from(good);
+        assert_eq!((lazy.point(), lazy.point()), (Some(&good), Some(&good)));
         let mut identity = [0u8; 32];
         identity[0] = 1;
         for (why, bytes) in [
@@ -223,6 +298,10 @@ mod tests {
                 Err(KeyError::Curve),
                 "{why}"
             );
+            let lazy = PublicKey::of(bytes);
+            for _ in 0..2 {
+                assert_eq!(lazy.point(), None, "{why}");
+            }
         }
     }
 }

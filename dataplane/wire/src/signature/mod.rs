@@ -29,7 +29,7 @@ mod session;
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use envelope::{verify_ed25519, verify_ed25519_batch, verify_envelope};
 pub use keys::{
-    KEY_TEXT_BYTES, KeyError, KeyMaterial, SecretKey, verifying_key_from_base64,
+    KEY_TEXT_BYTES, KeyError, KeyMaterial, KeyRef, PublicKey, SecretKey, verifying_key_from_base64,
     verifying_key_to_base64,
 };
 pub use mac::{MacKey, TAG_BYTES};

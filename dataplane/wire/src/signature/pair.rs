@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::mac::{MacKey, TAG_BYTES};
 use super::padded::Padded;
-use super::{KeyMaterial, RELAY_CONTEXT};
+use super::{KeyRef, RELAY_CONTEXT};
 use crate::frame::{Frame, SignatureKind};
 use crate::send::Send;
 
@@ -112,12 +112,12 @@ impl<'a> VerifyJob<'a> {
 
     /// As [`super::verify_envelope`]; `None` where the answer would be no, or the key is not symmetric.
     #[inline]
-    pub fn envelope(key: &'a KeyMaterial, send: &Send<'a>) -> Option<Self> {
+    pub fn envelope(key: impl Into<KeyRef<'a>>, send: &Send<'a>) -> Option<Self> {
         let frame = send.frame();
-        match (key, frame.signature_kind()) {
-            (KeyMaterial::Symmetric(secret), SignatureKind::Key) => {
+        match (key.into(), frame.signature_kind()) {
+            (KeyRef::Symmetric(mac), SignatureKind::Key) => {
                 let tag = frame.signature().first_chunk()?;
-                let sign = SignJob::envelope(secret.mac(), frame.signed());
+                let sign = SignJob::envelope(mac, frame.signed());
                 Some(Self { sign, tag })
             }
             _ => None,

@@ -139,7 +139,7 @@ fn proves(hello: &Hello<'_>) -> bool {
 fn signed_by_its_endpoint(send: &Send<'_>) -> bool {
     [
         KeyMaterial::Symmetric(sender_secret()),
-        KeyMaterial::Ed25519(Box::new(ed25519().verifying_key())),
+        KeyMaterial::Ed25519(ed25519().verifying_key().into()),
     ]
     .iter()
     .any(|key| verify_envelope(key, send))

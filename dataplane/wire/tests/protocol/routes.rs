@@ -233,7 +233,7 @@ fn contradictions_are_refused_by_name() {
         (
             "a public key for a queue",
             |parts| {
-                let material = KeyMaterial::Ed25519(Box::new(ed25519().verifying_key()));
+                let material = KeyMaterial::Ed25519(ed25519().verifying_key().into());
                 parts.endpoints[0].keys = vec![Key {
                     material,
                     ..key(1, "a", Direction::Egress)

@@ -34,7 +34,7 @@ fn an_envelope_is_good_only_under_its_own_key_and_kind() {
     let (with_key, with_ed25519) = (bytes("envelope with a key"), bytes("envelope with ed25519"));
     let symmetric = KeyMaterial::Symmetric(sender_secret());
     let other = KeyMaterial::Symmetric(receiver_secret());
-    let public = KeyMaterial::Ed25519(Box::new(ed25519().verifying_key()));
+    let public = KeyMaterial::Ed25519(ed25519().verifying_key().into());
     for (why, frame, key, want) in [
         ("its key", &with_key, &symmetric, true),
         ("another key", &with_key, &other, false),

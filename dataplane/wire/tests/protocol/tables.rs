@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use wire::route::{
     Account, Channel, DeltaError, DeltaParts, Endpoint, Grant, HeadParts, Hub, Key, KeyMaterial,
-    OnFull, Priority, QueueBounds, Rates, ReadError, Restriction, RouteTable, TableBytes,
+    KeyRef, OnFull, Priority, QueueBounds, Rates, ReadError, Restriction, RouteTable, TableBytes,
     TableError, TableParts, Transports, Window,
 };
 use wire::signature::{SecretKey, SigningKey};
@@ -128,7 +128,7 @@ impl World {
             true => KeyMaterial::Symmetric(SecretKey::from_random([random.u8(..); 32])),
             false => {
                 let key = SigningKey::from_bytes(&[random.u8(1..); 32]);
-                KeyMaterial::Ed25519(Box::new(key.verifying_key()))
+                KeyMaterial::Ed25519(key.verifying_key().into())
             }
         };
         Key {
@@ -410,6 +410,131 @@ fn a_change_that_contradicts_the_table_is_refused_by_name() {
         ..set(renamed)
     };
     assert_eq!(refused(instead), Ok(()), "one goes, another has its id");
+}
+
+#[test]
+fn two_new_endpoints_of_one_name_are_refused_wherever_they_come_from() {
+    let mut world = World::new(3);
+    world.endpoints.clear();
+    let table = world.table(1);
+    let mut named = |name: &str, id| Endpoint {
+        id: EndpointId(id),
+        ..world.endpoint(name)
+    };
+    let change = |table: &RouteTable, epoch, set: Vec<Endpoint>| {
+        let parts = DeltaParts {
+            epoch,
+            set,
+            ..DeltaParts::default()
+        };
+        table.after(&table.change(parts)?)
+    };
+    let before = vec![named("a", 1), named("m", 5)];
+    let table = change(&table, 2, before).expect("two names");
+    let twice = TableError::NameTwice("endpoints", "m".into());
+    for others in [vec![], vec![named("b", 2), named("c", 3)]] {
+        let set = [others, vec![named("m", 8)]].concat();
+        let refused = change(&table, 3, set).map(drop);
+        assert_eq!(refused, Err(twice.clone().into()));
+    }
+}
+
+#[test]
+fn a_change_leads_forward() {
+    let table = World::new(1).table(5);
+    for made in [0, 4, 5] {
+        let parts = DeltaParts {
+            epoch: made,
+            ..DeltaParts::default()
+        };
+        let delta = table.change(parts).expect("nothing changes");
+        let refused = table.after(&delta).map(drop);
+        assert_eq!(refused, Err(DeltaError::Epoch { seen: 5, made }));
+    }
+}
+
+#[test]
+fn many_heads_are_not_kept() {
+    let world = World::new(4);
+    let mut table = world.table(1);
+    let mut head = world.head.clone();
+    let mut longest = 0;
+    for epoch in 2..400 {
+        let mut channel = head.channels[0].clone();
+        channel.id = ChannelId(epoch as u32 + 100);
+        channel.name = format!("a/e/one-of-many-channels-{epoch}").into();
+        head.channels.push(channel);
+        let delta = table.change(DeltaParts {
+            epoch,
+            head: Some(head.clone()),
+            ..DeltaParts::default()
+        });
+        let delta = delta.expect("a change");
+        longest = longest.max(delta.encode().len());
+        table = table.after(&delta).expect("it fits");
+    }
+    let beside = table.memory_bytes() - table.compacted().memory_bytes().min(table.memory_bytes());
+    assert!(
+        beside < 4 * longest,
+        "{beside} bytes beside the base, heads of {longest}"
+    );
+}
+
+#[test]
+fn changes_that_are_long_are_worth_a_new_base() {
+    let mut world = World::new(5);
+    world.endpoints.clear();
+    let mut table = world.table(1);
+    let mut one = world.endpoint("a/e/1");
+    (one.send, one.receive) = (Vec::new(), Vec::new());
+    one.certificates = (0..u16::MAX)
+        .map(|at| Fingerprint([at as u8; 32]))
+        .collect();
+    for epoch in 2..6 {
+        assert!(!table.is_loose());
+        one.relay = !one.relay;
+        let delta = table.change(DeltaParts {
+            epoch,
+            set: vec![one.clone()],
+            ..DeltaParts::default()
+        });
+        table = table.after(&delta.expect("a change")).expect("it fits");
+    }
+    assert!(table.is_loose(), "8 MiB of changes of nothing");
+    assert!(!table.compacted().is_loose());
+}
+
+#[test]
+fn a_public_key_that_is_none_is_read_and_never_good() {
+    let mut world = World::new(6);
+    world.endpoints.clear();
+    let mut one = world.endpoint("a/e/1");
+    let pair = SigningKey::from_bytes(&[9; 32]);
+    one.keys = vec![Key {
+        id: KeyId(1),
+        name: "public".into(),
+        direction: Direction::Ingress,
+        material: KeyMaterial::Ed25519(pair.verifying_key().into()),
+        expires: None,
+        revoked: false,
+    }];
+    world.endpoints.insert("a/e/1".to_owned(), one);
+    let good = world.table(1).encode().to_vec();
+    let public = pair.verifying_key().to_bytes();
+    let at = good.windows(32).position(|bytes| *bytes == public);
+    let at = at.expect("it is among the keys");
+    for (bytes, is_one) in [(public, true), ([2; 32], false), ([0; 32], false)] {
+        let mut written = good.clone();
+        written[at..at + 32].copy_from_slice(&bytes);
+        let table = RouteTable::read(TableBytes::from(checked(written))).expect("32 bytes");
+        let endpoint = table.endpoint_by_name("a/e/1").expect("there");
+        let key = endpoint.keys.at(0);
+        let KeyRef::Ed25519(key) = key.material else {
+            panic!("{key:?}");
+        };
+        assert_eq!(key.point().is_some(), is_one);
+        assert_eq!(table.compacted().encode()[..], table.encode()[..]);
+    }
 }
 
 #[test]
