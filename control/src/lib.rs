@@ -22,6 +22,7 @@ pub mod seal;
 pub mod service;
 #[cfg(feature = "serve")]
 pub mod store;
+pub mod tidy;
 pub mod token;
 
 pub use plan::{compile, compile_epoch};

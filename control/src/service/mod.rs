@@ -25,10 +25,11 @@ use crate::diagnosis::{ALREADY_THERE, CODES, NOT_THERE, SCOPE};
 use crate::model::{Model, Noun, Role, Thing};
 use crate::nearest::nearest;
 use crate::store::{Act, Catalog, Change, Store, Stored};
+use crate::tidy::Tidy;
 pub use access::Caller;
 pub use apply::{Apply, Difference, Secrets};
 pub use keys::{KeyOrder, NewKey, Rotation};
-use next::{Next, Tidy, compiled};
+use next::{Next, compiled};
 pub use push::{NodeApplied, NodeSeen, Publish, Unpublished, Update};
 pub use why::{Check, Question, Reasons};
 

@@ -3,7 +3,6 @@
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use wire::route::{Delta, RouteTable};
 
@@ -11,6 +10,7 @@ use super::{Refusal, Service};
 use crate::compile::{Edit, Found, change, compile_with};
 use crate::model::{Endpoint, Model, Noun, Thing, environment_of};
 use crate::store::{Catalog, Change, Store};
+use crate::tidy::Tidy;
 
 /// What an edit comes to.
 pub(super) struct Next {
@@ -19,51 +19,6 @@ pub(super) struct Next {
     pub(super) table: Arc<RouteTable>,
     /// How the table differs from the one before.
     pub(super) delta: Option<Arc<Delta>>,
-}
-
-/// Makes one of a table and what changed since its base, beside everything else, so that changes stay few.
-#[derive(Default)]
-pub(super) struct Tidy {
-    at_work: Option<JoinHandle<RouteTable>>,
-    /// What changed since it began.
-    since: Vec<Arc<Delta>>,
-}
-
-impl Tidy {
-    /// The table was changed so, or replaced as a whole.
-    pub(super) fn note(&mut self, delta: Option<&Arc<Delta>>) {
-        match delta {
-            None => *self = Self::default(),
-            Some(delta) if self.at_work.is_some() => self.since.push(Arc::clone(delta)),
-            Some(_) => {}
-        }
-    }
-
-    /// The same table in a better form, if one is ready. One is begun where it is worth its while.
-    fn settle(&mut self, table: &Arc<RouteTable>) -> Arc<RouteTable> {
-        if let Some(ready) = self.at_work.take_if(|thread| thread.is_finished()) {
-            let since = std::mem::take(&mut self.since);
-            // One that panicked leaves everything as it was.
-            let made = ready.join().ok();
-            let made = made.and_then(|made| {
-                let mut after = since.iter();
-                after.try_fold(made, |table, delta| table.after(delta).ok())
-            });
-            let same = |made: &RouteTable| {
-                (made.epoch(), made.digest()) == (table.epoch(), table.digest())
-            };
-            if let Some(made) = made.filter(same) {
-                return Arc::new(made);
-            }
-        }
-        if self.at_work.is_none() && table.is_loose() {
-            let loose = Arc::clone(table);
-            let thread = thread::Builder::new().name("compact".into());
-            // Without a thread it stays loose, and is tried again.
-            self.at_work = thread.spawn(move || loose.compacted()).ok();
-        }
-        Arc::clone(table)
-    }
 }
 
 impl Service {
@@ -81,6 +36,11 @@ impl Service {
     ) -> Result<Next, Refusal> {
         let current = self.current();
         let table = self.tidy().settle(&current.table);
+        if !Arc::ptr_eq(&table, &current.table) {
+            // It says the same: whether this edit is refused or not, what comes next begins with it.
+            let mut now = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            now.table = Arc::clone(&table);
+        }
         let mut touched = Touched::of(changes);
         touched.add_left_behind(after);
         let head = match touched.head {

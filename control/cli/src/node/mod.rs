@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use clap::Subcommand;
+use control::tidy::Tidy;
 use link::diagnosis::{CODES, LINK_AUTHORITY, NO_TABLE, TABLE_UNFIT};
 use link::{
     Credentials, Follow, Followed, Freshness, Kept, KeptTable, Level, Lineage, Tell, Version,
@@ -141,6 +142,7 @@ fn along(
     let held = tables::Held {
         tables: node.tables(),
         newest: table,
+        tidy: Tidy::default(),
         lineage,
         handed: lineage,
     };
@@ -237,7 +239,7 @@ fn put_together(kept: KeptTable) -> Result<RouteTable, Diagnosis> {
     let (version, bytes) = kept.snapshot;
     let mut table = tables::read(version, bytes)?;
     for (_, becomes, bytes) in kept.deltas {
-        table = tables::change(&table, becomes, &bytes)?;
+        table = tables::change(&table, becomes, &bytes)?.0;
     }
     Ok(table)
 }

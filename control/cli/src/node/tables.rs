@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::tidy::Tidy;
 use link::diagnosis::{CODES, TABLE_UNFIT};
 use link::{Bytes, Holder, Lineage, Unfit, Version};
 use node::{Tables, Unapplied};
@@ -67,19 +68,20 @@ fn is(table: RouteTable, becomes: Version) -> Result<RouteTable, Diagnosis> {
     }
 }
 
-/// Change a table as this says; it must be made for it and make what it says.
+/// Change a table as this says; it must be made for it and make what it says. The change, too.
 pub(crate) fn change(
     table: &RouteTable,
     becomes: Version,
     bytes: &[u8],
-) -> Result<RouteTable, Diagnosis> {
+) -> Result<(RouteTable, Delta), Diagnosis> {
     let delta = Delta::read(TableBytes::from(bytes.to_vec()));
     let delta = delta.map_err(|error| unfit(error.to_string(), becomes))?;
     let table = table.after(&delta);
-    is(
+    let table = is(
         table.map_err(|error| unfit(error.to_string(), becomes))?,
         becomes,
-    )
+    )?;
+    Ok((table, delta))
 }
 
 fn unfit(seen: String, becomes: Version) -> Diagnosis {
@@ -91,6 +93,8 @@ fn unfit(seen: String, becomes: Version) -> Diagnosis {
 pub(super) struct Held {
     pub(super) tables: Tables,
     pub(super) newest: Arc<RouteTable>,
+    /// Keeps what changed since the base of that little.
+    pub(super) tidy: Tidy,
     /// The past that it is of, and that of the table which the shards were given last.
     pub(super) lineage: Lineage,
     pub(super) handed: Lineage,
@@ -99,6 +103,7 @@ pub(super) struct Held {
 impl Holder for Held {
     fn snapshot(&mut self, becomes: Version, bytes: Vec<u8>) -> Result<(), Diagnosis> {
         self.newest = Arc::new(read(becomes, bytes)?);
+        self.tidy.note(None);
         self.lineage = becomes.lineage;
         Ok(())
     }
@@ -107,7 +112,10 @@ impl Holder for Held {
         if version(self.lineage, &self.newest) != base {
             return Err(unfit(format!("a change of {base}"), becomes));
         }
-        self.newest = Arc::new(change(&self.newest, becomes, bytes)?);
+        let table = self.tidy.settle(&self.newest);
+        let (next, delta) = change(&table, becomes, bytes)?;
+        self.newest = Arc::new(next);
+        self.tidy.note(Some(&Arc::new(delta)));
         Ok(())
     }
 

@@ -70,10 +70,10 @@ impl Begun {
     }
 
     /// The next key.
-    pub(super) fn push(&mut self, material: &KeyMaterial) {
+    pub(super) fn push(&mut self, material: KeyRef<'_>) {
         match material {
-            KeyMaterial::Symmetric(secret) => self.mac(secret.mac().clone()),
-            KeyMaterial::Ed25519(public) => self.point(public.clone()),
+            KeyRef::Symmetric(mac) => self.mac(mac.clone()),
+            KeyRef::Ed25519(public) => self.point(public.clone()),
         }
     }
 

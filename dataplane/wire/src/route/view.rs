@@ -57,6 +57,11 @@ impl<'t> EndpointView<'t> {
         }
     }
 
+    /// Where it lies.
+    pub(super) fn place(&self) -> (&'t Layer, &'t EndpointRow) {
+        (self.layer, self.row)
+    }
+
     /// Its full name, `account/environment/endpoint`.
     pub fn name(&self) -> &'t str {
         self.layer.name(self.row.name_at.get(), self.row.name_bytes)

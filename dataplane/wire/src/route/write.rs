@@ -16,9 +16,10 @@ use super::rows::{
     Counts, ED25519, ENABLED, EXPIRES, EndpointRow, GrantRow, Header, KeyRow, Kind, MAGIC,
     QueueRow, RELAY, REVOKED, RatesRow, SYMMETRIC, UNCHECKED_BYTES, VERSION,
 };
+use super::view::EndpointView;
 use super::{Endpoint, Grant, Key, QueueBounds, Rates, Restriction, TableError};
 use crate::ids::EndpointId;
-use crate::signature::KeyMaterial;
+use crate::signature::{KeyMaterial, KeyRef};
 
 /// Which table or change it is.
 #[derive(Debug, Clone, Copy)]
@@ -121,26 +122,12 @@ impl Writer {
     }
 
     fn key(&mut self, key: Key) -> Result<(), TableError> {
-        let name_at = match self.key_names.get(&key.name) {
-            Some(at) => U32::new(*at),
-            None => {
-                let at = self.text(&key.name)?;
-                self.key_names.insert(key.name.clone(), at.get());
-                at
-            }
-        };
+        let name_at = self.key_name(&key.name)?;
         let (kind, material) = match &key.material {
             KeyMaterial::Symmetric(secret) => (SYMMETRIC, secret.random()),
             KeyMaterial::Ed25519(public) => (ED25519, *public.as_bytes()),
         };
-        if self.keys.len() == self.keys.capacity() {
-            // Copied and wiped: to move them would leave secrets behind.
-            let mut more = Vec::with_capacity(2 * self.keys.len() + 1);
-            more.extend_from_slice(&self.keys);
-            self.keys.as_mut_slice().as_mut_bytes().zeroize();
-            self.keys = more;
-        }
-        self.keys.push(KeyRow {
+        let row = KeyRow {
             id: U32::new(key.id.0),
             name_at,
             expires: U64::new(key.expires.map_or(0, |at| at.0)),
@@ -149,8 +136,76 @@ impl Writer {
             direction: key.direction as u8,
             kind,
             flags: flag(key.revoked, REVOKED) | flag(key.expires.is_some(), EXPIRES),
-        });
-        self.materials.push(&key.material);
+        };
+        self.key_row(row, KeyRef::from(&key.material));
+        Ok(())
+    }
+
+    fn key_name(&mut self, name: &str) -> Result<U32, TableError> {
+        if let Some(at) = self.key_names.get(name) {
+            return Ok(U32::new(*at));
+        }
+        let at = self.text(name)?;
+        self.key_names.insert(name.into(), at.get());
+        Ok(at)
+    }
+
+    fn key_row(&mut self, row: KeyRow, material: KeyRef<'_>) {
+        if self.keys.len() == self.keys.capacity() {
+            // Copied and wiped: to move them would leave secrets behind.
+            let mut more = Vec::with_capacity(2 * self.keys.len() + 1);
+            more.extend_from_slice(&self.keys);
+            self.keys.as_mut_slice().as_mut_bytes().zeroize();
+            self.keys = more;
+        }
+        self.keys.push(row);
+        self.materials.push(material);
+    }
+
+    /// Take one of a layer as it lies there; `seen` is of that layer. What it says is not added to the sum.
+    pub(super) fn copy(
+        &mut self,
+        endpoint: &EndpointView<'_>,
+        seen: &mut Seen,
+    ) -> Result<(), TableError> {
+        let (layer, old) = endpoint.place();
+        let row = EndpointRow {
+            name_at: self.text(endpoint.name())?,
+            keys_at: place(self.keys.len())?,
+            certificates_at: place(self.certificates.len() / 32)?,
+            grants_at: place(self.grants.len())?,
+            terms: seen.terms.of(old.terms, |at| self.terms(&layer.terms[at])),
+            queue: seen.queues.of(old.queue, |at| {
+                self.queues.place(QueueRow::from(&layer.queues[at]))
+            }),
+            rates: seen.rates.of(old.rates, |at| {
+                self.rates.place(RatesRow::from(&layer.rates[at]))
+            }),
+            ..*old
+        };
+        for at in old.keys_at.get()..old.keys_at.get() + u32::from(old.keys.get()) {
+            let key = layer.key_row(at);
+            let name_at = self.key_name(layer.name(key.name_at.get(), key.name_bytes))?;
+            self.key_row(KeyRow { name_at, ..*key }, layer.materials.get(key, at));
+        }
+        for certificate in endpoint.certificates() {
+            self.certificates.extend_from_slice(&certificate.0);
+        }
+        let count = old.send.get().checked_add(old.receive.get());
+        let count = count.ok_or(TableError::TooLarge)?;
+        for grant in layer.grant_rows(old.grants_at.get(), count) {
+            let restriction = seen.restrictions.of(grant.restriction, |at| {
+                match layer.restrictions[at].is_none() {
+                    true => 0,
+                    false => self.restriction(&layer.restrictions[at]),
+                }
+            });
+            self.grants.push(GrantRow {
+                restriction,
+                ..*grant
+            });
+        }
+        self.endpoints.push(row);
         Ok(())
     }
 
@@ -272,6 +327,36 @@ impl Writer {
             materials: std::mem::replace(&mut self.materials, Begun::with_room(0, 0)).end(),
             bytes: bytes.into(),
         })
+    }
+}
+
+/// Where in a writer's lists that is which a layer has at a place of its own.
+pub(super) struct Seen {
+    restrictions: Places,
+    terms: Places,
+    queues: Places,
+    rates: Places,
+}
+
+impl Seen {
+    /// Nothing of this layer yet.
+    pub(super) fn of(layer: &Layer) -> Self {
+        let none = |count| Places(vec![None; count]);
+        Self {
+            restrictions: none(layer.restrictions.len()),
+            terms: none(layer.terms.len()),
+            queues: none(layer.queues.len()),
+            rates: none(layer.rates.len()),
+        }
+    }
+}
+
+struct Places(Vec<Option<u32>>);
+
+impl Places {
+    fn of(&mut self, at: U32, find: impl FnOnce(usize) -> u32) -> U32 {
+        let at = at.get() as usize;
+        U32::new(*self.0[at].get_or_insert_with(|| find(at)))
     }
 }
 
