@@ -47,6 +47,8 @@ pub const SEALED: u16 = 2120;
 pub const TOKEN_KEY: u16 = 2121;
 /// A token was asked for with a time that has passed.
 pub const TOKEN_EXPIRY: u16 = 2122;
+/// A key with an id that a key had that is no more.
+pub const KEY_ID_USED: u16 = 2123;
 
 /// A store that cannot be read or written.
 pub const STORE_FAILED: u16 = 2130;
@@ -236,6 +238,12 @@ pub const CODES: &[Code] = &[
         "token_expiry",
         "A token that expires in the past, or never, is of no use.",
         "choose a validity such as `--valid 1h`",
+    ),
+    (
+        KEY_ID_USED,
+        "key_id_used",
+        "A new key has the id of one that was deleted, or a lower one than the highest so far. Ids of keys are not used again: whoever still has the old key must not pass for the new one.",
+        "give the key a higher id",
     ),
     (
         STORE_FAILED,

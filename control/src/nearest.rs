@@ -1,14 +1,27 @@
 //! The nearest known name to one that is not known, for every message that says "did you mean".
 
+/// Longest text that may be meant for a name.
+const SEEN_BYTES_MAX: usize = 300;
+
 /// The candidate with the fewest edits to `seen`, if it is near enough to be meant.
 ///
 /// An edit is one character put in, left out or replaced, or two neighbours swapped. At most a third of the
 /// longer name (and at least two edits) may differ; the first of equally near candidates wins.
 pub fn nearest<'a>(seen: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut best: Option<(usize, &str)> = None;
+    // What is longer than every name is none of them misspelt, and would cost the square of its length.
+    if seen.len() > SEEN_BYTES_MAX {
+        return None;
+    }
+    let length = seen.chars().count();
     for candidate in candidates {
+        let other = candidate.chars().count();
+        let limit = (length.max(other) / 3).max(2);
+        // Each edit makes one character more or less at most.
+        if length.abs_diff(other) > limit {
+            continue;
+        }
         let edits = edits(seen, candidate);
-        let limit = (seen.chars().count().max(candidate.chars().count()) / 3).max(2);
         if edits <= limit && best.is_none_or(|(fewest, _)| edits < fewest) {
             best = Some((edits, candidate));
         }
@@ -51,6 +64,7 @@ mod tests {
             ("hub", Some("hub")),
             ("weather", None),
             ("", None),
+            (&"hub".repeat(101), None),
         ] {
             let got = nearest(seen, names);
             if seen.is_empty() {

@@ -596,3 +596,36 @@ fn an_endpoint_names_certificates_in_either_form_each_once() {
     }
     assert!(!pump.may_use_tunnel(None) && !pump.may_use_tunnel(Some(Fingerprint([9; 32]))));
 }
+
+#[test]
+fn a_plan_that_is_wrong_everywhere_is_refused_with_a_bounded_look_at_names() {
+    use control::model::{Channel, Endpoint, Grant, Model};
+    let mut model: Model = control::plan::read(
+        "[[accounts]]\nname = \"a\"\n[[environments]]\nname = \"a/e\"\n",
+        "p",
+    )
+    .expect("a plan");
+    for number in 0..20_000 {
+        model.channels.push(Channel {
+            name: format!("a/e/channel-{number:05}"),
+            ..Channel::default()
+        });
+        let channel = format!("chanel-{number:05}");
+        model.endpoints.push(Endpoint {
+            name: format!("a/e/pump-{number:05}"),
+            grants: vec![Grant {
+                channel,
+                ..Grant::default()
+            }],
+            ..Endpoint::default()
+        });
+    }
+    let found = control::compile::compile(&model, 1, None).expect_err("wrong everywhere");
+    assert_eq!(found.len(), 1_000, "the first of them");
+    let hinted = |remedy: &str| remedy.contains("did you mean `channel-");
+    assert!(hinted(&found[0].fault.remedy), "{}", found[0].fault);
+    // So many names were looked at for the first one that there is no more of that.
+    assert!(!hinted(&found[1].fault.remedy), "{}", found[1].fault);
+    let last = &found[999].fault.remedy;
+    assert!(last.contains("19000 more faults"), "{last}");
+}

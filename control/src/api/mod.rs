@@ -4,6 +4,7 @@
 //! the document itself takes a bearer token. A handler is a plain function: it asks the [`Service`] and answers.
 
 mod call;
+mod doors;
 mod grants;
 mod keys;
 mod openapi;

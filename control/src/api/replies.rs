@@ -58,7 +58,8 @@ impl Replies {
         let Some(key) = call.question.header(&KEY) else {
             return handler(call);
         };
-        if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.is_ascii() {
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if key.is_empty() || key.len() > KEY_BYTES_MAX || !visible {
             let seen = format!("{} characters", key.len());
             return Err(repeated("the name of the request is malformed", &seen));
         }

@@ -50,7 +50,7 @@ pub(super) fn idempotency_key() -> Value {
 
 /// An ETag, or any.
 pub(super) fn condition() -> Value {
-    json!({ "type": "string", "minLength": 1, "maxLength": 11, "pattern": r#"^("[1-9][0-9]{0,8}"|\*)$"#, "description": "an ETag: change only what is still of that version" })
+    json!({ "type": "string", "pattern": r#"^("[1-9][0-9]{0,8}"|\*)$"#, "description": "an ETag: change only what is still of that version" })
 }
 
 /// An object with these properties and no others.
@@ -102,6 +102,7 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
                     ("expires", moment()),
                     ("queue", reference("WrittenQueue")),
                     ("grants", list(reference("WrittenGrant"))),
+                    ("last_key", range(1, u64::from(u32::MAX))),
                 ][..],
                 &rates,
             ]
@@ -565,6 +566,7 @@ hours = ["x"]
 expires = 2027-01-31T00:00:00Z
 messages_per_second = 1
 bytes_per_second = 1
+last_key = 2
 queue = { messages_max = 1, bytes_max = 1, age_max = 1, on_full = "park", lock = 1, deliveries_max = 1 }
 [[endpoints.keys]]
 id = 1

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use wire::diagnosis::Diagnosis;
 
+use super::doors::Doors;
 use super::router;
 use super::tunnelled::{Secure, Tunnelled};
 use crate::diagnosis::{API_FAILED, API_PLAIN, CODES};
@@ -136,16 +137,21 @@ async fn accept(listener: TcpListener, secure: Option<Secure>, router: Router) {
         return;
     };
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let doors = Doors::default();
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                // Nobody keeps the places of all, nor the processor with handshakes.
+                let Some(inside) = doors.enter(peer.ip(), Instant::now()) else {
+                    continue;
+                };
                 let (secure, router) = (secure.clone(), router.clone());
                 tokio::spawn(async move {
                     connection(stream, secure, router).await;
-                    drop(permit);
+                    drop((permit, inside));
                 });
             }
             // Out of descriptors, most often: give others time to close some.

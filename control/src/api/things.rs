@@ -182,6 +182,7 @@ fn thing_of(
         let Endpoint { keys, .. } = &**old;
         new.keys.clone_from(keys);
     }
+    thing.follow(old);
     Ok(thing)
 }
 

@@ -1,13 +1,14 @@
 //! Endpoints: grants, certificates and the bounds of a queue.
 
 use std::borrow::Borrow;
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use wire::ids::{ChannelId, EndpointId, Fingerprint};
 use wire::limits::BODY_BYTES_MAX;
 use wire::route::{self, ChannelParts, QueueBounds};
 
-use super::faults::{Faults, Place, did_you_mean};
+use super::faults::{Faults, Place};
 use super::key::keys;
 use super::names::Names;
 use super::restriction::{bounded, hours, restriction, transports};
@@ -21,7 +22,33 @@ use crate::seal::MasterKey;
 const CERTIFICATES_MAX: usize = 8;
 
 /// Channels by full name.
-type Channels<'a> = HashMap<&'a str, ChannelId>;
+struct Channels<'a> {
+    ids: HashMap<&'a str, ChannelId>,
+    /// Their names in order, once a hint asks for them.
+    sorted: OnceCell<Vec<&'a str>>,
+}
+
+impl<'a> Channels<'a> {
+    fn of(channels: &'a [ChannelParts]) -> Self {
+        let ids = channels.iter();
+        Self {
+            ids: ids.map(|channel| (&*channel.name, channel.id)).collect(),
+            sorted: OnceCell::new(),
+        }
+    }
+
+    /// Those whose names begin so, in order.
+    fn within(&self, prefix: &str) -> impl Iterator<Item = &'a str> {
+        let sorted = self.sorted.get_or_init(|| {
+            let mut names: Vec<&str> = self.ids.keys().copied().collect();
+            names.sort_unstable();
+            names
+        });
+        let first = sorted.partition_point(|name| *name < prefix);
+        let names = sorted[first..].iter().copied();
+        names.take_while(move |name| name.starts_with(prefix))
+    }
+}
 
 /// Compile endpoints one by one, and hand over each that is well formed.
 pub(super) fn endpoints<E: Borrow<Endpoint>>(
@@ -32,10 +59,7 @@ pub(super) fn endpoints<E: Borrow<Endpoint>>(
     faults: &mut Faults,
     mut take: impl FnMut(route::Endpoint),
 ) {
-    let channels: Channels<'_> = channels
-        .iter()
-        .map(|channel| (&*channel.name, channel.id))
-        .collect();
+    let channels = Channels::of(channels);
     let mut taken = Taken::new("endpoint", written.len());
     let list = Place::root("endpoints");
     for (at, written) in written.iter().map(Borrow::borrow).enumerate() {
@@ -180,8 +204,8 @@ fn channel_of(
     let (whole, account) = (name.contains('/'), account_of(owner));
     let foreign = whole && account_of(name) != account;
     let found = match whole {
-        true => channels.get(name.as_str()),
-        false => channels.get([environment, "/", name].concat().as_str()),
+        true => channels.ids.get(name.as_str()),
+        false => channels.ids.get([environment, "/", name].concat().as_str()),
     };
     if let Some(channel) = found.filter(|_| !foreign) {
         return Some(*channel);
@@ -197,21 +221,20 @@ fn channel_of(
         faults.add(place, FOREIGN, &what, seen, needed, remedy);
         return None;
     }
+    let own = format!("{account}/");
     let prefix = format!("{environment}/");
-    let own = channels.keys().filter(|known| account_of(known) == account);
-    let known = own.map(|known| match whole {
+    let known = channels.within(&own).map(|known| match whole {
         true => known,
         false => known.strip_prefix(&prefix).unwrap_or(known),
     });
-    let mut known: Vec<&str> = known.collect();
-    known.sort_unstable();
+    let remedy = faults.did_you_mean(name, known, "declare it under [[channels]]");
     faults.add(
         place,
         UNKNOWN_NAME,
         &what,
         format!("`{name}`"),
         "a declared channel",
-        did_you_mean(name, known, "declare it under [[channels]]"),
+        remedy,
     );
     None
 }

@@ -67,10 +67,28 @@ pub struct Found {
     pub fault: Diagnosis,
 }
 
+/// Most faults that are told of one model; how many more there are is told with the last.
+const FAULTS_MAX: usize = 1_000;
+/// Names that are looked at for hints in one model: a document that is wrong in every line must not cost the square of its length.
+const HINT_NAMES_MAX: usize = 2_000;
+
 /// The faults found so far in one model.
-#[derive(Default)]
 pub(crate) struct Faults {
     found: Vec<Found>,
+    /// Faults behind the most that are told.
+    more: usize,
+    /// Names that may still be looked at for hints.
+    names_left: usize,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            found: Vec::new(),
+            more: 0,
+            names_left: HINT_NAMES_MAX,
+        }
+    }
 }
 
 impl Faults {
@@ -84,10 +102,29 @@ impl Faults {
         needed: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        if self.found.len() >= FAULTS_MAX {
+            self.more += 1;
+            return;
+        }
         self.found.push(Found {
             pointer: place.to_string(),
             fault: Diagnosis::new(code, what, seen, needed, remedy),
         });
+    }
+
+    /// What to do about an unknown name: the nearest known one, or `otherwise`; also `otherwise` when many were looked at already.
+    pub(crate) fn did_you_mean<'n>(
+        &mut self,
+        seen: &str,
+        known: impl IntoIterator<Item = &'n str>,
+        otherwise: &str,
+    ) -> String {
+        if self.found.len() >= FAULTS_MAX {
+            return otherwise.to_owned();
+        }
+        let most = self.names_left;
+        let known = known.into_iter().take(most);
+        did_you_mean(seen, known.inspect(|_| self.names_left -= 1), otherwise)
     }
 
     /// Note a fault of the whole model.
@@ -97,7 +134,11 @@ impl Faults {
     }
 
     /// Everything found; empty when the model is good.
-    pub(crate) fn take(self) -> Vec<Found> {
+    pub(crate) fn take(mut self) -> Vec<Found> {
+        if let (Some(last), 1..) = (self.found.last_mut(), self.more) {
+            let told = format!("; {} more faults are not listed", self.more);
+            last.fault.remedy.push_str(&told);
+        }
         self.found
     }
 

@@ -1,11 +1,11 @@
 //! Hubs, and the channels in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wire::ids::{AckMode, ChannelId, HUB_ID_RESERVED, hub_id_of};
 use wire::route::{self, ChannelParts};
 
-use super::faults::{Faults, Place, did_you_mean};
+use super::faults::{Faults, Place};
 use super::names::Names;
 use super::value::{Taken, whole};
 use super::{
@@ -39,8 +39,9 @@ pub(super) fn hubs(model: &Model, names: &Names<'_>, faults: &mut Faults) -> Vec
         }
     }
     let list = Place::root("environments");
+    let written: HashSet<&str> = model.hubs.iter().map(|hub| hub.name.as_str()).collect();
     for (name, at) in &defaults {
-        if hubs.iter().any(|hub| *hub.name == **name) {
+        if written.contains(name.as_str()) {
             continue;
         }
         let hub = default_hub(name);
@@ -185,6 +186,7 @@ fn hub_of(
     let known = hubs
         .iter()
         .filter_map(|hub| hub.name.strip_prefix(environment)?.strip_prefix('/'));
+    let remedy = faults.did_you_mean(short, known, "declare it under [[hubs]]");
     let place = match channel.hub {
         Some(_) => place.key("hub"),
         None => place.key("name"),
@@ -195,7 +197,7 @@ fn hub_of(
         "a channel names an unknown hub",
         format!("`{short}`"),
         format!("a hub of {environment}"),
-        did_you_mean(short, known, "declare it under [[hubs]]"),
+        remedy,
     );
     0
 }

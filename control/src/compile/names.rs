@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::faults::{Faults, Place, did_you_mean};
+use super::faults::{Faults, Place};
 use crate::diagnosis::{DUPLICATE, NAME, UNKNOWN_NAME};
 use crate::model::{Model, NAME_NEEDED, environment_of, is_part};
 
 /// The declared environments, each with its place in the list.
 pub(crate) struct Names<'a> {
+    accounts: BTreeMap<&'a str, usize>,
     environments: BTreeMap<&'a str, usize>,
 }
 
@@ -22,17 +23,22 @@ impl<'a> Names<'a> {
             let account = name.split('/').next().unwrap_or("");
             if !accounts.contains_key(account) {
                 let known = accounts.keys().copied();
+                let otherwise = "declare it under [[accounts]]";
+                let remedy = faults.did_you_mean(account, known, otherwise);
                 faults.add(
                     &Place::root("environments").index(*at).key("name"),
                     UNKNOWN_NAME,
                     "an environment names an unknown account",
                     format!("`{account}`"),
                     "a declared account",
-                    did_you_mean(account, known, "declare it under [[accounts]]"),
+                    remedy,
                 );
             }
         }
-        Self { environments }
+        Self {
+            accounts,
+            environments,
+        }
     }
 
     /// The environments in order, each with its place in the list.
@@ -55,16 +61,32 @@ impl<'a> Names<'a> {
         if self.environments.contains_key(environment) {
             return true;
         }
-        let known = self.environments.keys().copied();
+        let remedy = self.hint(environment, faults);
         faults.add(
             place,
             UNKNOWN_NAME,
             &format!("a {kind} names an unknown environment"),
             format!("`{environment}`"),
             "a declared environment",
-            did_you_mean(environment, known, "declare it under [[environments]]"),
+            remedy,
         );
         false
+    }
+
+    /// What to do about an unknown environment. Of an account that there is, others have no business with the names in it, nor it
+    /// with theirs: the nearest one is looked for in it alone.
+    fn hint(&self, environment: &str, faults: &mut Faults) -> String {
+        let otherwise = "declare it under [[environments]]";
+        let account = environment.split('/').next().unwrap_or_default();
+        let all = self.environments.keys().copied();
+        if !self.accounts.contains_key(account) {
+            return faults.did_you_mean(environment, all, otherwise);
+        }
+        let prefix = format!("{account}/");
+        let own = self.environments.range(prefix.as_str()..);
+        let own = own.map(|(name, _)| *name);
+        let own = own.take_while(|name| name.starts_with(&prefix));
+        faults.did_you_mean(environment, own, otherwise)
     }
 }
 

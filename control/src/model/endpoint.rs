@@ -48,6 +48,9 @@ pub struct Endpoint {
     /// Permissions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<Grant>,
+    /// The highest id that a key of it had, while no key has one so high: ids of keys that were deleted do not come again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_key: Option<i64>,
 }
 
 impl Endpoint {
@@ -55,6 +58,22 @@ impl Endpoint {
     #[must_use]
     pub fn key(&self, name: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The highest id that a key of it has or had.
+    #[must_use]
+    pub fn highest_key(&self) -> Option<i64> {
+        self.highest_present().max(self.last_key)
+    }
+
+    fn highest_present(&self) -> Option<i64> {
+        self.keys.iter().map(|key| key.id).max()
+    }
+
+    /// Come in the place of an older one, or of none: remember its highest key.
+    pub(super) fn follow(&mut self, old: Option<&Self>) {
+        let highest = self.highest_key().max(old.and_then(Self::highest_key));
+        self.last_key = highest.filter(|id| self.highest_present() < Some(*id));
     }
 
     /// Seal the secrets of its keys that are not sealed yet.

@@ -126,6 +126,41 @@ impl Thing {
         }
     }
 
+    /// The id that it was given, if it was.
+    #[must_use]
+    pub const fn id(&self) -> Option<i64> {
+        match self {
+            Self::Hub(one) => one.id,
+            Self::Channel(one) => one.id,
+            Self::Endpoint(one) => one.id,
+            Self::Settings(_) | Self::Account(_) | Self::Environment(_) | Self::Token(_) => None,
+        }
+    }
+
+    /// Give it an id, if it is of a kind that has one.
+    pub const fn set_id(&mut self, id: Option<i64>) {
+        match self {
+            Self::Hub(one) => one.id = id,
+            Self::Channel(one) => one.id = id,
+            Self::Endpoint(one) => one.id = id,
+            Self::Settings(_) | Self::Account(_) | Self::Environment(_) | Self::Token(_) => {}
+        }
+    }
+
+    /// Come in the place of an older one, or of none: what says nothing of its id keeps it, and an endpoint remembers the highest key
+    /// that it had.
+    pub fn follow(&mut self, old: Option<&Self>) {
+        if self.id().is_none() {
+            self.set_id(old.and_then(Self::id));
+        }
+        if let Self::Endpoint(endpoint) = self {
+            endpoint.follow(match old {
+                Some(Self::Endpoint(old)) => Some(old),
+                _ => None,
+            });
+        }
+    }
+
     /// Seal what is secret in it.
     pub fn seal(&mut self, master: &MasterKey) {
         if let Self::Endpoint(endpoint) = self {

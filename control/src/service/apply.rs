@@ -78,7 +78,7 @@ impl Service {
         })
     }
 
-    /// Everything that the caller reaches, as a document that can be applied.
+    /// Everything that the caller reaches, as a document that can be applied. One with secrets is noted in the audit log first.
     ///
     /// # Errors
     /// When the caller may not have the secrets asked for.
@@ -89,6 +89,11 @@ impl Service {
             Secrets::Plain => Role::Owner,
         };
         access::may(caller, role, "export")?;
+        match secrets {
+            Secrets::None => {}
+            Secrets::Sealed => self.note(caller, "export sealed secrets")?,
+            Secrets::Plain => self.note(caller, "export plain secrets")?,
+        }
         let mut model = Model::default();
         for stored in self.catalog().things.values() {
             if caller.reaches(stored.thing.noun(), stored.thing.name()) {
@@ -161,6 +166,7 @@ fn changes(catalog: &Catalog, store: &Store, apply: &Apply) -> Result<Vec<Change
         {
             keep_secrets(new, old, store.master());
         }
+        thing.follow(old.map(|old| &*old.thing));
         let differs = old.is_none_or(|old| *old.thing != thing);
         if !named.insert((noun, name.clone())) {
             return Err(refused(twice(&thing)));

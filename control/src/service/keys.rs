@@ -180,8 +180,7 @@ impl Service {
         prepare: impl FnOnce(&mut Endpoint, &Key) -> Result<(), Diagnosis>,
     ) -> Result<NewKey, Refusal> {
         let outcome = self.edit_endpoint(caller, action, name, expected, |endpoint| {
-            let last = endpoint.keys.iter().map(|key| key.id).max();
-            key.id = last.unwrap_or(0) + 1;
+            key.id = endpoint.highest_key().unwrap_or(0) + 1;
             if key.name.is_empty() {
                 let direction = match key.direction {
                     Direction::Ingress => "ingress",

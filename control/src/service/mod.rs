@@ -6,8 +6,10 @@
 
 pub mod access;
 mod apply;
+mod ids;
 mod keys;
 mod next;
+mod private;
 mod push;
 mod tokens;
 mod why;
@@ -35,6 +37,9 @@ pub use why::{Check, Question, Reasons};
 
 /// Most that wait for the nodes at once.
 const WAITING_MAX: usize = 8;
+
+/// Names beside one that is not there that are looked at for a hint.
+const HINT_NAMES_MAX: usize = 1_000;
 
 /// Tells the time: seconds since 1970.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
@@ -174,13 +179,31 @@ impl Service {
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let (store, before) = (&self.store, self.catalog());
         let mut changes = edit(&before, store)?;
+        ids::settle(caller, &mut changes, &before, &self.current().table)?;
         for change in &mut changes {
             access::may_change(caller, change, &before, action).map_err(refused)?;
             if let Some(thing) = &mut change.after {
                 thing.seal(store.master());
             }
         }
-        self.carry_out(store, caller, action, &before, changes)
+        let done = self.carry_out(store, caller, action, &before, changes);
+        done.map_err(|refusal| private::told(caller, refusal))
+    }
+
+    /// Note that this caller takes a copy of everything it reaches, before it gets it.
+    ///
+    /// # Errors
+    /// When the store does not take it; then it is to get nothing.
+    pub fn note(&self, caller: &Caller, action: &str) -> Result<(), Diagnosis> {
+        let act = Act {
+            actor: &caller.name,
+            at_seconds: self.now(),
+            action,
+        };
+        match &caller.account {
+            None => self.store.note(&act, Noun::Settings, ""),
+            Some(account) => self.store.note(&act, Noun::Account, account),
+        }
     }
 
     /// Compile, check, commit and publish.
@@ -277,16 +300,20 @@ pub(crate) fn there<'a>(
     name: &str,
 ) -> Result<&'a Stored, Diagnosis> {
     catalog.get(noun, name).ok_or_else(|| {
-        let within = |name: &str| name.rsplit_once('/').map(|(within, _)| within.to_owned());
-        let known = catalog.things.keys().filter(|(other, known)| {
-            *other == noun && noun != Noun::Token && within(known) == within(name)
-        });
-        let near = nearest(name, known.map(|(_, known)| known.as_str()));
-        missing(noun, name, near)
+        let within = name
+            .rsplit_once('/')
+            .map_or(0, |(within, _)| within.len() + 1);
+        let (within, last) = name.split_at(within);
+        // Nobody is told the names of tokens, and nobody waits for a look at a million names.
+        let beside = catalog.things.from(noun, within).take(HINT_NAMES_MAX);
+        let beside = beside.take_while(|((other, _), _)| *other == noun && noun != Noun::Token);
+        let known = beside.map_while(|((_, known), _)| known.strip_prefix(within));
+        let near = nearest(last, known.filter(|known| !known.contains('/')));
+        missing(noun, name, near.map(|last| format!("{within}{last}")))
     })
 }
 
-fn missing(noun: Noun, name: &str, near: Option<&str>) -> Diagnosis {
+fn missing(noun: Noun, name: &str, near: Option<String>) -> Diagnosis {
     let remedy = match near {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("create it, or list every {noun}"),

@@ -104,15 +104,33 @@ impl Service {
     }
 }
 
-/// A token with a good name that opens no more than its maker's does.
-fn check(token: &Token, caller: &Caller) -> Result<(), Diagnosis> {
-    if !is_part(&token.name) {
-        let (what, seen) = (
-            "the name of the token is malformed",
-            format!("`{}`", token.name),
-        );
+/// Owners of one account name their tokens `account:name`, so that they never meet with those of others, nor learn of them; nobody else's
+/// token has such a name.
+fn named(token: &Token, caller: &Caller) -> Result<(), Diagnosis> {
+    let (account, own) = match token.name.split_once(':') {
+        Some((account, own)) => (Some(account), own),
+        None => (None, token.name.as_str()),
+    };
+    let seen = format!("`{}`", token.name);
+    if !is_part(own) {
+        let what = "the name of the token is malformed";
         return Err(Diagnosis::from_table(CODES, NAME, what, seen, NAME_NEEDED));
     }
+    let its_own = account.is_some() && account == token.account.as_deref();
+    if its_own || (account.is_none() && caller.account.is_none()) {
+        return Ok(());
+    }
+    let what = "the name of the token is another's to give";
+    let needed = match &token.account {
+        Some(account) => format!("`{account}:{own}`"),
+        None => "a name without `:`".to_owned(),
+    };
+    Err(Diagnosis::from_table(CODES, NAME, what, seen, needed))
+}
+
+/// A token with a good name that opens no more than its maker's does.
+fn check(token: &Token, caller: &Caller) -> Result<(), Diagnosis> {
+    named(token, caller)?;
     if token.name == Caller::local().name {
         let (what, needed) = ("the name of the token is taken", "another name");
         let seen = format!("`{}`, which the audit log calls the machine", token.name);

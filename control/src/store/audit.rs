@@ -38,9 +38,9 @@ pub struct Line {
     pub noun: Noun,
     /// Its full name.
     pub name: String,
-    /// What it was; null when it was not there.
+    /// What it was; null when it was not there, or was only taken a copy of.
     pub before: Value,
-    /// What it is since; null when it was deleted.
+    /// What it is since; null when it was deleted, or was only taken a copy of.
     pub after: Value,
 }
 
@@ -101,9 +101,20 @@ impl<'a, 'txn> Chain<'a, 'txn> {
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
         lines: Table<'txn, u64, ([u8; 32], &'static [u8])>,
     ) -> Result<(Self, u64), Diagnosis> {
-        let mut end = store.end(meta, &lines)?;
-        end.version += 1;
-        Ok((Self { store, lines, end }, end.version))
+        let mut chain = Self::as_it_is(store, meta, lines)?;
+        chain.end.version += 1;
+        let version = chain.end.version;
+        Ok((chain, version))
+    }
+
+    /// The chain as it stands, for what changes nothing and is noted all the same.
+    pub(super) fn as_it_is(
+        store: &'a Store,
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        lines: Table<'txn, u64, ([u8; 32], &'static [u8])>,
+    ) -> Result<Self, Diagnosis> {
+        let end = store.end(meta, &lines)?;
+        Ok(Self { store, lines, end })
     }
 
     /// Add the line of a change.
@@ -113,6 +124,18 @@ impl<'a, 'txn> Chain<'a, 'txn> {
         change: &Change,
         before: Option<&Thing>,
     ) -> Result<(), Diagnosis> {
+        let before = before.map_or(Value::Null, Thing::shown);
+        let after = change.after.as_ref().map_or(Value::Null, Thing::shown);
+        self.line(act, (change.noun, &change.name), (before, after))
+    }
+
+    /// Add a line about a thing, as it was and as it is.
+    pub(super) fn line(
+        &mut self,
+        act: &Act<'_>,
+        (noun, name): (Noun, &str),
+        (before, after): (Value, Value),
+    ) -> Result<(), Diagnosis> {
         self.end.count += 1;
         let line = Line {
             number: self.end.count,
@@ -120,10 +143,10 @@ impl<'a, 'txn> Chain<'a, 'txn> {
             at: show_moment(act.at_seconds),
             actor: act.actor.to_owned(),
             action: act.action.to_owned(),
-            noun: change.noun,
-            name: change.name.clone(),
-            before: before.map_or(Value::Null, Thing::shown),
-            after: change.after.as_ref().map_or(Value::Null, Thing::shown),
+            noun,
+            name: name.to_owned(),
+            before,
+            after,
         };
         let text = serde_json::to_vec(&line).expect("texts and numbers have a form in JSON");
         let end = &mut self.end;
@@ -288,6 +311,8 @@ impl Walk {
         self.version = line.version;
         let key = (line.noun, line.name);
         match line.after {
+            // Nothing changed: a copy was taken.
+            Value::Null if line.before.is_null() => None,
             Value::Null => self.last.remove(&key),
             after => self.last.insert(key, (line.version, after)),
         };

@@ -370,14 +370,42 @@ impl Store {
                 .map_err(|error| self.failed(error))?;
                 chain.add(act, change, old.as_ref())?;
             }
-            for (key, value) in chain.end().kept(&self.master) {
-                let inserted = meta.insert(key, &value[..]);
-                inserted.map_err(|error| self.failed(error))?;
-            }
+            self.keep_end(&mut meta, &chain)?;
             version
         };
         write.commit().map_err(|error| self.failed(error))?;
         Ok(version)
+    }
+
+    /// Note in the audit log what changes nothing: somebody takes a copy of what is in here.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn note(&self, act: &Act<'_>, noun: Noun, name: &str) -> Result<(), Diagnosis> {
+        let write = self.begin()?;
+        {
+            let mut meta = write.open_table(META).map_err(|error| self.failed(error))?;
+            let lines = write.open_table(AUDIT);
+            let lines = lines.map_err(|error| self.failed(error))?;
+            let mut chain = audit::Chain::as_it_is(self, &meta, lines)?;
+            let nothing = (serde_json::Value::Null, serde_json::Value::Null);
+            chain.line(act, (noun, name), nothing)?;
+            self.keep_end(&mut meta, &chain)?;
+        }
+        write.commit().map_err(|error| self.failed(error))
+    }
+
+    /// Write down where the chain ends now.
+    fn keep_end(
+        &self,
+        meta: &mut redb::Table<'_, &'static str, &'static [u8]>,
+        chain: &audit::Chain<'_, '_>,
+    ) -> Result<(), Diagnosis> {
+        for (key, value) in chain.end().kept(&self.master) {
+            let inserted = meta.insert(key, &value[..]);
+            inserted.map_err(|error| self.failed(error))?;
+        }
+        Ok(())
     }
 
     fn begin(&self) -> Result<WriteTransaction, Diagnosis> {

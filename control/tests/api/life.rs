@@ -214,6 +214,10 @@ fn a_request_sent_again_under_its_name_is_carried_out_once() {
     assert_eq!(first.body, again.body, "the same secret");
     let other = post("one", "ingress");
     assert_eq!((other.status, other.code()), (409, "FB-2166"));
+    for malformed in ["two words", "caf\u{e9}", &"x".repeat(201)] {
+        let refused = post(malformed, "egress");
+        assert_eq!(refused.code(), "FB-2166", "{malformed}");
+    }
     let second = post("two", "egress");
     assert_ne!(second.body["secret"], first.body["secret"]);
     world.now.store(1_700, std::sync::atomic::Ordering::Relaxed);

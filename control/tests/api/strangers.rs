@@ -136,12 +136,32 @@ fn an_owner_of_another_account_reads_and_changes_nothing_of_this_one() {
         "{}",
         exported.body
     );
+    let status = world.ask(&foreign, "GET", "/v1/status", Value::Null);
+    assert_eq!(status.body["endpoints"], 0, "it has none");
+    assert_eq!(status.body["digest"], Value::Null, "it is of all accounts");
     let verdict = world.ask(&foreign, "GET", "/v1/audit/verify", Value::Null);
     assert_eq!(
         verdict.status, 403,
         "the whole log is for those of all accounts"
     );
     assert_eq!(world.service.catalog(), before);
+}
+
+#[test]
+fn whoever_fetches_a_backup_is_in_the_audit_log() {
+    let world = world();
+    let owner = world.token("owner", Role::Owner, None);
+    let backup = world.ask(&owner, "GET", "/v1/backup", Value::Null);
+    assert_eq!(backup.status, 200);
+    let lines = world.ask(&owner, "GET", "/v1/audit", Value::Null);
+    let last = lines.body["items"]
+        .as_array()
+        .and_then(|lines| lines.last());
+    let last = last.expect("a line");
+    assert_eq!(
+        (&last["action"], &last["actor"]),
+        (&json!("backup"), &json!("owner"))
+    );
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn nobody_of_one_account_reads_or_changes_anything_of_another() {
     assert!(
         world
             .service
-            .create_token(&owner, token("t", Role::Viewer, Some("b")))
+            .create_token(&owner, token("b:t", Role::Viewer, Some("b")))
             .is_ok()
     );
 }
@@ -327,6 +327,152 @@ fn whether_another_account_has_a_token_of_a_name_is_not_told() {
         .show(&owner, Noun::Token, "none")
         .expect_err("not there");
     assert_eq!((there.code, there.remedy), (none.code, none.remedy));
+}
+
+/// A name within `within` whose hash, or what of it counts, is that of `of`.
+fn twin<T: PartialEq>(within: &str, of: &str, hash: impl Fn(&str) -> T) -> String {
+    let want = hash(of);
+    let names = (0..10_000_000).map(|each| format!("{within}/h{each}"));
+    let mut twins = names.filter(|name| hash(name) == want);
+    twins.next().expect("one of so many has so short a hash")
+}
+
+#[test]
+fn what_is_wrong_names_nothing_of_another_account() {
+    let world = world();
+    let all = Caller::local();
+    let secret = read(
+        "[[environments]]\nname = \"a/secret\"\n[[channels]]\nname = \"a/secret/plans\"\n[[endpoints]]\nname = \"a/secret/spy\"\nid = 77\n",
+    );
+    let apply = |caller: &Caller, text: &str| {
+        let model = read(text);
+        let apply = Apply {
+            model,
+            prune: false,
+            create: false,
+        };
+        world.service.apply(caller, &apply)
+    };
+    let (prune, create) = (false, false);
+    let model = secret;
+    let defined = Apply {
+        model,
+        prune,
+        create,
+    };
+    world.service.apply(&all, &defined).expect("defined");
+    world
+        .service
+        .create_token(&all, token("a:theirs", Role::Viewer, Some("a")))
+        .expect("made");
+    let owner = caller(Role::Owner, Some("b"));
+    let hash = wire::ids::EndpointId::of("a/e/pump").0 as i64;
+    for (named, text) in [
+        (
+            "an environment near one of a's",
+            "[[channels]]\nname = \"b/secret/x\"\n",
+        ),
+        (
+            "a channel near one of a's",
+            "[[endpoints]]\nname = \"b/e/x\"\n[[endpoints.grants]]\nchannel = \"b/secret/plans\"\nallow = \"send\"\n",
+        ),
+        (
+            "a channel of a",
+            "[[endpoints]]\nname = \"b/e/x\"\n[[endpoints.grants]]\nchannel = \"a/secret/plan\"\nallow = \"send\"\n",
+        ),
+        (
+            "a hub of a",
+            "[[channels]]\nname = \"b/e/x\"\nhub = \"fast\"\n",
+        ),
+    ] {
+        let refused = apply(&owner, text).expect_err(named);
+        for found in refused {
+            let told = found.fault.to_string().replace(text, "");
+            let telling = [
+                "a/e",
+                "secret/spy",
+                "a/secret/plans`?",
+                "`a/secret`",
+                "fast`?",
+            ];
+            for name in telling {
+                assert!(!told.contains(name), "{named}: {told}");
+            }
+        }
+    }
+    // An id of another's choice is refused alike whether it is taken or not: nobody finds out which are, and nobody takes one away.
+    let mut told = Vec::new();
+    for id in [77, hash, 78] {
+        let text = format!("[[endpoints]]\nname = \"b/e/x\"\nid = {id}\n");
+        let refused = apply(&owner, &text).expect_err("an id");
+        told.push(refused[0].fault.to_string().replace(&id.to_string(), "ID"));
+    }
+    assert!(told[0] == told[1] && told[1] == told[2], "{told:?}");
+    assert!(told[0].contains("FB-2152"), "{told:?}");
+    // Whoever else has the hash of a new name is not told either.
+    let id = |name: &String| i64::try_from(wire::ids::EndpointId::of(name).0).ok();
+    let names = (0..64).map(|each| format!("b/e/taken-{each}"));
+    let taken = names.clone().find(|name| id(name).is_some());
+    let taken = taken.expect("every other one");
+    let chosen = id(&taken).expect("it was asked for");
+    let text = format!("[[endpoints]]\nname = \"a/secret/spy\"\nid = {chosen}\n");
+    apply(&all, &text).expect("an id of its choice");
+    let text = format!("[[endpoints]]\nname = \"{taken}\"\n");
+    let refused = apply(&owner, &text).expect_err("taken");
+    let told = refused[0].fault.to_string();
+    assert!(
+        told.contains("FB-2108") && !told.contains("a/secret"),
+        "{told}"
+    );
+    // Where the hash of a new name is another's, an id is found, and nobody is told whose it is.
+    let twin = twin("b/e", "a/e/fast", wire::ids::hub_id_of);
+    apply(&owner, &format!("[[hubs]]\nname = \"{twin}\"\n")).expect("another id");
+    let catalog = world.service.catalog();
+    let id = catalog.get(Noun::Hub, &twin).expect("there").thing.id();
+    assert!(id.is_some_and(|id| id != i64::from(wire::ids::hub_id_of(&twin))));
+    let same = apply(&owner, &format!("[[hubs]]\nname = \"{twin}\"\n"));
+    assert!(
+        same.expect("as it is").changed.is_empty(),
+        "it keeps its id"
+    );
+    // Tokens of one account have names of its own.
+    let mut told = Vec::new();
+    for name in ["theirs", "none", "a:theirs", "a:none"] {
+        let made = world
+            .service
+            .create_token(&owner, token(name, Role::Viewer, Some("b")));
+        let refused = made.map(drop).expect_err(name);
+        let own = name.rsplit(':').next().expect("a part");
+        told.push(refused[0].fault.to_string().replace(own, "NAME"));
+    }
+    let alike = |pair: &[String]| pair[0] == pair[1];
+    assert!(alike(&told[..2]) && alike(&told[2..]), "{told:?}");
+    assert_eq!(code(made_as(&world, &all, "b:x", Some("a"))), codes::NAME);
+}
+
+fn made_as(world: &World, caller: &Caller, name: &str, account: Option<&str>) -> Refusal {
+    let made = (world.service).create_token(caller, token(name, Role::Viewer, account));
+    made.map(drop).expect_err("refused")
+}
+
+#[test]
+fn a_new_environment_whose_default_hub_has_anothers_id_gets_one_of_its_own() {
+    let world = world();
+    let owner = caller(Role::Admin, Some("b"));
+    let hash = |name: &str| wire::ids::hub_id_of(&format!("{name}/default"));
+    let want = wire::ids::hub_id_of("a/e/fast");
+    let names = (0..10_000_000).map(|each| format!("b/h{each}"));
+    let twin = names.clone().find(|name| hash(name) == want);
+    let twin = twin.expect("one of so many has so short a hash");
+    let environment = Thing::Environment(control::model::Environment { name: twin.clone() });
+    change(&world, &owner, setting(environment, Some(0))).expect("made");
+    let table = world.node.table();
+    let of = |name: &str| {
+        let hub = table.hubs().iter().find(|hub| *hub.name == *name);
+        hub.expect("there").id
+    };
+    assert_eq!(of("a/e/fast"), want, "who was there keeps its id");
+    assert_ne!(of(&format!("{twin}/default")), want);
 }
 
 /// The text of the first token, which the store needs.

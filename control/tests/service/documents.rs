@@ -35,6 +35,52 @@ fn applied_exported_and_applied_elsewhere_gives_the_same_table() {
 }
 
 #[test]
+fn whoever_takes_secrets_out_is_in_the_audit_log() {
+    let world = world();
+    let owner = caller(Role::Owner, Some("b"));
+    let lines = || {
+        let lines = (world.service).with_store(|store| store.audit_lines(0, 1_000));
+        lines.expect("readable")
+    };
+    let before = lines().len();
+    for (secrets, noted) in [
+        (Secrets::None, None),
+        (Secrets::Sealed, Some("export sealed secrets")),
+        (Secrets::Plain, Some("export plain secrets")),
+    ] {
+        for (who, about) in [
+            (&Caller::local(), (Noun::Settings, "")),
+            (&owner, (Noun::Account, "b")),
+        ] {
+            let count = lines().len();
+            world.service.export(who, secrets).expect("exported");
+            let lines = lines();
+            assert_eq!(lines.len() - count, usize::from(noted.is_some()));
+            let Some(noted) = noted else { continue };
+            let last = lines.last().expect("a line");
+            let told = (last.action.as_str(), last.noun, last.name.as_str());
+            assert_eq!(told, (noted, about.0, about.1));
+            assert_eq!((&last.actor, last.version), (&who.name, 1));
+        }
+    }
+    assert_eq!(lines().len(), before + 4);
+    let refused = world
+        .service
+        .export(&caller(Role::Viewer, None), Secrets::Plain);
+    assert!(refused.is_err() && lines().len() == before + 4);
+    // Nothing changed, and the log is whole before and after the next change.
+    let whole = || {
+        let verdict = (world.service).with_store(control::store::Store::verify_audit);
+        let verdict = verdict.expect("readable");
+        assert_eq!(verdict.faults, Vec::<String>::new());
+        verdict.version
+    };
+    assert_eq!(whole(), 1);
+    apply(&world.service, "[[hubs]]\nname = \"b/e/new\"\n", false);
+    assert_eq!(whole(), 2);
+}
+
+#[test]
 fn applying_the_same_again_changes_nothing_whatever_form_its_secrets_have() {
     let world = world();
     let before = world.service.catalog();

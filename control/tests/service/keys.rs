@@ -71,6 +71,55 @@ fn a_rotation_gives_a_second_key_and_the_first_one_its_end() {
 }
 
 #[test]
+fn the_id_of_a_deleted_key_never_comes_again() {
+    let world = world();
+    let all = Caller::local();
+    let made = |world: &World| {
+        let made = (world.service).add_key(&all, "a/e/pump", &KeyOrder::default(), None);
+        made.expect("made").key
+    };
+    let delete = |name: &str| {
+        let deleted = world.service.delete_key(&all, "a/e/pump", name, None);
+        deleted.expect("deleted");
+    };
+    let second = made(&world);
+    delete(&second.name);
+    let third = made(&world);
+    assert_eq!((second.id, third.id), (2, 3));
+    delete(&third.name);
+    delete("primary");
+    // A document of before does not bring it back.
+    let apply = |text: &str| {
+        let (prune, create) = (false, false);
+        let apply = control::service::Apply {
+            model: super::read(text),
+            prune,
+            create,
+        };
+        world.service.apply(&all, &apply)
+    };
+    let again = apply(super::PLAN).expect_err("the id was used");
+    assert_eq!(again[0].fault.code, codes::KEY_ID_USED);
+    // What is taken out and put in elsewhere remembers, too.
+    let exported = world
+        .service
+        .export(&all, control::service::Secrets::Sealed)
+        .expect("exported");
+    let text = control::plan::write(&exported).expect("TOML");
+    let unchanged = apply(&text).expect("as it is");
+    assert!(unchanged.changed.is_empty());
+    let there = super::empty([7; 32]);
+    let (prune, create) = (false, false);
+    let apply = control::service::Apply {
+        model: super::read(&text),
+        prune,
+        create,
+    };
+    there.service.apply(&all, &apply).expect("applied");
+    assert_eq!((made(&there).id, made(&world).id), (4, 4));
+}
+
+#[test]
 fn a_revoked_key_is_restored_and_a_deleted_one_is_gone() {
     let world = world();
     let all = Caller::local();

@@ -1,0 +1,216 @@
+//! Ids of what is defined. They are hashes of full names, and one space for all accounts: so nobody of one account chooses any, and where the
+//! hash of a new hub or channel is taken, it is given the next one that is free. What already has an id keeps it.
+
+use std::collections::{HashMap, HashSet};
+
+use wire::diagnosis::Diagnosis;
+use wire::ids::{ChannelId, EndpointId, HUB_ID_RESERVED, hub_id_of};
+use wire::route::RouteTable;
+
+use super::{Caller, Refusal, refused, setting};
+use crate::diagnosis::{CODES, ID_COLLISION, KEY_ID_USED, SCOPE};
+use crate::model::{Hub, Noun, Thing};
+use crate::store::{Catalog, Change};
+
+/// Let every thing that changes keep its id, and give those that are new one of their own where the hash of their name is taken.
+pub(super) fn settle(
+    caller: &Caller,
+    changes: &mut Vec<Change>,
+    before: &Catalog,
+    table: &RouteTable,
+) -> Result<(), Refusal> {
+    for change in changes.iter_mut() {
+        let old = before.get(change.noun, &change.name);
+        let old = old.map(|old| &*old.thing);
+        let Some(thing) = &mut change.after else {
+            continue;
+        };
+        thing.follow(old);
+        if caller.account.is_some() && thing.id() != old.and_then(Thing::id) {
+            return Err(refused(chosen(caller, thing)));
+        }
+        no_key_again(thing, old).map_err(refused)?;
+    }
+    if caller.account.is_some() {
+        endpoints_apart(changes, before, table).map_err(refused)?;
+    }
+    let of = |noun: Noun| move |change: &Change| change.noun == noun && change.after.is_some();
+    if changes.iter().any(of(Noun::Hub)) || changes.iter().any(of(Noun::Environment)) {
+        let mut hubs = Taken::hubs(table, changes);
+        hubs.give_all(Noun::Hub, changes, before);
+        hubs.give_defaults(changes, before);
+    }
+    if changes.iter().any(of(Noun::Channel)) {
+        Taken::channels(table, changes).give_all(Noun::Channel, changes, before);
+    }
+    Ok(())
+}
+
+/// Somebody of one account chose an id: whether it is free would tell what others have, and taking it would keep them from having it.
+fn chosen(caller: &Caller, thing: &Thing) -> Diagnosis {
+    let what = format!("token `{}` does not reach ids", caller.name);
+    let seen = match thing.id() {
+        Some(id) => format!("id {id} for `{}`", thing.name()),
+        None => format!("no id for `{}`", thing.name()),
+    };
+    let remedy = "leave `id` out: what is new gets one, what is there keeps its own; or use a token for all accounts";
+    Diagnosis::new(SCOPE, what, seen, "a token for all accounts", remedy)
+}
+
+/// Refuse a new key with the id of one that is no more.
+fn no_key_again(new: &Thing, old: Option<&Thing>) -> Result<(), Diagnosis> {
+    let (Thing::Endpoint(new), Some(Thing::Endpoint(old))) = (new, old) else {
+        return Ok(());
+    };
+    let Some(highest) = old.highest_key() else {
+        return Ok(());
+    };
+    let known = |id| old.keys.iter().any(|key| key.id == id);
+    let again = new.keys.iter();
+    let again = again.filter(|key| key.id <= highest && !known(key.id));
+    match again.map(|key| (key.id, &key.name)).next() {
+        None => Ok(()),
+        Some((id, name)) => Err(Diagnosis::from_table(
+            CODES,
+            KEY_ID_USED,
+            format!("an id of a key of {} was used before", new.name),
+            format!("id {id} for key `{name}`"),
+            format!("{} or more", highest.saturating_add(1)),
+        )),
+    }
+}
+
+/// Refuse a new endpoint of one account whose hash is taken, without saying by whom.
+fn endpoints_apart(
+    changes: &[Change],
+    before: &Catalog,
+    table: &RouteTable,
+) -> Result<(), Diagnosis> {
+    for change in changes {
+        let (Noun::Endpoint, Some(thing)) = (change.noun, &change.after) else {
+            continue;
+        };
+        let new = before.get(Noun::Endpoint, &change.name).is_none() && thing.id().is_none();
+        let of_name = EndpointId::of(&change.name);
+        if new && table.endpoint(of_name).is_some() {
+            return Err(Diagnosis::new(
+                ID_COLLISION,
+                "the id of an endpoint is taken",
+                format!("{of_name} for `{}`", change.name),
+                "a name whose hash is free",
+                "choose another name, or ask somebody with a token for all accounts to define it with an `id`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Ids of one kind, and whose they are.
+struct Taken {
+    names: HashMap<u64, String>,
+    /// The first that is no id any more.
+    end: u64,
+    hash: fn(&str) -> u64,
+}
+
+impl Taken {
+    fn hubs(table: &RouteTable, changes: &[Change]) -> Self {
+        let hubs = table.hubs().iter();
+        Self::of(
+            hubs.map(|hub| (u64::from(hub.id), &*hub.name)),
+            (Noun::Hub, changes),
+            u64::from(HUB_ID_RESERVED),
+            |name| match hub_id_of(name) {
+                HUB_ID_RESERVED => 0,
+                id => u64::from(id),
+            },
+        )
+    }
+
+    fn channels(table: &RouteTable, changes: &[Change]) -> Self {
+        let channels = table.channels().iter();
+        Self::of(
+            channels.map(|channel| (u64::from(channel.id.0), &*channel.name)),
+            (Noun::Channel, changes),
+            u64::from(u32::MAX) + 1,
+            |name| u64::from(ChannelId::of(name).0),
+        )
+    }
+
+    /// Those that are there and stay, and those that are chosen.
+    fn of<'a>(
+        there: impl Iterator<Item = (u64, &'a str)>,
+        (noun, changes): (Noun, &[Change]),
+        end: u64,
+        hash: fn(&str) -> u64,
+    ) -> Self {
+        let changing = changes.iter().filter(|change| change.noun == noun);
+        let gone = changing.clone().filter(|change| change.after.is_none());
+        let gone: HashSet<&str> = gone.map(|change| change.name.as_str()).collect();
+        let mut names: HashMap<u64, String> = there
+            .filter(|(_, name)| !gone.contains(name))
+            .map(|(id, name)| (id, name.to_owned()))
+            .collect();
+        for change in changing {
+            let id = change.after.as_ref().and_then(Thing::id);
+            if let Some(id) = id.and_then(|id| u64::try_from(id).ok()) {
+                names.entry(id).or_insert_with(|| change.name.clone());
+            }
+        }
+        Self { names, end, hash }
+    }
+
+    /// The id that this name needs because that of its hash is another's.
+    fn give(&mut self, name: &str) -> Option<i64> {
+        let first = (self.hash)(name);
+        let mut id = first;
+        while self.names.get(&id).is_some_and(|owner| owner != name) {
+            id = (id + 1) % self.end;
+            if id == first {
+                // None is free: compiling says so.
+                return None;
+            }
+        }
+        self.names.insert(id, name.to_owned());
+        (id != first).then_some(id as i64)
+    }
+
+    /// Give every new thing of a kind an id that needs one.
+    fn give_all(&mut self, noun: Noun, changes: &mut [Change], before: &Catalog) {
+        for change in changes.iter_mut().filter(|change| change.noun == noun) {
+            let new = before.get(noun, &change.name).is_none();
+            if let Some(thing) = &mut change.after
+                && new
+                && thing.id().is_none()
+            {
+                thing.set_id(self.give(&change.name));
+            }
+        }
+    }
+
+    /// Write down the hub `default` of a new environment where it needs an id of its own.
+    fn give_defaults(&mut self, changes: &mut Vec<Change>, before: &Catalog) {
+        let hubs = changes.iter().filter(|change| change.noun == Noun::Hub);
+        let written: HashSet<&str> = hubs.map(|change| change.name.as_str()).collect();
+        let environments = changes.iter();
+        let new = environments.filter(|change| {
+            let there = before.get(change.noun, &change.name);
+            change.noun == Noun::Environment && change.after.is_some() && there.is_none()
+        });
+        let names = new.map(|change| format!("{}/default", change.name));
+        let names: Vec<String> = names
+            .filter(|name| !written.contains(name.as_str()))
+            .collect();
+        for name in names {
+            let id = self.give(&name);
+            if id.is_some() {
+                let hub = Hub {
+                    name,
+                    id,
+                    ..Hub::default()
+                };
+                changes.push(setting(Thing::Hub(hub), Some(0)));
+            }
+        }
+    }
+}
