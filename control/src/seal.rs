@@ -28,11 +28,15 @@ const AUDIT: &[u8] = b"forebay: chain of the audit log, 1";
 /// What the key of the end of the audit chain is derived for.
 const END: &[u8] = b"forebay: end of the audit log, 1";
 
+/// What the key of what is defined is derived for.
+const ROWS: &[u8] = b"forebay: what a store holds, 1";
+
 /// 32 bytes that open every secret of a store.
 pub struct MasterKey {
     cipher: XChaCha20Poly1305,
     audit: Zeroizing<[u8; 32]>,
     end: Zeroizing<[u8; 32]>,
+    rows: Zeroizing<[u8; 32]>,
     check: [u8; 16],
 }
 
@@ -59,6 +63,9 @@ impl MasterKey {
         let mut end = Zeroizing::new([0; 32]);
         hkdf.expand(END, end.as_mut())
             .expect("32 bytes are less than HKDF's most");
+        let mut rows = Zeroizing::new([0; 32]);
+        hkdf.expand(ROWS, rows.as_mut())
+            .expect("32 bytes are less than HKDF's most");
         let mut check = [0; 16];
         hkdf.expand(CHECK, &mut check)
             .expect("16 bytes are less than HKDF's most");
@@ -67,6 +74,7 @@ impl MasterKey {
             cipher,
             audit,
             end,
+            rows,
             check,
         }
     }
@@ -109,18 +117,35 @@ impl MasterKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// The seal of a chain that ends with this link, so many texts and changes after its begin: without this key nobody moves
-    /// the end back.
+    /// What a row of the store counts as: nobody who has not this key finds rows that count as others do.
     ///
     /// # Panics
     /// Never: HMAC takes keys of any length.
     #[must_use]
-    pub fn end(&self, head: &[u8; 32], count: u64, version: u64) -> [u8; 32] {
+    pub fn row(&self, kind: u8, name: &str, number: u64, value: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.rows.as_slice())
+            .expect("HMAC takes keys of any length");
+        mac.update(&[kind]);
+        mac.update(&number.to_le_bytes());
+        mac.update(&(name.len() as u64).to_le_bytes());
+        mac.update(name.as_bytes());
+        mac.update(value);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The seal of a chain that ends with this link, so many texts and changes after its begin, over rows that count as this sum: without
+    /// this key nobody moves the end back, nor changes a row.
+    ///
+    /// # Panics
+    /// Never: HMAC takes keys of any length.
+    #[must_use]
+    pub fn end(&self, head: &[u8; 32], count: u64, version: u64, rows: &[u8; 32]) -> [u8; 32] {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.end.as_slice())
             .expect("HMAC takes keys of any length");
         mac.update(head);
         mac.update(&count.to_le_bytes());
         mac.update(&version.to_le_bytes());
+        mac.update(rows);
         mac.finalize().into_bytes().into()
     }
 

@@ -107,6 +107,7 @@ impl<'a> Call<'a> {
             role: Role::Viewer,
             account: Some(String::new()),
             expires: None,
+            hash: None,
         };
         Self::new(service, route, question, nobody)
     }
@@ -176,12 +177,7 @@ impl<'a> Call<'a> {
         if self.question.body.is_empty() {
             return Ok(json!({}));
         }
-        let kind = self.question.header(&CONTENT_TYPE).unwrap_or("");
-        let kind = kind.split(';').next().unwrap_or("").trim();
-        let accepted = ["application/json", "application/merge-patch+json"];
-        if !accepted.iter().any(|one| kind.eq_ignore_ascii_case(one)) {
-            return Err(Problem::kind(kind));
-        }
+        self.kind()?;
         let read = serde_json::from_slice(&self.question.body);
         let mut value = read.map_err(|error| {
             Problem::body(format!(
@@ -194,8 +190,21 @@ impl<'a> Call<'a> {
         Ok(value)
     }
 
+    /// Refuse a body of another kind than JSON, if there is one.
+    fn kind(&self) -> Result<(), Problem> {
+        let kind = self.question.header(&CONTENT_TYPE).unwrap_or("");
+        let kind = kind.split(';').next().unwrap_or("").trim();
+        let accepted = ["application/json", "application/merge-patch+json"];
+        let accepted = accepted.iter().any(|one| kind.eq_ignore_ascii_case(one));
+        match accepted || self.question.body.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::kind(kind)),
+        }
+    }
+
     /// The body as what is wanted here.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.kind()?;
         // Without a JSON value of it in between, which takes many times the memory, if it is long.
         match serde_json::from_slice(&self.question.body) {
             Ok(read) => return Ok(read),

@@ -28,7 +28,8 @@ use axum::extract::{RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use http_body_util::{BodyExt, Limited};
-use tokio::sync::Semaphore;
+use hyper::body::Body as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::{Noun, Role};
 use crate::service::{Caller, Service, access};
@@ -43,6 +44,10 @@ pub use tunnelled::{Secure, Tunnel};
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest document.
 const DOCUMENT_BYTES_MAX: usize = 256 << 20;
+/// Longest document of those of one account.
+const DOCUMENT_OF_ONE_BYTES_MAX: usize = 16 << 20;
+/// KiB of long bodies that come or are held at once, all requests together; others wait until there is room.
+const LONG_KIB_MAX: u32 = 512 << 10;
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Documents that are read or answered at once; others wait their turn.
@@ -52,17 +57,20 @@ const DOCUMENTS_MAX: usize = 2;
 struct Shared {
     service: Arc<Service>,
     replies: Replies,
-    documents: Semaphore,
+    documents: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
 
 /// The API of a service.
 pub fn router(service: Arc<Service>) -> Router {
     let replies = Replies::default();
-    let documents = Semaphore::new(DOCUMENTS_MAX);
+    let documents = Arc::new(Semaphore::new(DOCUMENTS_MAX));
+    let long = Arc::new(Semaphore::new(LONG_KIB_MAX as usize));
     let shared = Arc::new(Shared {
         service,
         replies,
         documents,
+        long,
     });
     let mut router = Router::new();
     for route in routes() {
@@ -108,28 +116,33 @@ async fn respond(
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };
-    // Whoever may only look has no long documents to compare.
-    let defines = caller.is_some_and(|caller| caller.role >= Role::Admin);
-    let longest = match route.document && defines {
-        true => DOCUMENT_BYTES_MAX,
-        false => BODY_BYTES_MAX,
-    };
-    question.body = match whole(body, longest).await {
-        Ok(body) => body,
+    let longest = longest(route, caller.as_ref());
+    let said = body.size_hint().upper();
+    let room = match Room::of(&shared, said, longest).await {
+        Ok(room) => room,
         Err(problem) => return problem.into_response(),
     };
+    // What strangers send where they may ask is not looked at.
+    if caller.is_some() {
+        question.body = match whole(body, longest).await {
+            Ok(body) => body,
+            Err(problem) => return problem.into_response(),
+        };
+    }
     // The turn comes behind the body: a slow one keeps nobody waiting.
     let turn = match route.document {
-        true => shared.documents.acquire().await.ok(),
+        true => Arc::clone(&shared.documents).acquire_owned().await.ok(),
         false => None,
     };
+    // Both last as long as the work, also when whoever asked hangs up.
     let answering = Arc::clone(&shared);
     let answered = tokio::task::spawn_blocking(move || {
-        answer(&answering, route, &question).unwrap_or_else(|problem| problem.answer())
+        let answer =
+            answer(&answering, route, &question).unwrap_or_else(|problem| problem.answer());
+        drop((question, turn, room));
+        answer
     });
-    let answered = answered.await;
-    drop(turn);
-    match answered {
+    match answered.await {
         Ok(answer) => answer.into_response(),
         Err(_) => Problem::broken().into_response(),
     }
@@ -147,6 +160,40 @@ fn caller(shared: &Shared, route: &Route, question: &Question) -> Result<Option<
         access::may_look(&caller, Noun::Account, account, route.role)?;
     }
     Ok(Some(caller))
+}
+
+/// The longest body of this caller. Whoever may only look has no long documents to compare.
+fn longest(route: &Route, caller: Option<&Caller>) -> usize {
+    match caller {
+        Some(caller) if route.document && caller.role >= Role::Admin => match caller.account {
+            None => DOCUMENT_BYTES_MAX,
+            Some(_) => DOCUMENT_OF_ONE_BYTES_MAX,
+        },
+        _ => BODY_BYTES_MAX,
+    }
+}
+
+/// Room for a long body.
+struct Room {
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// Room for what is said to come, or for the longest where nothing is said.
+    async fn of(shared: &Shared, said: Option<u64>, longest: usize) -> Result<Self, Problem> {
+        let bytes = said.unwrap_or(longest as u64).min(longest as u64);
+        if bytes <= BODY_BYTES_MAX as u64 {
+            return Ok(Self { _room: None });
+        }
+        let long = Arc::clone(&shared.long).acquire_many_owned((bytes >> 10) as u32);
+        match tokio::time::timeout(BODY_TIMEOUT, long).await {
+            Ok(room) => Ok(Self { _room: room.ok() }),
+            Err(_) => {
+                let seen = "no room for another long body";
+                Err(Problem::body(seen.to_owned()))
+            }
+        }
+    }
 }
 
 async fn whole(body: Body, longest: usize) -> Result<Bytes, Problem> {

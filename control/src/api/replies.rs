@@ -83,7 +83,13 @@ impl Replies {
         kept.forget(now);
         match kept.replies.get(name) {
             None => {
-                kept.make_room_of(name);
+                if !kept.make_room_of(name) {
+                    let seen = "as many requests as are remembered, all of them under way";
+                    return Err(repeated(
+                        "there is no room for the name of the request",
+                        seen,
+                    ));
+                }
                 let reply = Reply {
                     asked: asked.to_owned(),
                     answer: None,
@@ -139,30 +145,35 @@ impl Drop for Begun<'_> {
 impl Kept {
     /// Forget what is old, and the oldest of too many.
     fn forget(&mut self, now: u64) {
-        while let Some((since, _)) = self.order.front() {
-            let old = since.saturating_add(KEPT_SECONDS) <= now;
+        while let Some(at) = self.oldest(|_| true) {
+            let old = self.order[at].0.saturating_add(KEPT_SECONDS) <= now;
             if !old && self.order.len() < REPLIES_MAX {
                 return;
             }
-            self.forget_oldest();
-        }
-    }
-
-    /// Of too many of one token, forget its oldest: it crowds out nobody else's.
-    fn make_room_of(&mut self, name: &str) {
-        let whose = |name: &str| name.split('\0').next().map(str::to_owned);
-        let own = whose(name);
-        let of_own = |(_, other): &&(u64, String)| whose(other) == own;
-        if self.order.iter().filter(of_own).count() < REPLIES_OF_ONE_MAX {
-            return;
-        }
-        if let Some(at) = self.order.iter().position(|one| of_own(&one)) {
             self.forget_at(at);
         }
     }
 
-    fn forget_oldest(&mut self) {
-        self.forget_at(0);
+    /// The oldest one of these that is answered. What is under way is not forgotten: sent again, it would be carried out twice.
+    fn oldest(&self, of: impl Fn(&str) -> bool) -> Option<usize> {
+        let answered = |name: &str| {
+            let reply = self.replies.get(name);
+            reply.is_some_and(|reply| reply.answer.is_some())
+        };
+        let mut order = self.order.iter();
+        order.position(|(_, name)| of(name) && answered(name))
+    }
+
+    /// Of too many of one token, forget its oldest: it crowds out nobody else's. Whether there is room then.
+    fn make_room_of(&mut self, name: &str) -> bool {
+        let own = name.split('\0').next();
+        let of_own = |other: &str| other.split('\0').next() == own;
+        let names = self.order.iter().map(|(_, other)| other.as_str());
+        if names.filter(|other| of_own(other)).count() < REPLIES_OF_ONE_MAX {
+            return true;
+        }
+        let oldest = self.oldest(of_own);
+        oldest.inspect(|at| self.forget_at(*at)).is_some()
     }
 
     fn forget_at(&mut self, at: usize) {
@@ -180,8 +191,11 @@ impl Kept {
         };
         reply.answer = Some(answer.clone());
         self.bytes += answer.body.len();
-        while self.bytes > REPLIES_BYTES_MAX && self.order.len() > 1 {
-            self.forget_oldest();
+        while self.bytes > REPLIES_BYTES_MAX {
+            let Some(at) = self.oldest(|other| other != name) else {
+                return;
+            };
+            self.forget_at(at);
         }
     }
 }
@@ -219,6 +233,35 @@ mod tests {
     fn begun<'a>(replies: &'a Replies, name: &'a str) -> Begun<'a> {
         assert!(matches!(replies.begin(name, "asked", 0), Ok(None)));
         Begun { replies, name }
+    }
+
+    #[test]
+    fn what_is_under_way_is_not_forgotten_for_what_comes_behind_it() {
+        let replies = Replies::default();
+        let first = begun(&replies, "one\0first");
+        let others = (0..2 * REPLIES_MAX).map(|at| format!("{}\0{at}", at % 64));
+        for name in others {
+            begun(&replies, &name).end(&long(1));
+        }
+        let own: Vec<String> = (0..2 * REPLIES_OF_ONE_MAX)
+            .map(|at| format!("one\0{at}"))
+            .collect();
+        for name in &own {
+            begun(&replies, name).end(&long(1));
+        }
+        assert!(
+            replies.begin("one\0first", "asked", 0).is_err(),
+            "under way"
+        );
+        let more: Vec<String> = own.iter().map(|name| format!("{name}+")).collect();
+        let waiting = more[1..REPLIES_OF_ONE_MAX].iter();
+        let waiting: Vec<_> = waiting.map(|name| begun(&replies, name)).collect();
+        assert!(
+            replies.begin("one\0more", "asked", 0).is_err(),
+            "all of them are"
+        );
+        drop((first, waiting));
+        assert!(matches!(replies.begin("one\0more", "asked", 0), Ok(None)));
     }
 
     #[test]

@@ -410,14 +410,17 @@ const SYSTEM_ROUTES: [Route; 13] = [
         "AuditPage",
         system::audit,
     ),
-    get(
-        "/v1/audit/verify",
-        Noun::Settings,
-        "check the audit log",
-        &[],
-        "Verdict",
-        system::verify,
-    ),
+    Route {
+        document: true,
+        ..get(
+            "/v1/audit/verify",
+            Noun::Settings,
+            "check the audit log",
+            &[],
+            "Verdict",
+            system::verify,
+        )
+    },
     Route {
         role: Role::Owner,
         document: true,
@@ -430,14 +433,17 @@ const SYSTEM_ROUTES: [Route; 13] = [
             system::backup,
         )
     },
-    get(
-        "/v1/export",
-        Noun::Settings,
-        "export a document",
-        &["secrets"],
-        "Model",
-        system::export,
-    ),
+    Route {
+        document: true,
+        ..get(
+            "/v1/export",
+            Noun::Settings,
+            "export a document",
+            &["secrets"],
+            "Model",
+            system::export,
+        )
+    },
     Route {
         document: true,
         ..giving(

@@ -1,11 +1,12 @@
 //! Accounts, environments, hubs, channels and endpoints: listed, shown, created, replaced, changed and deleted alike.
 
+use axum::http::header::IF_MATCH;
 use serde_json::{Value, json};
 use wire::diagnosis::Diagnosis;
 
 use super::call::{Answer, Call, shown, unreadable};
 use super::problem::Problem;
-use crate::diagnosis::{API_BODY, CODES, NAME, VALUE};
+use crate::diagnosis::{API_BODY, CHANGED_MEANWHILE, CODES, NAME, VALUE};
 use crate::model::{Endpoint, Noun, Thing};
 use crate::service::{access, deleting, not_there, refused, setting, there};
 use crate::store::{Catalog, Change, Stored};
@@ -101,6 +102,12 @@ pub(super) fn replace(call: &Call<'_>) -> Result<Answer, Problem> {
     let outcome = call.service.edit(&call.caller, "replace", |catalog, _| {
         let old = catalog.get(noun, &name).map(|stored| &*stored.thing);
         status = if old.is_some() { 200 } else { 201 };
+        if old.is_none() && call.question.header(&IF_MATCH) == Some("*") {
+            let (what, needed) = ("there is nothing to replace", "anything");
+            let seen = format!("no {noun} `{name}`");
+            let fault = Diagnosis::from_table(CODES, CHANGED_MEANWHILE, what, seen, needed);
+            return Err(refused(fault));
+        }
         let thing = thing_of(noun, body, old)?;
         Ok(changes(catalog, thing, expected))
     })?;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use wire::ids::{AckMode, ChannelId, HUB_ID_RESERVED, hub_id_of};
+use wire::ids::{AckMode, ChannelId, HUB_ID_RESERVED};
 use wire::route::{self, ChannelParts};
 
 use super::faults::{Faults, Place};
@@ -12,7 +12,7 @@ use super::{
     PARTITIONS_DEFAULT, PARTITIONS_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 use crate::diagnosis::{UNKNOWN_NAME, VALUE};
-use crate::model::{Ack, Channel, Hub, Model, Priority, environment_of};
+use crate::model::{Ack, Channel, Hub, Model, Priority, environment_of, hub_hash};
 use crate::quantity::Bytes;
 
 /// Hubs by full name: their places in the table.
@@ -55,7 +55,7 @@ pub(super) fn hubs(model: &Model, names: &Names<'_>, faults: &mut Faults) -> Vec
 
 fn default_hub(name: &str) -> route::Hub {
     route::Hub {
-        id: hub_id_of(name),
+        id: hub_hash(name),
         name: name.into(),
         partitions: PARTITIONS_DEFAULT,
         ack: AckMode::Durable,
@@ -66,10 +66,7 @@ fn default_hub(name: &str) -> route::Hub {
 }
 
 fn hub(written: &Hub, place: &Place<'_>, faults: &mut Faults) -> route::Hub {
-    let derived = match hub_id_of(&written.name) {
-        HUB_ID_RESERVED => 0,
-        id => id,
-    };
+    let derived = hub_hash(&written.name);
     let most = i64::from(HUB_ID_RESERVED) - 1;
     let id = written.id.map_or(derived, |id| {
         whole(id, &place.key("id"), "id of a hub", 0..=most, faults) as u16

@@ -27,7 +27,7 @@ pub use moment::Moment;
 pub use name::{NAME_NEEDED, PART_BYTES_MAX, environment_of, is_part, parts_of};
 pub use queue::{OnFull, Queue};
 pub use secret::Secret;
-pub use thing::{NOUNS, Noun, Settings, Thing};
+pub use thing::{NOUNS, Noun, Settings, Thing, hub_hash};
 pub use token::{Role, TOKEN_PREFIX, Token};
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use wire::ids::{ChannelId, EndpointId, HUB_ID_RESERVED, hub_id_of};
 
 use super::{Account, Channel, Endpoint, Environment, Hub, Token};
 use crate::seal::{MasterKey, digest_text};
@@ -137,6 +138,20 @@ impl Thing {
         }
     }
 
+    /// The id under which nodes store what belongs to it, of what has one.
+    #[must_use]
+    pub fn data_id(&self) -> Option<u64> {
+        let hash = match self {
+            Self::Hub(one) => u64::from(hub_hash(&one.name)),
+            Self::Channel(one) => u64::from(ChannelId::of(&one.name).0),
+            Self::Endpoint(one) => EndpointId::of(&one.name).0,
+            Self::Settings(_) | Self::Account(_) | Self::Environment(_) | Self::Token(_) => {
+                return None;
+            }
+        };
+        Some(self.id().map_or(hash, |id| id as u64))
+    }
+
     /// Give it an id, if it is of a kind that has one.
     pub const fn set_id(&mut self, id: Option<i64>) {
         match self {
@@ -212,6 +227,15 @@ impl Thing {
             shown.and_then(|shown| shown.remove("hash"));
         }
         value
+    }
+}
+
+/// The id of a hub that was given none.
+#[must_use]
+pub fn hub_hash(name: &str) -> u16 {
+    match hub_id_of(name) {
+        HUB_ID_RESERVED => 0,
+        id => id,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Caller {
     pub account: Option<String>,
     /// When its token ends, in seconds since 1970.
     pub expires: Option<u64>,
+    /// Hash of its token, if it has one: it may do nothing any more when that is gone.
+    pub hash: Option<String>,
 }
 
 impl Caller {
@@ -30,6 +32,7 @@ impl Caller {
             role: Role::Owner,
             account: None,
             expires: None,
+            hash: None,
         }
     }
 

@@ -4,19 +4,19 @@
 use std::collections::{HashMap, HashSet};
 
 use wire::diagnosis::Diagnosis;
-use wire::ids::{ChannelId, EndpointId, HUB_ID_RESERVED, hub_id_of};
+use wire::ids::{ChannelId, HUB_ID_RESERVED};
 use wire::route::RouteTable;
 
 use super::{Caller, Refusal, refused, setting};
 use crate::diagnosis::{CODES, ID_COLLISION, KEY_ID_USED, SCOPE};
-use crate::model::{Hub, Noun, Thing};
-use crate::store::{Catalog, Change};
+use crate::model::{Hub, Noun, Thing, hub_hash};
+use crate::store::{Catalog, Change, Store, WasThere};
 
 /// Let every thing that changes keep its id, and give those that are new one of their own where the hash of their name is taken.
 pub(super) fn settle(
     caller: &Caller,
     changes: &mut Vec<Change>,
-    before: &Catalog,
+    (before, store): (&Catalog, &Store),
     table: &RouteTable,
 ) -> Result<(), Refusal> {
     for change in changes.iter_mut() {
@@ -30,18 +30,20 @@ pub(super) fn settle(
             return Err(refused(chosen(caller, thing)));
         }
         no_key_again(thing, old).map_err(refused)?;
+        not_anothers(caller, thing, old, store).map_err(refused)?;
     }
     if caller.account.is_some() {
         endpoints_apart(changes, before, table).map_err(refused)?;
     }
     let of = |noun: Noun| move |change: &Change| change.noun == noun && change.after.is_some();
     if changes.iter().any(of(Noun::Hub)) || changes.iter().any(of(Noun::Environment)) {
-        let mut hubs = Taken::hubs(table, changes);
-        hubs.give_all(Noun::Hub, changes, before);
-        hubs.give_defaults(changes, before);
+        let mut hubs = Taken::hubs(table, changes, store);
+        hubs.give_all(changes, before).map_err(refused)?;
+        hubs.give_defaults(changes, before).map_err(refused)?;
     }
     if changes.iter().any(of(Noun::Channel)) {
-        Taken::channels(table, changes).give_all(Noun::Channel, changes, before);
+        let mut channels = Taken::channels(table, changes, store);
+        channels.give_all(changes, before).map_err(refused)?;
     }
     Ok(())
 }
@@ -80,6 +82,74 @@ fn no_key_again(new: &Thing, old: Option<&Thing>) -> Result<(), Diagnosis> {
     }
 }
 
+/// Refuse an id that something else had which is no more: what is stored under it would be another's.
+fn not_anothers(
+    caller: &Caller,
+    new: &Thing,
+    old: Option<&Thing>,
+    store: &Store,
+) -> Result<(), Diagnosis> {
+    let Some(id) = new
+        .data_id()
+        .filter(|id| old.and_then(Thing::data_id) != Some(*id))
+    else {
+        return Ok(());
+    };
+    let (noun, given) = (new.noun(), new.id().is_some());
+    // Those get another one where it is not given.
+    if !given && matches!(noun, Noun::Hub | Noun::Channel) {
+        return Ok(());
+    }
+    match store.gone(noun, id)? {
+        Some(name) if name != new.name() => {
+            let whose = match caller.account {
+                None => format!("id {id}, which was that of `{name}`"),
+                Some(_) => format!("id {id} for `{}`", new.name()),
+            };
+            let remedy = "give it another `id` or another name: what is stored under this one is not its own";
+            let what = format!("the id of {noun} `{}` was another's", new.name());
+            let needed = "an id that nothing else had";
+            Err(Diagnosis::new(ID_COLLISION, what, whose, needed, remedy))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What has its id no more after these changes, which make a table of another.
+pub(super) fn gone(
+    changes: &[Change],
+    before: &Catalog,
+    (was, is): (&RouteTable, &RouteTable),
+) -> Vec<WasThere> {
+    let mut gone = Vec::new();
+    for change in changes
+        .iter()
+        .filter(|change| change.noun == Noun::Endpoint)
+    {
+        let old = before.get(change.noun, &change.name);
+        let old = old.and_then(|old| old.thing.data_id());
+        let new = change.after.as_ref().and_then(Thing::data_id);
+        if let Some(id) = old.filter(|id| new != Some(*id)) {
+            gone.push((Noun::Endpoint, id, change.name.clone()));
+        }
+    }
+    let ids = |table: &RouteTable| -> HashSet<WasThere> {
+        let hubs = table.hubs().iter();
+        let hubs = hubs.map(|hub| (Noun::Hub, u64::from(hub.id), hub.name.to_string()));
+        let channels = table.channels().iter();
+        let channels = channels.map(|channel| {
+            let id = u64::from(channel.id.0);
+            (Noun::Channel, id, channel.name.to_string())
+        });
+        hubs.chain(channels).collect()
+    };
+    let head = |change: &Change| change.noun < Noun::Endpoint;
+    if changes.iter().any(head) {
+        gone.extend(ids(was).difference(&ids(is)).cloned());
+    }
+    gone
+}
+
 /// Refuse a new endpoint of one account whose hash is taken, without saying by whom.
 fn endpoints_apart(
     changes: &[Change],
@@ -91,7 +161,7 @@ fn endpoints_apart(
             continue;
         };
         let new = before.get(Noun::Endpoint, &change.name).is_none() && thing.id().is_none();
-        let of_name = EndpointId::of(&change.name);
+        let of_name = wire::ids::EndpointId::of(&change.name);
         if new && table.endpoint(of_name).is_some() {
             return Err(Diagnosis::new(
                 ID_COLLISION,
@@ -106,41 +176,40 @@ fn endpoints_apart(
 }
 
 /// Ids of one kind, and whose they are.
-struct Taken {
+struct Taken<'a> {
+    noun: Noun,
+    store: &'a Store,
     names: HashMap<u64, String>,
     /// The first that is no id any more.
     end: u64,
     hash: fn(&str) -> u64,
 }
 
-impl Taken {
-    fn hubs(table: &RouteTable, changes: &[Change]) -> Self {
+impl<'a> Taken<'a> {
+    fn hubs(table: &RouteTable, changes: &[Change], store: &'a Store) -> Self {
         let hubs = table.hubs().iter();
         Self::of(
             hubs.map(|hub| (u64::from(hub.id), &*hub.name)),
-            (Noun::Hub, changes),
+            (Noun::Hub, changes, store),
             u64::from(HUB_ID_RESERVED),
-            |name| match hub_id_of(name) {
-                HUB_ID_RESERVED => 0,
-                id => u64::from(id),
-            },
+            |name| u64::from(hub_hash(name)),
         )
     }
 
-    fn channels(table: &RouteTable, changes: &[Change]) -> Self {
+    fn channels(table: &RouteTable, changes: &[Change], store: &'a Store) -> Self {
         let channels = table.channels().iter();
         Self::of(
             channels.map(|channel| (u64::from(channel.id.0), &*channel.name)),
-            (Noun::Channel, changes),
+            (Noun::Channel, changes, store),
             u64::from(u32::MAX) + 1,
             |name| u64::from(ChannelId::of(name).0),
         )
     }
 
     /// Those that are there and stay, and those that are chosen.
-    fn of<'a>(
-        there: impl Iterator<Item = (u64, &'a str)>,
-        (noun, changes): (Noun, &[Change]),
+    fn of<'t>(
+        there: impl Iterator<Item = (u64, &'t str)>,
+        (noun, changes, store): (Noun, &[Change], &'a Store),
         end: u64,
         hash: fn(&str) -> u64,
     ) -> Self {
@@ -157,39 +226,60 @@ impl Taken {
                 names.entry(id).or_insert_with(|| change.name.clone());
             }
         }
-        Self { names, end, hash }
+        Self {
+            noun,
+            store,
+            names,
+            end,
+            hash,
+        }
     }
 
     /// The id that this name needs because that of its hash is another's.
-    fn give(&mut self, name: &str) -> Option<i64> {
+    fn give(&mut self, name: &str) -> Result<Option<i64>, Diagnosis> {
         let first = (self.hash)(name);
         let mut id = first;
-        while self.names.get(&id).is_some_and(|owner| owner != name) {
+        while self.is_anothers(id, name)? {
             id = (id + 1) % self.end;
             if id == first {
                 // None is free: compiling says so.
-                return None;
+                return Ok(None);
             }
         }
         self.names.insert(id, name.to_owned());
-        (id != first).then_some(id as i64)
+        Ok((id != first).then_some(id as i64))
+    }
+
+    /// Whether something else has this id, or had it.
+    fn is_anothers(&self, id: u64, name: &str) -> Result<bool, Diagnosis> {
+        if let Some(owner) = self.names.get(&id) {
+            return Ok(owner != name);
+        }
+        let gone = self.store.gone(self.noun, id)?;
+        Ok(gone.is_some_and(|owner| owner != name))
     }
 
     /// Give every new thing of a kind an id that needs one.
-    fn give_all(&mut self, noun: Noun, changes: &mut [Change], before: &Catalog) {
+    fn give_all(&mut self, changes: &mut [Change], before: &Catalog) -> Result<(), Diagnosis> {
+        let noun = self.noun;
         for change in changes.iter_mut().filter(|change| change.noun == noun) {
             let new = before.get(noun, &change.name).is_none();
             if let Some(thing) = &mut change.after
                 && new
                 && thing.id().is_none()
             {
-                thing.set_id(self.give(&change.name));
+                thing.set_id(self.give(&change.name)?);
             }
         }
+        Ok(())
     }
 
     /// Write down the hub `default` of a new environment where it needs an id of its own.
-    fn give_defaults(&mut self, changes: &mut Vec<Change>, before: &Catalog) {
+    fn give_defaults(
+        &mut self,
+        changes: &mut Vec<Change>,
+        before: &Catalog,
+    ) -> Result<(), Diagnosis> {
         let hubs = changes.iter().filter(|change| change.noun == Noun::Hub);
         let written: HashSet<&str> = hubs.map(|change| change.name.as_str()).collect();
         let environments = changes.iter();
@@ -202,7 +292,7 @@ impl Taken {
             .filter(|name| !written.contains(name.as_str()))
             .collect();
         for name in names {
-            let id = self.give(&name);
+            let id = self.give(&name)?;
             if id.is_some() {
                 let hub = Hub {
                     name,
@@ -212,5 +302,6 @@ impl Taken {
                 changes.push(setting(Thing::Hub(hub), Some(0)));
             }
         }
+        Ok(())
     }
 }

@@ -229,6 +229,9 @@ fn make(order: &KeyOrder) -> (Key, Option<Secret>) {
     (key, secret)
 }
 
+/// Keys of an endpoint that stay after a rotation, those of before included that are good no more.
+const KEYS_KEPT: usize = 16;
+
 /// Give the good keys of a direction their end; those that have ended make room. How many are good.
 fn make_way(endpoint: &mut Endpoint, rotation: &Rotation, now: u64) -> Result<usize, Diagnosis> {
     let end = now.saturating_add(rotation.overlap_seconds);
@@ -257,6 +260,16 @@ fn make_way(endpoint: &mut Endpoint, rotation: &Rotation, now: u64) -> Result<us
             key.expires = Some(Moment::from_seconds(end));
         }
         good += 1;
+    }
+    // The oldest that are good no more make room for good, so that there is no last rotation.
+    while endpoint.keys.len() >= KEYS_KEPT {
+        let keys = endpoint.keys.iter().enumerate();
+        let ended =
+            keys.filter(|(_, key)| matches!(key.state(now), State::Revoked | State::Expired));
+        let Some((at, _)) = ended.min_by_key(|(_, key)| key.id) else {
+            break;
+        };
+        endpoint.keys.remove(at);
     }
     if good >= ACTIVE_KEYS_MAX {
         return Err(Diagnosis::new(

@@ -177,9 +177,15 @@ impl Service {
     ) -> Result<Outcome, Refusal> {
         // The store is whole after every transaction, whatever became of who asked for it.
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.still(caller).map_err(refused)?;
         let (store, before) = (&self.store, self.catalog());
         let mut changes = edit(&before, store)?;
-        ids::settle(caller, &mut changes, &before, &self.current().table)?;
+        ids::settle(
+            caller,
+            &mut changes,
+            (&before, store),
+            &self.current().table,
+        )?;
         for change in &mut changes {
             access::may_change(caller, change, &before, action).map_err(refused)?;
             if let Some(thing) = &mut change.after {
@@ -235,7 +241,9 @@ impl Service {
             at_seconds: self.now(),
             action,
         };
-        let version = store.commit(&act, &mut changes).map_err(refused)?;
+        let gone = ids::gone(&changes, before, (&self.current().table, &table));
+        let version = store.commit_with(&act, &mut changes, &gone);
+        let version = version.map_err(refused)?;
         assert_eq!(version, after.version, "one change at a time");
         let outcome = outcome(version);
         let now = Current {

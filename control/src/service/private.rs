@@ -63,6 +63,7 @@ mod tests {
             role: Role::Owner,
             account: account.map(str::to_owned),
             expires: None,
+            hash: None,
         };
         for (what, seen, hidden) in [
             ("hub b/e/x cannot be made", "a full disk", false),

@@ -74,11 +74,23 @@ impl Service {
     /// # Errors
     /// When it is nobody's, or has expired.
     pub fn caller(&self, text: &str) -> Result<Caller, Diagnosis> {
+        self.caller_of(&Token::hash_of(text))
+    }
+
+    /// Refuse a caller whose token is no more what it was when it asked: others may have changed much while it waited for its turn.
+    pub(super) fn still(&self, caller: &Caller) -> Result<(), Diagnosis> {
+        let Some(hash) = &caller.hash else {
+            return Ok(());
+        };
+        self.caller_of(hash).map(drop)
+    }
+
+    /// Whose token has this hash.
+    fn caller_of(&self, hash: &str) -> Result<Caller, Diagnosis> {
         let refuse = |seen: &str| {
             let (what, needed) = ("the token opens nothing", "a token that is good");
             Diagnosis::from_table(CODES, TOKEN_UNKNOWN, what, seen, needed)
         };
-        let hash = Token::hash_of(text);
         let catalog = self.catalog();
         let tokens = catalog.things.from(Noun::Token, "");
         let token = tokens
@@ -100,6 +112,7 @@ impl Service {
             role: token.role,
             account: token.account.clone(),
             expires: token.expires.as_ref().and_then(Moment::seconds),
+            hash: Some(token.hash.clone()),
         })
     }
 }

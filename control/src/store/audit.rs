@@ -12,11 +12,12 @@ use serde_json::Value;
 use wire::diagnosis::Diagnosis;
 
 use super::fault::damaged;
+use super::rows::Rows;
 use super::{AUDIT, Act, Change, META, Store, THINGS};
 use crate::diagnosis::{AUDIT_BROKEN, CODES};
 use crate::model::{Noun, Thing};
 use crate::quantity::show_moment;
-use crate::seal::{MasterKey, hex};
+use crate::seal::{MasterKey, digest_text, hex};
 
 /// The link before the first line.
 const BEGIN: [u8; 32] = [0; 32];
@@ -66,6 +67,8 @@ pub(super) struct End {
     version: u64,
     /// Its link.
     head: [u8; 32],
+    /// What everything that is defined counts as.
+    rows: Rows,
 }
 
 impl End {
@@ -74,14 +77,16 @@ impl End {
         count: 0,
         version: 0,
         head: BEGIN,
+        rows: Rows::NONE,
     };
 
     /// What is kept of it: by which word, and what.
-    pub(super) fn kept(&self, master: &MasterKey) -> [(&'static str, Vec<u8>); 3] {
-        let seal = master.end(&self.head, self.count, self.version);
+    pub(super) fn kept(&self, master: &MasterKey) -> [(&'static str, Vec<u8>); 4] {
+        let seal = master.end(&self.head, self.count, self.version, self.rows.sum());
         [
             ("version", self.version.to_le_bytes().to_vec()),
             ("head", self.head.to_vec()),
+            ("rows", self.rows.sum().to_vec()),
             ("seal", seal.to_vec()),
         ]
     }
@@ -155,6 +160,11 @@ impl<'a, 'txn> Chain<'a, 'txn> {
         inserted.map(drop).map_err(|error| self.store.failed(error))
     }
 
+    /// What everything that is defined counts as, to be kept up.
+    pub(super) fn rows(&mut self) -> &mut Rows {
+        &mut self.end.rows
+    }
+
     /// Where it ends now.
     pub(super) fn end(&self) -> End {
         self.end
@@ -177,12 +187,15 @@ impl Store {
         });
         let version = self.number(meta, "version")?;
         let head = self.link(meta, "head")?;
+        let rows = Rows::new(self.link(meta, "rows")?);
         let end = End {
             count,
             version,
             head,
+            rows,
         };
-        if head != link || self.link(meta, "seal")? != self.master.end(&head, count, version) {
+        let seal = self.master.end(&head, count, version, rows.sum());
+        if head != link || self.link(meta, "seal")? != seal {
             return Err(Diagnosis::from_table(
                 CODES,
                 AUDIT_BROKEN,
@@ -198,7 +211,7 @@ impl Store {
     }
 
     /// 32 bytes of the meta data, zeros before they were written.
-    fn link(
+    pub(super) fn link(
         &self,
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
         key: &str,
@@ -277,14 +290,19 @@ impl Store {
     }
 }
 
+/// Of a value, whose parts are in one order.
+fn digest_of(value: &Value) -> String {
+    digest_text(value.to_string().as_bytes())
+}
+
 /// A walk along the chain.
 #[derive(Default)]
 struct Walk {
     number: u64,
     link: [u8; 32],
     version: u64,
-    /// The last line about each thing that is there.
-    last: BTreeMap<(Noun, String), (u64, Value)>,
+    /// The last line about each thing that is there: its version, and a digest of what it was then.
+    last: BTreeMap<(Noun, String), (u64, String)>,
     faults: Vec<String>,
 }
 
@@ -314,7 +332,7 @@ impl Walk {
             // Nothing changed: a copy was taken.
             Value::Null if line.before.is_null() => None,
             Value::Null => self.last.remove(&key),
-            after => self.last.insert(key, (line.version, after)),
+            after => self.last.insert(key, (line.version, digest_of(&after))),
         };
     }
 
@@ -326,7 +344,7 @@ impl Walk {
         let audited = self.last.remove(&(noun, name.to_owned()));
         let shown = Thing::from_json(noun, json).map(|thing| thing.shown());
         match (audited, shown) {
-            (Some((at, after)), Ok(shown)) if at == version && after == shown => {}
+            (Some((at, after)), Ok(shown)) if at == version && after == digest_of(&shown) => {}
             (None, _) => self
                 .faults
                 .push(format!("{noun} `{name}` was never audited")),

@@ -3,9 +3,10 @@
 //!
 //! | table    | key                | value                                                             |
 //! |----------|--------------------|-------------------------------------------------------------------|
-//! | `meta`   | a word             | format, check value of the master key, lineage, ancestors; version, head of the chain, their seal |
+//! | `meta`   | a word             | format, check value of the master key, lineage, ancestors; version, head of the chain, sum of all rows, their seal |
 //! | `things` | kind, full name    | version that changed it last, JSON with sealed secrets            |
 //! | `audit`  | number of the line | link of the chain, JSON ([`audit`])                               |
+//! | `gone`   | kind, id           | full name of what had that id and is no more                      |
 //!
 //! The version counts changes that took place, from 1; a restored store begins another lineage, as it counts what came after its backup
 //! otherwise than the one before. A crash at any moment leaves a version whole or not there at all. Knows
@@ -17,6 +18,7 @@ mod fault;
 pub mod file;
 mod lineage;
 pub mod master;
+mod rows;
 mod things;
 
 use std::fs::{File, OpenOptions};
@@ -31,23 +33,27 @@ use redb::{
 };
 use wire::diagnosis::Diagnosis;
 
-use crate::diagnosis::{CHANGED_MEANWHILE, MASTER_KEY_WRONG, STORE_FORMAT};
+use crate::diagnosis::{AUDIT_BROKEN, CHANGED_MEANWHILE, MASTER_KEY_WRONG, STORE_FORMAT};
 use crate::model::{Endpoint, Model, Noun, Thing};
 use crate::seal::MasterKey;
 pub use copy::restore;
 use fault::{damaged, failed};
+use rows::Rows;
 pub use things::{Key, Things};
 
 type Meta = TableDefinition<'static, &'static str, &'static [u8]>;
 type Values = TableDefinition<'static, (u8, &'static str), (u64, &'static [u8])>;
+type Gone = TableDefinition<'static, (u8, u64), &'static str>;
 type Lines = TableDefinition<'static, u64, ([u8; 32], &'static [u8])>;
 
 const META: Meta = TableDefinition::new("meta");
+/// What had an id and has it no more: an id leads to what is stored under it, which is nobody else's.
+const GONE: Gone = TableDefinition::new("gone");
 const THINGS: Values = TableDefinition::new("things");
 const AUDIT: Lines = TableDefinition::new("audit");
 
 /// The form of the file.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// A thing and the version that changed it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +156,9 @@ pub struct Change {
     pub after: Option<Thing>,
 }
 
+/// What had an id and has it no more: its kind, the id, its full name.
+pub type WasThere = (Noun, u64, String);
+
 /// Who changes something, when and how.
 #[derive(Debug, Clone)]
 pub struct Act<'a> {
@@ -223,6 +232,8 @@ impl Store {
             let things = things.map_err(|error| self.failed(error))?;
             let lines = write.open_table(AUDIT);
             let lines = lines.map_err(|error| self.failed(error))?;
+            let gone = write.open_table(GONE);
+            gone.map_err(|error| self.failed(error))?;
             let empty = meta.is_empty().and_then(|meta| {
                 let (things, lines) = (things.is_empty()?, lines.is_empty()?);
                 Ok(meta && things && lines)
@@ -307,11 +318,12 @@ impl Store {
     /// Everything that is defined.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds what nobody wrote there.
+    /// When the file cannot be read, or holds what nobody wrote there: then whoever could write it could be anybody.
     pub fn load(&self) -> Result<Catalog, Diagnosis> {
         let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
         let meta = read.open_table(META).map_err(|error| self.failed(error))?;
         let version = self.number(&meta, "version")?;
+        let mut rows = self.rows_gone(&read)?;
         let table = read
             .open_table(THINGS)
             .map_err(|error| self.failed(error))?;
@@ -319,13 +331,47 @@ impl Store {
         for entry in table.iter().map_err(|error| self.failed(error))? {
             let (key, value) = entry.map_err(|error| self.failed(error))?;
             let ((noun, name), (version, json)) = (key.value(), value.value());
+            rows.add(&self.master, (noun, name), version, json);
             let no_thing = || damaged(&self.path, format!("`{name}` of kind {noun}"));
             let noun = Noun::from_u8(noun).ok_or_else(no_thing)?;
             let thing = Thing::from_json(noun, json).map_err(|_| no_thing())?;
             let thing = Arc::new(thing);
             things.insert((noun, name.to_owned()), Stored { version, thing });
         }
+        if rows.sum() != &self.link(&meta, "rows")? {
+            return Err(Diagnosis::from_table(
+                crate::diagnosis::CODES,
+                AUDIT_BROKEN,
+                format!("store {} holds what nobody defined", self.path.display()),
+                "things that are not those of the last change",
+                "the things that were sealed with it",
+            ));
+        }
         Ok(Catalog { version, things })
+    }
+
+    /// What had this id, and is no more.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn gone(&self, noun: Noun, id: u64) -> Result<Option<String>, Diagnosis> {
+        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let gone = read.open_table(GONE).map_err(|error| self.failed(error))?;
+        let name = gone.get((noun as u8, id));
+        let name = name.map_err(|error| self.failed(error))?;
+        Ok(name.map(|name| name.value().to_owned()))
+    }
+
+    /// What those count as that are no more.
+    fn rows_gone(&self, read: &redb::ReadTransaction) -> Result<Rows, Diagnosis> {
+        let mut rows = Rows::NONE;
+        let gone = read.open_table(GONE).map_err(|error| self.failed(error))?;
+        for entry in gone.iter().map_err(|error| self.failed(error))? {
+            let (key, name) = entry.map_err(|error| self.failed(error))?;
+            let (noun, id) = key.value();
+            rows.add(&self.master, (rows::GONE + noun, name.value()), id, &[]);
+        }
+        Ok(rows)
     }
 
     /// Make these changes, all of them or none, and note them in the audit log. Secrets are sealed here if they are not yet.
@@ -334,6 +380,19 @@ impl Store {
     /// # Errors
     /// When a thing was changed meanwhile, or the disk does not take it.
     pub fn commit(&self, act: &Act<'_>, changes: &mut [Change]) -> Result<u64, Diagnosis> {
+        self.commit_with(act, changes, &[])
+    }
+
+    /// The same, with what has an id no more.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn commit_with(
+        &self,
+        act: &Act<'_>,
+        changes: &mut [Change],
+        gone: &[WasThere],
+    ) -> Result<u64, Diagnosis> {
         let write = self.begin()?;
         let version = {
             let mut meta = write.open_table(META).map_err(|error| self.failed(error))?;
@@ -347,6 +406,7 @@ impl Store {
                 return self.number(&meta, "version");
             }
             let (mut chain, version) = audit::Chain::continued(self, &meta, lines)?;
+            self.keep_gone(&write, &mut chain, gone)?;
             for change in changes {
                 let key = (change.noun as u8, change.name.as_str());
                 if let Some(thing) = &mut change.after {
@@ -355,6 +415,9 @@ impl Store {
                 let old = things.get(key).map_err(|error| self.failed(error))?;
                 let old = old.map(|old| (old.value().0, old.value().1.to_vec()));
                 check_expected(change, old.as_ref().map_or(0, |old| old.0))?;
+                if let Some((version, json)) = &old {
+                    chain.rows().remove(&self.master, key, *version, json);
+                }
                 let old = old
                     .map(|(_, json)| Thing::from_json(change.noun, &json))
                     .transpose()
@@ -362,6 +425,7 @@ impl Store {
                 match &change.after {
                     Some(thing) => {
                         let json = thing.to_json();
+                        chain.rows().add(&self.master, key, version, &json);
                         things.insert(key, (version, &json[..]))
                     }
                     .map(drop),
@@ -375,6 +439,25 @@ impl Store {
         };
         write.commit().map_err(|error| self.failed(error))?;
         Ok(version)
+    }
+
+    /// Remember whose these ids were.
+    fn keep_gone(
+        &self,
+        write: &WriteTransaction,
+        chain: &mut audit::Chain<'_, '_>,
+        gone: &[WasThere],
+    ) -> Result<(), Diagnosis> {
+        let mut table = write.open_table(GONE).map_err(|error| self.failed(error))?;
+        for (noun, id, name) in gone {
+            let kind = rows::GONE + *noun as u8;
+            let before = table.insert((*noun as u8, *id), name.as_str());
+            if let Some(before) = before.map_err(|error| self.failed(error))? {
+                (chain.rows()).remove(&self.master, (kind, before.value()), *id, &[]);
+            }
+            chain.rows().add(&self.master, (kind, name), *id, &[]);
+        }
+        Ok(())
     }
 
     /// Note in the audit log what changes nothing: somebody takes a copy of what is in here.

@@ -139,6 +139,13 @@ fn an_owner_of_another_account_reads_and_changes_nothing_of_this_one() {
     let status = world.ask(&foreign, "GET", "/v1/status", Value::Null);
     assert_eq!(status.body["endpoints"], 0, "it has none");
     assert_eq!(status.body["digest"], Value::Null, "it is of all accounts");
+    let viewer = world.token("viewer", Role::Viewer, None);
+    let lines = world.ask(&viewer, "GET", "/v1/audit", Value::Null);
+    let lines = lines.body.to_string();
+    assert!(
+        lines.contains("a/e/readings") && !lines.contains(r#""noun":"token""#),
+        "tokens are for owners: {lines}"
+    );
     let verdict = world.ask(&foreign, "GET", "/v1/audit/verify", Value::Null);
     assert_eq!(
         verdict.status, 403,

@@ -150,6 +150,17 @@ fn nobody_of_one_account_reads_or_changes_anything_of_another() {
         change(&world, &owner, setting(hub, None)),
         Err(codes::SCOPE)
     );
+    let theirs = token("theirs", Role::Viewer, Some("a"));
+    let made = world.service.create_token(&Caller::local(), theirs);
+    made.expect("made");
+    let before = world.service.catalog();
+    let deleted = change(&world, &owner, deleting(Noun::Token, "theirs", None));
+    assert_eq!(deleted, Err(codes::SCOPE), "a token of another");
+    let taken = Thing::Token(token("theirs", Role::Viewer, Some("b")));
+    assert_eq!(
+        change(&world, &owner, setting(taken, None)),
+        Err(codes::SCOPE)
+    );
     let own = Thing::Account(Account {
         name: "b".into(),
         ..Account::default()
@@ -473,6 +484,159 @@ fn a_new_environment_whose_default_hub_has_anothers_id_gets_one_of_its_own() {
     };
     assert_eq!(of("a/e/fast"), want, "who was there keeps its id");
     assert_ne!(of(&format!("{twin}/default")), want);
+}
+
+#[test]
+fn what_is_stored_under_an_id_is_nobody_elses_also_when_its_owner_is_gone() {
+    let world = world();
+    let all = Caller::local();
+    let apply = |caller: &Caller, text: &str| {
+        let apply = Apply {
+            model: read(text),
+            prune: false,
+            create: false,
+        };
+        world.service.apply(caller, &apply)
+    };
+    let gone = [
+        (Noun::Endpoint, "a/e/pump"),
+        (Noun::Channel, "a/e/readings"),
+        (Noun::Hub, "a/e/fast"),
+        (Noun::Environment, "a/e"),
+    ];
+    let ids: Vec<Option<u64>> = gone
+        .iter()
+        .map(|(noun, name)| {
+            let catalog = world.service.catalog();
+            catalog.get(*noun, name).expect("there").thing.data_id()
+        })
+        .collect();
+    let changes = gone.map(|(noun, name)| deleting(noun, name, None));
+    let deleted = world
+        .service
+        .edit(&all, "delete", |_, _| Ok(changes.into()));
+    deleted.expect("deleted");
+    let (pump, hub) = (ids[0].expect("one") as i64, ids[2].expect("one"));
+    if let Some(id) = Some(pump).filter(|id| *id > 0) {
+        let text = format!("[[endpoints]]\nname = \"b/e/heir\"\nid = {id}\n");
+        let refused = apply(&all, &text).map(drop).map_err(code);
+        assert_eq!(refused, Err(codes::ID_COLLISION));
+    }
+    let channel = ids[1].expect("one");
+    let text = format!("[[channels]]\nname = \"b/e/heir\"\nid = {channel}\n");
+    let refused = apply(&all, &text).map(drop).map_err(code);
+    assert_eq!(refused, Err(codes::ID_COLLISION));
+    // Names of b's that would get them by their hash get others: also that of a hub `default` that nobody wrote down.
+    let default = wire::ids::hub_id_of("a/e/default");
+    for want in [hub as u16, default] {
+        let names = (0..10_000_000).map(|each| format!("b/e/t{each}"));
+        let twin = names
+            .clone()
+            .find(|name| wire::ids::hub_id_of(name) == want);
+        let twin = twin.expect("one of so many has so short a hash");
+        let owner = caller(Role::Admin, Some("b"));
+        apply(&owner, &format!("[[hubs]]\nname = \"{twin}\"\n")).expect("another id");
+        let catalog = world.service.catalog();
+        let id = catalog.get(Noun::Hub, &twin).expect("there").thing.id();
+        assert!(id.is_some_and(|id| id != i64::from(want)), "{twin} {id:?}");
+    }
+    // What comes back under its own name comes back to what is its own.
+    apply(&all, super::PLAN).expect("as it was");
+    let catalog = world.service.catalog();
+    for ((noun, name), id) in gone.iter().zip(ids) {
+        assert_eq!(catalog.get(*noun, name).expect("there").thing.data_id(), id);
+    }
+    // The store knows it also when it is opened again.
+    let faults = (world.service).with_store(|store| {
+        store.load().expect("whole");
+        store.verify_audit().expect("readable").faults
+    });
+    assert_eq!(faults, Vec::<String>::new());
+}
+
+#[test]
+fn a_token_that_is_gone_when_its_turn_comes_changes_nothing() {
+    let world = world();
+    let all = Caller::local();
+    let mut thief = token("thief", Role::Owner, None);
+    thief.expires = Some(Moment::from_seconds(2_000));
+    let made = world.service.create_token(&all, thief.clone());
+    let (text, _) = made.expect("made");
+    let waiting = world.service.caller(&text).expect("good when it asked");
+    world.now.store(2_000, std::sync::atomic::Ordering::Relaxed);
+    let late = made_as(&world, &waiting, "heir", None);
+    assert_eq!(code(late), codes::TOKEN_UNKNOWN, "its time is over");
+    world.now.store(1_000, std::sync::atomic::Ordering::Relaxed);
+    change(&world, &all, deleting(Noun::Token, "thief", None)).expect("deleted");
+    let before = world.service.catalog();
+    let late = made_as(&world, &waiting, "heir", None);
+    assert_eq!(code(late), codes::TOKEN_UNKNOWN);
+    // Another one of that name is somebody else.
+    world.service.create_token(&all, thief).expect("made anew");
+    let late = made_as(&world, &waiting, "heir", None);
+    assert_eq!(code(late), codes::TOKEN_UNKNOWN);
+    assert!(before.get(Noun::Token, "heir").is_none());
+}
+
+/// A node that takes no table with a hub `full`.
+#[derive(Clone, Copy)]
+struct Full;
+
+impl control::service::Publish for Full {
+    fn check(&self, table: &wire::route::RouteTable) -> Result<(), Diagnosis> {
+        let full = table.hubs().iter().find(|hub| hub.name.ends_with("/full"));
+        match full {
+            None => Ok(()),
+            Some(_) => {
+                let what = "logs of hub a/e/fast cannot be made";
+                Err(Diagnosis::new(
+                    3_105,
+                    what,
+                    "a full disk",
+                    "room",
+                    "make room",
+                ))
+            }
+        }
+    }
+
+    fn publish(&self, _: control::service::Update) {}
+
+    fn applied(&self, _: u64, _: std::time::Duration) -> Vec<control::service::NodeApplied> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn what_a_node_does_not_take_changes_nothing_and_tells_nothing_of_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let master = std::sync::Arc::new(control::seal::MasterKey::new(&[7; 32]));
+    let store = control::store::Store::open(&folder.path().join("store"), master);
+    let store = store.expect("a store");
+    let service = control::service::Service::start(store, Box::new(Full), Box::new(|| 1_000));
+    let service = service.expect("started");
+    let apply = |caller: &Caller, text: &str| {
+        let apply = Apply {
+            model: read(text),
+            prune: false,
+            create: false,
+        };
+        service.apply(caller, &apply)
+    };
+    apply(&Caller::local(), super::PLAN).expect("applied");
+    let before = service.catalog();
+    for (account, told) in [(None, true), (Some("a"), true), (Some("b"), false)] {
+        let within = account.unwrap_or("b");
+        let text = format!("[[hubs]]\nname = \"{within}/e/full\"\n");
+        let caller = caller(Role::Admin, account);
+        let refused = apply(&caller, &text).expect_err("a full disk");
+        let fault = &refused[0].fault;
+        assert_eq!(fault.code, 3_105);
+        assert_eq!(fault.to_string().contains("a/e/fast"), told, "{fault}");
+        assert_eq!(service.catalog(), before);
+    }
+    let stored = service.with_store(|store| store.load().expect("readable"));
+    assert_eq!(stored, *before, "nor is it in the store");
 }
 
 /// The text of the first token, which the store needs.

@@ -71,6 +71,22 @@ fn a_rotation_gives_a_second_key_and_the_first_one_its_end() {
 }
 
 #[test]
+fn an_endpoint_is_rotated_for_years() {
+    let world = world();
+    let operator = super::caller(control::model::Role::Operator, None);
+    let rotation = Rotation {
+        overlap_seconds: 60,
+        ..Rotation::default()
+    };
+    for day in 1..=100 {
+        world.now.store(1_000 + day * 86_400, Ordering::Relaxed);
+        let rotated = world.service.rotate(&operator, "a/e/pump", &rotation, None);
+        assert_eq!(rotated.expect("rotated").key.id, day as i64 + 1);
+        assert!(keys(&world).len() <= 16);
+    }
+}
+
+#[test]
 fn the_id_of_a_deleted_key_never_comes_again() {
     let world = world();
     let all = Caller::local();

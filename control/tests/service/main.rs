@@ -149,5 +149,6 @@ pub(crate) fn caller(role: Role, account: Option<&str>) -> Caller {
         role,
         account: account.map(str::to_owned),
         expires: None,
+        hash: None,
     }
 }

@@ -299,6 +299,67 @@ fn a_token_that_was_put_in_the_place_of_another_is_found() {
     put_stored(&database, (7, "ops"), Some((6, &forged)));
     drop(database);
     assert_eq!(found(&path), ["token `ops` is not what was audited"]);
+    assert_eq!(loaded(&path), Err(codes::AUDIT_BROKEN), "nobody serves it");
+}
+
+/// Whether somebody can begin with what the file holds.
+fn loaded(path: &Path) -> Result<(), u16> {
+    let store = Store::open(path, master_key()).map_err(|fault| fault.code)?;
+    store.load().map(drop).map_err(|fault| fault.code)
+}
+
+#[test]
+fn nobody_begins_with_things_that_were_put_in_taken_out_or_brought_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    type Alter = fn(&Database, u64, &[u8]);
+    let cases: [(&str, Alter); 5] = [
+        ("as it was", |_, _, _| {}),
+        ("brought back", |database, version, json| {
+            put_stored(database, (7, "ops"), Some((version, json)));
+        }),
+        ("of another version", |database, version, _| {
+            let now = stored(database, (7, "ops"));
+            put_stored(database, (7, "ops"), Some((version, &now)));
+        }),
+        ("put in", |database, version, json| {
+            put_stored(database, (7, "pos"), Some((version, json)));
+        }),
+        ("taken out", |database, _, _| {
+            put_stored(database, (7, "ops"), None)
+        }),
+    ];
+    for (why, alter) in cases {
+        let path = folder.path().join(why);
+        let token = |role| {
+            Thing::Token(Token {
+                name: "ops".into(),
+                role,
+                account: None,
+                hash: "x".into(),
+                expires: None,
+            })
+        };
+        let commit = |role| {
+            let store = match role {
+                Role::Owner => filled(&path),
+                _ => Store::open(&path, master_key()).expect("a store"),
+            };
+            let mut changes = [set(token(role))];
+            store.commit(&act(), &mut changes).expect("committed")
+        };
+        let first = commit(Role::Owner);
+        let before = stored(&Database::open(&path).expect("a database"), (7, "ops"));
+        commit(Role::Viewer);
+        assert_eq!(loaded(&path), Ok(()), "{why}: before");
+        let database = Database::open(&path).expect("a database");
+        alter(&database, first, &before);
+        drop(database);
+        let want = match why {
+            "as it was" => Ok(()),
+            _ => Err(codes::AUDIT_BROKEN),
+        };
+        assert_eq!(loaded(&path), want, "{why}");
+    }
 }
 
 #[test]
