@@ -37,6 +37,8 @@ pub const AMOUNT: u16 = 2115;
 pub const EXPIRY: u16 = 2116;
 /// The compiled table was refused.
 pub const TABLE: u16 = 2117;
+/// Partitions of a hub, or queue groups, otherwise than nodes have logs.
+pub const LOGS_FIXED: u16 = 2189;
 /// The plan file cannot be read.
 pub const UNREADABLE: u16 = 2118;
 /// A grant that leads into another account.
@@ -400,5 +402,11 @@ pub const CODES: &[Code] = &[
         "api_certificate",
         "The certificate of the API and its key cannot be read, or are no pair.",
         "correct `certificate` and `key` under [control.tls]; `forebay cert dev` makes a pair for tests",
+    ),
+    (
+        LOGS_FIXED,
+        "logs_fixed",
+        "A hub that there is, or was, would have another number of partitions, or all queues another number of groups: nodes made their logs by it, and would take no table any more.",
+        "set the number back, or make a hub of another name",
     ),
 ];

@@ -54,7 +54,7 @@ pub struct NodeProgress {
     pub node: String,
     /// Its shards; at least 1.
     pub shards: usize,
-    /// Those that have the epoch asked for, or a later one.
+    /// Those that have the epoch asked for, or a later one; never all of a node whose disk does not have it.
     pub applied: usize,
 }
 
@@ -152,11 +152,17 @@ impl Fleet {
             nodes = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let progress = |(name, node): (&String, &Node)| {
+            let shards = node.shards.len().max(1);
             let applied = node.shards.iter().filter(|has| **has >= epoch).count();
             NodeProgress {
                 node: name.clone(),
-                shards: node.shards.len().max(1),
-                applied: if self.is_ours(node) { applied } else { 0 },
+                shards,
+                applied: match (self.is_ours(node), node.kept >= epoch) {
+                    (false, _) => 0,
+                    (true, true) => applied,
+                    // One that would start again without it does not have it.
+                    (true, false) => applied.min(shards - 1),
+                },
             }
         };
         nodes.by_name.iter().map(progress).collect()

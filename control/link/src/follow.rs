@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tls::LinkClient;
 use tokio::net::TcpStream;
@@ -16,7 +16,8 @@ use crate::diagnosis::{
     CODES, LINK_FAILED, LINK_LOST, LINK_MALFORMED, LINK_UNTRUSTED, TABLE_UNFIT,
 };
 use crate::frame::{Frame, PROTOCOL, Payload, SILENT_HEARTBEATS, Version};
-use crate::freshness::Freshness;
+use crate::freshness::{Freshness, Moment};
+use crate::keeper::Keeper;
 use crate::kept::Kept;
 use crate::pipe::{Ended, Pipe};
 use crate::tell::{Level, Tell};
@@ -177,9 +178,10 @@ impl Followed {
     /// When it was called before.
     pub fn give_to(&mut self, holder: impl Holder, kept: Kept) -> Result<(), Diagnosis> {
         let inbox = self.inbox.take().expect("it is given to one holder");
+        let keeper = Keeper::start(kept, self.report.clone(), Arc::clone(&self.tell))?;
         let worker = Worker {
             holder,
-            kept,
+            keeper,
             inbox,
             report: self.report.clone(),
             tell: Arc::clone(&self.tell),
@@ -291,7 +293,7 @@ impl Link {
         let mut assembly = Assembly::default();
         let mut pending = None;
         let mut heard = Instant::now();
-        let mut answered = Answered::since(heard);
+        let mut answered = Answered::since(Moment::now());
         let mut resyncs = self.reported.borrow().resyncs;
         let outbox = self.outbox.clone();
         loop {
@@ -363,7 +365,7 @@ impl Link {
             *resyncs = report.resyncs.wrapping_sub(1);
             answered.forget();
         } else {
-            answered.note(newest, answers, Instant::now());
+            answered.note(newest, answers, Moment::now());
         }
     }
 
@@ -372,21 +374,19 @@ impl Link {
     /// So a node that is always a moment behind a control plane that always changes something is as fresh as that moment is long.
     fn weigh(&self, answered: &mut Answered) {
         let report = self.reported.borrow();
-        let Some((version, at)) = answered.reached(&report) else {
+        let Some((version, asked)) = answered.reached(&report) else {
             return;
         };
-        let now = Instant::now();
+        let now = Moment::now();
+        let age = answered.since.until(now).saturating_sub(asked);
         let mut state = lock(&self.state);
-        state.freshness.refresh(at);
+        state.freshness.refresh(now, age);
         let every = NOTE_EVERY.min(state.freshness.look_every());
-        let due = state
-            .noted_at
-            .is_none_or(|at| now.duration_since(at) >= every);
+        let due = state.noted_at.is_none_or(|at| at.elapsed() >= every);
         if due && report.kept >= version.epoch {
-            state.noted_at = Some(now);
+            state.noted_at = Some(now.monotonic);
             drop(state);
-            let age = now.saturating_duration_since(at);
-            let then = SystemTime::now().checked_sub(age);
+            let then = now.day.checked_sub(age);
             // The age is told greater than it is, if this does not work.
             let _ = then.map(|then| Kept::note_fresh(&self.follow.folder, then));
         }
@@ -409,7 +409,7 @@ impl Link {
             pipe.send(&Frame::Resync { code }).await?;
         }
         let applied = Frame::Applied {
-            asks: answered.ask(Instant::now()),
+            asks: answered.ask(Moment::now()),
             has: report.has.unwrap_or_default(),
             kept: report.kept,
             refused: report.refused,
@@ -421,30 +421,30 @@ impl Link {
 
 /// What was newest at which moments, as the control plane answers. The oldest that is not reached stays, so that one is.
 struct Answered {
-    since: Instant,
-    newest: VecDeque<(Version, Instant)>,
+    since: Moment,
+    /// Each with how long after `since` it was asked for.
+    newest: VecDeque<(Version, Duration)>,
 }
 
 impl Answered {
-    fn since(since: Instant) -> Self {
+    fn since(since: Moment) -> Self {
         let newest = VecDeque::new();
         Self { since, newest }
     }
 
     /// What is asked at this moment: milliseconds since the connection was made, from 1.
-    fn ask(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.since).as_millis();
+    fn ask(&self, now: Moment) -> u64 {
+        let since = self.since.until(now).as_millis();
         u64::try_from(since).unwrap_or(u64::MAX - 1) + 1
     }
 
     /// This was newest when the question was asked, or later. An answer to no question of ours says nothing.
-    fn note(&mut self, newest: Version, answers: u64, now: Instant) {
+    fn note(&mut self, newest: Version, answers: u64, now: Moment) {
         let asked = answers.checked_sub(1).map(Duration::from_millis);
-        let at = asked.and_then(|asked| self.since.checked_add(asked));
-        if let Some(at) = at.filter(|at| *at <= now)
+        if let Some(asked) = asked.filter(|asked| *asked <= self.since.until(now))
             && self.newest.len() < ANSWERS_MAX
         {
-            self.newest.push_back((newest, at));
+            self.newest.push_back((newest, asked));
         }
     }
 
@@ -454,15 +454,15 @@ impl Answered {
     }
 
     /// The last one that every shard of this report has reached; it and those before it are done with.
-    fn reached(&mut self, report: &Report) -> Option<(Version, Instant)> {
+    fn reached(&mut self, report: &Report) -> Option<(Version, Duration)> {
         let has = report.has?;
         let mut last = None;
-        while let Some((newest, at)) = self.newest.front().copied() {
+        while let Some((newest, asked)) = self.newest.front().copied() {
             let there = has.covers(&newest) && report.shards.iter().all(|one| *one >= newest.epoch);
             if !there {
                 break;
             }
-            last = Some((newest, at));
+            last = Some((newest, asked));
             self.newest.pop_front();
         }
         last
@@ -547,7 +547,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_always_a_moment_behind_is_as_fresh_as_that_moment_is_long() {
-        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let (began, second) = (Moment::now(), Duration::from_secs(1));
         let mut answered = Answered::since(began);
         for at in 1..100_u32 {
             let asked = answered.ask(began + second * at);
@@ -557,20 +557,20 @@ mod tests {
             let epoch = u64::from(at);
             let has = report(version(epoch), [epoch, epoch - 1]);
             let reached = answered.reached(&has);
-            let want = (at > 1).then(|| (version(epoch - 1), began + second * (at - 1)));
+            let want = (at > 1).then(|| (version(epoch - 1), second * (at - 1)));
             assert_eq!(reached, want);
         }
     }
 
     #[test]
     fn an_answer_counts_from_its_question_and_one_to_no_question_not_at_all() {
-        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let (began, second) = (Moment::now(), Duration::from_secs(1));
         let there = report(version(5), [5, 5]);
         let mut answered = Answered::since(began);
         let asked = answered.ask(began + second);
         // It lay on its way, or here, for an hour.
         answered.note(version(5), asked, began + second * 3_600);
-        assert_eq!(answered.reached(&there), Some((version(5), began + second)));
+        assert_eq!(answered.reached(&there), Some((version(5), second)));
         answered.note(version(5), 0, began + second * 3_600);
         answered.note(version(5), u64::MAX, began + second * 3_600);
         answered.note(version(5), 7_200_001, began + second * 3_600);
@@ -579,7 +579,7 @@ mod tests {
 
     #[test]
     fn what_is_not_in_force_on_every_shard_or_is_of_another_past_is_not_fresh() {
-        let began = Instant::now();
+        let began = Moment::now();
         let past = Version {
             lineage: [2; 16],
             ..version(5)

@@ -34,6 +34,8 @@ const MAGIC: [u8; 8] = *b"FBTABLE2";
 /// Deltas behind a snapshot, and bytes of them beyond half of it, from which a new snapshot is written.
 const DELTAS_MAX: u64 = 1_024;
 const DELTAS_BYTES_FREE: u64 = 1 << 20;
+/// Bytes in front of each.
+const DELTA_HEAD_BYTES: u64 = 128;
 
 /// Where the table of a node is kept.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Kept {
     snapshot_bytes: u64,
     deltas: u64,
     deltas_bytes: u64,
+    /// What is behind so many bytes of the deltas would never be read: it goes before anything is added.
+    cut: Option<u64>,
 }
 
 /// A table that was kept.
@@ -83,6 +87,7 @@ impl Kept {
             snapshot_bytes: 0,
             deltas: 0,
             deltas_bytes: 0,
+            cut: None,
         };
         let path = folder.join(TABLE);
         let bytes = match std::fs::read(&path) {
@@ -98,14 +103,16 @@ impl Kept {
             fresh: fresh.map_err(unkept)?,
         };
         match std::fs::read(folder.join(DELTAS)) {
-            Ok(bytes) => table.deltas = read_deltas(&bytes, table.snapshot.0),
+            Ok(bytes) => {
+                let (deltas, good) = read_deltas(&bytes, table.snapshot.0);
+                (table.deltas, kept.cut) = (deltas, Some(good));
+                (kept.deltas, kept.deltas_bytes) = (table.deltas.len() as u64, good);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(unkept(error)),
         }
         kept.snapshot_bytes = table.snapshot.1.len() as u64;
         kept.version = Some(table.version());
-        // What is behind a torn delta would never be read: the next one is written into a new file.
-        kept.deltas = DELTAS_MAX;
         Ok((kept, Some(table)))
     }
 
@@ -152,7 +159,7 @@ impl Kept {
         let wrote = self.replace(&head, bytes);
         wrote.map_err(|error| unkept(&self.folder, &error))?;
         (self.version, self.snapshot_bytes) = (Some(version), bytes.len() as u64);
-        (self.deltas, self.deltas_bytes) = (0, 0);
+        (self.deltas, self.deltas_bytes, self.cut) = (0, 0, None);
         Ok(())
     }
 
@@ -213,10 +220,13 @@ impl Kept {
         Ok(())
     }
 
-    fn add(&self, bytes: &[u8]) -> io::Result<()> {
+    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
         let path = self.folder.join(DELTAS);
         let mut options = OpenOptions::new();
         let mut file = options.append(true).create(true).mode(0o600).open(&path)?;
+        if let Some(good) = self.cut.take() {
+            file.set_len(good)?;
+        }
         file.write_all(bytes)?;
         file.sync_data()?;
         match self.deltas {
@@ -263,16 +273,18 @@ fn read_snapshot(mut file: Vec<u8>) -> Option<(Version, Vec<u8>)> {
     Some((version, file))
 }
 
-/// Those that follow from this version, in a row.
-fn read_deltas(file: &[u8], from: Version) -> Vec<(Version, Version, Vec<u8>)> {
+/// Those that follow from this version, in a row, and how many bytes of the file are whole.
+fn read_deltas(file: &[u8], from: Version) -> (Vec<(Version, Version, Vec<u8>)>, u64) {
     let (mut reader, mut deltas, mut last) = (Reader::new(file), Vec::new(), from);
+    let mut good = 0;
     while let Some((base, becomes, bytes)) = read_delta(&mut reader) {
+        good += DELTA_HEAD_BYTES + bytes.len() as u64;
         if base == last {
             deltas.push((base, becomes, bytes.to_vec()));
             last = becomes;
         }
     }
-    deltas
+    (deltas, good)
 }
 
 fn read_delta<'a>(reader: &mut Reader<'a>) -> Option<(Version, Version, &'a [u8])> {
@@ -378,10 +390,17 @@ mod tests {
         std::fs::write(folder.join(DELTAS), &written).expect("written");
         assert_eq!(kept_of(folder).version(), past(6));
         kept.keep_snapshot(version(6), b"six").expect("kept");
+        // What comes next goes where it is read, and only that.
+        std::fs::write(folder.join(DELTAS), &written[..written.len() - 1]).expect("written");
         let (mut kept, _) = Kept::open(folder).expect("readable");
-        assert!(kept.wants_snapshot(), "nothing goes behind what is torn");
-        kept.keep_snapshot(version(10), b"ten").expect("kept");
         assert!(!kept.wants_snapshot());
+        let again = [(version(8), version(9), &b"anew"[..])];
+        kept.keep_deltas(again).expect("kept");
+        let there = kept_of(folder);
+        assert_eq!((there.deltas.len(), there.version()), (3, version(9)));
+        assert_eq!(there.deltas[2].2, b"anew");
+        let length = folder.join(DELTAS).metadata().expect("there").len();
+        assert_eq!(length, written.len() as u64);
     }
 
     #[test]

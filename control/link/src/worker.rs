@@ -1,4 +1,4 @@
-//! A node's side behind the link: what comes is taken, handed to the shards, kept on disk, and only then reported.
+//! A node's side behind the link: what comes is taken, handed to the shards, reported, and given to whoever keeps it on disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use wire::diagnosis::Diagnosis;
 use crate::diagnosis::LINK_FAILED;
 use crate::follow::{Incoming, Report};
 use crate::frame::{Payload, Version};
-use crate::history::Bytes;
-use crate::kept::Kept;
+use crate::history::Snapshot;
+use crate::keeper::{Change, Keeper, Table};
 use crate::tell::{Level, Tell};
 
 /// How long until shards that are behind with their commands are asked again.
@@ -41,8 +41,8 @@ pub trait Holder: Send + 'static {
     /// When it is damaged, was made for another table, or makes another one than it says.
     fn delta(&mut self, base: Version, becomes: Version, bytes: &[u8]) -> Result<(), Diagnosis>;
 
-    /// The newest table taken, whole.
-    fn whole(&self) -> Bytes;
+    /// The newest table taken, to be written down whole by another thread.
+    fn whole(&self) -> Arc<dyn Snapshot>;
 
     /// Hand the newest table to every shard. Does not wait for them.
     ///
@@ -58,7 +58,7 @@ pub trait Holder: Send + 'static {
 /// What a worker works with.
 pub(crate) struct Worker<H> {
     pub(crate) holder: H,
-    pub(crate) kept: Kept,
+    pub(crate) keeper: Keeper,
     pub(crate) inbox: mpsc::Receiver<Incoming>,
     pub(crate) report: watch::Sender<Report>,
     pub(crate) tell: Arc<dyn Tell>,
@@ -68,7 +68,7 @@ pub(crate) struct Worker<H> {
 #[derive(Default)]
 struct Taken {
     whole: bool,
-    deltas: Vec<(Version, Version, Vec<u8>)>,
+    deltas: Vec<Change>,
     /// A new one is there to be handed over.
     any: bool,
 }
@@ -171,10 +171,15 @@ impl<H: Holder> Worker<H> {
             // It is not in force, so it is not what to start from either: control sends everything again.
             return;
         }
-        self.keep(&taken);
         let Some(has) = self.report.borrow().has else {
             return;
         };
+        let (whole, deltas) = (taken.whole, taken.deltas.len());
+        self.keeper.keep(Table {
+            version: has,
+            whole: self.holder.whole(),
+            changes: (!whole).then_some(taken.deltas),
+        });
         self.report.send_modify(|report| report.refused = 0);
         while !self.tell_shards(has.epoch) && self.inbox.is_empty() {}
         let milliseconds = began.elapsed().as_millis();
@@ -183,8 +188,8 @@ impl<H: Holder> Worker<H> {
             "table_applied",
             &[
                 ("version", &has),
-                ("whole", &taken.whole),
-                ("deltas", &taken.deltas.len()),
+                ("whole", &whole),
+                ("deltas", &deltas),
                 ("ms", &milliseconds),
             ],
         );
@@ -194,39 +199,11 @@ impl<H: Holder> Worker<H> {
     fn tell_shards(&self, epoch: u64) -> bool {
         let shards = self.holder.wait(epoch, LOOK);
         let all = shards.iter().all(|has| *has >= epoch);
-        let has = self.report.borrow().has;
-        // What is kept of another past is no epoch of this one.
-        let ours = |kept: &Version| has.is_some_and(|has| has.lineage == kept.lineage);
-        let kept = self.kept.version().filter(ours);
-        let kept = kept.map_or(0, |kept| kept.epoch);
         self.report.send_if_modified(|report| {
-            let same = report.shards == shards && report.kept == kept;
-            (report.shards, report.kept) = (shards, kept);
+            let same = report.shards == shards;
+            report.shards = shards;
             !same
         });
         all
-    }
-
-    fn keep(&mut self, taken: &Taken) {
-        let Some(has) = self.report.borrow().has else {
-            return;
-        };
-        // Deltas follow what is kept unless a table before them was refused.
-        let follow = taken.deltas.first().map(|(base, ..)| *base) == self.kept.version();
-        let wrote = match taken.whole || self.kept.wants_snapshot() || !follow {
-            true => {
-                let whole = self.holder.whole();
-                self.kept.keep_snapshot(has, (*whole).as_ref())
-            }
-            false => {
-                let deltas = taken.deltas.iter();
-                let deltas = deltas.map(|(base, becomes, bytes)| (*base, *becomes, &bytes[..]));
-                self.kept.keep_deltas(deltas)
-            }
-        };
-        if let Err(fault) = wrote {
-            self.tell
-                .tell(Level::Error, "table_unkept", &[("fault", &fault)]);
-        }
     }
 }

@@ -8,6 +8,7 @@ pub mod access;
 mod apply;
 mod ids;
 mod keys;
+mod logs;
 mod next;
 mod private;
 mod push;
@@ -114,6 +115,8 @@ impl Service {
         let catalog = store.load().map_err(refused)?;
         let table = Arc::new(compiled(&catalog, &store)?);
         publish.check(&table).map_err(refused)?;
+        let hubs = logs::new(&store, &table).map_err(refused)?;
+        store.remember_hubs(&hubs).map_err(refused)?;
         publish.publish(Update {
             table: Arc::clone(&table),
             delta: None,
@@ -236,6 +239,7 @@ impl Service {
         let after = before.clone().after(&changes, before.version + 1);
         let Next { head, table, delta } = self.next(store, &after, &changes)?;
         self.publish.check(&table).map_err(refused)?;
+        let hubs = logs::check(store, &self.current().table, &table).map_err(refused)?;
         let act = Act {
             actor: &caller.name,
             at_seconds: self.now(),
@@ -252,6 +256,8 @@ impl Service {
             table: Arc::clone(&table),
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
+        // The change is made, whatever becomes of this; the next start remembers what is there.
+        let _ = store.remember_hubs(&hubs);
         self.tidy().note(delta.as_ref());
         self.publish.publish(Update { table, delta });
         Ok(outcome)

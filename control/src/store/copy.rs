@@ -11,7 +11,7 @@ use wire::diagnosis::Diagnosis;
 
 use super::audit::Verdict;
 use super::fault::failed;
-use super::{AUDIT, GONE, META, Store, THINGS, file};
+use super::{AUDIT, GONE, HUBS, META, Store, THINGS, file};
 use crate::diagnosis::{AUDIT_BROKEN, BACKUP_EXISTS, CODES, STORE_FAILED};
 use crate::seal::MasterKey;
 
@@ -59,6 +59,11 @@ impl Store {
         copy_table(&read, &write, THINGS).map_err(|error| failed(to, error))?;
         copy_table(&read, &write, AUDIT).map_err(|error| failed(to, error))?;
         copy_table(&read, &write, GONE).map_err(|error| failed(to, error))?;
+        // One that was made before hubs were remembered has none.
+        match copy_table(&read, &write, HUBS) {
+            Err(redb::Error::TableDoesNotExist(_)) => {}
+            copied => copied.map_err(|error| failed(to, error))?,
+        }
         write.commit().map_err(|error| failed(to, error))
     }
 }

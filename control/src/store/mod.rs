@@ -5,6 +5,7 @@
 //! |----------|--------------------|-------------------------------------------------------------------|
 //! | `meta`   | a word             | format, check value of the master key, lineage, ancestors; version, head of the chain, sum of all rows, their seal |
 //! | `things` | kind, full name    | version that changed it last, JSON with sealed secrets            |
+//! | `hubs`   | id of a hub        | its partitions, of every hub there ever was                      |
 //! | `audit`  | number of the line | link of the chain, JSON ([`audit`])                               |
 //! | `gone`   | kind, id           | full name of what had that id and is no more                      |
 //!
@@ -16,6 +17,7 @@ pub mod audit;
 mod copy;
 mod fault;
 pub mod file;
+mod hubs;
 mod lineage;
 pub mod master;
 mod rows;
@@ -44,6 +46,7 @@ pub use things::{Key, Things};
 type Meta = TableDefinition<'static, &'static str, &'static [u8]>;
 type Values = TableDefinition<'static, (u8, &'static str), (u64, &'static [u8])>;
 type Gone = TableDefinition<'static, (u8, u64), &'static str>;
+type Hubs = TableDefinition<'static, u16, u16>;
 type Lines = TableDefinition<'static, u64, ([u8; 32], &'static [u8])>;
 
 const META: Meta = TableDefinition::new("meta");
@@ -51,6 +54,7 @@ const META: Meta = TableDefinition::new("meta");
 const GONE: Gone = TableDefinition::new("gone");
 const THINGS: Values = TableDefinition::new("things");
 const AUDIT: Lines = TableDefinition::new("audit");
+const HUBS: Hubs = TableDefinition::new("hubs");
 
 /// The form of the file.
 const FORMAT: u64 = 3;

@@ -131,7 +131,7 @@ fn a_document_says_what_it_would_change_and_then_does_it_all_at_once() {
     let world = world();
     let all = Caller::local();
     let text = PLAN
-        .replace("partitions = 2", "partitions = 3")
+        .replace("partitions = 2", "partitions = 2\nack = \"local\"")
         .replace("name = \"a/e/pump\"", "name = \"a/e/pump-2\"");
     for prune in [false, true] {
         let document = Apply {
@@ -171,8 +171,8 @@ fn a_document_says_what_it_would_change_and_then_does_it_all_at_once() {
             .hubs()
             .iter()
             .find(|hub| &*hub.name == "a/e/fast")
-            .map(|hub| hub.partitions),
-        Some(3)
+            .map(|hub| hub.ack),
+        Some(wire::ids::AckMode::Local)
     );
     let lines = world
         .service

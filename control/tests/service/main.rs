@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod documents;
 mod keys;
+mod logs;
 mod why;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,13 +8,14 @@ pub(crate) mod telling;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 use control::tidy::Tidy;
 use link::diagnosis::{CODES, LINK_AUTHORITY, NO_TABLE, TABLE_UNFIT};
 use link::{
-    Credentials, Follow, Followed, Freshness, Kept, KeptTable, Level, Lineage, Tell, Version,
+    Credentials, Follow, Followed, Freshness, Kept, KeptTable, Level, Lineage, Moment, Tell,
+    Version,
 };
 use node::NodeHandle;
 use node::config::NodeConfig;
@@ -32,6 +33,9 @@ use crate::say::say;
 pub(crate) use section::LinkFiles;
 use staleness::{Ask, Staleness};
 use telling::Telling;
+
+/// How far a clock may be behind the one that a table was kept by.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
 
 /// Arguments of `node`.
 #[derive(clap::Args)]
@@ -101,7 +105,7 @@ pub(crate) fn follow(mut node: NodeConfig, files: &LinkFiles) -> Result<u8, Faul
     let start = start(&node, files, &tell)?;
     let ask: Ask = Arc::new(start.followed.watch());
     let refuse = node.refuse_when_stale;
-    node.suspended = refuse && ask().1.is_stale(Instant::now());
+    node.suspended = refuse && ask().1.is_stale(Moment::now());
     let suspended = node.suspended;
     let table = Arc::clone(&start.table);
     node::run_with(node, table, from_control, |node| {
@@ -162,17 +166,17 @@ fn start(node: &NodeConfig, files: &LinkFiles, tell: &Arc<dyn Tell>) -> Result<S
     let mut shown = Files::new(paths.to_vec(), events, Arc::clone(tell));
     let credentials = Credentials::new(client(files)?);
     let (mut kept, table) = kept(files, &**tell)?;
-    let age = table.as_ref().map(|(_, fresh)| {
-        // A clock that was set back makes it no older.
-        SystemTime::now().duration_since(*fresh).unwrap_or_default()
-    });
+    let now = Moment::now();
+    let age = table
+        .as_ref()
+        .map(|(_, fresh)| age(*fresh, now.day, node.stale_after));
     let has = kept.version();
     let mut followed = link::follow(Follow {
         name: files.name.clone(),
         address: files.control.clone(),
         client: credentials.clone(),
         has,
-        freshness: Freshness::new(Instant::now(), age.unwrap_or_default(), node.stale_after),
+        freshness: Freshness::new(now, age.unwrap_or_default(), node.stale_after),
         folder: files.table.clone(),
         tell: Arc::clone(tell),
     })?;
@@ -204,6 +208,16 @@ fn start(node: &NodeConfig, files: &LinkFiles, tell: &Arc<dyn Tell>) -> Result<S
         lineage: version.lineage,
         looking,
     })
+}
+
+/// How old a table is that was fresh at this moment. One of the future says that a clock was set back, and nothing of how old it is: then it
+/// is older than it may be, until the control plane says otherwise.
+fn age(fresh: SystemTime, now: SystemTime, stale_after: Option<Duration>) -> Duration {
+    match now.duration_since(fresh) {
+        Ok(age) => age,
+        Err(ahead) if ahead.duration() <= AHEAD_MAX => Duration::ZERO,
+        Err(_) => stale_after.unwrap_or_default() + AHEAD_MAX,
+    }
 }
 
 fn keep(kept: &mut Kept, version: Version, bytes: &[u8], tell: &dyn Tell) {
@@ -271,4 +285,18 @@ pub(crate) fn unusable(file: &std::path::Path, why: &dyn std::fmt::Display) -> D
     let what = format!("authority {}", file.display());
     let needed = "certificates in PEM";
     Diagnosis::from_table(CODES, LINK_AUTHORITY, what, why.to_string(), needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_the_future_is_older_than_it_may_be() {
+        let (fresh, bound) = (SystemTime::now(), Duration::from_secs(600));
+        let second = Duration::from_secs(1);
+        assert_eq!(age(fresh, fresh + 7 * second, Some(bound)), 7 * second);
+        assert_eq!(age(fresh, fresh - second, Some(bound)), Duration::ZERO);
+        assert!(age(fresh, fresh - 3_600 * second, Some(bound)) > bound);
+    }
 }

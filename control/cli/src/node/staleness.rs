@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use link::{Freshness, Level, Tell};
+use link::{Freshness, Level, Moment, Tell};
 use node::{Supply, Tables};
 use wire::diagnosis::Diagnosis;
 
@@ -30,7 +30,7 @@ impl Staleness {
         let (asked, told) = (Arc::clone(&ask), Arc::clone(&refuses));
         tables.supplied(Box::new(move || {
             let (connected, freshness) = asked();
-            let now = Instant::now();
+            let now = Moment::now();
             Supply {
                 connected,
                 age: freshness.age(now),
@@ -43,7 +43,7 @@ impl Staleness {
             let mut stale = false;
             loop {
                 let (_, freshness) = ask();
-                let now = Instant::now();
+                let now = Moment::now();
                 let is = freshness.is_stale(now);
                 if is != stale {
                     stale = is;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control::tidy::Tidy;
 use link::diagnosis::{CODES, TABLE_UNFIT};
-use link::{Bytes, Holder, Lineage, Unfit, Version};
+use link::{Bytes, Holder, Lineage, Snapshot, Unfit, Version};
 use node::{Tables, Unapplied};
 use wire::diagnosis::Diagnosis;
 use wire::route::{Delta, Digest, RouteTable, TableBytes};
@@ -22,7 +22,7 @@ impl AsRef<[u8]> for Shared {
 /// A table, whole.
 pub(crate) struct Whole(pub(crate) Arc<RouteTable>);
 
-impl link::Snapshot for Whole {
+impl Snapshot for Whole {
     fn bytes(&self) -> Bytes {
         Arc::new(Shared(self.0.encode()))
     }
@@ -119,8 +119,8 @@ impl Holder for Held {
         Ok(())
     }
 
-    fn whole(&self) -> Bytes {
-        Arc::new(Shared(self.newest.encode()))
+    fn whole(&self) -> Arc<dyn Snapshot> {
+        Arc::new(Whole(Arc::clone(&self.newest)))
     }
 
     fn hand_over(&mut self) -> Result<(), Unfit> {

@@ -1,5 +1,6 @@
 //! Both sides over real connections on the loopback address.
 
+mod disk;
 mod pasts;
 mod strangers;
 mod world;
@@ -108,7 +109,7 @@ fn every_node_gets_the_whole_table_once_and_then_what_changes() {
     for node in nodes {
         until("its table is fresh", || {
             let (connected, freshness) = node.followed.state();
-            connected && freshness.age(Instant::now()) < LONG
+            connected && freshness.age(Moment::now()) < LONG
         });
         node.followed.end();
     }

@@ -199,10 +199,10 @@ fn a_node_that_is_always_a_change_behind_a_control_plane_that_always_changes_is_
         authority.node("north", &authority),
         folder.path(),
     );
-    follow_as.freshness = Freshness::new(Instant::now(), LONG, None);
+    follow_as.freshness = Freshness::new(Moment::now(), LONG, None);
     let node = start_as(follow_as);
     node.node.0.lock().expect("whole").behind = true;
-    let age = || node.followed.state().1.age(Instant::now());
+    let age = || node.followed.state().1.age(Moment::now());
     let (mut text, mut epoch) = ("a".to_owned(), 1);
     let mut publish = || {
         epoch += 1;

@@ -159,6 +159,19 @@ pub(super) fn newest(epoch: u64, before: &str, added: &str) -> Newest {
     }
 }
 
+/// A text that is written down once the disk is free.
+struct Slow {
+    text: String,
+    disk: Arc<Mutex<()>>,
+}
+
+impl Snapshot for Slow {
+    fn bytes(&self) -> Bytes {
+        let _free = self.disk.lock();
+        Arc::new(self.text.clone().into_bytes())
+    }
+}
+
 /// What a node holds, and its shards.
 #[derive(Default)]
 pub(super) struct Held {
@@ -170,6 +183,8 @@ pub(super) struct Held {
     pub(super) refuse: bool,
     /// Shards have the table before the one that was handed over last.
     pub(super) behind: bool,
+    /// Held, it keeps the disk busy that writes whole tables.
+    pub(super) disk: Arc<Mutex<()>>,
     /// Every text that was in force.
     pub(super) in_force: Vec<String>,
 }
@@ -207,8 +222,10 @@ impl Holder for Node {
         held.become_text(text, becomes)
     }
 
-    fn whole(&self) -> Bytes {
-        Arc::new(self.0.lock().expect("whole").text.clone().into_bytes())
+    fn whole(&self) -> Arc<dyn Snapshot> {
+        let held = self.0.lock().expect("whole");
+        let (text, disk) = (held.text.clone(), Arc::clone(&held.disk));
+        Arc::new(Slow { text, disk })
     }
 
     fn hand_over(&mut self) -> Result<(), Unfit> {
@@ -246,7 +263,7 @@ pub(super) fn how(name: &str, address: SocketAddr, client: LinkClient, folder: &
         address: address.to_string(),
         client: Credentials::new(client),
         has: None,
-        freshness: Freshness::new(Instant::now(), Duration::ZERO, None),
+        freshness: Freshness::new(Moment::now(), Duration::ZERO, None),
         folder: folder.to_owned(),
         tell: Arc::new(Told::default()),
     }
