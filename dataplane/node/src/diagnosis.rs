@@ -66,6 +66,8 @@ pub const ADMIN_FAILED: u16 = 3120;
 pub const CERTIFICATE_UNREADABLE: u16 = 3121;
 /// The certificate and its key cannot be used.
 pub const CERTIFICATE_REFUSED: u16 = 3122;
+/// A hub has the id of another one, whose messages the data folder holds.
+pub const HUB_ANOTHERS: u16 = 3123;
 
 /// Every code of this room: number, title, explanation. Sorted by number.
 pub const CODES: &[(u16, &str, &str)] = &[
@@ -208,6 +210,11 @@ pub const CODES: &[(u16, &str, &str)] = &[
         PARTITIONS_CHANGED,
         "partition count changed",
         "The number of partitions of a hub is fixed when the hub is created: endpoints are assigned to partitions by it, and another number would reorder their messages.",
+    ),
+    (
+        HUB_ANOTHERS,
+        "hub id is another hub's",
+        "The logs of a hub are found by its id. One that takes the id of another hub, also of one that was deleted, would be given what is in its logs.",
     ),
     (
         QUEUE_GROUPS_CHANGED,

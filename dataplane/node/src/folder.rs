@@ -1,8 +1,9 @@
 //! The data folder: made, tried, locked, and checked against the plan before anything is recovered from it.
 //!
-//! `format.toml` fixes what must never change under stored messages: the format's version, each hub's number of partitions and
+//! `format.toml` fixes what must never change under stored messages: the format's version, each hub's name and number of partitions and
 //! the number of queue groups. Hubs that a plan no longer names stay listed, because their logs stay on disk.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,7 +14,7 @@ use wire::route::RouteTable;
 
 use crate::diagnosis::{
     DATA_LOCKED, DATA_READ_ONLY, DATA_UNREACHABLE, Diagnosis, FORMAT_UNREADABLE, FORMAT_VERSION,
-    PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, diagnose,
+    HUB_ANOTHERS, PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, diagnose,
 };
 
 /// The version of the folder's layout that this build reads and writes.
@@ -128,8 +129,9 @@ impl Format {
     /// Whether any hub was new.
     fn add_hubs(&mut self, table: &RouteTable) -> bool {
         let before = self.hub.len();
+        let known: BTreeSet<u16> = self.hub.iter().map(|known| known.id).collect();
         for hub in table.hubs() {
-            if self.hub.iter().all(|known| known.id != hub.id) {
+            if !known.contains(&hub.id) {
                 self.hub.push(FormatHub {
                     id: hub.id,
                     name: hub.name.to_string(),
@@ -159,9 +161,22 @@ impl Format {
                 "set the plan's number back, or begin a new data folder",
             ));
         }
+        let known = self.hub.iter().map(|known| (known.id, known));
+        let known: BTreeMap<u16, &FormatHub> = known.collect();
         for hub in table.hubs() {
-            let known = self.hub.iter().find(|known| known.id == hub.id);
-            if let Some(known) = known.filter(|known| known.partitions != hub.partitions) {
+            let Some(known) = known.get(&hub.id) else {
+                continue;
+            };
+            if *known.name != *hub.name {
+                return Err(diagnose(
+                    HUB_ANOTHERS,
+                    format!("id {} of hub {}", hub.id, hub.name),
+                    hub.name.to_string(),
+                    format!("{}, whose messages are in its logs", known.name),
+                    "give the hub another id",
+                ));
+            }
+            if known.partitions != hub.partitions {
                 return Err(diagnose(
                     PARTITIONS_CHANGED,
                     format!("partitions of hub {}", hub.name),

@@ -1,10 +1,28 @@
 //! Random bytes for accepted connections, drawn in blocks so that an accept costs no system call.
 
+use shard::HashSeed;
+
 use crate::diagnosis::{Diagnosis, RANDOM_FAILED, diagnose};
 
 /// Bytes one connection takes: a session id and a nonce.
 const PIECE_BYTES: usize = 48;
 const PIECES: usize = 64;
+
+/// A seed for the maps of a process.
+pub(crate) fn hash_seed() -> Result<HashSeed, Diagnosis> {
+    let seed = getrandom::u64().map_err(|error| refused(&error))?;
+    Ok(HashSeed(seed))
+}
+
+fn refused(error: &getrandom::Error) -> Diagnosis {
+    diagnose(
+        RANDOM_FAILED,
+        "getrandom",
+        error.to_string(),
+        "random bytes",
+        "allow the getrandom system call",
+    )
+}
 
 /// A block of random bytes, used up piece by piece. Used bytes are overwritten.
 pub(crate) struct Random {
@@ -37,14 +55,6 @@ impl Random {
 
     fn refill(&mut self) -> Result<(), Diagnosis> {
         self.next = 0;
-        getrandom::fill(&mut self.block[..]).map_err(|error| {
-            diagnose(
-                RANDOM_FAILED,
-                "getrandom",
-                error.to_string(),
-                "random bytes",
-                "allow the getrandom system call",
-            )
-        })
+        getrandom::fill(&mut self.block[..]).map_err(|error| refused(&error))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use partition::{LogId, MappedSegment, MappedStorage, Partition, Recovery, StorageError};
 use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
-use shard::{Ownership, end_of};
+use shard::{HashSeed, Ownership, end_of};
 use wire::ids::{PartitionId, UnixNanos};
 use wire::route::RouteTable;
 
@@ -43,6 +43,7 @@ pub(crate) struct Recoverer<'a> {
     pub(crate) ownership: &'a Ownership,
     pub(crate) table: &'a RouteTable,
     pub(crate) config: &'a NodeConfig,
+    pub(crate) hash_seed: HashSeed,
     pub(crate) now: UnixNanos,
     pub(crate) status: &'a Status,
     pub(crate) log: &'a Log,
@@ -60,6 +61,7 @@ pub(crate) fn recover(
         ownership,
         table,
         config,
+        hash_seed,
         now,
         status,
         log,
@@ -79,10 +81,14 @@ pub(crate) fn recover(
         status.recovered_one();
     }
     let ends = meet(ends(&partitions))?;
+    let queue_limits = QueueLimits {
+        hash_seed,
+        ..QueueLimits::default()
+    };
     for number in groups {
         let (id, limits) = (LogId::queue(number), journal_limits(config)?);
         let (group, report) =
-            QueueGroup::recover(storage, number, limits, QueueLimits::default(), &ends, now)
+            QueueGroup::recover(storage, number, limits, queue_limits, &ends, now)
                 .map_err(failed(id))?;
         if let Some(report) = &report.log {
             summary.add(id, report, log);

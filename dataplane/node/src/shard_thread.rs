@@ -140,6 +140,7 @@ fn begin(
         ownership: &ownership,
         table: &seed.table,
         config: &seed.config,
+        hash_seed: seed.shard_limits.hash_seed,
         now: unix_now(),
         status: &seed.status,
         log: &seed.log,

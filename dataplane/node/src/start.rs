@@ -27,6 +27,7 @@ use crate::hubs::Hubs;
 use crate::log::{Level, Log};
 use crate::meeting::Meeting;
 use crate::placement::Machine;
+use crate::random::hash_seed;
 use crate::recover::RecoverySummary;
 use crate::shard_thread::{self, Seed, tell_recovery};
 use crate::status::{Phase, Status};
@@ -168,7 +169,8 @@ pub fn start_logged(
 ) -> Result<NodeHandle, Diagnosis> {
     let placement = Machine::here().place(&config.shards)?;
     let ring_limits = ring_limits(&config, &table, placement.shards())?;
-    let shard_limits = shard_limits(&config, placement.shards())?;
+    let mut shard_limits = shard_limits(&config, placement.shards())?;
+    shard_limits.hash_seed = hash_seed()?;
     let features = Features::probe().map_err(|error| ring_fault(&error))?;
     tell_features(&log, &features);
     let folder = Folder::open(&config.data)?;

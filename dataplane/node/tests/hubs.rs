@@ -161,3 +161,40 @@ fn a_hub_with_other_partitions_than_it_was_made_with_is_refused_also_when_it_com
     node.stop();
     node.join().unwrap();
 }
+
+#[test]
+fn a_hub_that_takes_the_id_of_another_is_refused_also_when_that_one_is_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let node = start(data.path(), plan(1, None));
+    apply(&node, plan(2, Some(4)));
+    apply(&node, plan(3, None));
+    let mut parts = parts(AckMode::Durable, 2);
+    (parts.epoch, parts.queue_groups) = (4, 3);
+    parts.hubs.push(Hub {
+        id: LATE_HUB,
+        name: "other/prod/hub".into(),
+        partitions: 4,
+        ..parts.hubs[0].clone()
+    });
+    let refused = node.tables().check(&table(parts));
+    let refused = refused.expect_err("its logs are acme's");
+    assert_eq!(refused.code, node::diagnosis::HUB_ANOTHERS, "{refused}");
+    assert!(refused.needed.contains("acme/prod/second"), "{refused}");
+    node.stop();
+    node.join().unwrap();
+}
+
+#[test]
+fn a_table_with_the_hubs_of_before_is_taken_without_a_look_at_the_disk() {
+    let data = tempfile::tempdir().unwrap();
+    let node = start(data.path(), plan(1, None));
+    std::fs::write(data.path().join("format.toml"), "not a word of it").unwrap();
+    apply(&node, plan(2, None));
+    let refused = node.tables().check(&plan(3, Some(4)));
+    assert_eq!(
+        refused.expect_err("a hub is new").code,
+        node::diagnosis::FORMAT_UNREADABLE
+    );
+    node.stop();
+    node.join().unwrap();
+}

@@ -1,12 +1,9 @@
 //! What is remembered of a stream that goes to another shard, whatever its client sends.
 
-use std::time::Duration;
-
 use wire::ids::{Direction, KeyId, SessionId};
 use wire::signature::SessionKeys;
 
 use super::*;
-use crate::session::NEVER;
 
 const ID: ConnectionId = ConnectionId(1 << 32);
 
@@ -29,8 +26,9 @@ fn session() -> (Peers, SessionRef) {
         key: KeyId(1),
         presented: None,
         transport: wire::route::Transport::Tcp,
-        key_expires: NEVER,
-        linger_until: Duration::ZERO,
+        key_mark: 0,
+        linger_until: 0,
+        walk: 0,
         credit: None,
     });
     let mut away = Away::default();

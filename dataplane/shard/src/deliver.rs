@@ -6,7 +6,7 @@ use wire::delivery::{DeliverBuilder, GroupHeader};
 use wire::frame::SignatureKind;
 use wire::ids::{Offset, Sequence, UnixNanos};
 use wire::message::message_bytes;
-use wire::route::EndpointView;
+use wire::route::{EndpointView, RouteTable};
 use wire::send::MESSAGES_AT;
 use wire::signature::Signer;
 
@@ -15,7 +15,7 @@ use crate::io::ConnectionId;
 use crate::log::Group;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
-use crate::queue::{Piece, QueueGroup, SkipReason};
+use crate::queue::{Piece, QueueGroup, SkipReason, lies_in};
 use crate::reading::Logs;
 use crate::session::SessionRef;
 
@@ -74,6 +74,9 @@ fn deliver_to<S: Segment>(
     key: ListKey,
     reference: SessionRef,
 ) -> Step {
+    if !peers.hold_receiver(reference) {
+        return Step::Nothing;
+    }
     let Some(session) = peers.sessions.get(reference) else {
         return Step::Nothing;
     };
@@ -145,7 +148,7 @@ fn write_frame<S: Segment>(
         match find(
             logs,
             &piece,
-            &endpoint,
+            (&table, &endpoint),
             credit.messages,
             credit.bytes.min(left),
             builder.room(),
@@ -211,7 +214,7 @@ enum Found<'a> {
 fn find<'a, S: Segment>(
     logs: Logs<'a, S>,
     piece: &Piece,
-    endpoint: &EndpointView<'_>,
+    (table, endpoint): (&RouteTable, &EndpointView<'_>),
     messages: u64,
     bytes: u64,
     room: usize,
@@ -235,7 +238,9 @@ fn find<'a, S: Segment>(
         }
     };
     let here = until(record.next());
-    if !endpoint.hears(record.channel(), now) && !active(Bug::IgnoreGrants) {
+    let heard =
+        endpoint.hears(record.channel(), now) && lies_in(table, record.channel(), piece.partition);
+    if !heard && !active(Bug::IgnoreGrants) {
         return Found::Skip(here, SkipReason::Withdrawn);
     }
     let signature = SignatureKind::from_u8(record.signature_kind()).map_or(0, SignatureKind::bytes);

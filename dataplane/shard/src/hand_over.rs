@@ -6,8 +6,9 @@
 
 use wire::frame::split;
 use wire::handshake::{Auth, Hello};
-use wire::ids::SessionId;
+use wire::ids::{EndpointId, SessionId};
 use wire::reason::{Notice, Reason};
+use wire::route::{EndpointView, RouteTable};
 use wire::token::Token;
 
 use crate::connection::Goodbye;
@@ -32,6 +33,19 @@ pub(crate) fn stamp(id: &mut SessionId, shard: u16, shards: u16) {
 
 fn stamped(id: SessionId) -> u16 {
     u16::from_le_bytes([id.0[14], id.0[15]])
+}
+
+/// The endpoint of this name, and its index. Nearly all have the id that follows from their name, and are found by one look; names
+/// that are nobody's, and those whose id was picked, are looked for among all.
+pub(crate) fn named<'t>(table: &'t RouteTable, name: &str) -> Option<(u32, EndpointView<'t>)> {
+    let at = |index| (index, table.endpoint_at(index));
+    let derived = table.endpoint_index(EndpointId::of(name)).map(at);
+    derived
+        .filter(|(_, endpoint)| endpoint.name() == name)
+        .or_else(|| {
+            let endpoint = table.endpoint_by_name(name)?;
+            table.endpoint_index(endpoint.id).map(at)
+        })
 }
 
 impl Peers {
@@ -80,17 +94,21 @@ impl Peers {
         let (frame, _) = split(hello).ok()??;
         let fields = Hello::parse(frame).ok()?.fields;
         let table = &self.table;
-        let endpoint = || table.endpoint_by_name(fields.name);
+        let endpoint = || named(table, fields.name).map(|(_, endpoint)| endpoint);
         let (endpoint, key) = match fields.auth {
             Auth::Resume(session) => {
                 let home = stamped(session);
                 let known = home < self.limits.shards && home != self.limits.shard;
                 return known.then_some(home);
             }
-            Auth::Key(id) => (endpoint()?, endpoint()?.key(id)?),
+            Auth::Key(id) => {
+                let endpoint = endpoint()?;
+                (endpoint, endpoint.key(id)?)
+            }
             Auth::Token(text) => {
                 let token = Token::parse(text).ok()?;
-                (endpoint()?, endpoint()?.key_by_name(token.key_name())?)
+                let endpoint = endpoint()?;
+                (endpoint, endpoint.key_by_name(token.key_name())?)
             }
         };
         let home = self.ownership.home(table, &endpoint, key.direction);

@@ -16,14 +16,15 @@ use crate::across::claim_away;
 use crate::bans::Credential;
 use crate::budget::Pressure;
 use crate::connection::{Goodbye, Start};
-use crate::hand_over::stamp;
+use crate::hand_over::{named, stamp};
 use crate::io::ConnectionId;
 use crate::log::Log;
 use crate::ownership::Ownership;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
 use crate::route::{Owned, away};
-use crate::session::{ChannelRoute, NEVER, Presented, Session, SessionRef, Stream, TokenTerms};
+use crate::session::{ChannelRoute, Presented, Session, SessionRef, Stream, TokenTerms};
+use crate::tables::{hold, mark_of};
 use crate::terms::{check_terms, ended, first_end};
 use crate::welcome::Welcoming;
 
@@ -51,7 +52,7 @@ struct Proven {
     endpoint: u32,
     direction: Direction,
     key: wire::ids::KeyId,
-    key_expires: UnixNanos,
+    key_mark: u64,
     presented: Presented,
     keys: SessionKeys,
     id: SessionId,
@@ -99,6 +100,11 @@ fn open<S: Segment>(
     let peer = connection.peer;
     // A connection says HELLO once.
     let start = *connection.start.take().ok_or(gone)?;
+    if let Auth::Resume(session) = hello.fields.auth
+        && let Some(session) = peers.sessions.find(session)
+    {
+        hold(peers, logs, owned, session);
+    }
     let proven = prove(peers, hello, &start)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_terms(&endpoint, proven.direction, peers.now.unix)?;
@@ -216,8 +222,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
         )
     };
     let table = &peers.table;
-    let endpoint = table.endpoint_by_name(hello.fields.name);
-    let index = endpoint.and_then(|endpoint| table.endpoint_index(endpoint.id));
+    let (index, endpoint) = named(table, hello.fields.name).unzip();
     let bad = fault(Reason::BadCredential, 0, 0);
     let (key, token, keys) = match hello.fields.auth {
         Auth::Key(key) => {
@@ -253,7 +258,7 @@ fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, Hand
         endpoint: index.ok_or(bad)?,
         direction: key.direction,
         key: key.id,
-        key_expires: key.expires.unwrap_or(NEVER),
+        key_mark: mark_of(&key),
         presented: Presented {
             token,
             shown: start.shown,
@@ -306,7 +311,7 @@ fn prove_resumption(
     if left && !active(Bug::SessionLeavesTunnel) {
         return Err(unknown);
     }
-    let endpoint = peers.table.endpoint_at(session.endpoint_index);
+    let endpoint = peers.endpoint_held(session);
     if endpoint.name() != hello.fields.name {
         return Err(fault(Reason::BadCredential, 0, 0));
     }
@@ -323,7 +328,7 @@ fn prove_resumption(
         endpoint: session.endpoint_index,
         direction: session.direction,
         key: session.key,
-        key_expires: session.key_expires,
+        key_mark: session.key_mark,
         presented: Presented {
             token: session.token(),
             shown: start.shown,
@@ -441,11 +446,12 @@ fn begin(peers: &mut Peers, id: ConnectionId, proven: Proven) -> SessionRef {
         direction: proven.direction,
         key: proven.key,
         presented: proven.presented.kept(),
-        key_expires: proven.key_expires,
+        key_mark: proven.key_mark,
         keys: proven.keys,
         transport: proven.transport,
         connection: Some(id),
-        linger_until: Default::default(),
+        linger_until: 0,
+        walk: peers.walks,
         unacked_frames: 0,
         unacked_bytes: 0,
         streams: Vec::new(),
@@ -498,11 +504,12 @@ pub(crate) fn claim<S: Segment>(
     let Some(session) = peers.sessions.get_mut(reference) else {
         return waits;
     };
-    let lists_bytes = session.lists_bytes();
-    session.routes.clear();
-    if session.direction != Direction::Ingress {
+    // Who is not connected claims its streams when it is; until then they are a newer session's.
+    if session.direction != Direction::Ingress || session.connection.is_none() {
         return waits;
     }
+    let lists_bytes = session.lists_bytes();
+    session.routes.clear();
     let endpoint = table.endpoint_at(session.endpoint_index);
     let rated = table.is_rated(session.endpoint_index);
     let superseded = !take_over && superseded(session, logs);
@@ -514,8 +521,6 @@ pub(crate) fn claim<S: Segment>(
         };
         let stream = match (session.stream_of(partition), away(log)) {
             (Some(stream), _) => stream,
-            // Who is not connected claims its streams when it is; until then they are a newer session's.
-            (None, _) if session.connection.is_none() => continue,
             (None, Some(_)) if superseded => continue,
             (None, Some(to)) => {
                 claim_away(&mut peers.away[usize::from(to)], session, log, partition)

@@ -2,10 +2,11 @@
 //! when all have is any of them given a table that names these hubs, and with it begins to tell of its logs.
 
 use std::fmt;
+use std::sync::Arc;
 
 use partition::{LogId, Partition, Segment};
 
-use crate::log::Log;
+use crate::log::{HubModes, Log};
 use crate::ownership::Ownership;
 use crate::queue::LogEnd;
 use crate::turn::Shard;
@@ -39,8 +40,11 @@ impl<S: Segment> Shard<S> {
             partitions,
             ends,
         } = hubs;
+        let table = Arc::clone(&self.peers.table);
+        let modes = HubModes::of(&table);
+        let seed = self.peers.limits.hash_seed;
         for partition in partitions {
-            let log = Log::new(partition, &self.peers.table);
+            let log = Log::new(partition, &modes, seed);
             let owner = ownership.partition(log.id);
             assert_eq!(owner, Some(self.peers.limits.shard), "{}", log.id);
             self.owned.add(log.id, self.logs.len() as u32);

@@ -22,6 +22,7 @@ pub mod counters;
 mod cycles;
 #[cfg(test)]
 mod empty;
+mod hashed;
 mod hottest;
 mod hubs;
 mod io;
@@ -85,6 +86,7 @@ pub use cycles::Stage;
 #[cfg(feature = "cycles")]
 pub use cycles::StageCycles;
 pub use handshake::HandshakeError;
+pub use hashed::HashSeed;
 pub use hottest::{HALF_LIFE, Hot, Hottest, PLACES, Ranking};
 pub use hubs::{NewHubs, end_of};
 pub use io::{

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::bans::BanLimits;
 use crate::budget::Memory;
 use crate::connection::CONNECTION_BYTES;
+use crate::hashed::HashSeed;
 use crate::session::SESSION_BYTES;
 use crate::strangers::REMEMBERED_BYTES;
 use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
@@ -85,6 +86,8 @@ pub struct Limits {
     pub nonces_max: usize,
     /// How far a peer's clock in HELLO may be from ours.
     pub clock_skew_max: Duration,
+    /// No limit: what keeps those who pick ids from slowing others. Random, and one for all of a process.
+    pub hash_seed: HashSeed,
 }
 
 impl Default for Limits {
@@ -125,6 +128,7 @@ impl Default for Limits {
             expiry_interval: Duration::from_secs(1),
             nonces_max: 131_072,
             clock_skew_max: Duration::from_secs(300),
+            hash_seed: HashSeed::default(),
         };
         limits.memory_bytes = limits.memory_parts().total();
         limits

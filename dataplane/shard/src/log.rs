@@ -1,39 +1,19 @@
 //! A partition as its shard holds it: the log, the frames that wait for their commit, and what is known
 //! of each sender beyond what the log itself keeps.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use partition::{LogId, LogState, Partition, Segment};
 use wire::ids::{AckMode, EndpointId, Offset, PartitionId, Sequence};
-use wire::route::RouteTable;
+use wire::route::{Hub, RouteTable};
 
 use crate::guest::Guest;
+use crate::hashed::{HashSeed, IdMap};
 use crate::planted::{Bug, active};
 use crate::queue::QueueGroup;
 use crate::session::SessionRef;
 use crate::waiting::Waiting;
-
-/// Ids are hashes already, and the order of a map is never looked at; no randomness is needed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(self.0 ^ u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-    }
-}
 
 /// A sender to one partition.
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +43,9 @@ pub(crate) struct Log<S: Segment> {
     /// What was appended before the hub's acks became durable ones may still have to be synced, up to here.
     durable_from: Offset,
     pub(crate) senders: Vec<Sender>,
-    slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
+    slots: IdMap<EndpointId, u32>,
     /// Sessions of other shards that append direct frames, by their sender's place. `Sender::owner` is `None` then.
-    pub(crate) guests: HashMap<u32, Guest, BuildHasherDefault<IdHasher>>,
+    pub(crate) guests: IdMap<u32, Guest>,
     /// What was recovered was made durable then.
     durable_from_start: bool,
     /// When a spare may be asked for again, after one could not be made.
@@ -75,11 +55,11 @@ pub(crate) struct Log<S: Segment> {
 }
 
 impl<S: Segment> Log<S> {
-    pub(crate) fn new(partition: Partition<S>, table: &RouteTable) -> Self {
+    pub(crate) fn new(partition: Partition<S>, hubs: &HubModes<'_>, seed: HashSeed) -> Self {
         let LogId::Partition(id) = partition.log() else {
             panic!("{} is no partition's log", partition.log());
         };
-        let ack = ack_mode(id, table, AckMode::Durable);
+        let ack = hubs.of_partition(id).unwrap_or(AckMode::Durable);
         let durable_from_start = partition.state() != LogState::Sealed;
         Self {
             durable_from_start,
@@ -91,16 +71,16 @@ impl<S: Segment> Log<S> {
             closed: 0,
             durable_from: Offset(0),
             senders: Vec::new(),
-            slots: HashMap::default(),
-            guests: HashMap::default(),
+            slots: IdMap::with_hasher(seed),
+            guests: IdMap::with_hasher(seed),
             prepare_at: Duration::ZERO,
             rolled: false,
         }
     }
 
     /// Take over the ack mode of a new table; a partition that it does not name keeps its own.
-    pub(crate) fn apply(&mut self, table: &RouteTable) {
-        let ack = ack_mode(self.id, table, self.ack);
+    pub(crate) fn take_mode(&mut self, hubs: &HubModes<'_>) {
+        let ack = hubs.of_partition(self.id).unwrap_or(self.ack);
         let before = std::mem::replace(&mut self.ack, ack);
         if (before, ack) == (AckMode::Local, AckMode::Durable) {
             self.durable_from = self.partition.appended();
@@ -242,6 +222,19 @@ impl<S: Segment> Group<S> {
     }
 }
 
-fn ack_mode(id: PartitionId, table: &RouteTable, otherwise: AckMode) -> AckMode {
-    table.hub_of_partition(id).map_or(otherwise, |hub| hub.ack)
+/// The ack modes of a table's hubs, to be asked for every log.
+pub(crate) struct HubModes<'t>(Vec<&'t Hub>);
+
+impl<'t> HubModes<'t> {
+    pub(crate) fn of(table: &'t RouteTable) -> Self {
+        let mut hubs: Vec<&Hub> = table.hubs().iter().collect();
+        hubs.sort_unstable_by_key(|hub| hub.id);
+        Self(hubs)
+    }
+
+    fn of_partition(&self, id: PartitionId) -> Option<AckMode> {
+        let at = self.0.binary_search_by_key(&id.hub(), |hub| hub.id).ok()?;
+        let hub = self.0[at];
+        (id.number() < hub.partitions).then_some(hub.ack)
+    }
 }

@@ -26,6 +26,7 @@ use crate::ownership::Ownership;
 use crate::session::{Session, SessionRef, Sessions};
 use crate::sign::Unsigned;
 use crate::strangers::Strangers;
+use crate::tables::Walk;
 
 /// Bytes unsent at which a connection that is only answered, never delivered to, is closed; and at which it is while all
 /// connections hold more than their budget and it takes nothing.
@@ -49,6 +50,9 @@ pub(crate) struct Peers {
     pub(crate) connections: Connections,
     pub(crate) strangers: Strangers,
     pub(crate) sessions: Sessions,
+    /// The walk over all sessions that is under way, and how many there were, this one included (`tables.rs`).
+    pub(crate) walk: Option<Walk>,
+    pub(crate) walks: u32,
     pub(crate) assembly: AssemblyPool,
     pub(crate) nonces: Nonces,
     pub(crate) counters: Counters,
@@ -107,6 +111,8 @@ impl Peers {
             moving_bytes: 0,
             tunnel_bytes: 0,
             sessions: Sessions::new(limits.sessions_max as usize),
+            walk: None,
+            walks: 0,
             nonces: Nonces::new(limits.nonces_max),
             limits,
             table,

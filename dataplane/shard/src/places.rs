@@ -50,9 +50,57 @@ impl<T> Places<T> {
     }
 }
 
+/// A round over all of so many places, a few at a time. One that is begun before the last is over goes on from where that was, so it
+/// comes round however often it is begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Round {
+    next: usize,
+    left: usize,
+    places: usize,
+}
+
+impl Round {
+    /// Go once to each of so many places. Whatever has a later one came later.
+    pub(crate) fn begin(&mut self, places: usize) {
+        (self.left, self.places) = (places, places);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// The places, one behind the other.
+impl Iterator for Round {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let place = self.next % self.places;
+        self.next = place + 1;
+        Some(place)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_comes_to_every_place_also_if_it_is_begun_again_and_again_and_places_come() {
+        let mut round = Round::default();
+        assert_eq!((round.next(), round.is_over()), (None, true));
+        round.begin(5);
+        assert_eq!(round.by_ref().take(3).collect::<Vec<_>>(), [0, 1, 2]);
+        round.begin(7);
+        let first: Vec<usize> = round.by_ref().take(3).collect();
+        assert_eq!((first, round.is_over()), (vec![3, 4, 5], false));
+        round.begin(7);
+        assert_eq!(round.by_ref().collect::<Vec<_>>(), [6, 0, 1, 2, 3, 4, 5]);
+        assert!(round.is_over());
+        round.begin(2);
+        assert_eq!(round.collect::<Vec<_>>(), [0, 1], "others are gone");
+    }
 
     #[test]
     fn values_keep_their_places_and_addresses_while_others_come_and_go() {

@@ -403,7 +403,7 @@ fn find<'a>(
         let stream = &session.streams[at];
         (found.partition, found.log, found.stream) = (stream.partition, stream.log, at as u32);
         let granted = |route: &ChannelRoute| {
-            let endpoint = peers.table.endpoint_at(session.endpoint_index);
+            let endpoint = peers.endpoint_held(session);
             let address = address(peers).ok_or(RouteError::Address)?;
             let grant = endpoint.send.at(route.grant as usize);
             check_restriction(&grant, address, send, peers.now.unix)
@@ -469,7 +469,7 @@ fn may_send_datagrams(peers: &Peers, frame: &Verified<'_>) -> Result<(), RouteEr
     let Some(session) = peers.sessions.get(frame.session()) else {
         return Ok(());
     };
-    let transports = (peers.table.endpoint_at(session.endpoint_index)).transports();
+    let transports = peers.endpoint_held(session).transports();
     match transports.has(Transport::QuicDatagram) {
         true => Ok(()),
         false => Err(RouteError::NoDatagrams {

@@ -142,9 +142,12 @@ pub(crate) struct Session {
     pub(crate) key: KeyId,
     /// What was presented besides the key, if anything was.
     pub(crate) presented: Option<Box<Presented>>,
-    /// When the key ends, or `NEVER`.
-    pub(crate) key_expires: UnixNanos,
-    pub(crate) linger_until: Duration,
+    /// What tells its key's secret from any that may stand under the key's id later.
+    pub(crate) key_mark: u64,
+    /// Until when it lingers, in nanoseconds.
+    pub(crate) linger_until: u64,
+    /// The walk (`tables.rs`) up to which it was held against each table.
+    pub(crate) walk: u32,
     /// Credit for the queue and for the dead letters, once there was a FETCH.
     pub(crate) credit: Option<Box<[Credit; 2]>>,
 }
@@ -161,6 +164,10 @@ impl Session {
     /// The certificate that was shown in its tunnel.
     pub(crate) fn shown(&self) -> Option<Fingerprint> {
         self.presented.as_ref()?.shown
+    }
+
+    fn lingers_until(&self) -> Duration {
+        Duration::from_nanos(self.linger_until)
     }
 
     /// The credit for one of its lists.
@@ -240,6 +247,7 @@ pub(crate) struct Sessions {
     generations: Vec<u32>,
     free: Vec<u32>,
     by_id: BTreeMap<SessionId, SessionRef>,
+    by_endpoint: BTreeSet<(EndpointId, SessionRef)>,
     lingering: BTreeSet<(Duration, SessionRef)>,
     count_max: usize,
     /// Bytes of the streams and routes of all of them.
@@ -247,7 +255,7 @@ pub(crate) struct Sessions {
 }
 
 /// What a session takes of memory besides its streams and routes: its place, its entries in tables, its credit as a receiver.
-pub(crate) const SESSION_BYTES: usize = size_of::<Option<Session>>() + 192;
+pub(crate) const SESSION_BYTES: usize = size_of::<Option<Session>>() + 224;
 
 impl Sessions {
     pub(crate) fn new(count_max: usize) -> Self {
@@ -256,6 +264,7 @@ impl Sessions {
             generations: Vec::new(),
             free: Vec::new(),
             by_id: BTreeMap::new(),
+            by_endpoint: BTreeSet::new(),
             lingering: BTreeSet::new(),
             count_max,
             lists_bytes: 0,
@@ -294,6 +303,21 @@ impl Sessions {
         self.by_id.get(&id).copied()
     }
 
+    /// The sessions of an endpoint.
+    pub(crate) fn of(&self, endpoint: EndpointId) -> impl Iterator<Item = SessionRef> + '_ {
+        let all = (endpoint, SessionRef::NONE)..=(endpoint, SessionRef(u64::MAX));
+        self.by_endpoint.range(all).map(|(_, reference)| *reference)
+    }
+
+    /// How many places there are; of each whose session stands in it.
+    pub(crate) fn places(&self) -> usize {
+        self.generations.len()
+    }
+
+    pub(crate) fn at(&self, place: usize) -> Option<SessionRef> {
+        self.slots.get(place).map(|session| session.reference)
+    }
+
     /// When a table that is full has a lingering session, the one that would end first: it is to make room.
     pub(crate) fn evictable(&self) -> Option<SessionRef> {
         self.lingering.first().map(|(_, reference)| *reference)
@@ -324,6 +348,7 @@ impl Sessions {
         let session = make(reference);
         let before = self.by_id.insert(session.id, reference);
         assert!(before.is_none(), "session id {} given twice", session.id);
+        self.by_endpoint.insert((session.endpoint, reference));
         self.lists_bytes += session.lists_bytes();
         self.slots.put(slot, session);
         reference
@@ -332,9 +357,10 @@ impl Sessions {
     /// End a session. Returns whose it was.
     pub(crate) fn remove(&mut self, reference: SessionRef) -> Option<EndpointId> {
         let session = self.get(reference)?;
-        let (id, until, endpoint) = (session.id, session.linger_until, session.endpoint);
+        let (id, until, endpoint) = (session.id, session.lingers_until(), session.endpoint);
         self.lists_bytes -= session.lists_bytes();
         self.by_id.remove(&id);
+        self.by_endpoint.remove(&(endpoint, reference));
         self.lingering.remove(&(until, reference));
         self.slots.clear(reference.slot());
         self.free.push(reference.slot() as u32);
@@ -348,8 +374,9 @@ impl Sessions {
         };
         session.take_back_doomed();
         session.connection = None;
-        session.linger_until = until;
+        session.linger_until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
         session.credit = None;
+        let until = session.lingers_until();
         self.lingering.insert((until, reference));
     }
 
@@ -359,7 +386,7 @@ impl Sessions {
             return;
         };
         session.connection = Some(connection);
-        let until = session.linger_until;
+        let until = session.lingers_until();
         self.lingering.remove(&(until, reference));
     }
 
@@ -372,10 +399,5 @@ impl Sessions {
     /// When the next lingering session ends.
     pub(crate) fn next_linger(&self) -> Option<Duration> {
         self.lingering.first().map(|(until, _)| *until)
-    }
-
-    /// All sessions, in order of their places.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.slots.iter()
     }
 }

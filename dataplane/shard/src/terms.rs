@@ -15,9 +15,10 @@ pub(crate) fn first_end(
     now: UnixNanos,
 ) -> Option<(UnixNanos, Reason)> {
     let token = session.token().map(|token| token.expires);
+    let key = (endpoint.key(session.key)).and_then(|key| key.expires);
     let ends = [
         (token, Reason::TokenExpired),
-        (Some(session.key_expires), Reason::KeyExpired),
+        (key, Reason::KeyExpired),
         (endpoint.expires(), Reason::EndpointExpired),
         (
             hours_end(endpoint, session.direction, now),

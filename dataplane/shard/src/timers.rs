@@ -109,7 +109,10 @@ impl Peers {
         let Some(session) = self.sessions.get(reference) else {
             return Some(never);
         };
-        let endpoint = self.table.endpoint_at(session.endpoint_index);
+        let Some(endpoint) = self.endpoint_of(session) else {
+            // The walk that is under way ends it.
+            return Some(never);
+        };
         let UnixNanos(now) = self.now.unix;
         let Some((at, reason)) = first_end(session, &endpoint, self.now.unix) else {
             return Some(never);

@@ -26,7 +26,7 @@ use crate::handshake::hello;
 use crate::hottest::Hottest;
 use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
-use crate::log::{Group, Log};
+use crate::log::{Group, HubModes, Log};
 use crate::mesh::Mesh;
 use crate::parse::{Aside, Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
@@ -34,7 +34,7 @@ use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
 use crate::reading::{LogReader, Logs};
 use crate::relief::{Reading, STUCK_LOOK};
 use crate::route::{Owned, Routed, route};
-use crate::tables::{apply, settle_ack_modes};
+use crate::tables::{apply, hold_speakers, settle_ack_modes, walk};
 use crate::verify::{Command, CommandKind, Envelope, Verdicts, Verified, verify};
 use crate::welcome::{Welcoming, welcome};
 
@@ -99,10 +99,12 @@ impl<S: Segment> Shard<S> {
         now: Now,
     ) -> Self {
         limits.check().expect("the caller has checked the limits");
+        let hubs = HubModes::of(&table);
         let logs: Vec<Log<S>> = partitions
             .into_iter()
-            .map(|partition| Log::new(partition, &table))
+            .map(|partition| Log::new(partition, &hubs, limits.hash_seed))
             .collect();
+        drop(hubs);
         let shard = limits.shard;
         let peers = Peers::new(limits, table, now);
         let mesh = Mesh::new(&peers.ownership, shard, &logs, !queues.is_empty());
@@ -255,7 +257,6 @@ impl<S: Segment> Shard<S> {
 
     /// Everything that comes before the bytes: the table, storage results, what was sent, new connections.
     fn begin(&mut self, now: Now, input: &mut Input<'_, S>, output: &mut Output<S>) {
-        output.more = false;
         self.peers.begin(now, output);
         self.peers.counters.turns += 1;
         self.peers.draining |= input.drain;
@@ -269,6 +270,15 @@ impl<S: Segment> Shard<S> {
                 }
             }
         }
+        output.more = walk(&mut self.peers, &mut self.logs, &self.owned);
+        let welcoming = self.welcoming.iter().map(|waiting| waiting.session);
+        hold_speakers(
+            &mut self.peers,
+            &mut self.logs,
+            &self.owned,
+            input,
+            welcoming,
+        );
         if std::mem::take(&mut self.sends_away) {
             self.peers.send_away();
         }
@@ -373,7 +383,7 @@ impl<S: Segment> Shard<S> {
         weigh(&mut self.peers, &self.logs, &mut self.groups, 0);
         output.more |= !self.peers.detached.is_empty();
         output.wake_at = self.wake_at();
-        if blocked {
+        if blocked || self.peers.walk.is_some() {
             let again = self.peers.now.monotonic + MESH_RETRY;
             output.wake_at = output.wake_at.map(|at| at.min(again)).or(Some(again));
         }

@@ -13,7 +13,7 @@ use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, 
 use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
 use wire::link::parse_ping;
 use wire::preface::Preface;
-use wire::route::{EndpointView, KeyMaterial};
+use wire::route::EndpointView;
 use wire::send::{Send, addressed};
 use wire::signature::{MacKey, SESSION_INFO, Signer, verify_hello};
 use wire::{
@@ -175,9 +175,7 @@ fn opened(server: &Rc<Server>, exporter: &[u8], hello: &Hello<'_>) -> Option<Ope
     };
     let (index, endpoint) = server.endpoint(hello.fields.name)?;
     let key = endpoint.key(id).filter(|key| !key.revoked)?;
-    let KeyMaterial::Symmetric(secret) = &key.material else {
-        return None;
-    };
+    let secret = key.secret()?;
     if key.direction != Direction::Ingress
         || !verify_hello(secret.text_bytes(), exporter, &hello.frame())
     {

@@ -8,10 +8,13 @@ use crate::planted::{Bug, active};
 use crate::reading::LogReader;
 
 use super::bounds::has_room;
-use super::fan_out::Span;
+use super::fan_out::{Span, hears, lies_in};
 use super::group::QueueGroup;
 use super::op::Op;
 use super::run::share;
+
+/// Queues that a call looks at because of a new table, and endpoints that may have changed for no other queue to be looked at.
+const LOOKS: usize = 256;
 
 impl<S: Segment> QueueGroup<S> {
     /// Let parked queues with room read on in the partitions that `log` names, up to the watermark:
@@ -27,6 +30,7 @@ impl<S: Segment> QueueGroup<S> {
         S: 'a,
     {
         self.note_table(table);
+        let looks = !self.looks.is_over();
         let mut budget = self.limits.catch_up_records_max;
         for _ in 0..self.behind.len() {
             if budget == 0 {
@@ -38,10 +42,10 @@ impl<S: Segment> QueueGroup<S> {
             {
                 // To come again at once would change nothing: a segment for the journal has to come first.
                 self.counters.paused += 1;
-                return false;
+                return looks;
             }
             let Some(slot) = self.behind.pop_front() else {
-                return false;
+                return looks;
             };
             self.queues.at_mut(slot).behind = false;
             let Some(endpoint) = table.endpoint(self.queues.at(slot).id) else {
@@ -56,7 +60,7 @@ impl<S: Segment> QueueGroup<S> {
                 };
                 if !self.read_on(
                     slot,
-                    &endpoint,
+                    (table, &endpoint),
                     log,
                     parked.partition,
                     parked.from,
@@ -78,7 +82,7 @@ impl<S: Segment> QueueGroup<S> {
                 self.note_room(slot);
             }
         }
-        budget == 0 && !self.behind.is_empty()
+        looks || (budget == 0 && !self.behind.is_empty())
     }
 
     /// Logs can be read that could not be before: every parked queue looks once.
@@ -88,26 +92,29 @@ impl<S: Segment> QueueGroup<S> {
 
     /// What the table in force says differs from `before` in these changes alone: no other queue has to look.
     pub(crate) fn note_changes(&mut self, before: &RouteTable, changes: &Changes<'_>) {
-        let few = changes.count() < self.queues.len();
-        if !few || self.caught_up_to != Some(before.epoch()) {
+        if changes.count() > LOOKS || self.caught_up_to != Some(before.epoch()) {
             return;
         }
         for endpoint in changes.endpoints() {
-            if let Some(slot) = self.queues.slot(endpoint.id) {
+            let here = before.queue_group_of(endpoint.id) == self.number;
+            if let Some(slot) = here.then(|| self.queues.slot(endpoint.id)).flatten() {
                 self.note_room(slot);
             }
         }
         self.caught_up_to = Some(changes.epoch());
     }
 
-    /// With a new table an endpoint may be there again, or have more room: every parked queue looks once.
+    /// With a new table an endpoint may be there again, or have more room: every parked queue looks once, so many in a call.
     fn note_table(&mut self, table: &RouteTable) {
-        if self.caught_up_to == Some(table.epoch()) {
-            return;
+        if self.caught_up_to != Some(table.epoch()) {
+            self.caught_up_to = Some(table.epoch());
+            self.looks.begin(self.queues.len());
         }
-        self.caught_up_to = Some(table.epoch());
-        for slot in 0..self.queues.len() as u32 {
-            self.note_room(slot);
+        for _ in 0..LOOKS {
+            let Some(slot) = self.looks.next() else {
+                return;
+            };
+            self.note_room(slot as u32);
         }
     }
 
@@ -119,7 +126,7 @@ impl<S: Segment> QueueGroup<S> {
     fn read_on(
         &mut self,
         slot: u32,
-        endpoint: &EndpointView<'_>,
+        (table, endpoint): (&RouteTable, &EndpointView<'_>),
         log: LogReader<'_, S>,
         partition: PartitionId,
         mut from: Offset,
@@ -158,7 +165,8 @@ impl<S: Segment> QueueGroup<S> {
                 }
                 Err(ReadError::NotYet) => break,
             };
-            let heard = endpoint.hears(span.channel, now);
+            let heard =
+                hears(endpoint, span.channel, now) && lies_in(table, span.channel, partition);
             if heard || active(Bug::IgnoreGrants) {
                 let taken = self.add(slot, endpoint.id, endpoint.queue(), &span, now);
                 self.counters.caught_up += u64::from(taken);

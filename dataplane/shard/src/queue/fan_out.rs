@@ -2,7 +2,7 @@
 
 use partition::Segment;
 use wire::ids::{ChannelId, EndpointId, Offset, PartitionId, UnixNanos};
-use wire::route::{QueueBounds, RouteTable};
+use wire::route::{EndpointView, QueueBounds, RouteTable};
 
 use super::bounds::admit;
 use super::endpoint::BatchTail;
@@ -52,6 +52,18 @@ pub enum FanOut {
     Paused,
 }
 
+/// Whether messages of a channel belong where they lie. Ids that were somebody else's once may have messages in a log that is not their
+/// hub's: nobody hears these.
+pub(crate) fn lies_in(table: &RouteTable, channel: ChannelId, partition: PartitionId) -> bool {
+    let channel = table.channel(channel);
+    channel.is_some_and(|channel| table.hub_of(channel).id == partition.hub())
+}
+
+/// Whether an endpoint hears a channel at this moment: what has ended counts as taken away.
+pub(super) fn hears(endpoint: &EndpointView<'_>, channel: ChannelId, now: UnixNanos) -> bool {
+    endpoint.hears(channel, now) && !endpoint.is_over(now)
+}
+
 impl<S: Segment> QueueGroup<S> {
     /// Fan out spans, in order of their offsets within each partition, from the watermark on. Spans
     /// below the watermark are passed over. Bounded by `QueueLimits::batch_ops_max`; allocates nothing
@@ -91,11 +103,15 @@ impl<S: Segment> QueueGroup<S> {
         if end <= self.watermark(span.partition) {
             return;
         }
-        for index in table.subscribers(span.channel) {
+        let heard = match lies_in(table, span.channel, span.partition) {
+            true => Some(table.subscribers(span.channel)),
+            false => None,
+        };
+        for index in heard.into_iter().flatten() {
             let endpoint = table.endpoint_at(index);
-            let here = table.queue_group_of(endpoint.id) == self.number;
-            // A grant that has ended is as if it were not there: nothing comes by it, and nothing waits for another one.
-            if here && endpoint.hears(span.channel, now) {
+            if table.queue_group_of(endpoint.id) == self.number
+                && hears(&endpoint, span.channel, now)
+            {
                 let slot = self.routes.slot(index, endpoint.id, &mut self.queues);
                 self.add_live(slot, endpoint.id, endpoint.queue(), span, now);
             }

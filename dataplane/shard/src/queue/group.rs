@@ -7,6 +7,7 @@ use std::time::Duration;
 use partition::{AppendError, CommitTicket, Partition, Sealed, Segment, StorageError};
 use wire::ids::{AckMode, EndpointId, Offset, PartitionId, UnixNanos};
 
+use crate::places::Round;
 use crate::planted::{Bug, active};
 
 use super::backlog::{Backlog, Piece};
@@ -56,6 +57,8 @@ pub struct QueueGroup<S: Segment> {
     pub(super) behind: VecDeque<u32>,
     /// Epoch of the table under which parked queues were last listed.
     pub(super) caught_up_to: Option<u64>,
+    /// The look at every parked queue that is under way.
+    pub(super) looks: Round,
     /// Where the next expiry sweep begins.
     pub(super) sweep: usize,
     /// What the queues take of memory.
@@ -112,6 +115,7 @@ impl<S: Segment> QueueGroup<S> {
             locked: BinaryHeap::new(),
             behind: VecDeque::new(),
             caught_up_to: None,
+            looks: Round::default(),
             sweep: 0,
             weights: Weights::default(),
         };

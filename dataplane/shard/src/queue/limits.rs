@@ -2,6 +2,8 @@
 
 use wire::ids::AckMode;
 
+use crate::hashed::HashSeed;
+
 /// Bounds on memory and on the work of one call.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
@@ -32,6 +34,8 @@ pub struct QueueLimits {
     pub ack: AckMode,
     /// Memory is short: a list parks with 64 runs, also one that otherwise drops what is oldest. Nothing is lost by it.
     pub tight: bool,
+    /// As [`Limits::hash_seed`](crate::Limits).
+    pub hash_seed: HashSeed,
 }
 
 /// Runs of a list that parks, while memory is short.
@@ -63,6 +67,7 @@ impl Default for QueueLimits {
             snapshot_ops_max: 1_024,
             ack: AckMode::Durable,
             tight: false,
+            hash_seed: HashSeed::default(),
         }
     }
 }

@@ -1,40 +1,19 @@
 //! All queues of a group and how far every partition has been fanned out: what a journal rebuilds.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use wire::ids::{EndpointId, Offset, PartitionId};
+
+use crate::hashed::{HashSeed, IdMap};
 
 use super::backlog::Backlog;
 use super::endpoint::EndpointQueue;
 use super::op::{Op, OpKind, Source};
 use super::run::NUMBER_MAX;
 
-/// Endpoint ids are hashes already.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
-
 /// The queues that got a message at least once, and the watermarks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Queues {
     queues: Vec<EndpointQueue>,
-    slots: HashMap<EndpointId, u32, BuildHasherDefault<IdHasher>>,
+    slots: IdMap<EndpointId, u32>,
     watermarks: Vec<(PartitionId, Offset)>,
     /// The first number of queues that are made from now on.
     first_number: u64,
@@ -44,6 +23,13 @@ pub(crate) struct Queues {
 const LEAP: u64 = 1 << 40;
 
 impl Queues {
+    pub(crate) fn new(seed: HashSeed) -> Self {
+        Self {
+            slots: IdMap::with_hasher(seed),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.queues.len()
     }

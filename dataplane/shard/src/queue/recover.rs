@@ -13,6 +13,7 @@ use partition::{LogId, Storage, StorageError};
 use partition::{Partition, PartitionLimits, ReadError, Record, RecordKind, Recovery, Segment};
 use wire::ids::{EndpointId, Offset, PartitionId, UnixNanos};
 
+use crate::hashed::HashSeed;
 use crate::planted::{Bug, active};
 
 use super::group::QueueGroup;
@@ -63,6 +64,7 @@ pub struct QueueRecovery {
 /// The replay of a journal, record by record.
 #[derive(Default)]
 struct Replay {
+    seed: HashSeed,
     main: Queues,
     /// Queues of the newest snapshot, while it is incomplete, and where it began.
     staging: Option<(Queues, Offset)>,
@@ -180,7 +182,9 @@ impl Replay {
         for op in ops {
             self.report.operations += 1;
             match op.kind() {
-                Some(OpKind::SnapshotBegin) => self.staging = Some((Queues::default(), at)),
+                Some(OpKind::SnapshotBegin) => {
+                    self.staging = Some((Queues::new(self.seed), at));
+                }
                 Some(OpKind::SnapshotEnd) => {
                     if let Some((queues, begin)) = self.staging.take() {
                         self.main = queues;
@@ -237,7 +241,11 @@ impl<S: Segment> QueueGroup<S> {
         };
         let id = LogId::queue(number);
         let (mut log, recovery) = Partition::recover(storage, id, log_limits, now)?;
-        let mut replay = Replay::default();
+        let mut replay = Replay {
+            seed: limits.hash_seed,
+            main: Queues::new(limits.hash_seed),
+            ..Replay::default()
+        };
         read_all(&log, &mut replay);
         log.set_hold(Some(replay.snapshot_begin.unwrap_or(Offset(0))));
         let mut journal = Journal::new(log, limits.ack);

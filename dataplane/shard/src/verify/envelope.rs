@@ -26,7 +26,7 @@ pub(super) fn check_envelope<'a>(
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
     let session = sending(peers, reference)?;
-    if !peers.table.endpoint_at(session.endpoint_index).relay {
+    if !peers.endpoint_held(session).relay {
         return Err(VerifyError::RelayNotAllowed(session.endpoint));
     }
     let send = relay.inner();

@@ -52,6 +52,11 @@ impl MacKey {
         Self { inner, outer }
     }
 
+    /// A number that tells this key from any other, and from which nobody learns the key.
+    pub fn mark(&self) -> u64 {
+        u64::from(self.outer[0]) << 32 | u64::from(self.outer[1])
+    }
+
     /// The tag over `parts`, one after the other. Copies at most one block per seam between parts.
     pub fn sign(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
         self.finish(&hash(self.inner, BLOCK_BYTES, parts))
