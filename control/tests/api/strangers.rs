@@ -108,6 +108,7 @@ fn a_viewer_may_look_by_every_route_and_change_nothing_by_any() {
 fn an_owner_of_another_account_reads_and_changes_nothing_of_this_one() {
     let world = world();
     let foreign = world.token("foreign", Role::Owner, Some("b"));
+    let viewer = world.token("viewer", Role::Viewer, None);
     let before = world.service.catalog();
     for route in routes().filter(|route| route.path.contains("{account}")) {
         let path = fill(route.path);
@@ -139,7 +140,6 @@ fn an_owner_of_another_account_reads_and_changes_nothing_of_this_one() {
     let status = world.ask(&foreign, "GET", "/v1/status", Value::Null);
     assert_eq!(status.body["endpoints"], 0, "it has none");
     assert_eq!(status.body["digest"], Value::Null, "it is of all accounts");
-    let viewer = world.token("viewer", Role::Viewer, None);
     let lines = world.ask(&viewer, "GET", "/v1/audit", Value::Null);
     let lines = lines.body.to_string();
     assert!(
