@@ -1,5 +1,6 @@
 //! The API over its socket, as a script would use it.
 
+mod accounts;
 mod doors;
 mod life;
 mod mistakes;
