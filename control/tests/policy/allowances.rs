@@ -170,6 +170,12 @@ impl Allowances {
         }
     }
 
+    /// There is another channel of this name.
+    pub(crate) fn forget(&mut self, channel: &str) {
+        let of_channel = |name: &str| name.ends_with(&format!(" to {channel}"));
+        self.0.retain(|(name, _), _| !of_channel(name));
+    }
+
     /// What is not there any more is forgotten: who has a rate anew has all of it.
     pub(crate) fn keep(&mut self, endpoints: &[Endpoint], accounts: &HashMap<&str, Rates>) {
         let endpoint = |name: &str| endpoints.iter().find(|endpoint| endpoint.name == name);

@@ -116,14 +116,14 @@ impl Asked {
     pub(crate) fn ask(&mut self, count: u64, counts: &mut Counts) {
         for _ in 0..count {
             counts.asked += 1;
-            let until = next_moment(&mut self.random, &self.defined, self.now);
+            let (until, about) = next_moment(&mut self.random, &self.defined, self.now);
             self.travel(until, counts);
             if self.random.u8(..6) == 0 {
                 self.change(counts);
             }
             match self.random.u8(..8) {
                 0..3 if !self.kept.is_empty() => self.ask_kept(counts),
-                _ => self.ask_fresh(counts),
+                _ => self.ask_fresh(about, counts),
             }
             self.pump(counts);
         }
@@ -155,9 +155,20 @@ impl Asked {
 
     fn change(&mut self, counts: &mut Counts) {
         let at = self.at();
+        let names: Vec<String> = self.defined.channels.keys().cloned().collect();
+        let before: Vec<_> = names
+            .iter()
+            .map(|name| self.node.channel_of(name))
+            .collect();
         self.last = change(&mut self.random, &mut self.defined, &mut self.node, at);
         self.node.hand_over_table();
         counts.changes += 1;
+        for (name, before) in names.iter().zip(before) {
+            // With another id it is another channel, whatever its name.
+            if self.node.channel_of(name) != before {
+                self.allowances.forget(name);
+            }
+        }
         self.allowances
             .keep(&self.defined.endpoints, &self.defined.accounts);
         self.look(counts);
@@ -245,9 +256,9 @@ impl Asked {
         }
     }
 
-    fn ask_fresh(&mut self, counts: &mut Counts) {
+    fn ask_fresh(&mut self, about: Option<usize>, counts: &mut Counts) {
         let at = self.at();
-        let question = questions::question(&mut self.random, &self.defined, at);
+        let question = questions::question(&mut self.random, &self.defined, at, about);
         let door = self.random.usize(..self.node.shards.len());
         let want = fails(&self.defined.endpoints[question.endpoint], &question);
         self.ask_why(&question, &want);

@@ -193,7 +193,7 @@ fn channel(random: &mut Rng, defined: &mut Defined, node: &mut Node) -> &'static
     }
     // Only one that nobody sends to may move: numbers of its streams would begin anew.
     let channel = Channel {
-        id: maybe(random, 3, |random| 2_000 + random.u32(..10_000)),
+        id: maybe(random, 3, |random| 2_000 + random.u32(..2_000_000_000)),
         hub: HUBS[random.usize(..2)].0,
     };
     let taken = |id: u32| {
@@ -253,7 +253,7 @@ fn endpoint(
     let endpoint = &mut defined.endpoints[which];
     match random.u8(..6) {
         0 => endpoint.enabled = !endpoint.enabled,
-        1 => endpoint.transports = transports(random),
+        1 => endpoint.transports = (0..4).fold(Vec::new(), |_, _| transports(random)),
         2 => endpoint.certificates = certificates(random),
         3 => endpoint.hours = hours(random),
         4 => endpoint.expires = maybe(random, 2, moment),

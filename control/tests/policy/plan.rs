@@ -75,7 +75,7 @@ fn channel(random: &mut Rng, number: usize) -> Channel {
 
 pub(crate) fn account_rates(random: &mut Rng) -> Rates {
     Rates {
-        messages: maybe(random, 2, |random| random.u64(10..40)),
+        messages: maybe(random, 2, |random| random.u64(2..16)),
         bytes: maybe(random, 4, |random| random.u64(1_024..60_000)),
     }
 }

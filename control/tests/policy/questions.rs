@@ -5,11 +5,22 @@ use fastrand::Rng;
 use super::plan::{BEGIN, CHANNELS, Defined, ENVIRONMENTS, ORIGINS, WEEKS, address, maybe, moment};
 use super::reference::{Endpoint, Grant, Hours, Key, Proof, Question, Way};
 
-/// Any question about any endpoint.
-pub(crate) fn question(random: &mut Rng, defined: &Defined, at: u64) -> Question {
-    let which = random.usize(..defined.endpoints.len());
+/// Any question about this endpoint, or any one.
+pub(crate) fn question(
+    random: &mut Rng,
+    defined: &Defined,
+    at: u64,
+    about: Option<usize>,
+) -> Question {
+    let any = random.usize(..defined.endpoints.len());
+    let which = about.unwrap_or(any);
     let endpoint = &defined.endpoints[which];
-    let sends = random.u8(..3) > 0;
+    // What ends at this very second is asked about.
+    let due = endpoint.grants.iter().find(|one| one.expires == Some(at));
+    let sends = match due {
+        Some(due) => due.sends,
+        None => random.u8(..3) > 0,
+    };
     let ways = [Way::Tcp, Way::Tls, Way::Quic, Way::Datagram, Way::Relayed];
     let way = ways[random.usize(..if sends { 5 } else { 3 })];
     let tunnel = matches!(way, Way::Tls | Way::Quic | Way::Datagram);
@@ -22,7 +33,10 @@ pub(crate) fn question(random: &mut Rng, defined: &Defined, at: u64) -> Question
         key,
         proof: proof(random, endpoint, way, at),
         sends,
-        channel: channel(random, endpoint, sends),
+        channel: match due {
+            Some(due) => due.channel.clone(),
+            None => channel(random, endpoint, sends),
+        },
         way,
         certificate: (tunnel && random.u8(..3) > 0).then(|| random.u8(1..4)),
         address: address(random),
@@ -41,8 +55,10 @@ fn key(random: &mut Rng, endpoint: &Endpoint, sends: bool, at: u64) -> u32 {
     };
     let good: Vec<&Key> = endpoint.keys.iter().filter(good).collect();
     let last = endpoint.keys.iter().map(|key| key.id).max().unwrap_or(0);
+    let due = endpoint.keys.iter().find(|one| one.expires == Some(at));
     match random.u8(..6) {
         0 => random.u32(1..last + 2),
+        1..4 if due.is_some_and(|due| due.sends == sends) => due.map_or(0, |due| due.id),
         _ => random
             .choice(good)
             .map_or_else(|| random.u32(1..last + 1), |key| key.id),
@@ -79,7 +95,7 @@ fn proof(random: &mut Rng, endpoint: &Endpoint, way: Way, at: u64) -> Proof {
         4 => format!("/{parent}/"),
         // Of another one, of a part that ends in the middle of a name, of something within.
         5 => name.replace("X0", "X9"),
-        6 => name[..4].to_owned(),
+        6 => name[..5].to_owned(),
         7 => format!("{name}/more"),
         8 => ENVIRONMENTS[random.usize(..4)].to_owned(),
         _ => format!("sb://forebay/{name}"),
@@ -106,13 +122,17 @@ pub(crate) fn bodies(random: &mut Rng, endpoint: &Endpoint) -> Vec<usize> {
     (0..count).map(|_| random.usize(..most)).collect()
 }
 
-/// The next moment, in nanoseconds: soon, later, or at the very second at which something of some endpoint changes, or just before.
-pub(crate) fn next_moment(random: &mut Rng, defined: &Defined, now: u128) -> u128 {
+/// The next moment, in nanoseconds: soon, later, or at the very second at which something of some endpoint changes, or just before;
+/// and that endpoint.
+pub(crate) fn next_moment(random: &mut Rng, defined: &Defined, now: u128) -> (u128, Option<usize>) {
     let second = |at: u64| u128::from(at) * 1_000_000_000;
+    let mut about = None;
     let mut at = match random.u8(..12) {
         0..6 => now + u128::from(random.u64(..20)) * 50_000_000,
         6..9 => {
-            let endpoint = &defined.endpoints[random.usize(..defined.endpoints.len())];
+            let which = random.usize(..defined.endpoints.len());
+            about = Some(which);
+            let endpoint = &defined.endpoints[which];
             let seconds = u64::try_from(now / 1_000_000_000).expect("a time of this century");
             let ahead = edges(endpoint, seconds, seconds + 86_400);
             match random.choice(ahead) {
@@ -125,7 +145,7 @@ pub(crate) fn next_moment(random: &mut Rng, defined: &Defined, now: u128) -> u12
         _ => now + second(random.u64(..12 * 3_600)),
     };
     at = at.max(now);
-    at.min(second(BEGIN + WEEKS))
+    (at.min(second(BEGIN + WEEKS)), about)
 }
 
 /// The seconds after `from`, up to and with `to`, at which something of it begins or ends.
