@@ -177,8 +177,9 @@ impl Asked {
     /// Every session is there, or is not, as the documents say.
     fn look(&mut self, counts: &mut Counts) {
         let at = self.at();
-        let ids = |name: &str| self.node.channel_of(name);
-        self.queues.look(&self.defined.endpoints, ids, at);
+        let channels = &self.defined.channels;
+        let place = |name: &str| Some((self.node.channel_of(name), channels.get(name)?.hub));
+        self.queues.look(&self.defined.endpoints, place, at);
         for which in (0..self.kept.len()).rev() {
             let fails = self.kept[which].fails(&self.defined, at);
             if !self.kept[which].connected {
@@ -451,7 +452,9 @@ impl Asked {
             }
         }
         if taken {
-            let channel = (&*question.channel, self.node.channel_of(&question.channel));
+            let name = &*question.channel;
+            let hub = self.defined.channels[name].hub;
+            let channel = (name, self.node.channel_of(name), hub);
             let (sender, at) = (self.node.sender(endpoint), question.at);
             let endpoints = &self.defined.endpoints;
             self.queues

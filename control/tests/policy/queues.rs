@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use wire::ids::{ChannelId, EndpointId};
 
-use super::reference::{Endpoint, hears};
+use super::reference::{Endpoint, has_ended, hears};
 use super::support::Delivered;
 
 /// A message, as far as its receiver sees it.
@@ -14,6 +14,8 @@ type Message = (ChannelId, EndpointId, usize);
 struct Waiting {
     message: Message,
     channel: String,
+    /// Where its channel was.
+    hub: &'static str,
     /// Its channel was heard all the time: it has to come.
     surely: bool,
 }
@@ -24,7 +26,9 @@ pub(crate) struct Queues(HashMap<usize, Vec<Waiting>>);
 
 fn heard(endpoint: &Endpoint, channel: &str, at: u64) -> bool {
     let mut grants = endpoint.grants.iter();
-    grants.any(|grant| grant.channel == channel && hears(grant, at))
+    // Nothing of an endpoint that has ended is good any more.
+    !has_ended(endpoint.expires, at)
+        && grants.any(|grant| grant.channel == channel && hears(grant, at))
 }
 
 impl Queues {
@@ -32,7 +36,7 @@ impl Queues {
     pub(crate) fn note(
         &mut self,
         endpoints: &[Endpoint],
-        (channel, id): (&str, ChannelId),
+        (channel, id, hub): (&str, ChannelId, &'static str),
         sender: EndpointId,
         bodies: &[usize],
         at: u64,
@@ -45,21 +49,23 @@ impl Queues {
             of_one.extend(bodies.iter().map(|body| Waiting {
                 message: (id, sender, *body),
                 channel: channel.to_owned(),
+                hub,
                 surely: true,
             }));
         }
     }
 
-    /// Time has passed, or something has changed: what is not heard now need not come any more.
+    /// Time has passed, or something has changed: what is not heard now need not come any more, nor what was sent to a channel that
+    /// has another id, or another hub, since.
     pub(crate) fn look(
         &mut self,
         endpoints: &[Endpoint],
-        ids: impl Fn(&str) -> ChannelId,
+        places: impl Fn(&str) -> Option<(ChannelId, &'static str)>,
         at: u64,
     ) {
         for (which, waiting) in &mut self.0 {
             for one in waiting {
-                let same = ids(&one.channel) == one.message.0;
+                let same = places(&one.channel) == Some((one.message.0, one.hub));
                 one.surely &= same && heard(&endpoints[*which], &one.channel, at);
             }
         }
