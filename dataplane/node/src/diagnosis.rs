@@ -212,11 +212,6 @@ pub const CODES: &[(u16, &str, &str)] = &[
         "The number of partitions of a hub is fixed when the hub is created: endpoints are assigned to partitions by it, and another number would reorder their messages.",
     ),
     (
-        HUB_ANOTHERS,
-        "hub id is another hub's",
-        "The logs of a hub are found by its id. One that takes the id of another hub, also of one that was deleted, would be given what is in its logs.",
-    ),
-    (
         QUEUE_GROUPS_CHANGED,
         "queue group count changed",
         "The number of queue groups is fixed when the data folder is created: queues are assigned to journals by it.",
@@ -295,6 +290,11 @@ pub const CODES: &[(u16, &str, &str)] = &[
         CERTIFICATE_REFUSED,
         "certificate and key cannot be used",
         "The files could be read, but hold no certificate, no private key, or a key that is another certificate's. A node that runs goes on with the pair it has.",
+    ),
+    (
+        HUB_ANOTHERS,
+        "hub id is another hub's",
+        "The logs of a hub are found by its id. One that takes the id of another hub, also of one that was deleted, would be given what is in its logs.",
     ),
 ];
 

@@ -6,7 +6,7 @@ use wire::delivery::{DeliverBuilder, GroupHeader};
 use wire::frame::SignatureKind;
 use wire::ids::{Offset, Sequence, UnixNanos};
 use wire::message::message_bytes;
-use wire::route::{EndpointView, RouteTable};
+use wire::route::EndpointView;
 use wire::send::MESSAGES_AT;
 use wire::signature::Signer;
 
@@ -15,7 +15,7 @@ use crate::io::ConnectionId;
 use crate::log::Group;
 use crate::peers::Peers;
 use crate::planted::{Bug, active};
-use crate::queue::{Piece, QueueGroup, SkipReason, lies_in};
+use crate::queue::{Piece, QueueGroup, SkipReason};
 use crate::reading::Logs;
 use crate::session::SessionRef;
 
@@ -148,7 +148,7 @@ fn write_frame<S: Segment>(
         match find(
             logs,
             &piece,
-            (&table, &endpoint),
+            &endpoint,
             credit.messages,
             credit.bytes.min(left),
             builder.room(),
@@ -214,7 +214,7 @@ enum Found<'a> {
 fn find<'a, S: Segment>(
     logs: Logs<'a, S>,
     piece: &Piece,
-    (table, endpoint): (&RouteTable, &EndpointView<'_>),
+    endpoint: &EndpointView<'_>,
     messages: u64,
     bytes: u64,
     room: usize,
@@ -238,8 +238,7 @@ fn find<'a, S: Segment>(
         }
     };
     let here = until(record.next());
-    let heard =
-        endpoint.hears(record.channel(), now) && lies_in(table, record.channel(), piece.partition);
+    let heard = endpoint.hears(record.channel(), now);
     if !heard && !active(Bug::IgnoreGrants) {
         return Found::Skip(here, SkipReason::Withdrawn);
     }

@@ -258,7 +258,12 @@ fn wrong_arguments_name_what_is_needed() {
             2201,
             &["--addr"],
         ),
-        ("unknown code", &["explain", "FB-2123"], 2206, &["FB-2122"]),
+        (
+            "unknown code",
+            &["explain", "FB-9999"],
+            2206,
+            &["`FB-9999`", "FB-2102"],
+        ),
         (
             "address",
             &["load", "--plan", &plan, "--addr", "localhost"],

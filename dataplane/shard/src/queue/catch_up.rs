@@ -8,7 +8,7 @@ use crate::planted::{Bug, active};
 use crate::reading::LogReader;
 
 use super::bounds::has_room;
-use super::fan_out::{Span, hears, lies_in};
+use super::fan_out::{Span, hears};
 use super::group::QueueGroup;
 use super::op::Op;
 use super::run::share;
@@ -60,7 +60,7 @@ impl<S: Segment> QueueGroup<S> {
                 };
                 if !self.read_on(
                     slot,
-                    (table, &endpoint),
+                    &endpoint,
                     log,
                     parked.partition,
                     parked.from,
@@ -126,7 +126,7 @@ impl<S: Segment> QueueGroup<S> {
     fn read_on(
         &mut self,
         slot: u32,
-        (table, endpoint): (&RouteTable, &EndpointView<'_>),
+        endpoint: &EndpointView<'_>,
         log: LogReader<'_, S>,
         partition: PartitionId,
         mut from: Offset,
@@ -165,8 +165,7 @@ impl<S: Segment> QueueGroup<S> {
                 }
                 Err(ReadError::NotYet) => break,
             };
-            let heard =
-                hears(endpoint, span.channel, now) && lies_in(table, span.channel, partition);
+            let heard = hears(endpoint, span.channel, now);
             if heard || active(Bug::IgnoreGrants) {
                 let taken = self.add(slot, endpoint.id, endpoint.queue(), &span, now);
                 self.counters.caught_up += u64::from(taken);

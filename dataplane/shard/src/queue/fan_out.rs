@@ -52,13 +52,6 @@ pub enum FanOut {
     Paused,
 }
 
-/// Whether messages of a channel belong where they lie. Ids that were somebody else's once may have messages in a log that is not their
-/// hub's: nobody hears these.
-pub(crate) fn lies_in(table: &RouteTable, channel: ChannelId, partition: PartitionId) -> bool {
-    let channel = table.channel(channel);
-    channel.is_some_and(|channel| table.hub_of(channel).id == partition.hub())
-}
-
 /// Whether an endpoint hears a channel at this moment: what has ended counts as taken away.
 pub(super) fn hears(endpoint: &EndpointView<'_>, channel: ChannelId, now: UnixNanos) -> bool {
     endpoint.hears(channel, now) && !endpoint.is_over(now)
@@ -103,11 +96,7 @@ impl<S: Segment> QueueGroup<S> {
         if end <= self.watermark(span.partition) {
             return;
         }
-        let heard = match lies_in(table, span.channel, span.partition) {
-            true => Some(table.subscribers(span.channel)),
-            false => None,
-        };
-        for index in heard.into_iter().flatten() {
+        for index in table.subscribers(span.channel) {
             let endpoint = table.endpoint_at(index);
             if table.queue_group_of(endpoint.id) == self.number
                 && hears(&endpoint, span.channel, now)

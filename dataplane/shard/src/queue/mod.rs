@@ -37,7 +37,6 @@ mod weight;
 pub use backlog::Piece;
 pub use counters::QueueCounters;
 pub use expire::SkipReason;
-pub(crate) use fan_out::lies_in;
 pub use fan_out::{FanOut, Span};
 pub use group::{Depth, QueueGroup};
 pub use limits::QueueLimits;
