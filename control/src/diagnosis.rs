@@ -70,6 +70,8 @@ pub const MASTER_KEY_WRONG: u16 = 2136;
 pub const AUDIT_BROKEN: u16 = 2137;
 /// A backup that cannot be written.
 pub const BACKUP_EXISTS: u16 = 2138;
+/// A store that is not where it was.
+pub const STORE_LOST: u16 = 2139;
 /// A thing that somebody else changed meanwhile.
 pub const CHANGED_MEANWHILE: u16 = 2140;
 
@@ -281,7 +283,7 @@ pub const CODES: &[Code] = &[
         MASTER_KEY_OPEN,
         "master_key_open",
         "The file with the master key may be read by others than its owner.",
-        "chmod 0600 the file; rotate the keys of endpoints if others could have read it",
+        "chmod 0600 the file; if others could have read it, a rotation under the same key does not help: export plain secrets, begin a new store with a new key and --new, apply, then rotate the keys of endpoints and make new tokens",
     ),
     (
         MASTER_KEY_WRONG,
@@ -300,6 +302,12 @@ pub const CODES: &[Code] = &[
         "backup_unwritten",
         "A backup cannot be written: there is a file of that name, or the folder cannot be written.",
         "choose a name that is free",
+    ),
+    (
+        STORE_LOST,
+        "store_lost",
+        "The store of the control plane is empty or not there, and something beside it says that it was. An empty one in its place would end every session on every node.",
+        "look whether its disk is mounted; restore the last backup with `forebay restore`; to begin anew with nothing, as after a first start that was cut off, start once with --new",
     ),
     (
         CHANGED_MEANWHILE,

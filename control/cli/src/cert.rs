@@ -98,6 +98,8 @@ pub(crate) const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Clocks differ: it is good from a little before it was made.
 const BEFORE: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Who pins a certificate trusts it and not its dates.
+const PINNED_LASTS: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The three files of a pair for tests.
 pub(crate) struct Files {
@@ -175,7 +177,9 @@ fn run_client(out: &Path, name: &str, days: u32, replace: bool) -> Result<u8, Fa
         certificate: out.join(format!("{name}.pem")),
         key: out.join(format!("{name}.key.pem")),
     };
-    let (text, key) = signed_by_itself(name, DAY * days).map_err(|error| refused(&error, name))?;
+    let usage = ExtendedKeyUsagePurpose::ClientAuth;
+    let made = signed_by_itself(name, &[], usage, DAY * days);
+    let (text, key) = made.map_err(|error| refused(&error, name))?;
     write_all(
         out,
         replace,
@@ -267,13 +271,25 @@ fn write_all<const FILES: usize>(
     Ok(())
 }
 
-/// PEM of a certificate that names nobody but itself, and of its key.
-fn signed_by_itself(name: &str, lasts: Duration) -> Result<(String, String), rcgen::Error> {
+/// PEM of a certificate for a server of these names that clients trust by its fingerprint, and of its key.
+pub(crate) fn to_be_pinned(name: &str, names: &[String]) -> Result<(String, String), Diagnosis> {
+    let usage = ExtendedKeyUsagePurpose::ServerAuth;
+    let made = signed_by_itself(name, names, usage, PINNED_LASTS);
+    made.map_err(|error| refused(&error, &names.join(", ")))
+}
+
+/// PEM of a certificate that no other vouches for, and of its key.
+fn signed_by_itself(
+    name: &str,
+    names: &[String],
+    usage: ExtendedKeyUsagePurpose,
+    lasts: Duration,
+) -> Result<(String, String), rcgen::Error> {
     let now = SystemTime::now();
-    let mut params = CertificateParams::default();
+    let mut params = CertificateParams::new(names.to_vec())?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![usage];
     params.not_before = (now - BEFORE).into();
     params.not_after = (now + lasts).into();
     let key = KeyPair::generate()?;

@@ -46,6 +46,8 @@ pub(crate) const API_SILENT: u16 = 4611;
 pub(crate) const API_STRANGE: u16 = 4612;
 /// The audit log was altered.
 pub(crate) const AUDIT_FAULTS: u16 = 4613;
+/// A change that was waited for and has not come to every node.
+pub(crate) const NOT_APPLIED: u16 = 4615;
 /// No token for the API.
 pub(crate) const NO_TOKEN: u16 = 2212;
 
@@ -138,7 +140,7 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         SECTION,
         "config_section",
         "A table of the configuration has a key or a value that is not known.",
-        "`[plan]` has `file`; `[control]` has `folder`, `listen`, `master_key` and `[control.nodes]`; `[link]` has `name`, `control`, `ca`, `certificate`, `key` and `table`",
+        "`[plan]` has `file`; `[control]` has `folder`, `listen`, `plain`, `master_key`, `[control.tls]` and `[control.nodes]`; `[link]` has `name`, `control`, `ca`, `certificate`, `key` and `table`",
     ),
     (
         API_SILENT,
@@ -159,6 +161,12 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         "keep the store as it is, find out who had access, restore the last good backup",
     ),
     (
+        NOT_APPLIED,
+        "not_applied",
+        "A change is in the store and on its way, and a node that was to be waited for has not got it on every shard and its disk.",
+        "look at that node with `forebay node show`; wait longer with --wait 60s; until it has a revocation it takes what the key signs",
+    ),
+    (
         NO_TOKEN,
         "no_token",
         "The API takes no strangers, and there is no token.",
@@ -168,7 +176,7 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         API_ADDRESS,
         "api_address",
         "The address of the API cannot be read, or a token would be sent to another machine in the clear.",
-        "write it like https://control.example:7414, or 127.0.0.1:7414 on the same machine",
+        "write it like https://control.example:7414, or http://127.0.0.1:7414 for one on the same machine with `plain = \"loopback\"`",
     ),
     (
         CONTEXT_UNKNOWN,
@@ -198,7 +206,7 @@ pub(crate) const CODES: &[(u16, &str, &str, &str)] = &[
         API_UNTRUSTED,
         "api_untrusted",
         "There is no tunnel to the API, or its certificate is not to be trusted. Nothing was sent.",
-        "give --ca with the authority that signed it, or --pin with its fingerprint; check the address",
+        "give --ca with the authority that signed it, or --pin with its fingerprint: a control plane that made its own certificate prints that when it starts, and has it in `api.pem` beside its first token; check the address",
     ),
     (
         KEY_UNFIT,

@@ -18,7 +18,7 @@ pub(crate) struct Fault {
 }
 
 impl From<Diagnosis> for Fault {
-    /// Configuration and its like (2xxx) exit with 2, everything else with 1.
+    /// Wrong use and configuration exit with 2, everything else with 1.
     fn from(diagnosis: Diagnosis) -> Self {
         Self::from(vec![diagnosis])
     }
@@ -26,13 +26,27 @@ impl From<Diagnosis> for Fault {
 
 impl From<Vec<Diagnosis>> for Fault {
     fn from(found: Vec<Diagnosis>) -> Self {
-        let exit = if found.iter().all(|diagnosis| diagnosis.code / 1_000 == 2) {
-            2
-        } else {
-            1
-        };
+        let misused = found.iter().all(|diagnosis| is_misuse(diagnosis.code));
+        let exit = if misused { 2 } else { 1 };
         Self { found, exit }
     }
+}
+
+/// Whether whoever asked is to ask otherwise: the codes of configuration and its like, 2xxx, without those of what the disk, other callers
+/// and mistakes of ours bring about.
+fn is_misuse(code: u16) -> bool {
+    use control::diagnosis as codes;
+    let environment = [
+        codes::STORE_FAILED,
+        codes::STORE_IN_USE,
+        codes::STORE_DAMAGED,
+        codes::AUDIT_BROKEN,
+        codes::BACKUP_EXISTS,
+        codes::CHANGED_MEANWHILE,
+        codes::API_BROKEN,
+        codes::API_FAILED,
+    ];
+    code / 1_000 == 2 && !environment.contains(&code)
 }
 
 impl Fault {

@@ -28,6 +28,7 @@ mod workbench;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use define::Noun;
 use fault::Fault;
@@ -108,7 +109,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let wants_json = std::env::args().any(|argument| argument == "--json");
+    leave_no_core();
+    // What is no text is refused by the reader of arguments, with a code.
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
     let result = match Cli::try_parse() {
         Ok(cli) => run(cli.command),
         Err(error) if error.use_stderr() => Err(fault::usage(&error)),
@@ -120,6 +123,18 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(fault) => fault.report(wants_json),
+    }
+}
+
+/// Have no core written of this process, whose memory holds secrets, whatever it was asked for: of commands, too, which
+/// read tokens and plans. With a limit of one byte the kernel neither writes a file nor calls the
+/// program of a piped core pattern, which a limit of 0 would not keep from running. Whoever wants cores raises it again: `prlimit --core`.
+fn leave_no_core() {
+    let mut limit = getrlimit(Resource::Core);
+    if limit.current != Some(0) || limit.maximum != Some(0) {
+        limit.current = Some(1);
+        // A limit that cannot be lowered is one that somebody else decides.
+        let _ = setrlimit(Resource::Core, limit);
     }
 }
 

@@ -4,13 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{
-    Resource, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
-};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
-use crate::diagnosis::BENCH_NODE;
+use crate::diagnosis::{ARGUMENT, BENCH_NODE, CODES};
 use crate::fault::Fault;
 use crate::project::{Project, Source, read_plan};
 
@@ -20,6 +18,9 @@ pub(crate) struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "forebay.toml")]
     config: PathBuf,
+    /// Begin with an empty store of the control plane, though there was one that is lost
+    #[arg(long)]
+    new: bool,
     /// End when this process does, which must be the one that started the node
     #[arg(long, hide = true, value_name = "PID")]
     child_of: Option<u32>,
@@ -30,8 +31,15 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     if let Some(parent) = args.child_of {
         end_with(parent)?;
     }
-    leave_no_core();
     let project = Project::read(&args.config)?;
+    if args.new && !matches!(project.source, Source::Control(..)) {
+        let (what, seen) = (
+            "--new is about the store of a control plane",
+            "no [control]",
+        );
+        let needed = "a configuration with [control]";
+        return Err(Diagnosis::from_table(CODES, ARGUMENT, what, seen, needed).into());
+    }
     match project.source {
         Source::Plan(ref plan) => {
             let table = Arc::new(project.table(1)?);
@@ -39,19 +47,10 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
             node::run(project.node, table, reload)?;
             Ok(0)
         }
-        Source::Control(files, plan) => crate::control::run(project.node, &files, plan.as_deref()),
+        Source::Control(files, plan) => {
+            crate::control::run(project.node, &files, plan.as_deref(), args.new)
+        }
         Source::Link(files) => crate::node::follow(project.node, &files),
-    }
-}
-
-/// Have no core written of this process, whose memory holds secrets. With a limit of one byte the kernel neither writes a file nor calls the
-/// program of a piped core pattern, which a limit of 0 would not keep from running. Whoever wants cores raises it again: `prlimit --core`.
-fn leave_no_core() {
-    let mut limit = getrlimit(Resource::Core);
-    if limit.current != Some(0) || limit.maximum != Some(0) {
-        limit.current = Some(1);
-        // A limit that cannot be lowered is one that somebody else decides.
-        let _ = setrlimit(Resource::Core, limit);
     }
 }
 

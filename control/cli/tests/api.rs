@@ -32,6 +32,9 @@ allow = "send"
 
 const NODE: &str = "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nshards = 1\n\n[plan]\nfile = \"plan.toml\"\n\n[control]\n";
 
+/// An API that is asked without the program, and so without TLS.
+const PLAIN: &str = "plain = \"loopback\"\nlisten = \"127.0.0.1:0\"\n";
+
 /// A folder with a plan and this under `[control]`.
 fn folder(control: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -72,8 +75,12 @@ impl Drop for Node {
 }
 
 fn start(folder: &Path) -> Node {
+    start_with(folder, &["run"])
+}
+
+fn start_with(folder: &Path, arguments: &[&str]) -> Node {
     let mut command = forebay(folder);
-    command.arg("run").stdout(Stdio::piped());
+    command.args(arguments).stdout(Stdio::piped());
     let log = std::fs::File::create(folder.join("log")).expect("made");
     let mut child = command.stderr(log).spawn().expect("started");
     let out = BufReader::new(child.stdout.take().expect("piped"));
@@ -181,12 +188,75 @@ fn tokens_go_through_a_tunnel_to_who_is_trusted_or_nowhere() {
 
 #[test]
 fn an_api_that_others_could_reach_in_the_clear_is_not_served() {
-    let folder = folder("listen = \"0.0.0.0:0\"\n");
+    let folder = folder("plain = \"loopback\"\nlisten = \"0.0.0.0:0\"\n");
     bad(forebay(folder.path()).arg("run"), "FB-2169");
     let tls = "[control.tls]\ncertificate = \"none.pem\"\nkey = \"none.pem\"\n";
     let config = format!("{NODE}listen = \"127.0.0.1:0\"\n{tls}");
     std::fs::write(folder.path().join("forebay.toml"), config).expect("written");
     bad(forebay(folder.path()).arg("run"), "FB-2170");
+}
+
+#[test]
+fn an_api_without_a_certificate_makes_one_and_commands_trust_the_one_beside_their_token_alone() {
+    let world = folder("listen = \"127.0.0.1:0\"\n");
+    let folder = world.path();
+    let mut node = start(folder);
+    let at = |name: &str| folder.join("forebay-control").join(name);
+    let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&at("api.key.pem")), 0o600);
+    let made = std::fs::read(at("api.pem")).expect("readable");
+    let ask = |node: &Node, token: &str| {
+        // As a command asks the port that it asks unless told otherwise.
+        let address = node.api.strip_prefix("https://").expect("in tunnels");
+        let mut command = forebay(folder);
+        command.args(["account", "ls", "--names", "--token-file", token]);
+        command.args(["--api", address]);
+        command
+    };
+    assert_eq!(good(&mut ask(&node, TOKEN)), "acme\n");
+    // Another token of the same user does not know whom to trust unless told.
+    std::fs::copy(folder.join(TOKEN), folder.join("own.token")).expect("copied");
+    assert!(
+        !ask(&node, "own.token")
+            .output()
+            .expect("run")
+            .status
+            .success()
+    );
+    let ca = ["--ca", "forebay-control/api.pem"];
+    assert_eq!(good(ask(&node, "own.token").args(ca)), "acme\n");
+    // Who takes the port while the control plane is away gets no token.
+    good(forebay(folder).args(["cert", "dev", "--out", "other"]));
+    std::fs::copy(folder.join("other/cert.pem"), at("api.pem")).expect("copied");
+    bad(&mut ask(&node, TOKEN), "FB-4614");
+    std::fs::set_permissions(at("api.pem"), std::fs::Permissions::from_mode(0o666)).expect("set");
+    bad(&mut ask(&node, TOKEN), "FB-2216");
+    std::fs::set_permissions(at("api.pem"), std::fs::Permissions::from_mode(0o600)).expect("set");
+    std::fs::write(at("api.pem"), &made).expect("written");
+    drop(node);
+    node = start(folder);
+    assert_eq!(good(&mut ask(&node, TOKEN)), "acme\n");
+    assert_eq!(
+        std::fs::read(at("api.pem")).expect("readable"),
+        made,
+        "it stays"
+    );
+    drop(node);
+    // What does not fit, as after a crash in between, is made again.
+    std::fs::remove_file(at("api.pem")).expect("removed");
+    node = start(folder);
+    assert_eq!(good(&mut ask(&node, TOKEN)), "acme\n");
+    drop(node);
+    std::fs::write(folder.join("forebay.toml"), format!("{NODE}{PLAIN}")).expect("written");
+    node = start(folder);
+    assert!(
+        !at("api.pem").exists(),
+        "nobody is to pin what is not shown"
+    );
+    let clear = ["account", "ls", "--names", "--token-file", TOKEN, "--api"];
+    assert_eq!(good(forebay(folder).args(clear).arg(&node.api)), "acme\n");
+    let address = node.api.strip_prefix("http://").expect("in the clear");
+    bad(forebay(folder).args(clear).arg(address), "FB-461");
 }
 
 /// What `GET` of this path answers, as a script without the program would ask.
@@ -271,7 +341,7 @@ fn contexts_say_where_and_as_whom_and_are_their_users_alone() {
 
 #[test]
 fn many_endpoints_are_imported_once_however_often_that_is_cut_off_and_come_back_from_a_backup() {
-    let world = folder("listen = \"127.0.0.1:0\"\n");
+    let world = folder(PLAIN);
     let folder_of = world.path();
     let node = start(folder_of);
     let run = |arguments: &[&str]| {
@@ -352,7 +422,7 @@ fn many_endpoints_are_imported_once_however_often_that_is_cut_off_and_come_back_
     good(&mut run(&["backup", "backup"]));
     bad(&mut run(&["backup", "backup"]), "FB-2138");
     let digest = get(&node, folder_of, "/v1/status")["digest"].clone();
-    let (restored, code) = (folder("listen = \"127.0.0.1:0\"\n"), "FB-2134");
+    let (restored, code) = (folder(PLAIN), "FB-2134");
     let there = restored.path();
     let backup: PathBuf = folder_of.join("backup");
     let mut restore = forebay(there);
@@ -369,6 +439,44 @@ fn many_endpoints_are_imported_once_however_often_that_is_cut_off_and_come_back_
     assert_eq!(get(&again, there, "/v1/status")["digest"], digest);
     let verdict = get(&again, there, "/v1/audit/verify");
     assert_eq!(verdict["faults"], serde_json::json!([]));
+    let lines = get(&again, there, "/v1/audit?limit=1000");
+    let last = lines["items"].as_array().and_then(|lines| lines.last());
+    assert_eq!(last.map(|line| &line["action"]), Some(&"restore".into()));
+}
+
+#[test]
+fn a_store_that_is_lost_is_not_replaced_unless_that_is_asked_for() {
+    let world = folder(PLAIN);
+    let folder = world.path();
+    drop(start(folder));
+    let at = |name: &str| folder.join("forebay-control").join(name);
+    let whole = std::fs::read(at("store")).expect("readable");
+    let mode = |mode: u32| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(at("store"), mode).expect("set");
+    };
+    mode(0o644);
+    bad(forebay(folder).arg("run"), "mode 0644");
+    mode(0o600);
+    bad(forebay(folder).args(["run", "--new"]), "FB-2205");
+    std::fs::write(at("store"), "").expect("written");
+    bad(forebay(folder).arg("run"), "FB-2139");
+    bad(forebay(folder).arg("control"), "FB-2139");
+    std::fs::remove_file(at("store")).expect("removed");
+    bad(forebay(folder).arg("run"), "FB-2139");
+    // Any one of what a store leaves tells.
+    std::fs::remove_file(at("first-owner.token")).expect("removed");
+    bad(forebay(folder).arg("run"), "FB-2139");
+    assert!(!at("store").exists());
+    std::fs::write(at("store"), "").expect("written");
+    mode(0o600);
+    drop(start_with(folder, &["run", "--new"]));
+    assert_ne!(std::fs::read(at("store")).expect("readable"), whole);
+    drop(start(folder));
+    let link = "[node]\ndata = \"data\"\n[plan]\nfile = \"plan.toml\"\n";
+    std::fs::write(folder.join("plain.toml"), link).expect("written");
+    let order = ["run", "--new", "--config", "plain.toml"];
+    bad(forebay(folder).args(order), "FB-2205");
 }
 
 /// Every file under a folder.
@@ -384,7 +492,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn no_secret_is_in_anything_that_a_whole_run_wrote_or_showed() {
-    let folder = folder("listen = \"127.0.0.1:0\"\n");
+    let folder = folder(PLAIN);
     let folder = folder.path();
     let node = start(folder);
     let run = |arguments: &[&str]| {

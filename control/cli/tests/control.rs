@@ -18,6 +18,8 @@ const CONFIG: &str = "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin =
 struct Node {
     child: Child,
     api: String,
+    /// The certificate of the API.
+    pin: String,
     listen: String,
     admin: String,
 }
@@ -82,10 +84,13 @@ fn start(folder: &Path) -> Node {
         .spawn()
         .expect("started");
     let out = BufReader::new(child.stdout.take().expect("piped"));
-    let (mut api, mut listen, mut admin) = (None, None, None);
+    let (mut api, mut pin, mut listen, mut admin) = (None, None, None, None);
     for line in out.lines().map_while(Result::ok) {
-        if let Some(address) = line.strip_prefix("api on http://") {
+        if let Some(address) = line.strip_prefix("api on https://") {
             api = Some(address.to_owned());
+        }
+        if let Some((_, fingerprint)) = line.split_once(", to be pinned: ") {
+            pin = Some(fingerprint.to_owned());
         }
         if let Some(address) = line.strip_prefix("listening on ") {
             listen = Some(address.to_owned());
@@ -101,6 +106,7 @@ fn start(folder: &Path) -> Node {
     Node {
         child,
         api,
+        pin: pin.expect("it says what to pin"),
         listen,
         admin,
     }
@@ -114,6 +120,7 @@ impl Node {
     fn ask(&self, token: &Path, arguments: &[&str]) -> Output {
         let mut command = binary();
         command.args(arguments).env("FOREBAY_API", &self.api);
+        command.env("FOREBAY_API_PIN", &self.pin);
         command.env("FOREBAY_TOKEN_FILE", token);
         command.output().expect("run")
     }

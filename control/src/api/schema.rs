@@ -394,6 +394,7 @@ fn orders() -> Vec<(&'static str, Value)> {
                     ("prune", flag()),
                     ("create", flag()),
                     ("dry_run", flag()),
+                    ("if_version", whole()),
                 ],
             ),
         ),

@@ -138,6 +138,8 @@ struct Order {
     /// Say what would change, and change nothing.
     #[serde(default)]
     dry_run: bool,
+    /// Change nothing unless everything is at this version, which a dry run tells.
+    if_version: Option<u64>,
 }
 
 /// `POST /v1/apply`.
@@ -149,12 +151,14 @@ pub(super) fn apply(call: &Call<'_>) -> Result<Answer, Problem> {
         create: order.create,
     };
     if order.dry_run {
-        let differences = call.service.differences(&call.caller, &apply)?;
-        let body = json!({ "version": call.service.catalog().version, "differences": differences });
+        let (version, differences) = call.service.compare(&call.caller, &apply)?;
+        let body = json!({ "version": version, "differences": differences });
         return Ok(Answer::json(200, body));
     }
     access::may(&call.caller, Role::Admin, "apply")?;
-    let outcome = call.service.apply(&call.caller, &apply)?;
+    let outcome = call
+        .service
+        .apply_at(&call.caller, &apply, order.if_version)?;
     let mut answer = call.changed(&outcome, 200)?;
     let mut body: Value = serde_json::from_slice(&answer.body).expect("it was just written");
     let changed = outcome.changed.iter();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use wire::diagnosis::Diagnosis;
 
 use super::{Caller, Outcome, Refusal, Service, access, deleting, not_there, refused, setting};
-use crate::diagnosis::{CODES, DUPLICATE, SEALED};
+use crate::diagnosis::{CHANGED_MEANWHILE, CODES, DUPLICATE, SEALED};
 use crate::model::{Endpoint, Key, Model, Noun, Role, Secret, Thing};
 use crate::seal::MasterKey;
 use crate::store::{Catalog, Change, Store};
@@ -54,15 +54,26 @@ impl Service {
     /// # Errors
     /// When the caller may not look at what it names.
     pub fn differences(&self, caller: &Caller, apply: &Apply) -> Result<Vec<Difference>, Refusal> {
+        self.compare(caller, apply).map(|(_, found)| found)
+    }
+
+    /// The same, and the version that it was compared with.
+    ///
+    /// # Errors
+    /// When the caller may not look at what it names.
+    pub fn compare(
+        &self,
+        caller: &Caller,
+        apply: &Apply,
+    ) -> Result<(u64, Vec<Difference>), Refusal> {
         access::may(caller, Role::Viewer, "compare").map_err(refused)?;
         reached(caller, &apply.model).map_err(refused)?;
         self.with_store(|store| {
             let catalog = self.catalog();
             let changes = changes(&catalog, store, apply)?;
-            Ok(changes
-                .iter()
-                .map(|change| difference(change, &catalog))
-                .collect())
+            let changes = changes.iter();
+            let found = changes.map(|change| difference(change, &catalog)).collect();
+            Ok((catalog.version, found))
         })
     }
 
@@ -71,9 +82,23 @@ impl Service {
     /// # Errors
     /// Everything that is wrong with it; nothing has changed then.
     pub fn apply(&self, caller: &Caller, apply: &Apply) -> Result<Outcome, Refusal> {
+        self.apply_at(caller, apply, None)
+    }
+
+    /// The same, if everything is still at the version that was looked at.
+    ///
+    /// # Errors
+    /// When it is not, and everything that is wrong with the document; nothing has changed then.
+    pub fn apply_at(
+        &self,
+        caller: &Caller,
+        apply: &Apply,
+        expected: Option<u64>,
+    ) -> Result<Outcome, Refusal> {
         access::may(caller, Role::Admin, "apply").map_err(refused)?;
         reached(caller, &apply.model).map_err(refused)?;
         self.edit(caller, "apply", |catalog, store| {
+            still_at(expected, catalog.version).map_err(refused)?;
             changes(catalog, store, apply)
         })
     }
@@ -89,11 +114,6 @@ impl Service {
             Secrets::Plain => Role::Owner,
         };
         access::may(caller, role, "export")?;
-        match secrets {
-            Secrets::None => {}
-            Secrets::Sealed => self.note(caller, "export sealed secrets")?,
-            Secrets::Plain => self.note(caller, "export plain secrets")?,
-        }
         let mut model = Model::default();
         for stored in self.catalog().things.values() {
             if caller.reaches(stored.thing.noun(), stored.thing.name()) {
@@ -194,6 +214,24 @@ fn changes(catalog: &Catalog, store: &Store, apply: &Apply) -> Result<Vec<Change
         changes.extend(gone.map(|(noun, name)| deleting(*noun, name, None)));
     }
     Ok(changes)
+}
+
+/// Whether nothing changed since it was looked at.
+fn still_at(expected: Option<u64>, found: u64) -> Result<(), Diagnosis> {
+    match expected {
+        Some(expected) if expected != found => {
+            let what = "something was changed since the document was compared";
+            let (seen, needed) = (format!("version {found}"), format!("version {expected}"));
+            Err(Diagnosis::from_table(
+                CODES,
+                CHANGED_MEANWHILE,
+                what,
+                seen,
+                needed,
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A document names a thing twice.

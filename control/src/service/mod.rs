@@ -9,13 +9,14 @@ mod apply;
 mod ids;
 mod keys;
 mod logs;
+mod mend;
 mod next;
 mod private;
 mod push;
 mod tokens;
 mod why;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ pub struct Service {
     store: Store,
     /// Held while something changes. Who only looks, even at all of it, holds up nobody.
     changing: Mutex<()>,
+    /// Whether the store failed and could not be opened again since.
+    failed: AtomicBool,
     /// How many wait for the nodes.
     waiting: AtomicUsize,
     current: RwLock<Current>,
@@ -72,7 +75,7 @@ struct Current {
 pub struct Outcome {
     /// The version it gave, or the one there was when nothing had to change.
     pub version: u64,
-    /// When it was in the store and on its way to the nodes.
+    /// When it was asked for, before whatever it had to wait for.
     pub began: Instant,
     /// The things that changed.
     pub changed: Vec<(Noun, String)>,
@@ -129,6 +132,7 @@ impl Service {
         Ok(Self {
             store,
             changing: Mutex::new(()),
+            failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             current: RwLock::new(current),
             publish,
@@ -178,9 +182,11 @@ impl Service {
         action: &str,
         edit: impl FnOnce(&Catalog, &Store) -> Result<Vec<Change>, Refusal>,
     ) -> Result<Outcome, Refusal> {
+        let began = Instant::now();
         // The store is whole after every transaction, whatever became of who asked for it.
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.still(caller).map_err(refused)?;
+        self.mend().map_err(refused)?;
         let (store, before) = (&self.store, self.catalog());
         let mut changes = edit(&before, store)?;
         ids::settle(
@@ -195,8 +201,8 @@ impl Service {
                 thing.seal(store.master());
             }
         }
-        let done = self.carry_out(store, caller, action, &before, changes);
-        done.map_err(|refusal| private::told(caller, refusal))
+        let carried = self.carry_out(store, (caller, action), began, &before, changes);
+        carried.map_err(|refusal| private::told(caller, refusal))
     }
 
     /// Note that this caller takes a copy of everything it reaches, before it gets it.
@@ -204,23 +210,27 @@ impl Service {
     /// # Errors
     /// When the store does not take it; then it is to get nothing.
     pub fn note(&self, caller: &Caller, action: &str) -> Result<(), Diagnosis> {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.mend()?;
         let act = Act {
             actor: &caller.name,
             at_seconds: self.now(),
             action,
         };
-        match &caller.account {
+        let noted = match &caller.account {
             None => self.store.note(&act, Noun::Settings, ""),
             Some(account) => self.store.note(&act, Noun::Account, account),
-        }
+        };
+        // Of a line alone it cannot be told whether it is there: it is asked for again.
+        noted.or_else(|fault| self.after_failure(fault, u64::MAX).map(drop))
     }
 
     /// Compile, check, commit and publish.
     fn carry_out(
         &self,
         store: &Store,
-        caller: &Caller,
-        action: &str,
+        (caller, action): (&Caller, &str),
+        began: Instant,
         before: &Catalog,
         mut changes: Vec<Change>,
     ) -> Result<Outcome, Refusal> {
@@ -230,7 +240,7 @@ impl Service {
             .collect();
         let outcome = |version| Outcome {
             version,
-            began: Instant::now(),
+            began,
             changed,
         };
         if changes.is_empty() {
@@ -246,7 +256,8 @@ impl Service {
             action,
         };
         let gone = ids::gone(&changes, before, (&self.current().table, &table));
-        let version = store.commit_with(&act, &mut changes, &gone);
+        let committed = store.commit_with(&act, &mut changes, &gone);
+        let version = committed.or_else(|fault| self.after_failure(fault, after.version));
         let version = version.map_err(refused)?;
         assert_eq!(version, after.version, "one change at a time");
         let outcome = outcome(version);
@@ -257,7 +268,9 @@ impl Service {
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
         // The change is made, whatever becomes of this; the next start remembers what is there.
-        let _ = store.remember_hubs(&hubs);
+        let remembered = store.remember_hubs(&hubs);
+        // What it comes to is no matter here, but that the file is opened again.
+        let _ = remembered.or_else(|fault| self.after_failure(fault, u64::MAX).map(drop));
         self.tidy().note(delta.as_ref());
         self.publish.publish(Update { table, delta });
         Ok(outcome)

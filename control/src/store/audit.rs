@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableDatabase, ReadableTable, Table};
+use redb::{ReadableTable, Table};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::diagnosis::Diagnosis;
@@ -229,7 +229,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read, or a line is none.
     pub fn audit_lines(&self, after: u64, count: usize) -> Result<Vec<Line>, Diagnosis> {
-        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let read = self.read()?;
         let lines = read.open_table(AUDIT).map_err(|error| self.failed(error))?;
         let range = lines.range(after.saturating_add(1)..);
         let range = range.map_err(|error| self.failed(error))?;
@@ -250,7 +250,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read at all.
     pub fn verify_audit(&self) -> Result<Verdict, Diagnosis> {
-        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let read = self.read()?;
         let lines = read.open_table(AUDIT).map_err(|error| self.failed(error))?;
         let mut walk = Walk::default();
         for entry in lines.iter().map_err(|error| self.failed(error))? {

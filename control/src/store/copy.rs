@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Key, ReadableDatabase, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadableTable, TableDefinition, Value};
 use wire::diagnosis::Diagnosis;
 
 use super::audit::Verdict;
@@ -53,7 +53,7 @@ impl Store {
         let copy = FileBackend::new(file)
             .and_then(|file| redb::Builder::new().create_with_backend(file))
             .map_err(|error| failed(to, error))?;
-        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let read = self.read()?;
         let write = copy.begin_write().map_err(|error| failed(to, error))?;
         copy_table(&read, &write, META).map_err(|error| failed(to, error))?;
         copy_table(&read, &write, THINGS).map_err(|error| failed(to, error))?;

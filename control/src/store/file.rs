@@ -59,6 +59,28 @@ pub(super) fn beside(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Remove what crashes left of copies that were made beside this file: each holds all of it, or some.
+pub(super) fn remove_parts_of(path: &Path) {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return;
+    };
+    let left = |entry: &fs::DirEntry| {
+        let entry = entry.file_name();
+        let rest = entry.to_str().and_then(|entry| entry.strip_prefix(name));
+        let random = rest.and_then(|rest| rest.strip_prefix('.'));
+        let random = random.and_then(|rest| rest.split_once('.'));
+        random.is_some_and(|(random, kind)| {
+            let ours = random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
+            ours && ["copy", "part"].contains(&kind)
+        })
+    };
+    let entries = fs::read_dir(folder_of(path)).into_iter().flatten();
+    for entry in entries.flatten().filter(left) {
+        // One that stays costs room and nothing else.
+        let _ = fs::remove_file(entry.path());
+    }
+}
+
 /// Let the name of this file outlast a loss of power.
 pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableDatabase, ReadableTable, TableError};
+use redb::{ReadableTable, TableError};
 use wire::diagnosis::Diagnosis;
 
 use super::{HUBS, Store};
@@ -13,7 +13,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn hubs(&self) -> Result<BTreeMap<u16, u16>, Diagnosis> {
-        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let read = self.read()?;
         let table = match read.open_table(HUBS) {
             Ok(table) => table,
             Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),

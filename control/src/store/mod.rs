@@ -15,6 +15,8 @@
 
 pub mod audit;
 mod copy;
+#[cfg(test)]
+pub(crate) mod failing;
 mod fault;
 pub mod file;
 mod hubs;
@@ -23,19 +25,23 @@ pub mod master;
 mod rows;
 mod things;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, WriteTransaction,
 };
 use wire::diagnosis::Diagnosis;
 
-use crate::diagnosis::{AUDIT_BROKEN, CHANGED_MEANWHILE, MASTER_KEY_WRONG, STORE_FORMAT};
+use crate::diagnosis::{
+    AUDIT_BROKEN, CHANGED_MEANWHILE, CODES, MASTER_KEY_WRONG, STORE_FAILED, STORE_FORMAT,
+    STORE_LOST,
+};
 use crate::model::{Endpoint, Model, Noun, Thing};
 use crate::seal::MasterKey;
 pub use copy::restore;
@@ -176,7 +182,8 @@ pub struct Act<'a> {
 
 /// An open store. One process has it at a time.
 pub struct Store {
-    database: Database,
+    /// Nothing between a write that failed and the next try to open the file.
+    database: RwLock<Option<Database>>,
     path: PathBuf,
     master: Arc<MasterKey>,
     lineage: [u8; 16],
@@ -190,33 +197,47 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Open the store in this file, or make an empty one.
+    /// Open the store in this file, or make an empty one where there is no file.
     ///
     /// # Errors
-    /// When the file is in use, damaged, of another form, or sealed under another master key.
+    /// When the file is empty, in use, damaged, of another form, or sealed under another master key.
     pub fn open(path: &Path, master: Arc<MasterKey>) -> Result<Self, Diagnosis> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        // Only its owner may read it, though every secret in it is sealed.
-        let file = options.mode(0o600).open(path);
-        let file = file.map_err(|error| failed(path, redb::Error::Io(error)))?;
-        let store = Self::of(file, path, master)?;
-        let synced = file::sync_folder_of(path);
-        synced.map_err(|error| failed(path, redb::Error::Io(error)))?;
+        let unusable = |error: io::Error| failed(path, redb::Error::Io(error));
+        match fs::metadata(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::make(path, Arc::clone(&master))?;
+            }
+            Err(error) => return Err(unusable(error)),
+        }
+        let store = Self::of(existing(path)?, path, master)?;
+        // Nobody else has the file, so what lies beside it is of nobody who lives.
+        file::remove_parts_of(path);
+        file::sync_folder_of(path).map_err(unusable)?;
         Ok(store)
+    }
+
+    /// Make an empty store: whole, or not at all.
+    fn make(path: &Path, master: Arc<MasterKey>) -> Result<(), Diagnosis> {
+        let part = file::beside(path);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        // Only its owner may read it, though every secret in it is sealed.
+        let file = options.mode(0o600).open(&part);
+        let unusable = |error: io::Error| failed(path, redb::Error::Io(error));
+        let made = file.map_err(unusable).and_then(|file| {
+            drop(Self::of(file, path, master)?);
+            fs::hard_link(&part, path).map_err(unusable)
+        });
+        // It may not be there at all; what went wrong is told anyway.
+        let _ = fs::remove_file(&part);
+        made
     }
 
     /// The store in this open file, which is told of by this path; an empty file becomes an empty store.
     fn of(file: File, path: &Path, master: Arc<MasterKey>) -> Result<Self, Diagnosis> {
-        let database = FileBackend::new(file)
-            .and_then(|file| {
-                let mut builder = redb::Builder::new();
-                builder.set_check_integrity_on_open(true);
-                builder.create_with_backend(file)
-            })
-            .map_err(|error| failed(path, error))?;
         let mut store = Self {
-            database,
+            database: RwLock::new(Some(database(file, path)?)),
             path: path.to_owned(),
             master,
             lineage: [0; 16],
@@ -224,6 +245,57 @@ impl Store {
         };
         (store.lineage, store.ancestors) = store.settle()?;
         Ok(store)
+    }
+
+    /// Open the file again, after something failed that was asked of it: until then nothing more is written to it.
+    ///
+    /// # Errors
+    /// When it still cannot be used; it may be tried again.
+    pub fn reopen(&self) -> Result<(), Diagnosis> {
+        let opened = {
+            let mut open = self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            // One has the file at a time: first out, then in.
+            *open = None;
+            let opened = existing(&self.path).and_then(|file| database(file, &self.path));
+            opened.map(|database| *open = Some(database))
+        };
+        let settled = opened.and_then(|()| self.settle()).and_then(|found| {
+            let same = found.0 == self.lineage;
+            same.then_some(())
+                .ok_or_else(|| lost(&self.path, "another store in its place"))
+        });
+        if settled.is_err() {
+            *self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        settled
+    }
+
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, Diagnosis>,
+    ) -> Result<T, Diagnosis> {
+        let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        match &*open {
+            Some(database) => work(database),
+            None => {
+                let what = format!("store {} cannot be used", self.path.display());
+                let seen = "a file that failed, and could not be opened again";
+                let needed = "a file that can be read and written";
+                Err(Diagnosis::from_table(
+                    CODES,
+                    STORE_FAILED,
+                    what,
+                    seen,
+                    needed,
+                ))
+            }
+        }
     }
 
     /// Write the meta data of a new file, or check those of an old one; its lineage and those it comes from.
@@ -288,7 +360,7 @@ impl Store {
         let format = read("format")?;
         if format != FORMAT.to_le_bytes() {
             return Err(Diagnosis::from_table(
-                crate::diagnosis::CODES,
+                CODES,
                 STORE_FORMAT,
                 format!("store {} has another form", self.path.display()),
                 format!("{format:?}"),
@@ -297,7 +369,7 @@ impl Store {
         }
         if read("check")? != self.master.check() {
             return Err(Diagnosis::from_table(
-                crate::diagnosis::CODES,
+                CODES,
                 MASTER_KEY_WRONG,
                 format!("store {} does not open", self.path.display()),
                 "another master key",
@@ -324,7 +396,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read, or holds what nobody wrote there: then whoever could write it could be anybody.
     pub fn load(&self) -> Result<Catalog, Diagnosis> {
-        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let read = self.read()?;
         let meta = read.open_table(META).map_err(|error| self.failed(error))?;
         let version = self.number(&meta, "version")?;
         let mut rows = self.rows_gone(&read)?;
@@ -359,7 +431,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn gone(&self, noun: Noun, id: u64) -> Result<Option<String>, Diagnosis> {
-        let read = (self.database.begin_read()).map_err(|error| self.failed(error))?;
+        let read = self.read()?;
         let gone = read.open_table(GONE).map_err(|error| self.failed(error))?;
         let name = gone.get((noun as u8, id));
         let name = name.map_err(|error| self.failed(error))?;
@@ -495,8 +567,18 @@ impl Store {
         Ok(())
     }
 
+    fn read(&self) -> Result<ReadTransaction, Diagnosis> {
+        self.with(|database| {
+            let begun = database.begin_read();
+            begun.map_err(|error| self.failed(error))
+        })
+    }
+
     fn begin(&self) -> Result<WriteTransaction, Diagnosis> {
-        let mut write = (self.database.begin_write()).map_err(|error| self.failed(error))?;
+        let mut write = self.with(|database| {
+            let begun = database.begin_write();
+            begun.map_err(|error| self.failed(error))
+        })?;
         (write.set_durability(Durability::Immediate)).map_err(|error| self.failed(error))?;
         // What operators write is in the pages: a torn one must not pass for whole by chance or design.
         write.set_two_phase_commit(true);
@@ -522,6 +604,38 @@ impl Store {
     }
 }
 
+/// The file of a store, which is there and not empty.
+fn existing(path: &Path) -> Result<File, Diagnosis> {
+    let unusable = |error: io::Error| failed(path, redb::Error::Io(error));
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).open(path);
+    let file = file.map_err(unusable)?;
+    match file.metadata().map_err(unusable)?.len() {
+        0 => Err(lost(path, "an empty file")),
+        _ => Ok(file),
+    }
+}
+
+/// A store of which nothing is left where it should be.
+#[must_use]
+pub fn lost(path: &Path, seen: &str) -> Diagnosis {
+    let what = format!("store {} is lost", path.display());
+    let needed = "the store that was there before";
+    Diagnosis::from_table(CODES, STORE_LOST, what, seen, needed)
+}
+
+/// The database in this open file.
+fn database(file: File, path: &Path) -> Result<Database, Diagnosis> {
+    let opened = FileBackend::new(file).and_then(|file| {
+        #[cfg(test)]
+        let file = failing::Failing(file);
+        let mut builder = redb::Builder::new();
+        builder.set_check_integrity_on_open(true);
+        builder.create_with_backend(file)
+    });
+    opened.map_err(|error| failed(path, error))
+}
+
 /// Whether the thing is as whoever changes it saw it.
 fn check_expected(change: &Change, found: u64) -> Result<(), Diagnosis> {
     match change.expected {
@@ -531,7 +645,7 @@ fn check_expected(change: &Change, found: u64) -> Result<(), Diagnosis> {
                 version => format!("version {version}"),
             };
             Err(Diagnosis::from_table(
-                crate::diagnosis::CODES,
+                CODES,
                 CHANGED_MEANWHILE,
                 format!("{} `{}` was changed meanwhile", change.noun, change.name),
                 show(found),

@@ -333,3 +333,32 @@ fn a_document_is_compared_and_applied_and_the_log_tells_of_it() {
     let verdict = world.ask(&owner, "GET", "/v1/audit/verify", Value::Null);
     assert_eq!(verdict.body["faults"], json!([]));
 }
+
+#[test]
+fn a_document_is_applied_at_the_version_it_was_compared_with_or_not_at_all() {
+    let world = world();
+    let token = world.token("t", Role::Admin, Some("a"));
+    let apply = |more: Value| {
+        let mut order = json!({ "document": { "accounts": [{ "name": "a" }] }, "prune": true });
+        for (key, value) in more.as_object().expect("a table") {
+            order[key] = value.clone();
+        }
+        world.ask(&token, "POST", "/v1/apply", order)
+    };
+    let looked = apply(json!({ "dry_run": true }));
+    let version = looked.body["version"].clone();
+    let made = world.ask(
+        &token,
+        "POST",
+        "/v1/accounts/a/environments/e/endpoints",
+        json!({ "name": "a/e/new" }),
+    );
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    let refused = apply(json!({ "if_version": version }));
+    assert_eq!((refused.status, refused.code()), (412, "FB-2140"));
+    let there = "/v1/accounts/a/environments/e/endpoints/new";
+    assert_eq!(world.ask(&token, "GET", there, Value::Null).status, 200);
+    let now = apply(json!({ "dry_run": true })).body["version"].clone();
+    assert_eq!(apply(json!({ "if_version": now })).status, 200);
+    assert_eq!(world.ask(&token, "GET", there, Value::Null).status, 404);
+}

@@ -312,3 +312,34 @@ fn the_master_key_comes_from_credential_variable_or_a_file_of_its_owner() {
     assert_eq!(fault.code, codes::MASTER_KEY_MISSING);
     assert!(!fault.to_string().contains("canary"));
 }
+
+#[test]
+fn of_an_empty_file_no_store_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    drop(filled(&path));
+    std::fs::write(&path, "").expect("written");
+    let fault = Store::open(&path, master_key()).expect_err("it was lost");
+    assert_eq!(fault.code, codes::STORE_LOST);
+    assert_eq!(std::fs::metadata(&path).expect("there").len(), 0);
+}
+
+#[test]
+fn what_crashes_left_of_copies_goes_when_the_store_is_opened_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    drop(filled(&at("store")));
+    let left = ["store.0123456789abcdef.copy", "store.fedcba9876543210.part"];
+    let others = [
+        "store.x.part",
+        "store2.0123456789abcdef.copy",
+        "store.0123456789abcdef.old",
+        "first-owner.token",
+    ];
+    for name in left.iter().chain(&others) {
+        std::fs::write(at(name), "all of it").expect("written");
+    }
+    drop(open(&at("store")));
+    assert!(left.iter().all(|name| !at(name).exists()));
+    assert!(others.iter().all(|name| at(name).exists()));
+}

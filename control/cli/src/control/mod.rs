@@ -1,35 +1,39 @@
 //! The control plane: its store, its API, and the ways of its tables to nodes. In the same process as a node, or alone.
 
 mod nodes;
+pub(crate) mod own;
 mod push;
 pub(crate) mod section;
 mod secure;
 mod ways;
 
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use control::api::{Listen, Serving, serve};
+use control::api::{Listen, Secure, Serving, serve};
 use control::compile::{Found, compile};
 use control::diagnosis::{STORE_FAILED, UNREADABLE};
-use control::model::Model;
+use control::model::{Model, Noun};
 use control::service::{Caller, Clock, Service, Unpublished, setting};
 use control::store::audit::Verdict;
-use control::store::{Act, Change, Store, file, master};
+use control::store::{Act, Change, Store, file, lost, master};
 use link::{Fleet, Tell};
 use node::config::NodeConfig;
 use node::diagnosis::RELOAD_REFUSED;
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
-use crate::diagnosis::SECTION;
+use crate::diagnosis::{ARGUMENT, SECTION};
 use crate::fault::Fault;
 use crate::node::telling::Telling;
 use crate::project::{Project, Source};
 use crate::say::say;
 use push::Push;
 pub(crate) use section::ControlFiles;
+use section::Secured;
 use ways::Ways;
 
 /// File of the store, within the control plane's folder.
@@ -42,8 +46,9 @@ pub(crate) fn run(
     node: NodeConfig,
     files: &ControlFiles,
     plan: Option<&Path>,
+    new: bool,
 ) -> Result<u8, Fault> {
-    let store = open(files, true)?;
+    let store = open(files, Make::of(new))?;
     if let Some(plan) = plan {
         begin_with(&store, plan)?;
     }
@@ -69,6 +74,9 @@ pub(crate) struct Args {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "forebay.toml")]
     config: PathBuf,
+    /// Begin with an empty store, though there was one that is lost
+    #[arg(long)]
+    new: bool,
 }
 
 /// Run a control plane without a node, until a signal says stop.
@@ -80,7 +88,7 @@ pub(crate) fn serve_alone(args: &Args) -> Result<u8, Fault> {
         let (seen, needed) = ("no [control]", "a table [control]");
         return Err(Diagnosis::new(SECTION, what, seen, needed, remedy).into());
     };
-    let store = open(&files, true)?;
+    let store = open(&files, Make::of(args.new))?;
     if let Some(plan) = &plan {
         begin_with(&store, plan)?;
     }
@@ -93,7 +101,7 @@ pub(crate) fn serve_alone(args: &Args) -> Result<u8, Fault> {
 
 /// The table of a store that no process has open.
 pub(crate) fn table(files: &ControlFiles) -> Result<RouteTable, Vec<Diagnosis>> {
-    let store = open(files, false).map_err(|fault| vec![fault])?;
+    let store = open(files, Make::Never).map_err(|fault| vec![fault])?;
     compiled(&store)
 }
 
@@ -144,7 +152,7 @@ pub(crate) fn read_model(plan: &Path) -> Result<(Model, String), Diagnosis> {
 
 /// The control plane of a store that no process has open, without any nodes.
 pub(crate) fn offline(files: &ControlFiles) -> Result<Service, Fault> {
-    let store = open(files, false)?;
+    let store = open(files, Make::Never)?;
     let service = Service::start(store, Box::new(Unpublished), clock());
     Ok(service.map_err(faults)?)
 }
@@ -194,16 +202,36 @@ fn along(
     if let Some(open) = &open {
         say!("nodes on {}", open.listening.address());
     }
-    let secure = files.tls.as_ref().map(secure::secure).transpose()?;
+    let (secure, pinned) = secured(files)?;
     let scheme = if secure.is_some() { "https" } else { "http" };
     let address = files.listen;
     let serving = serve(Listen { address, secure }, service)?;
     say!("api on {scheme}://{}", serving.address());
+    if let Some(own::Pinned { path, fingerprint }) = pinned {
+        say!(
+            "its certificate is {}, to be pinned: {fingerprint}",
+            path.display()
+        );
+    }
     Ok(Along {
         serving: Some(serving),
         push,
         open,
     })
+}
+
+/// What makes the tunnels of the API, if it has any; and the certificate, if it is one that clients pin.
+fn secured(files: &ControlFiles) -> Result<(Option<Secure>, Option<own::Pinned>), Diagnosis> {
+    let given = match &files.secured {
+        Secured::Own => {
+            let (pair, pinned) = own::pair(&files.folder, files.listen.ip())?;
+            return Ok((Some(secure::secure(&pair)?), Some(pinned)));
+        }
+        Secured::Given(pair) => Some(secure::secure(pair)?),
+        Secured::Plain => None,
+    };
+    own::forget(&files.folder)?;
+    Ok((given, None))
 }
 
 /// Give a store that has no token one, in its file before it opens anything.
@@ -219,31 +247,105 @@ fn first_token(service: &Service, files: &ControlFiles) -> Result<(), Diagnosis>
     Ok(())
 }
 
-/// Open the store of these files; `may_make` says whether a new one may be made.
-pub(crate) fn open(files: &ControlFiles, may_make: bool) -> Result<Store, Diagnosis> {
-    if may_make {
+/// When a store is made that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Make {
+    /// Never: it must have been made before.
+    Never,
+    /// When there never was one, as far as can be seen.
+    First,
+    /// When there is none, whatever there was.
+    Anew,
+}
+
+impl Make {
+    const fn of(new: bool) -> Self {
+        if new { Self::Anew } else { Self::First }
+    }
+}
+
+/// Open the store of these files.
+pub(crate) fn open(files: &ControlFiles, make: Make) -> Result<Store, Diagnosis> {
+    if make != Make::Never {
         make_folder(files)?;
     }
     let path = files.folder.join(STORE);
     // A master key that is lost is not replaced by a new one, which would open nothing.
-    let new = may_make && !path.exists();
+    let new = absent(files, &path, make)?;
     let variable = |name: &str| std::env::var(name).ok();
     let master = master::find(&files.master_key, variable, new)?;
-    if !may_make && !path.exists() {
-        let what = format!("there is no store at {}", path.display());
-        let (seen, needed) = ("no file", "the store of a control plane that ran before");
-        let remedy = "start `forebay run` once, or correct `folder` under [control]";
-        return Err(Diagnosis::new(STORE_FAILED, what, seen, needed, remedy));
-    }
     Store::open(&path, Arc::new(master))
 }
 
-/// Make the store of these files from a backup. There must be none yet, and the master key must be there.
+/// Whether a store is to be made; refused where it may not be.
+fn absent(files: &ControlFiles, path: &Path, make: Make) -> Result<bool, Diagnosis> {
+    let there = match std::fs::metadata(path) {
+        Ok(about) => Some(about),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(unwritten(path, &error)),
+    };
+    match (there, make) {
+        (Some(about), Make::Anew) if about.len() == 0 => {
+            std::fs::remove_file(path).map_err(|error| unwritten(path, &error))?;
+            Ok(true)
+        }
+        (Some(_), Make::Anew) => {
+            let what = "--new makes a store where there is none";
+            let (seen, needed) = (path.display().to_string(), "no file of that name");
+            let remedy = "leave --new out; it is for one start alone";
+            Err(Diagnosis::new(ARGUMENT, what, seen, needed, remedy))
+        }
+        (Some(about), _) if about.permissions().mode() & 0o077 != 0 => {
+            let mode = about.permissions().mode() & 0o7777;
+            let what = format!("others may look into store {}", path.display());
+            let (seen, needed) = (format!("mode {mode:04o}"), "mode 0600");
+            let remedy = "chmod 0600 the file";
+            Err(Diagnosis::new(STORE_FAILED, what, seen, needed, remedy))
+        }
+        (Some(_), _) => Ok(false),
+        (None, Make::Anew) => Ok(true),
+        (None, Make::First) => match trace(files) {
+            Some(trace) => Err(lost(path, &format!("no file, and {}", trace.display()))),
+            None => Ok(true),
+        },
+        (None, Make::Never) => {
+            let what = format!("there is no store at {}", path.display());
+            let (seen, needed) = ("no file", "the store of a control plane that ran before");
+            let remedy = "start `forebay run` once, or correct `folder` under [control]";
+            Err(Diagnosis::new(STORE_FAILED, what, seen, needed, remedy))
+        }
+    }
+}
+
+/// What a store leaves beside it. A master key that is kept elsewhere may be there before the first store.
+fn trace(files: &ControlFiles) -> Option<PathBuf> {
+    let mut traces = vec![files.folder.join(FIRST_TOKEN)];
+    traces.extend(own::names().map(|name| files.folder.join(name)));
+    if files.master_key.starts_with(&files.folder) {
+        traces.push(files.master_key.clone());
+    }
+    traces.into_iter().find(|trace| trace.exists())
+}
+
+/// Make the store of these files from a backup, and note that in it. There must be none yet, and the master key must be there.
 pub(crate) fn restore(files: &ControlFiles, backup: &Path) -> Result<Verdict, Diagnosis> {
     make_folder(files)?;
     let variable = |name: &str| std::env::var(name).ok();
-    let master = master::find(&files.master_key, variable, false)?;
-    control::store::restore(backup, &files.folder.join(STORE), Arc::new(master))
+    let master = Arc::new(master::find(&files.master_key, variable, false)?);
+    let path = files.folder.join(STORE);
+    control::store::restore(backup, &path, Arc::clone(&master))?;
+    let store = Store::open(&path, master)?;
+    acting("restore", |act| store.note(act, Noun::Settings, ""))?;
+    store.verify_audit()
+}
+
+/// Do what whoever is at this machine does.
+fn acting<T>(action: &str, work: impl FnOnce(&Act<'_>) -> T) -> T {
+    work(&Act {
+        actor: &Caller::local().name,
+        at_seconds: clock()(),
+        action,
+    })
 }
 
 /// The clock of this machine.

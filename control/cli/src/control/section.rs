@@ -28,7 +28,27 @@ pub(crate) struct ControlSection {
     listen: Option<SocketAddr>,
     master_key: Option<PathBuf>,
     tls: Option<TlsFiles>,
+    plain: Option<Plain>,
     nodes: Option<NodesSection>,
+}
+
+/// Who may be served without TLS.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Plain {
+    /// This machine alone.
+    Loopback,
+}
+
+/// How the API is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Secured {
+    /// With the pair in these files.
+    Given(TlsFiles),
+    /// With a pair that the control plane makes for itself.
+    Own,
+    /// In the clear, to this machine alone.
+    Plain,
 }
 
 /// The `[control.nodes]` table as it is written.
@@ -67,8 +87,8 @@ pub(crate) struct ControlFiles {
     pub(crate) listen: SocketAddr,
     /// The file of the master key, if neither a credential nor the environment has it.
     pub(crate) master_key: PathBuf,
-    /// The certificate of the API; without one it is served to this machine alone.
-    pub(crate) tls: Option<TlsFiles>,
+    /// Whether the API is served over TLS, and with which certificate.
+    pub(crate) secured: Secured,
     /// Nodes in other processes, if there are any.
     pub(crate) nodes: Option<NodesFiles>,
     /// The configuration itself, once it is known where it is: names of nodes are read from it again.
@@ -81,17 +101,28 @@ impl ControlSection {
         let nodes = self.nodes.map(|nodes| nodes.files(beside)).transpose()?;
         let folder = beside.join(self.folder.unwrap_or_else(|| FOLDER.into()));
         let key = self.master_key.map(|key| beside.join(key));
-        let tls = self.tls.map(|files| TlsFiles {
+        let given = self.tls.map(|files| TlsFiles {
             certificate: beside.join(files.certificate),
             key: beside.join(files.key),
         });
+        let secured = match (given, self.plain) {
+            (Some(files), None) => Secured::Given(files),
+            (None, None) => Secured::Own,
+            (None, Some(Plain::Loopback)) => Secured::Plain,
+            (Some(_), Some(Plain::Loopback)) => {
+                let (what, seen) = ("control.plain", "`loopback` beside [control.tls]");
+                let needed = "one of the two";
+                let remedy = "take `plain` out";
+                return Err(Diagnosis::new(SECTION, what, seen, needed, remedy));
+            }
+        };
         Ok(ControlFiles {
             nodes,
             listen: (self.listen)
                 .unwrap_or_else(|| LISTEN.parse().expect("the default is an address")),
             master_key: key.unwrap_or_else(|| folder.join(MASTER_KEY)),
             folder,
-            tls,
+            secured,
             config: None,
         })
     }
@@ -146,6 +177,18 @@ mod tests {
             (Path::new("/var/c"), Path::new("etc/key"))
         );
         assert!(toml::from_str::<ControlSection>("port = 5").is_err());
+        assert!(toml::from_str::<ControlSection>("plain = \"anywhere\"").is_err());
+        let tls = "[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+        for (text, secured) in [
+            ("", Ok(Secured::Own)),
+            ("plain = \"loopback\"", Ok(Secured::Plain)),
+            (&format!("plain = \"loopback\"\n{tls}"), Err(SECTION)),
+        ] {
+            let section: ControlSection = toml::from_str(text).expect("all there is");
+            let files = section.files(Path::new("etc"));
+            let files = files.map(|files| files.secured);
+            assert_eq!(files.map_err(|fault| fault.code), secured, "{text}");
+        }
         let nodes = |names: &str, heartbeat: u32| {
             let text = format!(
                 "[nodes]\nlisten = \"0.0.0.0:7415\"\nnames = [{names}]\nca = \"ca.pem\"\ncertificate = \"c.pem\"\nkey = \"c.key.pem\"\nheartbeat_ms = {heartbeat}\n"

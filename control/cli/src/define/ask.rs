@@ -7,6 +7,7 @@ use wire::diagnosis::Diagnosis;
 
 use super::context::Context;
 use super::place::Place;
+use crate::control::own;
 use crate::control::section::LISTEN;
 use crate::diagnosis::{API_STRANGE, CODES, NO_TOKEN};
 use crate::fault::Fault;
@@ -15,13 +16,14 @@ use crate::fault::Fault;
 /// given is the context's; `--api` sets the whole context aside, so that its token goes nowhere else.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// Where the API is: https://HOST:PORT, or IP:PORT of this machine
+    /// Where the API is: https://HOST:PORT, or HOST:PORT; http:// and this machine for one that is served in the clear
     #[arg(long, value_name = "URL", env = "FOREBAY_API")]
     api: Option<String>,
     /// File with the token; FOREBAY_TOKEN may hold the token itself
     #[arg(long, value_name = "FILE", env = "FOREBAY_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Authorities that may have signed the API's certificate, as PEM; those of this machine unless given
+    /// Authorities that may have signed the API's certificate, as PEM; unless given, `api.pem` beside the token is trusted alone, or, without
+    /// one, those of this machine
     #[arg(long, value_name = "FILE", env = "FOREBAY_API_CA")]
     ca: Option<PathBuf>,
     /// SHA-256 of the API's certificate, which is trusted then and no other
@@ -33,6 +35,16 @@ pub(crate) struct ApiArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What was answered.
+pub(crate) struct Answer {
+    /// The bytes of its body.
+    pub(crate) body: Vec<u8>,
+    /// Who answered.
+    place: String,
+    /// Its ETag.
+    tag: Option<String>,
 }
 
 /// Where to ask, and as whom.
@@ -80,19 +92,27 @@ impl ApiArgs {
         headers: &str,
         body: Option<&Value>,
     ) -> Result<Value, Fault> {
-        let (answer, place) = self.fetch(method, path, headers, body)?;
-        let read = serde_json::from_slice(&answer);
-        read.map_err(|_| strange(&place, "something else than JSON over HTTP").into())
+        let answer = self.fetch(method, path, headers, body)?;
+        let read = serde_json::from_slice(&answer.body);
+        read.map_err(|_| strange(&answer.place, "something else than JSON over HTTP").into())
     }
 
-    /// The bytes of the answer and who answered, or the faults that were answered.
+    /// What is there, and the header of a change that is made only while it is so still.
+    pub(crate) fn seen(&self, path: &str) -> Result<(Value, String), Fault> {
+        let Answer { body, place, tag } = self.fetch("GET", path, "", None)?;
+        let read = serde_json::from_slice(&body).ok().zip(tag);
+        let (value, tag) = read.ok_or_else(|| strange(&place, "no JSON with an ETag over HTTP"))?;
+        Ok((value, format!("If-Match: {tag}\r\n")))
+    }
+
+    /// The answer, or the faults that were answered.
     pub(crate) fn fetch(
         &self,
         method: &str,
         path: &str,
         headers: &str,
         body: Option<&Value>,
-    ) -> Result<(Vec<u8>, String), Fault> {
+    ) -> Result<Answer, Fault> {
         let Asked { place, token } = self.asked()?;
         let body = body.map_or_else(String::new, Value::to_string);
         let kind = match method {
@@ -106,10 +126,10 @@ impl ApiArgs {
         );
         let answer = place.exchange(request.as_bytes())?;
         let place = place.to_string();
-        let (status, body) =
+        let (status, tag, body) =
             taken_apart(answer).ok_or_else(|| strange(&place, "something else than HTTP"))?;
         if status / 100 == 2 {
-            return Ok((body, place));
+            return Ok(Answer { body, place, tag });
         }
         let problem = serde_json::from_slice(&body).ok();
         let told = problem.and_then(|problem| told(&problem));
@@ -142,19 +162,24 @@ impl ApiArgs {
             (None, None) => (context.ca.as_deref(), context.pin.as_deref()),
             (ca, pin) => (ca.as_deref(), pin.as_deref()),
         };
-        let place = Place::read(api.unwrap_or(LISTEN), ca, pin)?;
         let variable = || std::env::var("FOREBAY_TOKEN").ok();
-        let token = match (&self.token_file, context.token_file) {
-            (Some(file), _) => read_token(file)?,
+        let (token, file) = match (self.token_file.clone(), context.token_file) {
+            (Some(file), _) => (read_token(&file)?, Some(file)),
             (None, of_context) => match (variable(), of_context) {
-                (Some(token), _) => token,
-                (None, Some(file)) => read_token(&file)?,
+                (Some(token), _) => (token, None),
+                (None, Some(file)) => (read_token(&file)?, Some(file)),
                 (None, None) => {
                     let seen = "neither --token-file, FOREBAY_TOKEN nor a context with one";
                     return Err(no_token(seen.to_owned()).into());
                 }
             },
         };
+        let beside = match (ca, pin, &file) {
+            (None, None, Some(file)) => own::beside(file)?,
+            _ => None,
+        };
+        let beside = beside.map(|own| own.to_string());
+        let place = Place::read(api.unwrap_or(LISTEN), ca, pin.or(beside.as_deref()))?;
         Ok(Asked { place, token })
     }
 }
@@ -170,20 +195,27 @@ fn no_token(seen: String) -> Diagnosis {
     Diagnosis::from_table(CODES, NO_TOKEN, what, seen, needed)
 }
 
-/// The status of an answer, and its body.
-fn taken_apart(mut answer: Vec<u8>) -> Option<(u16, Vec<u8>)> {
+/// The status of an answer, its ETag and its body.
+fn taken_apart(mut answer: Vec<u8>) -> Option<(u16, Option<String>, Vec<u8>)> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let mut lengths = head.lines().filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        let length = name.eq_ignore_ascii_case("content-length");
-        length.then(|| value.trim().parse::<usize>().ok()).flatten()
-    });
+    let of = |wanted: &'static str| values(head, wanted);
+    let tag = of("etag").next().map(str::to_owned);
     let bytes = answer.len() - end - 4;
     // An answer that was cut off is none.
-    let whole = lengths.all(|length| length == bytes);
-    whole.then(|| (status, answer.split_off(end + 4)))
+    let whole = of("content-length")
+        .filter_map(|length| length.parse::<usize>().ok())
+        .all(|length| length == bytes);
+    whole.then(|| (status, tag, answer.split_off(end + 4)))
+}
+
+/// What a head says behind this name.
+fn values<'a>(head: &'a str, wanted: &'static str) -> impl Iterator<Item = &'a str> {
+    head.lines().filter_map(move |line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+    })
 }
 
 fn strange(place: &str, seen: &str) -> Diagnosis {
@@ -224,7 +256,7 @@ mod tests {
     fn an_answer_that_was_cut_off_is_none() {
         let answer = |text: &str| taken_apart(text.as_bytes().to_vec());
         let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(answer(whole), Some((200, b"{}".to_vec())));
+        assert_eq!(answer(whole), Some((200, None, b"{}".to_vec())));
         for text in [
             "",
             "HTTP/1.1 200 OK\r\n",

@@ -1,15 +1,15 @@
 //! `forebay backup` and `forebay restore`: the whole store in one file, and back.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use control::diagnosis::{BACKUP_EXISTS, CODES};
+use control::store::file;
 use serde_json::json;
 use wire::diagnosis::Diagnosis;
 
 use super::ask::ApiArgs;
+use crate::control::ControlFiles;
 use crate::diagnosis::NO_PLAN;
 use crate::fault::Fault;
 use crate::project::{Project, Source};
@@ -44,20 +44,14 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<u8, Fault> {
         let needed = "a name that is free, in a folder that can be written";
         Diagnosis::from_table(CODES, BACKUP_EXISTS, what, error.to_string(), needed)
     };
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(&args.file).map_err(unwritten)?;
-    let fetched = args.api.fetch("GET", "/v1/backup", "", None);
-    let written = fetched.and_then(|(bytes, _)| {
-        let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-        written.map_err(unwritten)?;
-        Ok(bytes.len())
-    });
-    if written.is_err() {
-        // Half a backup is none; what went wrong is told anyway.
-        let _ = std::fs::remove_file(&args.file);
+    // What is there is told before everything is fetched; it is not overwritten in any case.
+    if args.file.exists() {
+        return Err(unwritten(ErrorKind::AlreadyExists.into()).into());
     }
-    let bytes = written?;
+    let fetched = args.api.fetch("GET", "/v1/backup", "", None)?.body;
+    // Half a backup never has the name of one.
+    file::create(&args.file, &fetched).map_err(unwritten)?;
+    let bytes = fetched.len();
     match args.api.json {
         true => say!("{}", json!({ "file": args.file, "bytes": bytes })),
         false => say!(
@@ -68,13 +62,19 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<u8, Fault> {
     Ok(0)
 }
 
-/// Make a store of a backup, after checking all of it.
-pub(crate) fn restore(args: &RestoreArgs) -> Result<u8, Fault> {
-    let Source::Control(files, _) = Project::read(&args.config)?.source else {
-        let (what, seen) = ("there is no store to restore", "no [control]");
+/// The files of the control plane that a configuration names.
+fn files(config: &Path) -> Result<ControlFiles, Fault> {
+    let Source::Control(files, _) = Project::read(config)?.source else {
+        let (what, seen) = ("there is no store to work on", "no [control]");
         let (codes, needed) = (crate::diagnosis::CODES, "a configuration with [control]");
         return Err(Diagnosis::from_table(codes, NO_PLAN, what, seen, needed).into());
     };
+    Ok(files)
+}
+
+/// Make a store of a backup, after checking all of it.
+pub(crate) fn restore(args: &RestoreArgs) -> Result<u8, Fault> {
+    let files = files(&args.config)?;
     let verdict = crate::control::restore(&files, Path::new(&args.file))?;
     let digest = crate::control::offline(&files)?.digest();
     if args.json {

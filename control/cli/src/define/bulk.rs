@@ -106,7 +106,7 @@ fn import(args: &ImportArgs) -> Result<u8, Fault> {
         args.file.display(),
         args.report.display()
     );
-    changed(&told, &what, args.api.json);
+    changed(&told, &what, args.api.json)?;
     Ok(0)
 }
 
@@ -121,7 +121,13 @@ fn template(args: &ImportArgs) -> Result<Value, Fault> {
         Diagnosis::from_table(CODES, BULK_FILE, what, seen, needed)
     };
     let text = std::fs::read_to_string(path).map_err(|error| unread(error.to_string()))?;
-    let template: Value = toml::from_str(&text).map_err(|error| unread(error.to_string()))?;
+    // Not the text around it, which may be a secret.
+    let template = toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let before = &text[..error.span().map_or(0, |span| span.start)];
+        let line = before.matches('\n').count() + 1;
+        unread(format!("line {line}: {}", error.message()))
+    });
+    let template: Value = template?;
     match template.get("name") {
         None => Ok(template),
         Some(name) => Err(unread(format!("`name = {name}`")).into()),
@@ -143,7 +149,7 @@ fn endpoint(line: Value, template: &Value, within: Option<&str>) -> Result<Value
     merge(&mut value, line);
     let name = match value["name"].as_str() {
         Some(name) => name,
-        None => return Err(refuse("no name", value["name"].to_string(), "`name`")),
+        None => return Err(refuse("no name", kind(&value["name"]).to_owned(), "`name`")),
     };
     let full = match (name.contains('/'), within) {
         (false, Some(within)) => format!("{within}/{name}"),
@@ -172,21 +178,32 @@ fn entry(endpoint: &mut Value) -> Result<Entry, Diagnosis> {
         let keys = Vec::new();
         return Ok(Entry { name, keys });
     };
-    let seen = keys.to_string();
-    let malformed = || {
-        refuse(
-            "keys are no list of tables",
-            seen.clone(),
-            "[{direction = ...}]",
-        )
-    };
+    // What they are and not what they hold, which is secrets.
+    let malformed =
+        |seen: String| refuse("keys are no list of tables", seen, "[{direction = ...}]");
+    let seen = kind(keys);
+    let list = keys.as_array_mut();
     let mut made = Vec::new();
-    for (id, key) in (1u64..).zip(keys.as_array_mut().ok_or_else(malformed)?) {
-        let key = key.as_object_mut().ok_or_else(malformed)?;
+    for (id, key) in (1u64..).zip(list.ok_or_else(|| malformed(seen.to_owned()))?) {
+        let seen = kind(key);
+        let key = key.as_object_mut();
+        let key = key.ok_or_else(|| malformed(format!("{seen} as number {id} of the list")))?;
         fill(key, id);
         made.push(Value::Object(key.clone()));
     }
     Ok(Entry { name, keys: made })
+}
+
+/// What a value is, without what it holds.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
 }
 
 fn fill(key: &mut Map<String, Value>, id: u64) {

@@ -50,13 +50,13 @@ enum Command {
     Set {
         /// Its name
         name: String,
-        /// Where the API is: https://HOST:PORT, or IP:PORT of this machine
+        /// Where the API is: https://HOST:PORT, or HOST:PORT; http:// and this machine for one that is served in the clear
         #[arg(long, value_name = "URL")]
         api: Option<String>,
         /// File with the token
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
-        /// Authorities that may have signed the API's certificate, as PEM
+        /// Authorities that may have signed the API's certificate, as PEM; without this and --pin, `api.pem` beside the token is trusted alone
         #[arg(long, value_name = "FILE", conflicts_with = "pin")]
         ca: Option<PathBuf>,
         /// SHA-256 of the API's certificate

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use control::diagnosis::CHANGED_MEANWHILE;
 use control::service::{Apply, Caller};
 use serde_json::{Value, json};
 use wire::diagnosis::Diagnosis;
@@ -13,6 +14,9 @@ use crate::diagnosis::{AUDIT_FAULTS, CODES};
 use crate::fault::Fault;
 use crate::project::{Project, Source};
 use crate::say::say;
+
+/// How often a document is tried while others change other things.
+const TRIES: u32 = 20;
 
 /// Arguments of `apply`.
 #[derive(clap::Args)]
@@ -97,20 +101,45 @@ pub(crate) fn apply(args: &ApplyArgs) -> Result<u8, Fault> {
         }
     }
     let document = serde_json::to_value(&model).expect("texts and numbers have a form in JSON");
-    let mut body = json!({ "document": document, "prune": args.prune, "dry_run": true });
-    let told = args.api.ask("POST", "/v1/apply", Some(&body))?;
-    let differences = told["differences"].as_array().cloned().unwrap_or_default();
+    let mut body = json!({ "document": document, "prune": args.prune });
+    let mut told = compare(args, &mut body)?;
     if args.dry_run || !args.api.json {
-        differ(&differences, args.api.json);
+        let differences = told["differences"].as_array();
+        differ(differences.map_or(&[], Vec::as_slice), args.api.json);
     }
     if args.dry_run {
         return Ok(0);
     }
-    body["dry_run"] = false.into();
     let path = format!("/v1/apply{}", args.wait.query('?'));
-    let done = args.api.ask("POST", &path, Some(&body))?;
-    changed(&done, &format!("{name} holds"), args.api.json);
+    let mut tries = TRIES;
+    let done = loop {
+        body["dry_run"] = false.into();
+        body["if_version"] = told["version"].clone();
+        let fault = match args.api.ask("POST", &path, Some(&body)) {
+            Ok(done) => break done,
+            Err(fault) => fault,
+        };
+        tries -= 1;
+        let meanwhile = fault.found.iter().any(|one| one.code == CHANGED_MEANWHILE);
+        if !meanwhile || tries == 0 {
+            return Err(fault);
+        }
+        // What others changed is of no account if what differs is what was shown.
+        let now = compare(args, &mut body)?;
+        if now["differences"] != told["differences"] {
+            return Err(fault);
+        }
+        told = now;
+    };
+    changed(&done, &format!("{name} holds"), args.api.json)?;
     Ok(0)
+}
+
+/// What differs, and the version that was looked at.
+fn compare(args: &ApplyArgs, body: &mut Value) -> Result<Value, Fault> {
+    body["dry_run"] = true.into();
+    body["if_version"] = Value::Null;
+    args.api.ask("POST", "/v1/apply", Some(body))
 }
 
 /// The same with a store that no process has open.
@@ -137,7 +166,7 @@ fn apply_offline(args: &ApplyArgs, model: control::model::Model) -> Result<u8, F
             .apply(&local, &apply)
             .map_err(crate::control::faults)?;
         let what = format!("{} holds when the node starts", args.file.display());
-        changed(&json!({ "version": done.version }), &what, args.api.json);
+        changed(&json!({ "version": done.version }), &what, args.api.json)?;
     }
     Ok(0)
 }

@@ -96,8 +96,7 @@ impl PermitArgs {
             endpoint, channel, ..
         } = &self.grant;
         let what = format!("{endpoint} has the grant for {channel}");
-        changed(&done, &what, self.api.json);
-        Ok(())
+        changed(&done, &what, self.api.json)
     }
 }
 
@@ -155,7 +154,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
                 "{} has no grant for {} any more",
                 grant.endpoint, grant.channel
             );
-            changed(&done, &what, api.json);
+            changed(&done, &what, api.json)?;
         }
     }
     Ok(0)
@@ -238,14 +237,15 @@ fn subscribed_of(grant: &Value) -> Value {
 
 fn subscribe(args: &SubscribeArgs, subscribed: bool) -> Result<(), Fault> {
     let path = grant_path(&args.endpoint, "receive", &args.channel)?;
-    let mut grant = args.api.ask("GET", &path, None)?;
+    let (mut grant, unchanged) = args.api.seen(&path)?;
     grant["subscribed"] = subscribed.into();
     if let Some(grant) = grant.as_object_mut() {
         // The path names them.
         grant.remove("channel");
     }
     let path = format!("{path}{}", args.wait.query('?'));
-    let done = args.api.ask("PUT", &path, Some(&grant))?;
+    // Whoever changed the grant meanwhile, its addresses perhaps, is not overwritten.
+    let done = args.api.ask_with("PUT", &path, &unchanged, Some(&grant))?;
     let what = match subscribed {
         true => format!("{} comes to the queue of {}", args.channel, args.endpoint),
         false => format!(
@@ -253,8 +253,7 @@ fn subscribe(args: &SubscribeArgs, subscribed: bool) -> Result<(), Fault> {
             args.channel, args.endpoint
         ),
     };
-    changed(&done, &what, args.api.json);
-    Ok(())
+    changed(&done, &what, args.api.json)
 }
 
 /// Arguments of `why`.

@@ -57,6 +57,9 @@ pub(crate) enum Command {
         /// Which keys are followed
         #[arg(long, value_enum)]
         direction: Way,
+        /// The new key's name; made from direction and number unless given
+        #[arg(long)]
+        name: Option<String>,
         /// How long those that are good now stay good
         #[arg(long, value_name = "DURATION", default_value = "1d")]
         overlap: String,
@@ -148,11 +151,12 @@ pub(crate) fn run(command: &Command) -> Result<u8, Fault> {
         } => {
             let path = format!("{}/keys{}", Noun::Endpoint.path(endpoint)?, wait.query('?'));
             let body = json!({ "direction": direction.name(), "name": name, "public": public, "expires": expires });
-            made(&api.ask("POST", &path, Some(&body))?, endpoint, api.json);
+            made(&api.ask("POST", &path, Some(&body))?, endpoint, api.json)?;
         }
         Command::Rotate {
             endpoint,
             direction,
+            name,
             overlap,
             wait,
             api,
@@ -162,8 +166,8 @@ pub(crate) fn run(command: &Command) -> Result<u8, Fault> {
                 Noun::Endpoint.path(endpoint)?,
                 wait.query('?')
             );
-            let body = json!({ "direction": direction.name(), "overlap": overlap });
-            made(&api.ask("POST", &path, Some(&body))?, endpoint, api.json);
+            let body = json!({ "direction": direction.name(), "name": name, "overlap": overlap });
+            made(&api.ask("POST", &path, Some(&body))?, endpoint, api.json)?;
         }
         Command::Revoke(key) => key.post("revoke", None, "revoked")?,
         Command::Restore(key) => key.post("restore", None, "good again")?,
@@ -178,7 +182,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Fault> {
         Command::Delete(key) => {
             let path = format!("{}{}", key.path()?, key.wait.query('?'));
             let done = key.api.ask("DELETE", &path, None)?;
-            changed(&done, &key.is("forgotten"), key.api.json);
+            changed(&done, &key.is("forgotten"), key.api.json)?;
         }
     }
     Ok(0)
@@ -215,20 +219,17 @@ impl KeyArgs {
     fn post(&self, act: &str, body: Option<&Value>, what: &str) -> Result<(), Fault> {
         let path = format!("{}/{act}{}", self.path()?, self.wait.query('?'));
         let done = self.api.ask("POST", &path, body)?;
-        changed(&done, &self.is(what), self.api.json);
-        Ok(())
+        changed(&done, &self.is(what), self.api.json)
     }
 }
 
-/// Print a new key and its secret.
-fn made(done: &Value, endpoint: &str, as_json: bool) {
+/// Print a new key and its secret, which is shown once: also when not every node has it.
+fn made(done: &Value, endpoint: &str, as_json: bool) -> Result<(), Fault> {
     let name = done["key"]["name"].as_str().unwrap_or("");
-    changed(
-        done,
-        &format!("key `{name}` of {endpoint} is made"),
-        as_json,
-    );
+    let what = format!("key `{name}` of {endpoint} is made");
+    let changed = changed(done, &what, as_json);
     if let (Some(secret), false) = (done["secret"].as_str(), as_json) {
         say!("id {}\nsecret {secret}", done["key"]["id"]);
     }
+    changed
 }

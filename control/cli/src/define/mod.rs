@@ -18,7 +18,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use wire::diagnosis::Diagnosis;
 
-use crate::diagnosis::{ARGUMENT, CODES};
+use crate::diagnosis::{ARGUMENT, CODES, NOT_APPLIED};
 use crate::fault::Fault;
 use crate::say::say;
 use ask::{ApiArgs, path};
@@ -198,13 +198,13 @@ fn run_command(noun: Noun, command: &Command) -> Result<u8, Fault> {
             noun.path(name)?;
             let path = format!("{}{}", noun.collection(within)?, change.wait.query('?'));
             let done = change.api.ask("POST", &path, Some(&body))?;
-            changed(&done, &format!("{name} is defined"), change.api.json);
+            changed(&done, &format!("{name} is defined"), change.api.json)?;
         }
         Command::Set { name, change } => {
             let body = value::object(&change.values)?;
             let path = format!("{}{}", noun.path(name)?, change.wait.query('?'));
             let done = change.api.ask("PATCH", &path, Some(&body))?;
-            changed(&done, &format!("{name} is changed"), change.api.json);
+            changed(&done, &format!("{name} is changed"), change.api.json)?;
         }
         Command::Delete {
             name,
@@ -214,7 +214,7 @@ fn run_command(noun: Noun, command: &Command) -> Result<u8, Fault> {
         } => {
             let path = format!("{}?cascade={cascade}{}", noun.path(name)?, wait.query('&'));
             let done = api.ask("DELETE", &path, None)?;
-            changed(&done, &format!("{name} is deleted"), api.json);
+            changed(&done, &format!("{name} is deleted"), api.json)?;
         }
     }
     Ok(0)
@@ -242,13 +242,30 @@ pub(crate) fn show(value: &Value, as_json: bool) {
 }
 
 /// Print what a change came to: what is done, on how many nodes and shards, after how long.
-pub(crate) fn changed(done: &Value, what: &str, as_json: bool) {
-    if as_json {
-        say!("{done}");
-        return;
-    }
-    match table::progress(&done["progress"]) {
+///
+/// # Errors
+/// When it was to be waited for and a node has not got it.
+pub(crate) fn changed(done: &Value, what: &str, as_json: bool) -> Result<(), Fault> {
+    let progress = &done["progress"];
+    match table::progress(progress) {
+        _ if as_json => say!("{done}"),
         Some(progress) => say!("{what}, version {}; {progress}", done["version"]),
         None => say!("{what}, version {}", done["version"]),
     }
+    match progress["complete"] == false {
+        true => Err(behind(progress).into()),
+        false => Ok(()),
+    }
+}
+
+/// A change that holds, and that not every node has.
+fn behind(progress: &Value) -> Diagnosis {
+    let nodes = progress["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+    let late = nodes
+        .iter()
+        .filter(|node| node["applied"] != node["shards"]);
+    let late: Vec<&str> = late.filter_map(|node| node["node"].as_str()).collect();
+    let what = "the change is made, and not every node has it";
+    let seen = format!("without it: {}", late.join(", "));
+    Diagnosis::from_table(CODES, NOT_APPLIED, what, seen, "every shard of every node")
 }

@@ -35,19 +35,19 @@ impl std::fmt::Display for Place {
 }
 
 impl Place {
-    /// `https://HOST:PORT`, or `IP:PORT` of this machine. `ca` is a file of authorities, `pin` the fingerprint of one certificate;
-    /// without either the roots of this machine are trusted.
+    /// `https://HOST:PORT`, `HOST:PORT`, which is the same, or `http://` and this machine. `ca` is a file of authorities, `pin` the
+    /// fingerprint of one certificate; without either the roots of this machine are trusted.
     pub(super) fn read(
         text: &str,
         ca: Option<&Path>,
         pin: Option<&str>,
     ) -> Result<Self, Diagnosis> {
-        let malformed = || address(text, "https://HOST:PORT, or IP:PORT of this machine");
+        let malformed = || address(text, "https://HOST:PORT, or http:// and this machine");
         let (secure, rest) = match text.split_once("://") {
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
             Some(_) => return Err(malformed()),
-            None => (false, text),
+            None => (true, text),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match rest.rsplit_once(':') {
@@ -128,7 +128,7 @@ impl Place {
             }
             _ => {
                 let what = format!("no tunnel to the API at {self}");
-                let needed = "an API that is served over TLS";
+                let needed = "an API that is served over TLS; one of this machine that is not is asked at http://";
                 Diagnosis::from_table(CODES, API_UNTRUSTED, what, seen, needed)
             }
         }
@@ -242,11 +242,11 @@ mod tests {
     fn an_address_is_read_with_and_without_its_port_and_scheme() {
         let pin = "ab".repeat(32);
         for (text, host, port, secure) in [
-            ("127.0.0.1:7500", "127.0.0.1", 7500, false),
+            ("127.0.0.1:7500", "127.0.0.1", 7500, true),
             ("http://localhost", "localhost", 7414, false),
             ("https://control.example/", "control.example", 7414, true),
             ("https://[::1]:443", "::1", 443, true),
-            ("[::1]", "::1", 7414, false),
+            ("[::1]", "::1", 7414, true),
         ] {
             let place = Place::read(text, None, Some(&pin)).expect(text);
             assert_eq!(

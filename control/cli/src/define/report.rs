@@ -16,12 +16,18 @@ use wire::diagnosis::Diagnosis;
 use crate::diagnosis::{BULK_FILE, CODES};
 
 /// An endpoint and its keys.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// Its full name.
     pub(super) name: String,
     /// Its keys, with their secrets.
     pub(super) keys: Vec<Value>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Entry({}, {} keys)", self.name, self.keys.len())
+    }
 }
 
 #[derive(Serialize, Deserialize)]

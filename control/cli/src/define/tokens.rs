@@ -146,7 +146,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         }
         Command::Delete { name, api } => {
             let done = api.ask("DELETE", &path(&["tokens", name]), None)?;
-            changed(&done, &format!("token `{name}` is forgotten"), api.json);
+            changed(&done, &format!("token `{name}` is forgotten"), api.json)?;
         }
     }
     Ok(0)

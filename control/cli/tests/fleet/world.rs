@@ -191,7 +191,7 @@ impl World {
         let mut world = Self::new(parties, &[]);
         world.kill_control();
         let config = format!(
-            "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nshards = 2\n[plan]\nfile = \"plan.toml\"\n[control]\nfolder = \"control\"\nlisten = \"{}\"\n",
+            "[node]\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nshards = 2\n[plan]\nfile = \"plan.toml\"\n[control]\nfolder = \"control\"\nplain = \"loopback\"\nlisten = \"{}\"\n",
             world.api
         );
         std::fs::write(world.path("alone.toml"), config).expect("written");
@@ -226,7 +226,7 @@ impl World {
 
     fn write_control(&self, nodes: &[&str]) {
         let config = format!(
-            "[plan]\nfile = \"plan.toml\"\n[control]\nfolder = \"control\"\nlisten = \"{}\"\n[control.nodes]\nlisten = \"{}\"\nnames = {nodes:?}\nca = \"link/ca.pem\"\ncertificate = \"link/control.pem\"\nkey = \"link/control.key.pem\"\nheartbeat_ms = 200\n",
+            "[plan]\nfile = \"plan.toml\"\n[control]\nfolder = \"control\"\nplain = \"loopback\"\nlisten = \"{}\"\n[control.nodes]\nlisten = \"{}\"\nnames = {nodes:?}\nca = \"link/ca.pem\"\ncertificate = \"link/control.pem\"\nkey = \"link/control.key.pem\"\nheartbeat_ms = 200\n",
             self.api, self.nodes_on
         );
         std::fs::write(self.path("control.toml"), config).expect("written");
@@ -263,7 +263,8 @@ impl World {
     /// Standard output of a command that succeeds.
     pub(crate) fn good(&self, arguments: &[&str]) -> String {
         let mut command = binary();
-        command.args(arguments).env("FOREBAY_API", &self.api);
+        let api = format!("http://{}", self.api);
+        command.args(arguments).env("FOREBAY_API", api);
         command.env("FOREBAY_TOKEN_FILE", self.token());
         let output = command.output().expect("run");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
