@@ -114,6 +114,11 @@ impl Service {
             Secrets::Plain => Role::Owner,
         };
         access::may(caller, role, "export")?;
+        match secrets {
+            Secrets::None => {}
+            Secrets::Sealed => self.note(caller, "export sealed secrets")?,
+            Secrets::Plain => self.note(caller, "export plain secrets")?,
+        }
         let mut model = Model::default();
         for stored in self.catalog().things.values() {
             if caller.reaches(stored.thing.noun(), stored.thing.name()) {

@@ -258,7 +258,7 @@ fn what_was_revoked_stays_so_on_a_node_that_starts_while_control_is_away() {
     assert!(shown.contains("connected"), "{shown}");
     // One that is away is waited for, and told.
     drop(north);
-    let told = world.good(&[
+    let (told, fault) = world.bad(&[
         "keys",
         "restore",
         "acme/prod/party-1",
@@ -267,6 +267,8 @@ fn what_was_revoked_stays_so_on_a_node_that_starts_while_control_is_away() {
         "1s",
     ]);
     assert!(told.contains("applied on 1/2 nodes"), "{told}");
+    let said = ["FB-4615", "without it: north"];
+    assert!(said.iter().all(|one| fault.contains(one)), "{fault}");
 }
 
 #[test]

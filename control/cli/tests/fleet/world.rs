@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use control::keys::new_secret;
@@ -260,16 +260,28 @@ impl World {
         self.path("control").join("first-owner.token")
     }
 
-    /// Standard output of a command that succeeds.
-    pub(crate) fn good(&self, arguments: &[&str]) -> String {
+    fn run(&self, arguments: &[&str]) -> Output {
         let mut command = binary();
         let api = format!("http://{}", self.api);
         command.args(arguments).env("FOREBAY_API", api);
         command.env("FOREBAY_TOKEN_FILE", self.token());
-        let output = command.output().expect("run");
+        command.output().expect("run")
+    }
+
+    /// Standard output of a command that succeeds.
+    pub(crate) fn good(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{arguments:?}: {told}");
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Standard output, and what a command says was wrong that comes to nothing good.
+    pub(crate) fn bad(&self, arguments: &[&str]) -> (String, String) {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (text(output.stdout), text(output.stderr))
     }
 
     /// The answer of the API.
