@@ -65,7 +65,7 @@ impl<'a> Names<'a> {
         faults.add(
             place,
             UNKNOWN_NAME,
-            &format!("a {kind} names an unknown environment"),
+            &format!("the {kind} names an unknown environment"),
             format!("`{environment}`"),
             "a declared environment",
             remedy,

@@ -346,8 +346,8 @@ fn missing(noun: Noun, name: &str, near: Option<String>) -> Diagnosis {
         None => format!("create it, or list every {noun}"),
     };
     let what = format!("there is no such {noun}");
-    let (seen, needed) = (format!("`{name}`"), format!("a {noun} that is defined"));
-    Diagnosis::new(NOT_THERE, what, seen, needed, remedy)
+    let seen = format!("`{name}`");
+    Diagnosis::new(NOT_THERE, what, seen, "one that is defined", remedy)
 }
 
 /// Refuse to create what is there already.

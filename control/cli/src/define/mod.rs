@@ -166,6 +166,13 @@ impl Noun {
 
     /// The path of all within.
     fn collection(self, within: Option<&str>) -> Result<String, Fault> {
+        let parts = within.map_or(0, |within| within.split('/').count());
+        if parts + 1 != self.depth() {
+            let what = "what is listed has another place";
+            let seen = within.map_or("nothing".to_owned(), |within| format!("`{within}`"));
+            let needed = ["nothing", "an account", "account/environment"][self.depth() - 1];
+            return Err(Diagnosis::from_table(CODES, ARGUMENT, what, seen, needed).into());
+        }
         let name = match within {
             None => "x".to_owned(),
             Some(within) => format!("{within}/x"),

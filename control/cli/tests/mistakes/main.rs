@@ -226,7 +226,7 @@ fn check_all(mistakes: &[Mistake]) {
 fn wrong_arguments_name_what_is_needed() {
     let folder = Folder::new();
     let (config, plan) = (folder.config(), folder.plan());
-    let rows: [(&str, &[&str], u16, &'static [&'static str]); 15] = [
+    let rows: [(&str, &[&str], u16, &'static [&'static str]); 16] = [
         ("no subcommand", &[], 2201, &["no command", "quickstart"]),
         (
             "no such subcommand",
@@ -251,6 +251,12 @@ fn wrong_arguments_name_what_is_needed() {
             &["load", "--rate", "fast"],
             2201,
             &["`fast`"],
+        ),
+        (
+            "hubs of nothing",
+            &["hub", "ls", "--api", "127.0.0.1:1", "--token-file", &plan],
+            2205,
+            &["nothing", "account/environment"],
         ),
         (
             "plan without address",
