@@ -46,6 +46,8 @@ fn seeds() -> Vec<(PathBuf, Vec<u8>)> {
     seeds.push((file("token", "without sig"), token.clone().into_bytes()));
     let sig = "&sig=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%3d";
     seeds.push((file("token", "with sig"), (token + sig).into_bytes()));
+    let tables = crate::tables::seeds().enumerate();
+    seeds.extend(tables.map(|(at, bytes)| (file("table", &format!("and a change {at}")), bytes)));
     seeds
 }
 
