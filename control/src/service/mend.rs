@@ -1,12 +1,11 @@
 //! What becomes of a store that failed: it is opened again, and what is in it then holds.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use wire::diagnosis::Diagnosis;
 
-use super::next::compiled;
-use super::{Current, Service, Update};
+use super::{Current, Service};
 use crate::diagnosis::STORE_FAILED;
 
 impl Service {
@@ -38,16 +37,9 @@ impl Service {
         let catalog = self.store.load()?;
         if catalog.version != self.current().catalog.version {
             let first = |mut found: super::Refusal| found.remove(0).fault;
-            let table = Arc::new(compiled(&catalog, &self.store).map_err(first)?);
-            self.publish.check(&table)?;
-            let now = Current {
-                head: Arc::new(catalog.head()),
-                catalog: Arc::new(catalog),
-                table: Arc::clone(&table),
-            };
+            let now = Current::published(catalog, &self.store, &*self.publish).map_err(first)?;
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
             self.tidy().note(None);
-            self.publish.publish(Update { table, delta: None });
         }
         self.failed.store(false, Ordering::Relaxed);
         Ok(())
@@ -56,18 +48,23 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::{Account, Noun, Thing};
+    use std::sync::Arc;
+
+    use crate::model::{Account, Environment, Noun, Thing};
     use crate::seal::MasterKey;
     use crate::service::{Caller, Service, Unpublished, setting};
     use crate::store::{Store, failing};
 
-    use super::*;
-
-    fn account(name: &str) -> Thing {
-        Thing::Account(Account {
+    /// An account with an environment, which brings a hub.
+    fn account(name: &str) -> [Thing; 2] {
+        let account = Account {
             name: name.to_owned(),
             ..Account::default()
-        })
+        };
+        let environment = Environment {
+            name: format!("{name}/e"),
+        };
+        [Thing::Account(account), Thing::Environment(environment)]
     }
 
     #[test]
@@ -81,8 +78,8 @@ mod tests {
             let service = service.expect("started");
             let local = Caller::local();
             let add = |name: &str| {
-                let thing = account(name);
-                service.edit(&local, "create", |_, _| Ok(vec![setting(thing, Some(0))]))
+                let changes = account(name).map(|thing| setting(thing, Some(0)));
+                service.edit(&local, "create", |_, _| Ok(changes.into()))
             };
             add("before").expect("the disk is whole");
             failing::fail(behind, count);
@@ -100,6 +97,9 @@ mod tests {
             took_place += u32::from(tried.is_err() && there("tried"));
             let stored = service.with_store(Store::load).expect("readable");
             assert_eq!(*held, stored, "{behind} {count}");
+            let hubs = service.with_store(Store::hubs).expect("readable");
+            let environments = held.model().environments;
+            assert_eq!(hubs.len(), environments.len(), "{behind} {count}: hubs");
             let verdict = service.with_store(Store::verify_audit).expect("readable");
             assert_eq!(verdict.faults, [""; 0], "{behind} {count}");
         }

@@ -70,6 +70,25 @@ struct Current {
     table: Arc<RouteTable>,
 }
 
+impl Current {
+    /// What a store holds, compiled and handed to the nodes as a whole.
+    fn published(catalog: Catalog, store: &Store, publish: &dyn Publish) -> Result<Self, Refusal> {
+        let table = Arc::new(compiled(&catalog, store)?);
+        publish.check(&table).map_err(refused)?;
+        let hubs = logs::new(store, &table).map_err(refused)?;
+        store.remember_hubs(&hubs).map_err(refused)?;
+        publish.publish(Update {
+            table: Arc::clone(&table),
+            delta: None,
+        });
+        Ok(Self {
+            head: Arc::new(catalog.head()),
+            catalog: Arc::new(catalog),
+            table,
+        })
+    }
+}
+
 /// What a change came to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -116,19 +135,7 @@ impl Service {
     /// When the store cannot be read, or what it holds does not compile.
     pub fn start(store: Store, publish: Box<dyn Publish>, clock: Clock) -> Result<Self, Refusal> {
         let catalog = store.load().map_err(refused)?;
-        let table = Arc::new(compiled(&catalog, &store)?);
-        publish.check(&table).map_err(refused)?;
-        let hubs = logs::new(&store, &table).map_err(refused)?;
-        store.remember_hubs(&hubs).map_err(refused)?;
-        publish.publish(Update {
-            table: Arc::clone(&table),
-            delta: None,
-        });
-        let current = Current {
-            head: Arc::new(catalog.head()),
-            catalog: Arc::new(catalog),
-            table,
-        };
+        let current = Current::published(catalog, &store, &*publish)?;
         Ok(Self {
             store,
             changing: Mutex::new(()),
@@ -256,7 +263,7 @@ impl Service {
             action,
         };
         let gone = ids::gone(&changes, before, (&self.current().table, &table));
-        let committed = store.commit_with(&act, &mut changes, &gone);
+        let committed = store.commit_with(&act, &mut changes, (&gone, &hubs));
         let version = committed.or_else(|fault| self.after_failure(fault, after.version));
         let version = version.map_err(refused)?;
         assert_eq!(version, after.version, "one change at a time");
@@ -267,10 +274,6 @@ impl Service {
             table: Arc::clone(&table),
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
-        // The change is made, whatever becomes of this; the next start remembers what is there.
-        let remembered = store.remember_hubs(&hubs);
-        // What it comes to is no matter here, but that the file is opened again.
-        let _ = remembered.or_else(|fault| self.after_failure(fault, u64::MAX).map(drop));
         self.tidy().note(delta.as_ref());
         self.publish.publish(Update { table, delta });
         Ok(outcome)

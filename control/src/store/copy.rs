@@ -59,11 +59,7 @@ impl Store {
         copy_table(&read, &write, THINGS).map_err(|error| failed(to, error))?;
         copy_table(&read, &write, AUDIT).map_err(|error| failed(to, error))?;
         copy_table(&read, &write, GONE).map_err(|error| failed(to, error))?;
-        // One that was made before hubs were remembered has none.
-        match copy_table(&read, &write, HUBS) {
-            Err(redb::Error::TableDoesNotExist(_)) => {}
-            copied => copied.map_err(|error| failed(to, error))?,
-        }
+        copy_table(&read, &write, HUBS).map_err(|error| failed(to, error))?;
         write.commit().map_err(|error| failed(to, error))
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableTable, TableError};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use wire::diagnosis::Diagnosis;
 
-use super::{HUBS, Store};
+use super::rows::{self, Rows};
+use super::{AUDIT, HUBS, META, Store, audit};
 
 impl Store {
     /// Partitions by the id of their hub.
@@ -13,19 +14,38 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn hubs(&self) -> Result<BTreeMap<u16, u16>, Diagnosis> {
-        let read = self.read()?;
-        let table = match read.open_table(HUBS) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(self.failed(error)),
-        };
+        self.hubs_of(&self.read()?)
+    }
+
+    fn hubs_of(&self, read: &ReadTransaction) -> Result<BTreeMap<u16, u16>, Diagnosis> {
+        let table = read.open_table(HUBS).map_err(|error| self.failed(error))?;
         let entries = table.iter().map_err(|error| self.failed(error))?;
         let hubs = entries.map(|entry| entry.map(|(id, count)| (id.value(), count.value())));
         hubs.collect::<Result<_, _>>()
             .map_err(|error| self.failed(error))
     }
 
-    /// These are there, for good.
+    /// What they count as.
+    pub(super) fn count_hubs(
+        &self,
+        read: &ReadTransaction,
+        rows: &mut Rows,
+    ) -> Result<(), Diagnosis> {
+        let hubs = self.hubs_of(read)?.into_iter();
+        hubs.for_each(|hub| self.count_hub(rows, hub));
+        Ok(())
+    }
+
+    fn count_hub(&self, rows: &mut Rows, (id, partitions): (u16, u16)) {
+        rows.add(
+            &self.master,
+            (rows::HUB, ""),
+            u64::from(id),
+            &partitions.to_le_bytes(),
+        );
+    }
+
+    /// These are there, for good, though no change made them: what a store was begun with.
     ///
     /// # Errors
     /// When the disk does not take it.
@@ -35,12 +55,30 @@ impl Store {
         }
         let write = self.begin()?;
         {
-            let mut table = write.open_table(HUBS).map_err(|error| self.failed(error))?;
-            for (id, partitions) in new {
-                let inserted = table.insert(id, partitions);
-                inserted.map_err(|error| self.failed(error))?;
-            }
+            let mut meta = write.open_table(META).map_err(|error| self.failed(error))?;
+            let lines = write.open_table(AUDIT);
+            let lines = lines.map_err(|error| self.failed(error))?;
+            let mut chain = audit::Chain::as_it_is(self, &meta, lines)?;
+            self.keep_hubs(&write, &mut chain, new)?;
+            self.keep_end(&mut meta, &chain)?;
         }
         write.commit().map_err(|error| self.failed(error))
+    }
+
+    /// Write down hubs that were not there before.
+    pub(super) fn keep_hubs(
+        &self,
+        write: &WriteTransaction,
+        chain: &mut audit::Chain<'_, '_>,
+        new: &[(u16, u16)],
+    ) -> Result<(), Diagnosis> {
+        let mut table = write.open_table(HUBS).map_err(|error| self.failed(error))?;
+        for (id, partitions) in new {
+            let before = table.insert(id, partitions);
+            let before = before.map_err(|error| self.failed(error))?;
+            assert!(before.is_none(), "hub {id} was remembered before");
+            self.count_hub(chain.rows(), (*id, *partitions));
+        }
+        Ok(())
     }
 }

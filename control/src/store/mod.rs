@@ -63,7 +63,7 @@ const AUDIT: Lines = TableDefinition::new("audit");
 const HUBS: Hubs = TableDefinition::new("hubs");
 
 /// The form of the file.
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 
 /// A thing and the version that changed it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,8 +308,9 @@ impl Store {
             let things = things.map_err(|error| self.failed(error))?;
             let lines = write.open_table(AUDIT);
             let lines = lines.map_err(|error| self.failed(error))?;
-            let gone = write.open_table(GONE);
+            let (gone, hubs) = (write.open_table(GONE), write.open_table(HUBS));
             gone.map_err(|error| self.failed(error))?;
+            hubs.map_err(|error| self.failed(error))?;
             let empty = meta.is_empty().and_then(|meta| {
                 let (things, lines) = (things.is_empty()?, lines.is_empty()?);
                 Ok(meta && things && lines)
@@ -400,6 +401,7 @@ impl Store {
         let meta = read.open_table(META).map_err(|error| self.failed(error))?;
         let version = self.number(&meta, "version")?;
         let mut rows = self.rows_gone(&read)?;
+        self.count_hubs(&read, &mut rows)?;
         let table = read
             .open_table(THINGS)
             .map_err(|error| self.failed(error))?;
@@ -456,10 +458,10 @@ impl Store {
     /// # Errors
     /// When a thing was changed meanwhile, or the disk does not take it.
     pub fn commit(&self, act: &Act<'_>, changes: &mut [Change]) -> Result<u64, Diagnosis> {
-        self.commit_with(act, changes, &[])
+        self.commit_with(act, changes, (&[], &[]))
     }
 
-    /// The same, with what has an id no more.
+    /// The same, with what has an id no more, and the hubs that are new, with their partitions.
     ///
     /// # Errors
     /// As said.
@@ -467,7 +469,7 @@ impl Store {
         &self,
         act: &Act<'_>,
         changes: &mut [Change],
-        gone: &[WasThere],
+        (gone, hubs): (&[WasThere], &[(u16, u16)]),
     ) -> Result<u64, Diagnosis> {
         let write = self.begin()?;
         let version = {
@@ -483,6 +485,7 @@ impl Store {
             }
             let (mut chain, version) = audit::Chain::continued(self, &meta, lines)?;
             self.keep_gone(&write, &mut chain, gone)?;
+            self.keep_hubs(&write, &mut chain, hubs)?;
             for change in changes {
                 let key = (change.noun as u8, change.name.as_str());
                 if let Some(thing) = &mut change.after {

@@ -5,6 +5,8 @@ use crate::seal::MasterKey;
 
 /// Ids of what is no more are rows, too: their kinds count from here.
 pub(super) const GONE: u8 = 128;
+/// So are hubs that are remembered, by their id.
+pub(super) const HUB: u8 = 127;
 
 /// A sum, modulo 2^256, of what rows count as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -363,6 +363,41 @@ fn nobody_begins_with_things_that_were_put_in_taken_out_or_brought_back() {
 }
 
 #[test]
+fn nobody_begins_with_hubs_that_were_made_otherwise_put_in_or_taken_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (why, id, partitions) in [
+        ("as it was", 7, Some(4)),
+        ("other partitions", 7, Some(5)),
+        ("put in", 8, Some(4)),
+        ("taken out", 7, None),
+    ] {
+        let path = folder.path().join(why);
+        let store = filled(&path);
+        store.remember_hubs(&[(7, 4)]).expect("remembered");
+        drop(store);
+        assert_eq!(loaded(&path), Ok(()), "{why}: before");
+        let database = Database::open(&path).expect("a database");
+        let write = database.begin_write().expect("begun");
+        {
+            let hubs = TableDefinition::<u16, u16>::new("hubs");
+            let mut hubs = write.open_table(hubs).expect("a table");
+            match partitions {
+                Some(partitions) => hubs.insert(id, partitions).map(drop),
+                None => hubs.remove(id).map(drop),
+            }
+            .expect("altered");
+        }
+        write.commit().expect("committed");
+        drop(database);
+        let want = match why {
+            "as it was" => Ok(()),
+            _ => Err(codes::AUDIT_BROKEN),
+        };
+        assert_eq!(loaded(&path), want, "{why}");
+    }
+}
+
+#[test]
 fn no_byte_of_the_file_can_be_flipped_into_another_catalog() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
