@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ring::{CloseCause, ListenerId};
+use ring::{CloseCause, Event, ListenerId};
 
-use super::*;
+use super::carry_out::bound;
+use super::gather::cut_before_reuse;
 
 fn id(slot: u64, generation: u64) -> ring::ConnectionId {
     ring::ConnectionId(generation << 32 | slot)
