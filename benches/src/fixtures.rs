@@ -91,6 +91,7 @@ pub fn table(partitions: u16, senders: usize, receivers: usize) -> RouteTable {
         channels: vec![channel],
         endpoints: senders.chain(receivers).collect(),
         accounts: Vec::new(),
+        nodes: Vec::new(),
     };
     RouteTable::build(parts).expect("the parts fit together")
 }
@@ -121,6 +122,7 @@ pub fn wide_table(senders: usize) -> RouteTable {
         channels: (0..3).map(channel).collect(),
         endpoints: (0..senders).map(sends).collect(),
         accounts: Vec::new(),
+        nodes: Vec::new(),
     };
     RouteTable::build(parts).expect("the parts fit together")
 }
@@ -152,6 +154,7 @@ fn endpoint(name: String, direction: Direction) -> Endpoint {
         transports: Default::default(),
         windows: Vec::new(),
         expires: None,
+        home: None,
         send,
         receive,
         queue: QueueBounds::default(),

@@ -143,6 +143,7 @@ impl Sink {
                 hubs: head.hubs,
                 channels: head.channels,
                 accounts: head.accounts,
+                nodes: head.nodes,
                 endpoints,
             }),
         }
@@ -170,6 +171,7 @@ fn head(model: &Model, names: &Names<'_>, faults: &mut Faults) -> HeadParts {
     });
     HeadParts {
         accounts: accounts.collect(),
+        nodes: Vec::new(),
         queue_groups,
         hubs,
         channels,

@@ -70,6 +70,7 @@ mod tests {
             transports: Transports::default(),
             windows: Vec::new(),
             expires: None,
+            home: None,
             send: Vec::new(),
             receive: Vec::new(),
             queue: QueueBounds::default(),

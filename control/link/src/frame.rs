@@ -1,4 +1,4 @@
-//! Frames of the link, version 2. All integers are little-endian.
+//! Frames of the link, version 3, whose tables are of form 2. All integers are little-endian.
 //!
 //! Every frame is a header and a body:
 //!
@@ -13,7 +13,7 @@
 //!
 //! | kind | name    | from    | body                                                                                      |
 //! |-----:|---------|---------|-------------------------------------------------------------------------------------------|
-//! |    1 | HELLO   | node    | protocol 2, shards 2, has-a-table 1, zero 3, version 56, the node's name                    |
+//! |    1 | HELLO   | node    | its version 2, shards 2, has-a-table 1, zero 3, version 56, the node's name                     |
 //! |    2 | WELCOME | control | heartbeat in milliseconds 4                                                               |
 //! |    3 | BEGIN   | control | 1 snapshot or 2 delta 1, zero 7, base version 56 (zero for a snapshot), becomes 56, bytes 8 |
 //! |    4 | CHUNK   | control | the next bytes of what was begun, at least one                                            |
@@ -25,7 +25,7 @@
 use crate::reader::Reader;
 
 /// The version of this protocol.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 8;
 /// Bytes of the longest body.
@@ -33,7 +33,7 @@ pub const BODY_BYTES_MAX: usize = 256 << 10;
 /// Bytes of the longest snapshot or delta.
 pub const PAYLOAD_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of the longest name of a node: it is a label of DNS.
-pub const NAME_BYTES_MAX: usize = 63;
+pub const NAME_BYTES_MAX: usize = wire::route::NODE_NAME_BYTES_MAX;
 /// Shards of one node.
 pub const SHARDS_MAX: usize = 1_024;
 /// Bytes of the text of a refusal.
@@ -364,12 +364,7 @@ fn checked(frame: Frame) -> Result<Frame, Malformed> {
 /// Whether a node may be called so: small letters, digits and '-', not at its ends, and not digits alone.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
-    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(good)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-        && name.bytes().any(|byte| byte.is_ascii_lowercase())
+    wire::route::Node::is_name(name)
 }
 
 fn text(bytes: &[u8], most: usize) -> Option<String> {

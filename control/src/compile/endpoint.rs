@@ -87,6 +87,7 @@ pub(super) fn endpoints<E: Borrow<Endpoint>>(
             transports: transports(&written.transports, &element, faults),
             windows: hours(&written.hours, &element, faults),
             expires: expiry(written.expires.as_ref(), &element, faults),
+            home: None,
             rates: rates(messages, bytes, &element, faults),
             send,
             receive,

@@ -4,11 +4,11 @@
 use framed::bounded;
 use libfuzzer_sys::fuzz_target;
 use wire::route::{
-    Account, ChannelParts, Endpoint, Grant, Hub, Key, KeyMaterial, QueueBounds, Rates, Restriction,
+    Account, ChannelParts, Endpoint, Grant, Hub, Key, KeyMaterial, Node, QueueBounds, Rates, Restriction,
     RouteTable, TableParts,
 };
 use wire::signature::{SecretKey, SigningKey};
-use wire::{AckMode, ChannelId, Direction, EndpointId, KeyId};
+use wire::{AckMode, ChannelId, Direction, EndpointId, KeyId, NodeId};
 
 fuzz_target!(|data: &[u8]| bounded(|| check(data)));
 
@@ -76,6 +76,7 @@ impl Numbers<'_> {
             transports: Default::default(),
             windows: Vec::new(),
             expires: None,
+            home: Some(NodeId(u32::from(self.next() % 8))).filter(|home| home.0 < 5),
             send: self.some(5, Self::grant),
             receive: self.some(5, Self::grant),
             queue: QueueBounds::default(),
@@ -116,6 +117,15 @@ impl Numbers<'_> {
         }
     }
 
+    fn node(&mut self) -> Node {
+        let address = self.next() % 4;
+        Node {
+            id: NodeId(u32::from(self.next() % 5)),
+            name: self.name(),
+            address: (address > 0).then(|| format!("host:{}", address - 1).into()),
+        }
+    }
+
     fn channel(&mut self) -> ChannelParts {
         ChannelParts {
             id: ChannelId(u32::from(self.next() % 8)),
@@ -135,6 +145,7 @@ fn check(data: &[u8]) {
         channels: numbers.some(8, Numbers::channel),
         endpoints: numbers.some(10, Numbers::endpoint),
         accounts: numbers.some(4, Numbers::account),
+        nodes: numbers.some(4, Numbers::node),
     };
     let Ok(table) = RouteTable::build(parts.clone()) else {
         return;
@@ -145,6 +156,8 @@ fn check(data: &[u8]) {
         let found = table.endpoint(endpoint.id).expect("it is in the table");
         assert_eq!((found.id, found.name()), (endpoint.id, &*endpoint.name));
         assert!(table.queue_group_of(endpoint.id) < table.queue_groups());
+        let home = found.home().map(|home| table.node(home).is_some());
+        assert_eq!((found.home(), home), (endpoint.home, home.and(Some(true))));
         for grant in &endpoint.send {
             let channel = table.channel(grant.channel).expect("grants name channels");
             let partition = table.partition_of(endpoint.id, channel);

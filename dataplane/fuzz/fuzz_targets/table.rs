@@ -63,7 +63,7 @@ fn mended(bytes: &[u8], kind: u8) -> Vec<u8> {
         return bytes;
     }
     bytes[..8].copy_from_slice(b"FBROUTES");
-    bytes[16..19].copy_from_slice(&[1, 0, kind]);
+    bytes[16..19].copy_from_slice(&[2, 0, kind]);
     let count = |at: usize| {
         let four = bytes[COUNTS_AT + 4 * at..][..4].try_into();
         u64::from(u32::from_le_bytes(four.expect("four bytes")))
@@ -132,12 +132,18 @@ fn answers(table: &RouteTable) {
             assert!(table.allowances(index, channel.id).count() <= 6);
             let _over = grant.restriction.is_over(now);
         }
+        let home = endpoint.home().map(|home| table.node(home));
+        assert_ne!(home, Some(None), "homes are nodes");
         let _all = (endpoint.is_over(now), endpoint.queue(), endpoint.rates());
         let _all = (
             endpoint.windows(),
             endpoint.transports(),
             endpoint.certificates(),
         );
+    }
+    for node in table.nodes() {
+        assert_eq!(table.node(node.id), Some(node));
+        assert_eq!(table.node_by_name(&node.name), Some(node));
     }
     for channel in table.channels() {
         for index in table.subscribers(channel.id) {

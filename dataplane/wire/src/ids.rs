@@ -44,6 +44,10 @@ number! {
     KeyId(u32), "{}"
 }
 number! {
+    /// A node: given when it is defined, and never to another.
+    NodeId(u32), "{}"
+}
+number! {
     /// The number of a frame in its stream, from 1, without gaps.
     Sequence(u64), "{}"
 }

@@ -99,6 +99,7 @@ fn table(epoch: u64) -> RouteTable {
         transports: Default::default(),
         windows: Vec::new(),
         expires: None,
+        home: None,
         send: vec![Grant {
             channel: CHANNEL,
             restriction: Restriction::default(),
@@ -132,6 +133,7 @@ fn table(epoch: u64) -> RouteTable {
         channels: vec![channel],
         endpoints: vec![endpoint],
         accounts: Vec::new(),
+        nodes: Vec::new(),
     };
     RouteTable::build(parts).expect("the parts fit together")
 }

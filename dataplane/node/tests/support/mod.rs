@@ -70,6 +70,7 @@ fn endpoint(name: &str, direction: Direction) -> Endpoint {
         transports: Default::default(),
         windows: Vec::new(),
         expires: None,
+        home: None,
         send: if ingress { vec![grant.clone()] } else { vec![] },
         receive: if ingress { vec![] } else { vec![grant] },
         queue: QueueBounds::default(),
@@ -103,6 +104,7 @@ pub fn parts(ack: AckMode, senders: usize) -> TableParts {
         }],
         endpoints,
         accounts: Vec::new(),
+        nodes: Vec::new(),
     }
 }
 

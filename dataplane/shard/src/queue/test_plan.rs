@@ -42,6 +42,7 @@ pub(super) fn endpoint(number: u32, channels: &[u32], queue: QueueBounds) -> End
         transports: Default::default(),
         windows: Vec::new(),
         expires: None,
+        home: None,
         send: Vec::new(),
         receive: channels.iter().map(grant).collect(),
         queue,
@@ -105,6 +106,7 @@ pub(super) fn table_with(bounds: QueueBounds) -> RouteTable {
             endpoint(4, &[0, 1, 2], newest),
         ],
         accounts: Vec::new(),
+        nodes: Vec::new(),
     };
     RouteTable::build(parts).expect("the parts fit together")
 }

@@ -131,6 +131,7 @@ fn endpoint(name: &str) -> Endpoint {
         transports: Default::default(),
         windows: Vec::new(),
         expires: None,
+        home: None,
         send: Vec::new(),
         receive: Vec::new(),
         queue: QueueBounds::default(),
@@ -226,6 +227,7 @@ pub(crate) fn table(epoch: u64, rules: &Rules) -> RouteTable {
         channels: CHANNELS.iter().map(channel).collect(),
         endpoints,
         accounts: Vec::new(),
+        nodes: Vec::new(),
     };
     RouteTable::build(parts).expect("the plan fits together")
 }

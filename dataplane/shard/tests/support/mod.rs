@@ -18,6 +18,7 @@ mod said;
 mod world;
 
 pub use client::*;
+pub use node::Node;
 pub use node::*;
 pub use said::*;
 pub use world::*;
@@ -73,6 +74,7 @@ pub fn endpoint(name: &str, keys: Vec<Key>, send: Vec<Grant>, receive: Vec<Grant
         transports: Default::default(),
         windows: Vec::new(),
         expires: None,
+        home: None,
         send,
         receive,
         queue: QueueBounds::default(),
@@ -139,6 +141,7 @@ pub fn parts(ack: AckMode) -> TableParts {
             ),
         ],
         accounts: Vec::new(),
+        nodes: Vec::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::bytes::{Put, Reader, Unread};
 use super::rows::{AGES, DROPS_OLDEST, OF_BYTES, OF_MESSAGES, QueueRow, RatesRow};
 use super::{AddressRange, Endpoint, OnFull, QueueBounds, Rates, Restriction, Transports, Window};
-use crate::ids::UnixNanos;
+use crate::ids::{NodeId, UnixNanos};
 
 /// Different things, each at the place where it came first.
 #[derive(Debug)]
@@ -85,6 +85,7 @@ pub(super) struct Terms {
     pub(super) transports: Transports,
     pub(super) windows: Vec<Window>,
     pub(super) expires: Option<UnixNanos>,
+    pub(super) home: Option<NodeId>,
 }
 
 impl Terms {
@@ -93,6 +94,7 @@ impl Terms {
             transports: endpoint.transports,
             windows: endpoint.windows.clone(),
             expires: endpoint.expires,
+            home: endpoint.home,
         }
     }
 }
@@ -102,6 +104,7 @@ pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
     out.put_u8(terms.transports.bits());
     put_windows(out, &terms.windows);
     out.put_maybe(terms.expires.map(|at| at.0));
+    out.put_maybe(terms.home.map(|node| u64::from(node.0)));
 }
 
 /// The terms that these bytes are.
@@ -110,6 +113,10 @@ pub(super) fn read_terms(bytes: &mut Reader<'_>) -> Result<Terms, Unread> {
         transports: Transports::from_bits(bytes.u8()?).ok_or(Unread)?,
         windows: bytes.list(read_window)?,
         expires: bytes.maybe()?.map(UnixNanos),
+        home: match bytes.maybe()? {
+            Some(node) => Some(NodeId(u32::try_from(node).map_err(|_| Unread)?)),
+            None => None,
+        },
     })
 }
 

@@ -1,9 +1,9 @@
 //! The bulk of a table: all endpoints as they were at some epoch, found by id, and who hears each channel.
 
-use super::TableError;
 use super::head::Head;
 use super::index::{IdMap, Index};
 use super::layer::Layer;
+use super::{TableError, check_home};
 use crate::ids::{ChannelId, EndpointId};
 
 /// All endpoints of one epoch.
@@ -29,6 +29,7 @@ impl Base {
                 let name = endpoint.name().into();
                 return Err(TableError::IdTwice("endpoints", other, name, endpoint.id.0));
             }
+            check_home(&endpoint, head)?;
             for grant in endpoint.send.iter().chain(endpoint.receive.iter()) {
                 if head.channel(grant.channel).is_none() {
                     let name = endpoint.name().into();

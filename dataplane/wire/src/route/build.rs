@@ -4,8 +4,8 @@ use super::digest::of_head;
 use super::head::{Head, HeadParts, check_name, put_head};
 use super::rows::Kind;
 use super::write::{Title, Writer};
-use super::{Account, Channel, Digest, Endpoint, Grant, Hub, RouteTable};
-use crate::ids::{ChannelId, Direction};
+use super::{Account, Channel, Digest, Endpoint, Grant, Hub, Node, RouteTable};
+use crate::ids::{ChannelId, Direction, NodeId};
 use crate::limits::{CHANNELS_MAX, NAME_BYTES_MAX};
 use crate::signature::KeyMaterial;
 
@@ -25,6 +25,8 @@ pub struct TableParts {
     pub channels: Vec<Channel>,
     /// Accounts that have something of their own to be known; an endpoint's need not be among them.
     pub accounts: Vec<Account>,
+    /// Nodes that endpoints may be at home at.
+    pub nodes: Vec<Node>,
     /// Endpoints. Who hears a channel follows from their receive grants.
     pub endpoints: Vec<Endpoint>,
 }
@@ -53,6 +55,17 @@ pub enum TableError {
     /// A grant for a channel that is not there.
     #[error("endpoint {0:?} has a grant for channel {1}, which is not there")]
     NoChannel(Box<str>, ChannelId),
+    /// A name that no node may have.
+    #[error(
+        "node name {0:?} is not of small letters, digits and '-', at most 63, a letter among them"
+    )]
+    NodeName(Box<str>),
+    /// An address that is no host and port.
+    #[error("node {0:?} has the address {1:?}, which is no host:port")]
+    NodeAddress(Box<str>, Box<str>),
+    /// A home that is not there.
+    #[error("endpoint {0:?} is at home at node {1}, which is not there")]
+    NoNode(Box<str>, NodeId),
     /// Two grants of one direction for one channel.
     #[error("endpoint {0:?} has two grants for channel {1}")]
     GrantTwice(Box<str>, ChannelId),
@@ -80,6 +93,7 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
         hubs,
         channels,
         accounts,
+        nodes,
         endpoints,
     } = parts;
     let head = HeadParts {
@@ -87,6 +101,7 @@ pub(super) fn build(parts: TableParts) -> Result<RouteTable, TableError> {
         hubs,
         channels,
         accounts,
+        nodes,
     };
     let head = Head::new(head)?;
     let writer = write(endpoints)?;

@@ -13,6 +13,7 @@ use zeroize::Zeroize;
 use super::arena::{Terms, put_restriction, put_terms};
 use super::bytes::Put;
 use super::head::{put_account, put_hub};
+use super::node::put_node;
 use super::rows::{QueueRow, RatesRow};
 use super::{Endpoint, Grant, HeadParts, Key, Priority};
 use crate::signature::KeyMaterial;
@@ -80,6 +81,7 @@ enum Kind {
     Channel = 3,
     Account = 4,
     Endpoint = 5,
+    Node = 6,
 }
 
 fn hash(kind: Kind, bytes: &[u8]) -> Sum {
@@ -113,6 +115,10 @@ pub(super) fn of_head(head: &HeadParts) -> Sum {
     for account in &head.accounts {
         put_account(&mut bytes, account);
         add(Kind::Account, &mut bytes);
+    }
+    for node in &head.nodes {
+        put_node(&mut bytes, node);
+        add(Kind::Node, &mut bytes);
     }
     sum
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::view::account_of;
 use super::{Rates, Restriction, Transports, Window};
-use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
+use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, NodeId, UnixNanos};
 use crate::signature::KeyMaterial;
 
 /// The guarded boundary of one outside party.
@@ -28,6 +28,8 @@ pub struct Endpoint {
     pub windows: Vec<Window>,
     /// When it ends for good: nothing of it is good any more then.
     pub expires: Option<UnixNanos>,
+    /// The node that serves it, and no other does; none: any.
+    pub home: Option<NodeId>,
     /// Where it may send, by rising channel.
     pub send: Vec<Grant>,
     /// What it hears, by rising channel.

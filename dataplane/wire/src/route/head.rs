@@ -1,11 +1,12 @@
-//! The small part of a table, of which there are few whatever the number of endpoints: queue groups, hubs, channels, accounts.
+//! The small part of a table, of which there are few whatever the number of endpoints: queue groups, hubs, channels, accounts, nodes.
 
 use std::time::Duration;
 
 use super::bytes::{Put, Reader, Unread};
 use super::index::Index;
+use super::node::{Node, check_nodes, put_node, read_node};
 use super::{Rates, RatesRow, TableError};
-use crate::ids::{AckMode, ChannelId, HUB_ID_RESERVED};
+use crate::ids::{AckMode, ChannelId, HUB_ID_RESERVED, NodeId};
 use crate::limits::NAME_BYTES_MAX;
 
 /// A hub: a set of partitions with one durability and one retention.
@@ -70,9 +71,11 @@ pub struct HeadParts {
     pub channels: Vec<Channel>,
     /// Accounts that have something of their own to be known; an endpoint's need not be among them.
     pub accounts: Vec<Account>,
+    /// Nodes that endpoints may be at home at; there may be others, where those are served that have no home.
+    pub nodes: Vec<Node>,
 }
 
-/// The same, checked, channels and accounts by rising name.
+/// The same, checked, channels, accounts and nodes by rising name.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) parts: HeadParts,
@@ -87,6 +90,8 @@ impl Head {
         check_hubs(&parts.hubs)?;
         parts.channels.sort_by(|a, b| a.name.cmp(&b.name));
         parts.accounts.sort_by(|a, b| a.name.cmp(&b.name));
+        parts.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        check_nodes(&parts.nodes)?;
         let channels = index_channels(&parts.channels, parts.hubs.len())?;
         for (at, account) in parts.accounts.iter().enumerate() {
             check_name(&account.name)?;
@@ -103,6 +108,11 @@ impl Head {
         let is = |at: u32| channels[at as usize].id == id;
         let at = self.channels.get(u64::from(id.0), is)?;
         Some(&channels[at as usize])
+    }
+
+    /// The node with this id. There are few, and few ask.
+    pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
+        self.parts.nodes.iter().find(|node| node.id == id)
     }
 }
 
@@ -170,6 +180,10 @@ pub(super) fn put_head(out: &mut Vec<u8>, head: &HeadParts) {
     for account in &head.accounts {
         put_account(out, account);
     }
+    out.put_count(head.nodes.len());
+    for node in &head.nodes {
+        put_node(out, node);
+    }
 }
 
 pub(super) fn put_hub(out: &mut Vec<u8>, hub: &Hub) {
@@ -204,6 +218,7 @@ pub(super) fn read_head(bytes: &mut Reader<'_>) -> Result<HeadParts, Unread> {
         hubs: bytes.list(read_hub)?,
         channels: bytes.list(read_channel)?,
         accounts: bytes.list(read_account)?,
+        nodes: bytes.list(read_node)?,
     })
 }
 

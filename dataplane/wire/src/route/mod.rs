@@ -17,6 +17,7 @@ mod head;
 mod index;
 mod layer;
 mod material;
+mod node;
 mod overlay;
 mod rated;
 mod read;
@@ -34,6 +35,7 @@ pub use delta::{Delta, DeltaError, DeltaParts};
 pub use digest::Digest;
 pub use endpoint::{Endpoint, Grant, Key, OnFull, QueueBounds};
 pub use head::{Account, Channel, HeadParts, Hub, Priority};
+pub use node::{NODE_ADDRESS_BYTES_MAX, NODE_NAME_BYTES_MAX, Node};
 pub use read::ReadError;
 pub use restriction::{AddressRange, AddressRangeError, Restriction};
 pub use transports::{Transport, Transports};
@@ -47,7 +49,7 @@ pub type ChannelParts = Channel;
 
 use std::sync::Arc;
 
-use crate::ids::{ChannelId, EndpointId, PartitionId};
+use crate::ids::{ChannelId, EndpointId, NodeId, PartitionId};
 use base::Base;
 use head::Head;
 use layer::Layer;
@@ -260,6 +262,15 @@ impl RouteTable {
                 }
             }
         }
+        if before
+            .nodes()
+            .iter()
+            .any(|node| self.node(node.id).is_none())
+        {
+            for endpoint in self.endpoints() {
+                check_home(&endpoint, &self.head)?;
+            }
+        }
         if before.head.parts.accounts != self.head.parts.accounts {
             let fresh = Rated::new(&self.head, &self.base.layer);
             let both = self.both();
@@ -384,6 +395,23 @@ impl RouteTable {
         self.overlay.subscribers(&self.base, channel)
     }
 
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.head.node(id)
+    }
+
+    /// The node with this name.
+    pub fn node_by_name(&self, name: &str) -> Option<&Node> {
+        let nodes = self.nodes();
+        let at = nodes.binary_search_by(|node| (*node.name).cmp(name));
+        at.ok().map(|at| &nodes[at])
+    }
+
+    /// All nodes that endpoints may be at home at, by rising name.
+    pub fn nodes(&self) -> &[Node] {
+        &self.head.parts.nodes
+    }
+
     /// All hubs, as they were given.
     pub fn hubs(&self) -> &[Hub] {
         &self.head.parts.hubs
@@ -448,6 +476,16 @@ impl RouteTable {
     #[inline]
     pub fn queue_group_of(&self, endpoint: EndpointId) -> u16 {
         (endpoint.0 % u64::from(self.queue_groups())) as u16
+    }
+}
+
+/// An endpoint is at home at a node of its table.
+fn check_home(endpoint: &EndpointView<'_>, head: &Head) -> Result<(), TableError> {
+    match endpoint.home() {
+        Some(home) if head.node(home).is_none() => {
+            Err(TableError::NoNode(endpoint.name().into(), home))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use super::head::Head;
 use super::index::IdMap;
 use super::layer::Layer;
 use super::view::EndpointView;
-use super::{Both, TableError};
+use super::{Both, TableError, check_home};
 use crate::ids::ChannelId;
 
 /// Entries that are few whatever the base.
@@ -179,6 +179,7 @@ impl Overlay {
         let before = self.names.len();
         for row in 0..layer.endpoints {
             let endpoint = layer.endpoint(row);
+            check_home(&endpoint, head)?;
             for grant in endpoint.send.iter().chain(endpoint.receive.iter()) {
                 if head.channel(grant.channel).is_none() {
                     let name = endpoint.name().into();

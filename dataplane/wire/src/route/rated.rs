@@ -243,6 +243,7 @@ mod tests {
             transports: Default::default(),
             windows: Vec::new(),
             expires: None,
+            home: None,
             send: vec![Grant {
                 channel: CHANNEL,
                 restriction: Restriction {
@@ -257,6 +258,7 @@ mod tests {
         let parts = TableParts {
             epoch: 1,
             queue_groups: 1,
+            nodes: Vec::new(),
             hubs: vec![super::super::Hub {
                 id: 1,
                 name: "acme/prod/main".into(),

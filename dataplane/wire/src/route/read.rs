@@ -67,7 +67,7 @@ pub(super) fn read(bytes: TableBytes, kind: Kind) -> Result<Parts, ReadError> {
     let part = |from: usize, to: usize| &bytes[from..to];
     let head = match part(sections.head, sections.restrictions) {
         [] if kind == Kind::Delta => None,
-        head => Some(whole(head, "hubs, channels or accounts", read_head)?),
+        head => Some(whole(head, "hubs, channels, accounts or nodes", read_head)?),
     };
     let restrictions = part(sections.restrictions, sections.terms);
     let restrictions = whole(restrictions, "restrictions", |bytes| {

@@ -3,9 +3,9 @@
 //!
 //! | section      | what is in it                                                                              |
 //! |--------------|--------------------------------------------------------------------------------------------|
-//! | head         | queue groups, hubs, channels, accounts (`head.rs`); empty in a change that changes none     |
+//! | head         | queue groups, hubs, channels, accounts, nodes (`head.rs`); empty in a change of none of them |
 //! | restrictions | each different one once (`arena.rs`)                                                        |
-//! | terms        | each different transports, hours and end of endpoints once                                  |
+//! | terms        | each different transports, hours, end and home of endpoints once                            |
 //! | queues       | each different bounds once                                                                  |
 //! | rates        | each different rates once                                                                   |
 //! | endpoints    | rows by rising name, each with its place in the sections below                              |
@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// How every encoding begins.
 pub(super) const MAGIC: [u8; 8] = *b"FBROUTES";
 /// The form of the sections.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// Bytes in front of what the checksum covers.
 pub(super) const UNCHECKED_BYTES: usize = 16;
 

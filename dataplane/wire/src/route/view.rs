@@ -7,7 +7,7 @@ use super::layer::Layer;
 use super::material::material;
 use super::rows::{ENABLED, EXPIRES, EndpointRow, RELAY, REVOKED};
 use super::{Endpoint, Grant, Key, QueueBounds, Rates, Restriction, Transports, Window};
-use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
+use crate::ids::{ChannelId, Direction, EndpointId, Fingerprint, KeyId, NodeId, UnixNanos};
 use crate::signature::{KeyMaterial, KeyRef, SecretKey};
 
 /// An endpoint of a table. What a look costs nothing stands in fields, the rest is looked up when it is asked for.
@@ -98,6 +98,12 @@ impl<'t> EndpointView<'t> {
         self.terms().expires
     }
 
+    /// The node that serves it, and no other does; none: any.
+    #[inline]
+    pub fn home(&self) -> Option<NodeId> {
+        self.terms().home
+    }
+
     /// Whether it has ended at this moment.
     #[inline]
     pub fn is_over(&self, now: UnixNanos) -> bool {
@@ -170,6 +176,7 @@ impl<'t> EndpointView<'t> {
             transports: self.transports(),
             windows: self.windows().to_vec(),
             expires: self.expires(),
+            home: self.home(),
             send: self.send.to_parts(),
             receive: self.receive.to_parts(),
             queue: *self.queue(),

@@ -47,6 +47,7 @@ fn endpoint(id: u64, name: &str, send: &[u32], receive: &[u32]) -> Endpoint {
         transports: Default::default(),
         windows: Vec::new(),
         expires: None,
+        home: None,
         send: send.iter().copied().map(grant).collect(),
         receive: receive.iter().copied().map(grant).collect(),
         queue: QueueBounds::default(),
@@ -82,6 +83,7 @@ pub(crate) fn parts() -> TableParts {
             endpoint(101, "a/b/one", &[], &[10]),
         ],
         accounts: Vec::new(),
+        nodes: Vec::new(),
     }
 }
 

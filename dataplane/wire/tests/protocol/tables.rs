@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use wire::route::{
-    Account, Channel, DeltaError, DeltaParts, Endpoint, Grant, HeadParts, Hub, Key, KeyMaterial,
-    KeyRef, OnFull, Priority, QueueBounds, Rates, ReadError, Restriction, RouteTable, TableBytes,
-    TableError, TableParts, Transports, Window,
+    Account, Channel, Delta, DeltaError, DeltaParts, Endpoint, Grant, HeadParts, Hub, Key,
+    KeyMaterial, KeyRef, Node, OnFull, Priority, QueueBounds, Rates, ReadError, Restriction,
+    RouteTable, TableBytes, TableError, TableParts, Transports, Window,
 };
 use wire::signature::{SecretKey, SigningKey};
-use wire::{AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, UnixNanos};
+use wire::{AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, NodeId, UnixNanos};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How many of something to run, and with which seed to begin.
@@ -32,6 +32,8 @@ struct World {
 }
 
 const NAMES: usize = 24;
+/// Nodes that somebody may be at home at.
+const HOMES: u32 = 2;
 
 impl World {
     fn new(seed: u64) -> Self {
@@ -53,7 +55,7 @@ impl World {
         world
     }
 
-    /// Another head, that has every channel a grant may name.
+    /// Another head, that has every channel a grant may name, and every home.
     fn turn_head(&mut self) {
         let random = &mut self.random;
         let channels = (0..6 + random.u32(..3)).map(|id| Channel {
@@ -76,6 +78,13 @@ impl World {
             },
         };
         self.head.accounts = vec![account("a")];
+        let node = |id: u32| Node {
+            id: NodeId(id),
+            name: format!("node-{}", 9 - id).into(),
+            address: (rate == 1).then(|| format!("host-{id}:7410").into()),
+        };
+        let count = HOMES + random.u32(..3);
+        self.head.nodes = (0..count).map(node).collect();
     }
 
     fn name(&mut self) -> String {
@@ -163,6 +172,7 @@ impl World {
             transports: Transports::from_bits(random.u8(..16)).expect("four bits"),
             windows: windows(random),
             expires: random.bool().then_some(UnixNanos(random.u64(..3))),
+            home: Some(NodeId(random.u32(..HOMES + 1))).filter(|home| home.0 < HOMES),
             send,
             receive,
             queue: QueueBounds {
@@ -216,6 +226,7 @@ impl World {
             hubs: head.hubs,
             channels: head.channels,
             accounts: head.accounts,
+            nodes: head.nodes,
             endpoints,
         }
     }
@@ -331,7 +342,7 @@ fn the_same_table_comes_of_a_snapshot_and_of_any_sequence_of_changes() {
             let parts = world.changes(&old, parts);
             let headless = parts.head.is_none();
             let delta = table.change(parts).expect("a change of it");
-            let delta = wire::route::Delta::read(delta.encode()).expect("as it was written");
+            let delta = Delta::read(delta.encode()).expect("as it was written");
             table = table.after(&delta).expect("it is made for it");
             let whole = world.table(epoch);
             let replay = format!(
@@ -576,6 +587,146 @@ fn a_channel_that_somebody_is_granted_does_not_go() {
     }
 }
 
+#[test]
+fn a_home_is_a_node_of_the_table_and_one_that_has_guests_stays() {
+    let mut world = World::new(4);
+    let mut one = world.endpoint("a/e/1");
+    one.home = Some(NodeId(1));
+    world.endpoints = BTreeMap::from([("a/e/1".to_owned(), one.clone())]);
+    let table = world.table(1);
+    let home = |table: &RouteTable| table.endpoint_by_name("a/e/1").expect("there").home();
+    assert_eq!(home(&table), Some(NodeId(1)));
+    let after = |parts: DeltaParts| {
+        let delta = table.change(DeltaParts { epoch: 2, ..parts })?;
+        table.after(&Delta::read(delta.encode()).expect("as it was written"))
+    };
+    let head = |ids: &[u32]| HeadParts {
+        nodes: ids
+            .iter()
+            .map(|id| node(*id, &format!("n{id}"), None))
+            .collect(),
+        ..world.head.clone()
+    };
+    for (ids, fits) in [
+        (&[0, 1][..], true),
+        (&[1, 4], true),
+        (&[0], false),
+        (&[], false),
+    ] {
+        let after = after(DeltaParts {
+            head: Some(head(ids)),
+            ..DeltaParts::default()
+        });
+        let none = TableError::NoNode("a/e/1".into(), NodeId(1));
+        match fits {
+            true => assert_eq!(after.expect("it fits").nodes(), head(ids).nodes),
+            false => assert_eq!(after.map(drop), Err(none.into())),
+        }
+    }
+    for to in [None, Some(NodeId(0))] {
+        let set = vec![Endpoint {
+            home: to,
+            ..one.clone()
+        }];
+        let after = after(DeltaParts {
+            set,
+            ..DeltaParts::default()
+        })
+        .expect("it fits");
+        assert_eq!((home(&after), home(&after.compacted())), (to, to));
+        assert_ne!(after.digest(), table.digest());
+        let changes = after
+            .changes_since(&table)
+            .expect("endpoints alone changed");
+        assert_eq!(changes.count(), 1);
+        let back = DeltaParts {
+            epoch: 3,
+            set: vec![one.clone()],
+            ..DeltaParts::default()
+        };
+        let back = after
+            .after(&after.change(back).expect("a change"))
+            .expect("it fits");
+        assert_eq!(back.digest(), table.digest());
+    }
+    let lost = Endpoint {
+        home: Some(NodeId(77)),
+        ..one
+    };
+    let none = TableError::NoNode("a/e/1".into(), NodeId(77));
+    let parts = TableParts {
+        endpoints: vec![lost.clone()],
+        ..world.parts(2)
+    };
+    assert_eq!(RouteTable::build(parts).map(drop), Err(none.clone()));
+    let after = after(DeltaParts {
+        set: vec![lost],
+        ..DeltaParts::default()
+    });
+    assert_eq!(after.map(drop), Err(none.into()));
+}
+
+fn node(id: u32, name: &str, address: Option<&str>) -> Node {
+    Node {
+        id: NodeId(id),
+        name: name.into(),
+        address: address.map(Box::from),
+    }
+}
+
+/// A table of nodes alone.
+fn of_nodes(nodes: Vec<Node>) -> Result<RouteTable, TableError> {
+    RouteTable::build(TableParts {
+        nodes,
+        queue_groups: 1,
+        ..TableParts::default()
+    })
+}
+
+#[test]
+fn nodes_that_share_a_name_or_an_id_or_have_none_are_refused() {
+    for (nodes, error) in [
+        (
+            vec![node(1, "a", None), node(2, "a", None)],
+            TableError::NameTwice("nodes", "a".into()),
+        ),
+        (
+            vec![node(7, "b", None), node(7, "a", None)],
+            TableError::IdTwice("nodes", "a".into(), "b".into(), 7),
+        ),
+        (vec![node(1, "A", None)], TableError::NodeName("A".into())),
+        (
+            vec![node(1, "a", Some("host"))],
+            TableError::NodeAddress("a".into(), "host".into()),
+        ),
+    ] {
+        assert_eq!(of_nodes(nodes).map(drop), Err(error));
+    }
+}
+
+#[test]
+fn nodes_that_contradict_each_other_are_refused_out_of_bytes_too() {
+    let two = vec![node(0x1122, "aa", Some("host:1")), node(0x3344, "bb", None)];
+    let good = of_nodes(two).expect("two nodes").encode().to_vec();
+    let read = |from: &[u8], to: &[u8]| {
+        let at = good.windows(from.len()).position(|bytes| bytes == from);
+        let at = at.expect("it is among the bytes");
+        let mut bytes = good.clone();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        RouteTable::read(TableBytes::from(checked(bytes))).map(drop)
+    };
+    assert_eq!(read(b"aa", b"ab"), Ok(()));
+    for (from, to) in [
+        (&b"aa"[..], &b"bb"[..]),
+        (b"bb", b"aa"),
+        (&[0x22, 0x11, 0, 0], &[0x44, 0x33, 0, 0]),
+        (b"aa", b"a/"),
+        (b"host:1", b"host:0"),
+    ] {
+        assert!(matches!(read(from, to), Err(ReadError::Table(_))), "{to:?}");
+    }
+}
+
 /// Put the right checksum over whatever the bytes are.
 fn checked(mut bytes: Vec<u8>) -> Vec<u8> {
     if bytes.len() >= 16 {
@@ -634,7 +785,7 @@ fn bytes_that_anybody_may_have_written_are_refused_or_are_a_table_that_answers()
         let bytes = TableBytes::from(checked(bytes));
         let taken = match whole {
             true => RouteTable::read(bytes).map(|table| ask_all(&table)),
-            false => wire::route::Delta::read(bytes).map(|delta| {
+            false => Delta::read(bytes).map(|delta| {
                 let base = (delta.base_epoch(), delta.base_digest());
                 if base == (table.epoch(), table.digest())
                     && let Ok(after) = table.after(&delta)
@@ -691,7 +842,7 @@ fn what_is_no_table_is_refused_by_what_is_wrong_with_it() {
     let lengths = ReadError::Length(last as u64, good.len() as u64);
     assert_eq!(read(short), Err(lengths));
     assert_eq!(
-        wire::route::Delta::read(table.encode()).map(drop),
+        Delta::read(table.encode()).map(drop),
         Err(ReadError::Kind(1, 2))
     );
 }
