@@ -79,6 +79,8 @@ pub const CHANGED_MEANWHILE: u16 = 2140;
 pub const NOT_THERE: u16 = 2141;
 /// A thing that is there already.
 pub const ALREADY_THERE: u16 = 2142;
+/// A new master key that is the old one.
+pub const MASTER_KEY_SAME: u16 = 2143;
 /// A token that is not known, or no longer good.
 pub const TOKEN_UNKNOWN: u16 = 2150;
 /// A role that is too low.
@@ -283,7 +285,7 @@ pub const CODES: &[Code] = &[
         MASTER_KEY_OPEN,
         "master_key_open",
         "The file with the master key may be read by others than its owner.",
-        "chmod 0600 the file; if others could have read it, a rotation under the same key does not help: export plain secrets, begin a new store with a new key and --new, apply, then rotate the keys of endpoints and make new tokens",
+        "chmod 0600 the file; if others could have read it, a rotation under the same key does not help: `forebay store rekey`, then rotate the keys of endpoints and make new tokens",
     ),
     (
         MASTER_KEY_WRONG,
@@ -326,6 +328,12 @@ pub const CODES: &[Code] = &[
         "already_there",
         "There is a thing of that kind and name already; creating never overwrites.",
         "change the one that is there, or choose another name",
+    ),
+    (
+        MASTER_KEY_SAME,
+        "master_key_same",
+        "The master key was to be changed to the one that the store has.",
+        "give a new one: --new-key with the name of a file that is not there makes it",
     ),
     (
         TOKEN_UNKNOWN,

@@ -94,6 +94,8 @@ enum Command {
     Backup(define::backup::BackupArgs),
     /// Make a store of a backup
     Restore(define::backup::RestoreArgs),
+    /// Give a store another master key, while nobody has it open
+    Store(control::rekey::Args),
     /// Make what a document says hold, after showing what differs
     Apply(define::document::ApplyArgs),
     /// Print everything as a document
@@ -165,6 +167,7 @@ fn run(command: Command) -> Result<u8, Fault> {
         Command::Context(args) => define::context::run(&args),
         Command::Backup(args) => define::backup::backup(&args),
         Command::Restore(args) => define::backup::restore(&args),
+        Command::Store(args) => control::rekey::run(&args),
         Command::Apply(args) => define::document::apply(&args),
         Command::Export(args) => define::document::export(&args),
         Command::Audit(args) => define::document::audit(&args),

@@ -80,7 +80,19 @@ fn start(folder: &Path) -> Node {
 
 fn start_with(folder: &Path, arguments: &[&str]) -> Node {
     let mut command = forebay(folder);
-    command.args(arguments).stdout(Stdio::piped());
+    command.args(arguments);
+    started(folder, command)
+}
+
+/// Start it with this master key in its environment.
+fn start_under(folder: &Path, key: &str) -> Node {
+    let mut command = forebay(folder);
+    command.arg("run").env("FOREBAY_MASTER_KEY", key);
+    started(folder, command)
+}
+
+fn started(folder: &Path, mut command: Command) -> Node {
+    command.stdout(Stdio::piped());
     let log = std::fs::File::create(folder.join("log")).expect("made");
     let mut child = command.stderr(log).spawn().expect("started");
     let out = BufReader::new(child.stdout.take().expect("piped"));
@@ -442,6 +454,71 @@ fn many_endpoints_are_imported_once_however_often_that_is_cut_off_and_come_back_
     let lines = get(&again, there, "/v1/audit?limit=1000");
     let last = lines["items"].as_array().and_then(|lines| lines.last());
     assert_eq!(last.map(|line| &line["action"]), Some(&"restore".into()));
+}
+
+#[test]
+fn the_master_key_of_a_store_that_nobody_has_open_is_changed() {
+    let world = folder(PLAIN);
+    let folder = world.path();
+    let at = |name: &str| folder.join("forebay-control").join(name);
+    let rekey = || {
+        let mut command = forebay(folder);
+        command.args(["store", "rekey"]);
+        command
+    };
+    let with = |name: &str| {
+        let mut command = rekey();
+        command.arg("--new-key").arg(at(name));
+        command
+    };
+    bad(&mut with("new.key"), "FB-2130");
+    assert!(!at("new.key").exists(), "there is no store");
+    let node = start(folder);
+    let digest = get(&node, folder, "/v1/status")["digest"].clone();
+    bad(&mut with("new.key"), "FB-2131");
+    drop(node);
+    bad(&mut rekey(), "FB-2134");
+    bad(&mut with("master.key"), "FB-2143");
+    bad(
+        rekey().env("FOREBAY_NEW_MASTER_KEY", "canary"),
+        "variable FOREBAY_NEW_MASTER_KEY",
+    );
+    let told = good(&mut with("new.key"));
+    let same = format!("digest  {}", digest.as_str().expect("text"));
+    assert!(
+        told.contains("1 secrets are") && told.contains(&same),
+        "{told}"
+    );
+    let mode = std::fs::metadata(at("new.key"))
+        .expect("made")
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    // Once more, by whoever did not see how it ended.
+    let again = good(&mut with("new.key"));
+    assert!(again.contains("already"), "{again}");
+    bad(&mut with("third.key"), "FB-2136");
+    assert!(!at("third.key").exists(), "a key that is no use");
+    bad(forebay(folder).arg("run"), "FB-2136");
+    std::fs::rename(at("master.key"), at("old.key")).expect("renamed");
+    std::fs::rename(at("new.key"), at("master.key")).expect("renamed");
+    let node = start(folder);
+    assert_eq!(get(&node, folder, "/v1/status")["digest"], digest);
+    let verdict = get(&node, folder, "/v1/audit/verify");
+    assert_eq!(verdict["faults"], serde_json::json!([]));
+    drop(node);
+    // A credential of the service manager, and JSON.
+    let old = std::fs::read_to_string(at("old.key")).expect("readable");
+    std::fs::write(at("forebay-new-master-key"), &old).expect("written");
+    let mut back = rekey();
+    back.env("CREDENTIALS_DIRECTORY", at("")).arg("--json");
+    let told: Value = serde_json::from_str(&good(&mut back)).expect("JSON");
+    assert_eq!((&told["rekeyed"], &told["digest"]), (&true.into(), &digest));
+    let node = start_under(folder, old.trim());
+    assert_eq!(get(&node, folder, "/v1/status")["digest"], digest);
+    let lines = get(&node, folder, "/v1/audit?limit=1000");
+    let lines = lines["items"].as_array().expect("lines");
+    let rekeys = lines.iter().filter(|line| line["action"] == "store rekey");
+    assert_eq!(rekeys.count(), 4, "one each time, and one for each secret");
 }
 
 #[test]

@@ -122,6 +122,34 @@ impl<'a, 'txn> Chain<'a, 'txn> {
         Ok(Self { store, lines, end })
     }
 
+    /// A chain that has not begun, of a store that has no lines yet.
+    pub(super) const fn anew(
+        store: &'a Store,
+        lines: Table<'txn, u64, ([u8; 32], &'static [u8])>,
+    ) -> Self {
+        let end = End::NONE;
+        Self { store, lines, end }
+    }
+
+    /// Lines that follow are of this version.
+    pub(super) const fn go_on(&mut self, version: u64) {
+        self.end.version = version;
+    }
+
+    /// The version that lines are of.
+    pub(super) const fn version(&self) -> u64 {
+        self.end.version
+    }
+
+    /// Add a line that is written already.
+    pub(super) fn follow(&mut self, text: &[u8]) -> Result<(), Diagnosis> {
+        let end = &mut self.end;
+        end.count += 1;
+        end.head = self.store.master.link(&end.head, text);
+        let inserted = self.lines.insert(end.count, (end.head, text));
+        inserted.map(drop).map_err(|error| self.store.failed(error))
+    }
+
     /// Add the line of a change.
     pub(super) fn add(
         &mut self,
@@ -141,9 +169,8 @@ impl<'a, 'txn> Chain<'a, 'txn> {
         (noun, name): (Noun, &str),
         (before, after): (Value, Value),
     ) -> Result<(), Diagnosis> {
-        self.end.count += 1;
         let line = Line {
-            number: self.end.count,
+            number: self.end.count + 1,
             version: self.end.version,
             at: show_moment(act.at_seconds),
             actor: act.actor.to_owned(),
@@ -154,10 +181,7 @@ impl<'a, 'txn> Chain<'a, 'txn> {
             after,
         };
         let text = serde_json::to_vec(&line).expect("texts and numbers have a form in JSON");
-        let end = &mut self.end;
-        end.head = self.store.master.link(&end.head, &text);
-        let inserted = self.lines.insert(end.count, (end.head, &text[..]));
-        inserted.map(drop).map_err(|error| self.store.failed(error))
+        self.follow(&text)
     }
 
     /// What everything that is defined counts as, to be kept up.

@@ -49,6 +49,13 @@ pub(super) fn settle(part: &Path, path: &Path) -> io::Result<()> {
     sync_folder_of(path)
 }
 
+/// Give a finished file the name of another, which is there no more then.
+pub(super) fn supplant(part: &Path, path: &Path) -> io::Result<()> {
+    File::open(part)?.sync_all()?;
+    fs::rename(part, path)?;
+    sync_folder_of(path)
+}
+
 /// A name beside this one that nothing else has.
 pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);

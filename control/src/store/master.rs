@@ -18,6 +18,11 @@ pub const CREDENTIAL: &str = "forebay-master-key";
 /// The variable in which the service manager names that folder.
 pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
+/// The variable that may hold the master key that is to come in the place of another.
+pub const NEW_VARIABLE: &str = "FOREBAY_NEW_MASTER_KEY";
+/// The credential that may hold it.
+pub const NEW_CREDENTIAL: &str = "forebay-new-master-key";
+
 /// The master key: from the credential if there is one, else from the environment, else from the file. A file that is not there
 /// is made if `may_make` says so.
 ///
@@ -28,14 +33,52 @@ pub fn find(
     variable: impl Fn(&str) -> Option<String>,
     may_make: bool,
 ) -> Result<MasterKey, Diagnosis> {
-    let credential =
-        variable(CREDENTIALS_VARIABLE).map(|folder| PathBuf::from(folder).join(CREDENTIAL));
+    match given(CREDENTIAL, VARIABLE, variable)? {
+        Some(given) => Ok(given),
+        None => from_file(file, may_make),
+    }
+}
+
+/// The master key that is to come in the place of another: from the file if one is named, which is made if it is not there and `may_make` says so, else from
+/// its credential, else from its variable.
+///
+/// # Errors
+/// When there is none, it is malformed, or others may read the file.
+pub fn find_new(
+    file: Option<&Path>,
+    variable: impl Fn(&str) -> Option<String>,
+    may_make: bool,
+) -> Result<MasterKey, Diagnosis> {
+    if let Some(file) = file {
+        return from_file(file, may_make);
+    }
+    given(NEW_CREDENTIAL, NEW_VARIABLE, variable)?.ok_or_else(|| {
+        let what = "there is no new master key";
+        let seen =
+            format!("no --new-key, no credential `{NEW_CREDENTIAL}`, no variable {NEW_VARIABLE}");
+        let needed = "the base64 of 32 bytes in one of them";
+        let remedy = "give --new-key with a file; one that is not there is made";
+        Diagnosis::new(MASTER_KEY_MISSING, what, seen, needed, remedy)
+    })
+}
+
+/// From the credential, else from the environment.
+fn given(
+    credential: &str,
+    name: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<MasterKey>, Diagnosis> {
+    let folder = variable(CREDENTIALS_VARIABLE).map(PathBuf::from);
+    let credential = folder.map(|folder| folder.join(credential));
     if let Some(credential) = credential.filter(|path| path.exists()) {
-        return parse(&read(&credential)?, &credential.display().to_string());
+        return parse(&read(&credential)?, &credential.display().to_string()).map(Some);
     }
-    if let Some(text) = variable(VARIABLE) {
-        return parse(&Zeroizing::new(text), &format!("variable {VARIABLE}"));
-    }
+    let text = variable(name).map(Zeroizing::new);
+    text.map(|text| parse(&text, &format!("variable {name}")))
+        .transpose()
+}
+
+fn from_file(file: &Path, may_make: bool) -> Result<MasterKey, Diagnosis> {
     let name = file.display().to_string();
     match fs::metadata(file) {
         Ok(about) if about.permissions().mode() & 0o077 != 0 => {

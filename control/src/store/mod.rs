@@ -22,12 +22,13 @@ pub mod file;
 mod hubs;
 mod lineage;
 pub mod master;
+mod rekey;
 mod rows;
 mod things;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -40,12 +41,13 @@ use wire::diagnosis::Diagnosis;
 
 use crate::diagnosis::{
     AUDIT_BROKEN, CHANGED_MEANWHILE, CODES, MASTER_KEY_WRONG, STORE_FAILED, STORE_FORMAT,
-    STORE_LOST,
+    STORE_IN_USE, STORE_LOST,
 };
 use crate::model::{Endpoint, Model, Noun, Thing};
 use crate::seal::MasterKey;
 pub use copy::restore;
 use fault::{damaged, failed};
+pub use rekey::Rekeyed;
 use rows::Rows;
 pub use things::{Key, Things};
 
@@ -210,7 +212,9 @@ impl Store {
             }
             Err(error) => return Err(unusable(error)),
         }
-        let store = Self::of(existing(path)?, path, master)?;
+        let (file, place) = existing(path)?;
+        let store = Self::of(file, path, master)?;
+        in_place(path, place)?;
         // Nobody else has the file, so what lies beside it is of nobody who lives.
         file::remove_parts_of(path);
         file::sync_folder_of(path).map_err(unusable)?;
@@ -259,7 +263,10 @@ impl Store {
                 .unwrap_or_else(PoisonError::into_inner);
             // One has the file at a time: first out, then in.
             *open = None;
-            let opened = existing(&self.path).and_then(|file| database(file, &self.path));
+            let opened = existing(&self.path).and_then(|(file, place)| {
+                let database = database(file, &self.path)?;
+                in_place(&self.path, place).map(|()| database)
+            });
             opened.map(|database| *open = Some(database))
         };
         let settled = opened.and_then(|()| self.settle()).and_then(|found| {
@@ -417,15 +424,20 @@ impl Store {
             things.insert((noun, name.to_owned()), Stored { version, thing });
         }
         if rows.sum() != &self.link(&meta, "rows")? {
-            return Err(Diagnosis::from_table(
-                crate::diagnosis::CODES,
-                AUDIT_BROKEN,
-                format!("store {} holds what nobody defined", self.path.display()),
-                "things that are not those of the last change",
-                "the things that were sealed with it",
-            ));
+            return Err(self.altered());
         }
         Ok(Catalog { version, things })
+    }
+
+    /// Somebody wrote to the file who has not the master key.
+    fn altered(&self) -> Diagnosis {
+        Diagnosis::from_table(
+            CODES,
+            AUDIT_BROKEN,
+            format!("store {} holds what nobody defined", self.path.display()),
+            "things that are not those of the last change",
+            "the things that were sealed with it",
+        )
     }
 
     /// What had this id, and is no more.
@@ -607,16 +619,33 @@ impl Store {
     }
 }
 
+/// Which file it is: its device, and its number there.
+type Place = (u64, u64);
+
 /// The file of a store, which is there and not empty.
-fn existing(path: &Path) -> Result<File, Diagnosis> {
+fn existing(path: &Path) -> Result<(File, Place), Diagnosis> {
     let unusable = |error: io::Error| failed(path, redb::Error::Io(error));
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).open(path);
     let file = file.map_err(unusable)?;
-    match file.metadata().map_err(unusable)?.len() {
+    let about = file.metadata().map_err(unusable)?;
+    match about.len() {
         0 => Err(lost(path, "an empty file")),
-        _ => Ok(file),
+        _ => Ok((file, (about.dev(), about.ino()))),
     }
+}
+
+/// Whether a file that is locked now has its name still: another one may have been put in its place before.
+fn in_place(path: &Path, place: Place) -> Result<(), Diagnosis> {
+    let unusable = |error: io::Error| failed(path, redb::Error::Io(error));
+    let about = fs::metadata(path).map_err(unusable)?;
+    if (about.dev(), about.ino()) == place {
+        return Ok(());
+    }
+    let what = format!("store {} was replaced while it was opened", path.display());
+    let (seen, needed) = ("another file of that name", "the one that was there");
+    let remedy = "open it again";
+    Err(Diagnosis::new(STORE_IN_USE, what, seen, needed, remedy))
 }
 
 /// A store of which nothing is left where it should be.

@@ -1,6 +1,7 @@
 //! The store: what was committed is there, whole, after every end; what was altered is found.
 
 mod kill;
+mod rekey;
 mod tamper;
 
 use std::path::Path;

@@ -3,6 +3,7 @@
 mod nodes;
 pub(crate) mod own;
 mod push;
+pub(crate) mod rekey;
 pub(crate) mod section;
 mod secure;
 mod ways;

@@ -63,7 +63,7 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<u8, Fault> {
 }
 
 /// The files of the control plane that a configuration names.
-fn files(config: &Path) -> Result<ControlFiles, Fault> {
+pub(crate) fn files(config: &Path) -> Result<ControlFiles, Fault> {
     let Source::Control(files, _) = Project::read(config)?.source else {
         let (what, seen) = ("there is no store to work on", "no [control]");
         let (codes, needed) = (crate::diagnosis::CODES, "a configuration with [control]");
