@@ -59,8 +59,8 @@ pub const CODES: &[(u16, &str, &str, &str)] = &[
     (
         LINK_UNKNOWN_NODE,
         "link_unknown_node",
-        "A node of this name is not among the control plane's, so it gets no table.",
-        "add its name to `names` under [control.nodes], or correct `name` under [link]",
+        "No node of this name is defined and enabled at the control plane, nor listed by its configuration, so it gets no table.",
+        "define it with `forebay node create`, or enable it with `forebay node set NAME enabled=true`; or correct `name` under [link]",
     ),
     (
         LINK_WRONG_NAME,

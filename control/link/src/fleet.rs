@@ -1,6 +1,6 @@
 //! Every node of a control plane: who is connected, which table each has on each shard, and what each gets next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,8 +28,13 @@ struct Inner {
 
 #[derive(Default)]
 struct Nodes {
+    /// Those that may connect.
     by_name: BTreeMap<String, Node>,
     connections: u64,
+    /// Names that the configuration lists.
+    listed: BTreeSet<String>,
+    /// Those that are defined, and whether each is enabled.
+    defined: BTreeMap<String, bool>,
 }
 
 /// What is known of one node.
@@ -99,15 +104,15 @@ impl std::fmt::Debug for Fleet {
 }
 
 impl Fleet {
-    /// Of nodes with these names and no others, each without a table or with one of the past of what is published, or of these `ancestors`
-    /// of that: whoever follows another control plane is not supplied by mistake.
+    /// Of nodes with these names and no others until some are defined, each without a table or with one of the past of what is published,
+    /// or of these `ancestors` of that: whoever follows another control plane is not supplied by mistake.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>, ancestors: Vec<Lineage>) -> Self {
-        let nodes = names.into_iter().map(|name| (name, Node::default()));
-        let nodes = Nodes {
-            by_name: nodes.collect(),
-            connections: 0,
+        let mut nodes = Nodes {
+            listed: names.into_iter().collect(),
+            ..Nodes::default()
         };
+        nodes.settle();
         Self(Arc::new(Inner {
             history: Mutex::default(),
             changed: watch::channel(0).0,
@@ -117,15 +122,23 @@ impl Fleet {
         }))
     }
 
-    /// Let nodes of these names connect from now on and no others: one whose name is not among them gets nothing more.
+    /// Let nodes of these names connect from now on, besides those that are defined: one whose name is not among either gets nothing more.
     pub fn set_names(&self, names: impl IntoIterator<Item = String>) {
         let mut nodes = self.nodes();
-        let mut before = std::mem::take(&mut nodes.by_name);
-        let kept = |name: String| {
-            let node = before.remove(&name).unwrap_or_default();
-            (name, node)
-        };
-        nodes.by_name = names.into_iter().map(kept).collect();
+        nodes.listed = names.into_iter().collect();
+        self.let_in(nodes);
+    }
+
+    /// These nodes are defined from now on, and those may connect that are enabled; also of one that the configuration lists, this decides.
+    pub fn set_defined(&self, defined: impl IntoIterator<Item = (String, bool)>) {
+        let mut nodes = self.nodes();
+        nodes.defined = defined.into_iter().collect();
+        self.let_in(nodes);
+    }
+
+    /// Have those that may connect follow what was said of them.
+    fn let_in(&self, mut nodes: MutexGuard<'_, Nodes>) {
+        nodes.settle();
         drop(nodes);
         self.0.came.notify_all();
         // Whoever supplies a node looks whether it still is one.
@@ -303,6 +316,22 @@ impl Fleet {
 
 fn unknown(name: &str) -> Ended {
     Ended::new(LINK_UNKNOWN_NODE, format!("there is no node {name:?}"))
+}
+
+impl Nodes {
+    /// Keep what is known of those that may still connect, and forget the others.
+    fn settle(&mut self) {
+        let mut before = std::mem::take(&mut self.by_name);
+        let listed = self.listed.iter();
+        let listed = listed.filter(|name| !self.defined.contains_key(*name));
+        let enabled = self.defined.iter().filter(|(_, enabled)| **enabled);
+        let names = enabled.map(|(name, _)| name).chain(listed);
+        let kept = names.map(|name| {
+            let node = before.remove(name).unwrap_or_default();
+            (name.clone(), node)
+        });
+        self.by_name = kept.collect();
+    }
 }
 
 impl Node {

@@ -31,6 +31,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A node that takes a table more slowly than this, in bytes a second, and for longer than the first moment, is let go.
 const TAKEN_BYTES_MIN: u64 = 256 << 10;
 const TAKEN_FIRST: Duration = Duration::from_secs(30);
+/// How long a node that may not be connected any more has to take what is on its way, so that it hears why; it is closed then in any case.
+const DISMISSED_FOR: Duration = Duration::from_millis(500);
 /// Steps that are sent to a node before it is heard again.
 const STEPS_IN_A_ROW: usize = 64;
 
@@ -364,17 +366,38 @@ async fn step(
         "a table of {length} bytes"
     );
     let most = TAKEN_FIRST + Duration::from_secs(length / TAKEN_BYTES_MIN);
-    let sent = timeout(most, send(pipe, payload, becomes, bytes)).await;
+    let sending = timeout(
+        most,
+        send(pipe, (payload, becomes, bytes), (admitted, fleet)),
+    );
+    let sent = tokio::select! {
+        sent = sending => sent,
+        ended = dismissed(admitted, fleet) => return Err(ended),
+    };
     sent.map_err(|_| Ended::new(LINK_LOST, "the node takes its table too slowly"))??;
     fleet.sent(admitted, payload == Payload::Snapshot)?;
     Ok(Some(becomes))
 }
 
+/// Done a moment after a connection has come to count no longer.
+async fn dismissed(admitted: &Admitted, fleet: &Fleet) -> Ended {
+    let mut changed = fleet.changed();
+    loop {
+        changed.mark_unchanged();
+        if let Err(ended) = fleet.counts(admitted) {
+            tokio::time::sleep(DISMISSED_FOR).await;
+            return ended;
+        }
+        // The fleet lives as long as its connections.
+        let _ = changed.changed().await;
+    }
+}
+
+/// Send a table, as long as the connection counts.
 async fn send(
     pipe: &mut Pipe,
-    payload: Payload,
-    becomes: Version,
-    bytes: &[u8],
+    (payload, becomes, bytes): (Payload, Version, &[u8]),
+    (admitted, fleet): (&Admitted, &Fleet),
 ) -> Result<(), Ended> {
     let begin = Frame::Begin {
         payload,
@@ -383,6 +406,7 @@ async fn send(
     };
     pipe.send(&begin).await?;
     for chunk in bytes.chunks(BODY_BYTES_MAX) {
+        fleet.counts(admitted)?;
         pipe.send(&Frame::Chunk(chunk.to_vec())).await?;
     }
     Ok(())

@@ -102,6 +102,8 @@ pub(crate) struct Pipe {
     /// Frames and then ciphertext that go out.
     frames: Vec<u8>,
     unsent: Vec<u8>,
+    /// Whether sending was broken off: what follows would be read as something else.
+    torn: bool,
 }
 
 impl Pipe {
@@ -116,6 +118,7 @@ impl Pipe {
             at: 0,
             frames: Vec::new(),
             unsent: Vec::new(),
+            torn: false,
         };
         while !pipe.tunnel.stands() {
             pipe.flush().await?;
@@ -157,7 +160,7 @@ impl Pipe {
         Ok(took?)
     }
 
-    /// Send a frame, and what waits. To be awaited to its end.
+    /// Send a frame, and what waits. If it is not awaited to its end, nothing can be sent any more.
     pub(crate) async fn send(&mut self, frame: &Frame) -> Result<(), Ended> {
         self.frames.clear();
         frame.write(&mut self.frames);
@@ -165,8 +168,11 @@ impl Pipe {
         self.flush().await
     }
 
-    /// Send what waits. To be awaited to its end.
+    /// Send what waits. If it is not awaited to its end, nothing can be sent any more.
     pub(crate) async fn flush(&mut self) -> Result<(), Ended> {
+        if std::mem::replace(&mut self.torn, true) {
+            return Err(Ended::new(LINK_LOST, "sending was broken off"));
+        }
         self.tunnel.flush(&mut self.unsent);
         let mut sent = 0;
         while sent < self.unsent.len() {
@@ -175,6 +181,7 @@ impl Pipe {
             sent += wrote.map_err(|_| Ended::silent())??;
         }
         self.unsent.clear();
+        self.torn = false;
         Ok(())
     }
 
@@ -182,7 +189,8 @@ impl Pipe {
     pub(crate) async fn finish(mut self) {
         self.tunnel.finish(&mut self.unsent);
         // The other side may be gone.
-        let _ = self.flush().await;
-        let _ = self.stream.shutdown().await;
+        if self.flush().await.is_ok() {
+            let _ = self.stream.shutdown().await;
+        }
     }
 }
