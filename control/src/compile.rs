@@ -9,6 +9,7 @@ mod faults;
 mod hubs;
 mod key;
 mod names;
+mod nodes;
 mod restriction;
 mod value;
 
@@ -80,7 +81,7 @@ pub fn compile_with(
     let mut faults = Faults::default();
     let names = Names::of(head, &mut faults);
     let parts = self::head(head, &names, &mut faults);
-    let channels = parts.channels.clone();
+    let (channels, nodes) = (parts.channels.clone(), parts.nodes.clone());
     let keys = endpoints.iter().map(|one| one.keys.len()).sum();
     let rising = endpoints.is_sorted_by(|a, b| a.name <= b.name);
     let mut sink = match rising {
@@ -91,7 +92,8 @@ pub fn compile_with(
         false => Sink::Any(parts, Vec::with_capacity(endpoints.len())),
     };
     let take = |one| sink.take(one);
-    endpoint::endpoints(endpoints, &names, &channels, master, &mut faults, take);
+    let known = (&channels[..], &nodes[..]);
+    endpoint::endpoints(endpoints, &names, known, master, &mut faults, take);
     if !faults.is_empty() {
         return Err(faults.take());
     }
@@ -171,7 +173,7 @@ fn head(model: &Model, names: &Names<'_>, faults: &mut Faults) -> HeadParts {
     });
     HeadParts {
         accounts: accounts.collect(),
-        nodes: Vec::new(),
+        nodes: nodes::nodes(model, faults),
         queue_groups,
         hubs,
         channels,

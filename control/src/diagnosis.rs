@@ -81,6 +81,8 @@ pub const NOT_THERE: u16 = 2141;
 pub const ALREADY_THERE: u16 = 2142;
 /// A new master key that is the old one.
 pub const MASTER_KEY_SAME: u16 = 2143;
+/// A node that is to go, and is the home of an endpoint.
+pub const NODE_IS_HOME: u16 = 2146;
 /// A token that is not known, or no longer good.
 pub const TOKEN_UNKNOWN: u16 = 2150;
 /// A role that is too low.
@@ -334,6 +336,12 @@ pub const CODES: &[Code] = &[
         "master_key_same",
         "The master key was to be changed to the one that the store has.",
         "give a new one: --new-key with the name of a file that is not there makes it",
+    ),
+    (
+        NODE_IS_HOME,
+        "node_is_home",
+        "A node cannot be deleted while endpoints are at home on it: nobody would serve them.",
+        "give them another home, or none, in the same document or before; a node that is only to be sent away is disabled",
     ),
     (
         TOKEN_UNKNOWN,

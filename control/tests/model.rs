@@ -10,6 +10,13 @@ use wire::ids::ChannelId;
 
 const EVERYTHING: &str = r#"
 queue_groups = 9
+[[nodes]]
+name = "north"
+id = 5
+enabled = false
+address = "north.example:7411"
+[[nodes]]
+name = "south"
 [[accounts]]
 name = "a"
 messages_per_second = 70
@@ -37,6 +44,7 @@ priority = "low"
 name = "b/e/readings"
 [[endpoints]]
 name = "a/e/pump"
+home = "north"
 relay = true
 enabled = false
 messages_per_second = 50
@@ -117,6 +125,7 @@ fn the_order_of_writing_does_not_change_the_digest_and_every_value_does() {
     let model = sealed(read(EVERYTHING));
     let want = compiled(&model).digest;
     let mut turned = model.clone();
+    turned.nodes.reverse();
     turned.accounts.reverse();
     turned.environments.reverse();
     turned.channels.reverse();
@@ -130,6 +139,10 @@ fn the_order_of_writing_does_not_change_the_digest_and_every_value_does() {
     assert_eq!(other, want, "an epoch is not what a table says");
     for (from, to) in [
         ("queue_groups = 9", "queue_groups = 8"),
+        ("id = 5", "id = 6"),
+        ("north.example:7411", "north.example:7412"),
+        ("home = \"north\"", "home = \"south\""),
+        ("home = \"north\"\n", ""),
         ("messages_per_second = 70", "messages_per_second = 71"),
         ("\"1MiB\"\n[[env", "\"2MiB\"\n[[env"),
         ("id = 12", "id = 13"),

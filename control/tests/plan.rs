@@ -3,7 +3,9 @@
 use control::diagnosis as codes;
 use control::keys::{new_pair, new_secret};
 use control::render::{NewEndpoint, NewPlan, render};
-use wire::ids::{AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, PartitionId};
+use wire::ids::{
+    AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, NodeId, PartitionId,
+};
 use wire::route::{Priority, RouteTable};
 
 const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -121,6 +123,39 @@ fn a_wrong_plan_is_refused_with_code_line_and_remedy() {
             "[[channels]]\nname = \"a/e/two words\"\n".into(),
             codes::NAME,
             &["two words"],
+        ),
+        (
+            "a node in capitals",
+            "[[nodes]]\nname = \"North\"\n".into(),
+            codes::NAME,
+            &["line 6", "`North`", "small letters"],
+        ),
+        (
+            "a node without a port",
+            "[[nodes]]\nname = \"north\"\naddress = \"north.example\"\n".into(),
+            codes::VALUE,
+            &["line 7", "`north.example`", "host:port"],
+        ),
+        (
+            "a node twice",
+            "[[nodes]]\nname = \"north\"\n[[nodes]]\nname = \"north\"\n".into(),
+            codes::DUPLICATE,
+            &["line 8", "`north`"],
+        ),
+        (
+            "two nodes with one id",
+            "[[nodes]]\nname = \"north\"\nid = 1\n[[nodes]]\nname = \"south\"\nid = 1\n".into(),
+            codes::ID_COLLISION,
+            &["line 9", "north", "south", "id = 2"],
+        ),
+        (
+            "a home that is no node",
+            format!(
+                "[[nodes]]\nname = \"north\"\n{}",
+                endpoint("home = \"nroth\"\n")
+            ),
+            codes::UNKNOWN_NAME,
+            &["line 11", "`nroth`", "did you mean `north`?"],
         ),
         (
             "unknown account",
@@ -411,6 +446,10 @@ fn everything_written_arrives_in_the_table() {
     let text = format!(
         r#"
 queue_groups = 9
+[[nodes]]
+name = "north"
+id = 7
+address = "[2001:db8::7]:7411"
 [[accounts]]
 name = "a"
 messages_per_second = 70
@@ -431,6 +470,7 @@ hub = "fast"
 priority = "low"
 [[endpoints]]
 name = "a/e/pump"
+home = "north"
 relay = true
 enabled = false
 messages_per_second = 50
@@ -464,6 +504,11 @@ deliveries_max = 0
         pair.public
     );
     let table = control::compile_epoch(&text, "plan.toml", 5).expect("good");
+    let node = table.node_by_name("north").expect("declared");
+    let address = node.address.as_deref();
+    assert_eq!((node.id, address), (NodeId(7), Some("[2001:db8::7]:7411")));
+    let homes: Vec<_> = table.endpoints().map(|one| one.home()).collect();
+    assert_eq!(homes, [Some(NodeId(7))]);
     let channel = table.channel(ChannelId(77)).expect("declared");
     assert_eq!(channel.priority, Priority::Low);
     let hub = table.hub_of(channel);

@@ -119,6 +119,7 @@ pub(super) fn why(call: &Call<'_>) -> Result<Answer, Problem> {
             "the SHA-256 of a certificate in hexadecimal",
             Fingerprint::parse,
         )?,
+        node: call.query("node").map(str::to_owned),
     };
     let reasons = call.service.why(&call.caller, &question)?;
     let body = serde_json::to_value(reasons).expect("words and truth values");

@@ -7,6 +7,7 @@ mod call;
 mod doors;
 mod grants;
 mod keys;
+mod nodes;
 mod openapi;
 mod problem;
 mod replies;

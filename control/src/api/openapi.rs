@@ -35,7 +35,7 @@ fn operation(route: &Route) -> Value {
             .strip_prefix('{')
             .and_then(|part| part.strip_suffix('}'));
         if let Some(name) = name {
-            let schema = schema::parameter(name);
+            let schema = schema::parameter(route, name);
             parameters
                 .push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
         }

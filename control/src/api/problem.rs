@@ -45,7 +45,11 @@ fn status_of(code: u16) -> u16 {
         codes::ALREADY_THERE | codes::API_REPEATED => 409,
         // Well formed, and at odds with what is defined beside it.
         codes::DUPLICATE | codes::UNKNOWN_NAME | codes::ID_COLLISION | codes::TOO_MANY_KEYS => 409,
-        codes::KEY_KIND | codes::KEY_ID_USED | codes::TABLE | codes::FOREIGN => 409,
+        codes::KEY_KIND
+        | codes::KEY_ID_USED
+        | codes::NODE_IS_HOME
+        | codes::TABLE
+        | codes::FOREIGN => 409,
         codes::CHANGED_MEANWHILE => 412,
         codes::API_KIND => 415,
         codes::STORE_FAILED..=codes::BACKUP_EXISTS => 503,

@@ -2,7 +2,7 @@
 
 use super::call::{Answer, Call};
 use super::problem::Problem;
-use super::{grants, keys, system, things, tokens};
+use super::{grants, keys, nodes, system, things, tokens};
 use crate::model::{Noun, Role};
 
 /// Answers a question.
@@ -87,6 +87,8 @@ const GRANT: &str =
     "/v1/accounts/{account}/environments/{environment}/endpoints/{name}/grants/{allow}/{channel}";
 const WHY: &str =
     "/v1/accounts/{account}/environments/{environment}/endpoints/{name}/why/{allow}/{channel}";
+const NODES: &str = "/v1/nodes";
+const NODE: &str = "/v1/nodes/{name}";
 const TOKENS: &str = "/v1/tokens";
 const TOKEN: &str = "/v1/tokens/{name}";
 
@@ -99,6 +101,7 @@ const WHO: &[&str] = &[
     "at",
     "transport",
     "certificate",
+    "node",
 ];
 const WAIT: &[&str] = &["wait"];
 const GONE: &[&str] = &["wait", "cascade"];
@@ -260,6 +263,24 @@ const ENDPOINT_ROUTES: [Route; 6] = things!(
     "endpoint"
 );
 
+/// Who nodes are is no secret of an account; how far each is, and who is one, is the business of those of all accounts.
+const NODE_ROUTES: [Route; 6] = {
+    let mut routes = things!(
+        Noun::Node,
+        Role::Owner,
+        NODES,
+        NODE,
+        "Node",
+        "NodePage",
+        "node"
+    );
+    routes[0].handler = nodes::list;
+    routes[2].handler = nodes::show;
+    // Nothing is within a node.
+    routes[5].query = WAIT;
+    routes
+};
+
 const KEY_ROUTES: [Route; 13] = [
     get(
         WHY,
@@ -366,7 +387,7 @@ const KEY_ROUTES: [Route; 13] = [
     ),
 ];
 
-const SYSTEM_ROUTES: [Route; 13] = [
+const SYSTEM_ROUTES: [Route; 11] = [
     Route {
         open: true,
         ..get(
@@ -385,22 +406,6 @@ const SYSTEM_ROUTES: [Route; 13] = [
         &[],
         "Status",
         system::status,
-    ),
-    get(
-        "/v1/nodes",
-        Noun::Settings,
-        "list nodes",
-        &[],
-        "NodePage",
-        system::nodes,
-    ),
-    get(
-        "/v1/nodes/{node}",
-        Noun::Settings,
-        "show nodes",
-        &[],
-        "Node",
-        system::node,
     ),
     get(
         "/v1/audit",
@@ -502,12 +507,13 @@ const SYSTEM_ROUTES: [Route; 13] = [
 ];
 
 /// Every route, by what it is about.
-static GROUPS: [&[Route]; 7] = [
+static GROUPS: [&[Route]; 8] = [
     &ACCOUNT_ROUTES,
     &ENVIRONMENT_ROUTES,
     &HUB_ROUTES,
     &CHANNEL_ROUTES,
     &ENDPOINT_ROUTES,
+    &NODE_ROUTES,
     &KEY_ROUTES,
     &SYSTEM_ROUTES,
 ];

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use wire::limits::BODY_BYTES_MAX;
+use wire::route::NODE_NAME_BYTES_MAX;
 
 use crate::compile::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::model::PART_BYTES_MAX;
@@ -26,6 +27,25 @@ pub(super) fn name_of(parts: usize) -> Value {
     let part = format!("[A-Za-z0-9._-]{{1,{PART_BYTES_MAX}}}");
     let all = vec![part; parts].join("/");
     json!({ "type": "string", "pattern": format!("^{all}$") })
+}
+
+/// The name of a node: a label of DNS in small letters, and no number.
+pub(super) fn node_name() -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": NODE_NAME_BYTES_MAX,
+        "pattern": "^([a-z]|[a-z][a-z0-9-]*[a-z0-9]|[0-9][0-9-]*[a-z]|[0-9][0-9-]*[a-z][a-z0-9-]*[a-z0-9])$",
+    })
+}
+
+/// Where clients reach a node.
+pub(super) fn node_address() -> Value {
+    json!({
+        "type": "string",
+        "pattern": "^[A-Za-z0-9._-]{1,200}:[1-9][0-9]{0,3}$",
+        "description": "host and port; ports up to 65535 and addresses of IPv6 in brackets are taken, too",
+    })
 }
 
 /// A channel: in the endpoint's own environment, or by its full name.

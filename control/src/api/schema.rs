@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::routes::Route;
 use super::scalar::{
     address, addresses, age, body_bytes, byte_rate, channel, fingerprint, flag, hours, list, maybe,
-    moment, name_of, part, public, queue_bytes, range, rate, retention_bytes, secret,
-    segment_bytes, text, transport, transports, wait, whole,
+    moment, name_of, node_address, node_name, part, public, queue_bytes, range, rate,
+    retention_bytes, secret, segment_bytes, text, transport, transports, wait, whole,
 };
 use crate::compile::{PARTITIONS_MAX, QUEUE_GROUPS_MAX};
 use crate::model::Noun;
@@ -17,8 +17,9 @@ pub(super) fn reference(name: &str) -> Value {
 }
 
 /// A parameter of a path.
-pub(super) fn parameter(name: &str) -> Value {
+pub(super) fn parameter(route: &Route, name: &str) -> Value {
     match name {
+        "name" if route.noun == Noun::Node => node_name(),
         "allow" => json!({ "enum": ["send", "receive"] }),
         // Of the endpoint's own environment; `environment:channel` for another one of the account is taken, too.
         "channel" => part(),
@@ -39,6 +40,7 @@ pub(super) fn query(route: &Route, name: &str) -> Value {
         "certificate" => fingerprint(),
         "cascade" => flag(),
         "secrets" => json!({ "enum": ["none", "sealed", "plain"] }),
+        "node" => node_name(),
         _ => text(),
     }
 }
@@ -95,6 +97,7 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
                 &[
                     ("id", range(1, i64::MAX as u64 >> 10)),
                     ("enabled", flag()),
+                    ("home", node_name()),
                     ("relay", flag()),
                     ("certificates", list(fingerprint())),
                     ("transports", transports()),
@@ -108,7 +111,31 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
             ]
             .concat(),
         ),
+        (
+            "Node",
+            vec![
+                ("id", range(0, u64::from(u32::MAX))),
+                ("enabled", flag()),
+                ("address", node_address()),
+            ],
+        ),
     ]
+}
+
+/// The name of a thing, within what it belongs to.
+fn own_name(name: &str) -> Value {
+    match name {
+        "Node" => node_name(),
+        _ => part(),
+    }
+}
+
+/// The full name of a thing.
+fn full_name(name: &str) -> Value {
+    match name {
+        "Node" => node_name(),
+        _ => name_of(depth(name)),
+    }
 }
 
 /// How many parts the full name of a thing has.
@@ -125,14 +152,14 @@ pub(super) fn schemas() -> Value {
     let mut all = Map::new();
     for (name, properties) in things() {
         let version = ("version", json!({ "type": "integer", "readOnly": true }));
-        let full = ("name", name_of(depth(name)));
+        let full = ("name", full_name(name));
         let mut own = vec![full.clone(), version];
         own.extend(
             properties
                 .iter()
                 .map(|(name, schema)| (*name, loosened(schema))),
         );
-        let new = [&[("name", part())], &properties[..]].concat();
+        let new = [&[("name", own_name(name))], &properties[..]].concat();
         all.insert(format!("New{name}"), object(&["name"], &new));
         all.insert(format!("{name}Put"), object(&[], &properties));
         let mut written = [&[full], &properties[..]].concat();
@@ -145,6 +172,10 @@ pub(super) fn schemas() -> Value {
                 "keys",
                 json!({ "type": "array", "items": reference("Key"), "readOnly": true }),
             ));
+        }
+        if name == "Node" {
+            let status = reference("NodeStatus");
+            own.extend([("defined", flag()), ("status", status)]);
         }
         all.insert(name.into(), object(&["name"], &own));
         let patch = properties
@@ -347,6 +378,7 @@ fn document() -> Value {
         ("hubs", "WrittenHub"),
         ("channels", "WrittenChannel"),
         ("endpoints", "WrittenEndpoint"),
+        ("nodes", "WrittenNode"),
     ];
     let lists = lists.map(|(name, schema)| (name, list(reference(schema))));
     let groups = ("queue_groups", range(1, QUEUE_GROUPS_MAX as u64));
@@ -485,11 +517,10 @@ fn answers() -> Vec<(&'static str, Value)> {
             json!({ "type": "object", "required": ["openapi", "paths"] }),
         ),
         (
-            "Node",
+            "NodeStatus",
             object(
-                &["name", "connected", "current", "shards"],
+                &["connected", "current", "shards"],
                 &[
-                    ("name", text()),
                     ("connected", flag()),
                     ("address", maybe(text())),
                     ("heard_seconds", maybe(json!({ "type": "number" }))),
@@ -537,6 +568,11 @@ mod tests {
 
     /// Every value that a thing can have, once.
     const FULL: &str = r#"
+[[nodes]]
+name = "n"
+id = 1
+enabled = true
+address = "n:1"
 [[accounts]]
 name = "a"
 messages_per_second = 1
@@ -560,6 +596,7 @@ priority = "low"
 name = "a/e/x"
 id = 1
 enabled = true
+home = "n"
 relay = true
 certificates = ["x"]
 transports = ["x"]
@@ -606,6 +643,9 @@ body_bytes_max = 1
             shown["version"] = 1.into();
             let mut name = thing.noun().name().to_owned();
             name[..1].make_ascii_uppercase();
+            if name == "Node" {
+                (shown["defined"], shown["status"]) = (true.into(), json!({}));
+            }
             assert_eq!(keys(&shown), keys(&schemas[&name]["properties"]), "{name}");
             if name == "Endpoint" {
                 shown["keys"][0]["state"] = "live".into();

@@ -9,7 +9,7 @@ use super::call::{Answer, Call};
 use super::openapi;
 use super::problem::Problem;
 use super::scalar::EXACT_MAX;
-use crate::diagnosis::{API_QUERY, CODES, NOT_THERE};
+use crate::diagnosis::{API_QUERY, CODES};
 use crate::model::{Model, Noun, Role};
 use crate::service::{Apply, Secrets, access};
 use wire::diagnosis::Diagnosis;
@@ -53,6 +53,7 @@ pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
             "hubs": count(Noun::Hub),
             "channels": count(Noun::Channel),
             "endpoints": count(Noun::Endpoint),
+            "nodes": catalog.nodes().count(),
             "caller": { "name": call.caller.name, "role": call.caller.role, "account": call.caller.account },
         }),
     ))
@@ -167,27 +168,6 @@ pub(super) fn apply(call: &Call<'_>) -> Result<Answer, Problem> {
         .collect();
     answer.body = body.to_string().into_bytes();
     Ok(answer)
-}
-
-/// `GET /v1/nodes`.
-pub(super) fn nodes(call: &Call<'_>) -> Result<Answer, Problem> {
-    whole(call)?;
-    let items = call.service.nodes();
-    Ok(Answer::json(200, json!({ "items": items, "next": null })))
-}
-
-/// `GET /v1/nodes/{node}`.
-pub(super) fn node(call: &Call<'_>) -> Result<Answer, Problem> {
-    whole(call)?;
-    let name = call.part("node");
-    let nodes = call.service.nodes();
-    let Some(node) = nodes.iter().find(|node| node.name == name) else {
-        let (what, needed) = ("there is no such node", "a node of this control plane");
-        let seen = format!("`{name}`");
-        return Err(Diagnosis::from_table(CODES, NOT_THERE, what, seen, needed).into());
-    };
-    let body = serde_json::to_value(node).expect("texts and numbers");
-    Ok(Answer::json(200, body))
 }
 
 /// Refuse those of one account what is about all of them.

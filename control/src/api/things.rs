@@ -1,4 +1,4 @@
-//! Accounts, environments, hubs, channels and endpoints: listed, shown, created, replaced, changed and deleted alike.
+//! Accounts, environments, hubs, channels, endpoints and nodes: listed, shown, created, replaced, changed and deleted alike.
 
 use axum::http::header::IF_MATCH;
 use serde_json::{Value, json};
@@ -12,9 +12,9 @@ use crate::service::{access, deleting, not_there, refused, setting, there};
 use crate::store::{Catalog, Change, Stored};
 
 /// Things on a page that does not say.
-const PAGE: u64 = 100;
+pub(super) const PAGE: u64 = 100;
 /// Most things on a page.
-const PAGE_MAX: u64 = 1_000;
+pub(super) const PAGE_MAX: u64 = 1_000;
 
 /// `GET` of a collection: those within what the path names, by name.
 pub(super) fn list(call: &Call<'_>) -> Result<Answer, Problem> {
@@ -96,10 +96,11 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `PUT`: from now on it is what the body says.
 pub(super) fn replace(call: &Call<'_>) -> Result<Answer, Problem> {
     let (noun, name) = (call.route.noun, call.name());
-    let body = named(object(call.json()?)?, &name)?;
+    let body = named(noun, object(call.json()?)?, &name)?;
     let expected = call.expected()?;
     let mut status = 200;
     let outcome = call.service.edit(&call.caller, "replace", |catalog, _| {
+        access::may_look(&call.caller, noun, &name, call.route.role).map_err(refused)?;
         let old = catalog.get(noun, &name).map(|stored| &*stored.thing);
         status = if old.is_some() { 200 } else { 201 };
         if old.is_none() && call.question.header(&IF_MATCH) == Some("*") {
@@ -117,7 +118,7 @@ pub(super) fn replace(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `PATCH`: a JSON merge patch (RFC 7396); `null` takes a value away.
 pub(super) fn merge(call: &Call<'_>) -> Result<Answer, Problem> {
     let (noun, name) = (call.route.noun, call.name());
-    let patch = named(object(call.json()?)?, &name)?;
+    let patch = named(noun, object(call.json()?)?, &name)?;
     let expected = call.expected()?;
     let outcome = call.service.edit(&call.caller, "set", |catalog, _| {
         access::may_look(&call.caller, noun, &name, call.route.role).map_err(refused)?;
@@ -203,7 +204,7 @@ fn object(body: Value) -> Result<Value, Problem> {
 }
 
 /// The body with the name that the path gives, which must be its own if it has one.
-fn named(mut body: Value, name: &str) -> Result<Value, Problem> {
+fn named(noun: Noun, mut body: Value, name: &str) -> Result<Value, Problem> {
     match body.get("name") {
         Some(Value::String(own)) if own != name => return Err(named_elsewhere(own, name)),
         Some(Value::String(_)) | None => {}
@@ -212,6 +213,10 @@ fn named(mut body: Value, name: &str) -> Result<Value, Problem> {
     if let Some(body) = body.as_object_mut() {
         // What a thing was shown with may be sent back.
         body.remove("version");
+        if noun == Noun::Node {
+            body.remove("defined");
+            body.remove("status");
+        }
     }
     body["name"] = name.into();
     Ok(body)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use wire::ids::{ChannelId, EndpointId};
-use wire::route::{Delta, DeltaParts, HeadParts, RouteTable};
+use wire::route::{Delta, DeltaParts, HeadParts, Node, RouteTable};
 
 use super::endpoint;
 use super::faults::{Faults, Found};
@@ -40,13 +40,13 @@ pub fn change(
     let names = Names::of(edit.head, &mut faults);
     let changed = edit.head_changed;
     let new_head = changed.then(|| head(edit.head, &names, &mut faults));
-    let channels = match &new_head {
-        Some(head) => &head.channels,
-        None => table.channels(),
+    let known = match &new_head {
+        Some(head) => (&head.channels[..], &head.nodes[..]),
+        None => (table.channels(), table.nodes()),
     };
     let mut set = Vec::with_capacity(edit.set.len());
     let take = |one| set.push(one);
-    endpoint::endpoints(edit.set, &names, channels, master, &mut faults, take);
+    endpoint::endpoints(edit.set, &names, known, master, &mut faults, take);
     if !faults.is_empty() {
         return Err(faults.take());
     }
@@ -74,13 +74,19 @@ pub fn change(
     Ok(delta)
 }
 
-/// Whether a channel is another one to the data plane, which grants of endpoints that are not touched name. None of them names one that
+/// Whether a channel or a node is another one to the data plane, which endpoints that are not touched name. None of them names one that
 /// is gone.
 fn moves(head: &HeadParts, table: &RouteTable) -> bool {
     let ids = head.channels.iter();
     let ids: HashMap<&str, ChannelId> = ids.map(|channel| (&*channel.name, channel.id)).collect();
     let mut channels = table.channels().iter();
     let other = |id: &ChannelId, channel: &wire::route::Channel| *id != channel.id;
+    let mut nodes = table.nodes().iter();
+    let moved = |was: &Node| {
+        let is = head.nodes.iter().find(|is| is.name == was.name);
+        is.is_some_and(|is| is.id != was.id)
+    };
     channels.any(|one| ids.get(&*one.name).is_some_and(|id| other(id, one)))
+        || nodes.any(moved)
         || head.queue_groups != table.queue_groups()
 }

@@ -11,6 +11,7 @@ use wire::route::{self, ChannelParts, QueueBounds};
 use super::faults::{Faults, Place};
 use super::key::keys;
 use super::names::Names;
+use super::nodes::Homes;
 use super::restriction::{bounded, hours, restriction, transports};
 use super::value::{Taken, expiry, rates, whole};
 use crate::diagnosis::{DUPLICATE, FOREIGN, UNKNOWN_NAME, VALUE};
@@ -54,12 +55,13 @@ impl<'a> Channels<'a> {
 pub(super) fn endpoints<E: Borrow<Endpoint>>(
     written: &[E],
     names: &Names<'_>,
-    channels: &[ChannelParts],
+    (channels, nodes): (&[ChannelParts], &[route::Node]),
     master: Option<&MasterKey>,
     faults: &mut Faults,
     mut take: impl FnMut(route::Endpoint),
 ) {
     let channels = Channels::of(channels);
+    let homes = Homes::of(nodes);
     let mut taken = Taken::new("endpoint", written.len());
     let list = Place::root("endpoints");
     for (at, written) in written.iter().map(Borrow::borrow).enumerate() {
@@ -87,7 +89,7 @@ pub(super) fn endpoints<E: Borrow<Endpoint>>(
             transports: transports(&written.transports, &element, faults),
             windows: hours(&written.hours, &element, faults),
             expires: expiry(written.expires.as_ref(), &element, faults),
-            home: None,
+            home: homes.home(written, &element, faults),
             rates: rates(messages, bytes, &element, faults),
             send,
             receive,

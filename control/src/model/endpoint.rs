@@ -18,6 +18,9 @@ pub struct Endpoint {
     /// False refuses every session; true unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// The node that serves it; any node does, unless one is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// May relay envelopes of other endpoints; false unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<bool>,

@@ -1,7 +1,8 @@
 //! The model: what operators define, as it is written, stored and served. Names are full names,
 //! `account/environment/name`; values are as loose as people write them, and what they mean is decided in `compile`.
 //!
-//! account > environment > hubs, channels, endpoints. Endpoints hold their keys, grants and the bounds of their queue.
+//! account > environment > hubs, channels, endpoints. Endpoints hold their keys, grants and the bounds of their queue. Nodes are
+//! beside all that: they are no account's.
 //! A plan file, a document of the API and a value of the store all have this one form. Knows no clock, file or socket.
 
 mod account;
@@ -12,6 +13,7 @@ mod hub;
 mod key;
 mod moment;
 mod name;
+mod node;
 mod queue;
 mod secret;
 mod thing;
@@ -25,6 +27,7 @@ pub use hub::{Ack, Hub};
 pub use key::{Direction, Key, Kind, State};
 pub use moment::Moment;
 pub use name::{NAME_NEEDED, PART_BYTES_MAX, environment_of, is_part, parts_of};
+pub use node::{NODE_NAME_NEEDED, Node, node_hash};
 pub use queue::{OnFull, Queue};
 pub use secret::Secret;
 pub use thing::{NOUNS, Noun, Settings, Thing, hub_hash};
@@ -39,6 +42,9 @@ pub struct Model {
     /// Number of queue journals that endpoints' queues are spread over; fixed for the life of a data folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_groups: Option<i64>,
+    /// Nodes: where endpoints are served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Node>,
     /// Accounts: who owns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<Account>,
@@ -65,6 +71,7 @@ impl Model {
         settings
             .map(Thing::Settings)
             .into_iter()
+            .chain(self.nodes.into_iter().map(Thing::Node))
             .chain(self.accounts.into_iter().map(Thing::Account))
             .chain(self.environments.into_iter().map(Thing::Environment))
             .chain(self.hubs.into_iter().map(Thing::Hub))
@@ -81,6 +88,7 @@ impl Model {
     pub fn push(&mut self, thing: Thing) {
         match thing {
             Thing::Settings(one) => self.queue_groups = one.queue_groups,
+            Thing::Node(one) => self.nodes.push(one),
             Thing::Account(one) => self.accounts.push(one),
             Thing::Environment(one) => self.environments.push(one),
             Thing::Hub(one) => self.hubs.push(one),

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::ids::{ChannelId, EndpointId, HUB_ID_RESERVED, hub_id_of};
 
-use super::{Account, Channel, Endpoint, Environment, Hub, Token};
+use super::{Account, Channel, Endpoint, Environment, Hub, Node, Token, node_hash};
 use crate::seal::{MasterKey, digest_text};
 
-/// Kinds of things. Their numbers are on disk; their order is the order in which a plan names them.
+/// Kinds of things. Their numbers are on disk; in their order, from accounts to endpoints, things of one kind are within those of the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
@@ -28,10 +28,12 @@ pub enum Noun {
     Endpoint = 6,
     /// What opens the API.
     Token = 7,
+    /// Where endpoints are served.
+    Node = 8,
 }
 
 /// Every kind.
-pub const NOUNS: [Noun; 7] = [
+pub const NOUNS: [Noun; 8] = [
     Noun::Settings,
     Noun::Account,
     Noun::Environment,
@@ -39,6 +41,7 @@ pub const NOUNS: [Noun; 7] = [
     Noun::Channel,
     Noun::Endpoint,
     Noun::Token,
+    Noun::Node,
 ];
 
 impl Noun {
@@ -59,6 +62,7 @@ impl Noun {
             Self::Channel => "channel",
             Self::Endpoint => "endpoint",
             Self::Token => "token",
+            Self::Node => "node",
         }
     }
 }
@@ -96,6 +100,8 @@ pub enum Thing {
     Endpoint(Box<Endpoint>),
     /// What opens the API.
     Token(Token),
+    /// Where endpoints are served.
+    Node(Node),
 }
 
 impl Thing {
@@ -110,6 +116,7 @@ impl Thing {
             Self::Channel(_) => Noun::Channel,
             Self::Endpoint(_) => Noun::Endpoint,
             Self::Token(_) => Noun::Token,
+            Self::Node(_) => Noun::Node,
         }
     }
 
@@ -124,6 +131,7 @@ impl Thing {
             Self::Channel(one) => &one.name,
             Self::Endpoint(one) => &one.name,
             Self::Token(one) => &one.name,
+            Self::Node(one) => &one.name,
         }
     }
 
@@ -134,6 +142,7 @@ impl Thing {
             Self::Hub(one) => one.id,
             Self::Channel(one) => one.id,
             Self::Endpoint(one) => one.id,
+            Self::Node(one) => one.id,
             Self::Settings(_) | Self::Account(_) | Self::Environment(_) | Self::Token(_) => None,
         }
     }
@@ -145,6 +154,7 @@ impl Thing {
             Self::Hub(one) => u64::from(hub_hash(&one.name)),
             Self::Channel(one) => u64::from(ChannelId::of(&one.name).0),
             Self::Endpoint(one) => EndpointId::of(&one.name).0,
+            Self::Node(one) => u64::from(node_hash(&one.name).0),
             Self::Settings(_) | Self::Account(_) | Self::Environment(_) | Self::Token(_) => {
                 return None;
             }
@@ -158,6 +168,7 @@ impl Thing {
             Self::Hub(one) => one.id = id,
             Self::Channel(one) => one.id = id,
             Self::Endpoint(one) => one.id = id,
+            Self::Node(one) => one.id = id,
             Self::Settings(_) | Self::Account(_) | Self::Environment(_) | Self::Token(_) => {}
         }
     }
@@ -206,6 +217,7 @@ impl Thing {
             Noun::Channel => Self::Channel(read(json)?),
             Noun::Endpoint => Self::Endpoint(read(json)?),
             Noun::Token => Self::Token(read(json)?),
+            Noun::Node => Self::Node(read(json)?),
         })
     }
 

@@ -43,7 +43,7 @@ impl Caller {
             return true;
         };
         match noun {
-            Noun::Settings => false,
+            Noun::Settings | Noun::Node => false,
             // A token's account is looked at, not its name.
             Noun::Token => true,
             _ => name.split('/').next() == Some(account.as_str()),
@@ -124,7 +124,7 @@ pub(super) fn may_change(
 /// The least role for a change.
 fn needed(old: Option<&Thing>, new: Option<&Thing>, noun: Noun) -> Role {
     match (noun, old, new) {
-        (Noun::Settings | Noun::Account | Noun::Token, ..) => Role::Owner,
+        (Noun::Settings | Noun::Account | Noun::Token | Noun::Node, ..) => Role::Owner,
         (Noun::Endpoint, Some(Thing::Endpoint(old)), Some(Thing::Endpoint(new))) => {
             // An operator changes keys and switches on and off, nothing else.
             let mut like = (**new).clone();

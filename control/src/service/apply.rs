@@ -143,7 +143,8 @@ fn reached(caller: &Caller, model: &Model) -> Result<(), Diagnosis> {
         .chain((model.environments.iter()).map(|one| (Noun::Environment, &one.name)))
         .chain(model.hubs.iter().map(|one| (Noun::Hub, &one.name)))
         .chain((model.channels.iter()).map(|one| (Noun::Channel, &one.name)))
-        .chain((model.endpoints.iter()).map(|one| (Noun::Endpoint, &one.name)));
+        .chain((model.endpoints.iter()).map(|one| (Noun::Endpoint, &one.name)))
+        .chain(model.nodes.iter().map(|one| (Noun::Node, &one.name)));
     if model.queue_groups.is_some() {
         access::may_look(caller, Noun::Settings, "", Role::Viewer)?;
     }
@@ -213,7 +214,10 @@ fn changes(catalog: &Catalog, store: &Store, apply: &Apply) -> Result<Vec<Change
                 .split('/')
                 .next()
                 .is_some_and(|first| accounts.contains(&first));
-            let kept = matches!(key.0, Noun::Settings | Noun::Token | Noun::Account);
+            let kept = matches!(
+                key.0,
+                Noun::Settings | Noun::Token | Noun::Account | Noun::Node
+            );
             owned && !kept && !named.contains(*key)
         });
         changes.extend(gone.map(|(noun, name)| deleting(*noun, name, None)));

@@ -9,7 +9,7 @@ use wire::route::RouteTable;
 
 use super::{Caller, Refusal, refused, setting};
 use crate::diagnosis::{CODES, ID_COLLISION, KEY_ID_USED, SCOPE};
-use crate::model::{Hub, Noun, Thing, hub_hash};
+use crate::model::{Hub, Noun, Thing, hub_hash, node_hash};
 use crate::store::{Catalog, Change, Store, WasThere};
 
 /// Let every thing that changes keep its id, and give those that are new one of their own where the hash of their name is taken.
@@ -44,6 +44,10 @@ pub(super) fn settle(
     if changes.iter().any(of(Noun::Channel)) {
         let mut channels = Taken::channels(table, changes, store);
         channels.give_all(changes, before).map_err(refused)?;
+    }
+    if changes.iter().any(of(Noun::Node)) {
+        let mut nodes = Taken::nodes(table, changes, store);
+        nodes.give_all(changes, before).map_err(refused)?;
     }
     Ok(())
 }
@@ -97,7 +101,7 @@ fn not_anothers(
     };
     let (noun, given) = (new.noun(), new.id().is_some());
     // Those get another one where it is not given.
-    if !given && matches!(noun, Noun::Hub | Noun::Channel) {
+    if !given && matches!(noun, Noun::Hub | Noun::Channel | Noun::Node) {
         return Ok(());
     }
     match store.gone(noun, id)? {
@@ -124,13 +128,13 @@ pub(super) fn gone(
     let mut gone = Vec::new();
     for change in changes
         .iter()
-        .filter(|change| change.noun == Noun::Endpoint)
+        .filter(|change| matches!(change.noun, Noun::Endpoint | Noun::Node))
     {
         let old = before.get(change.noun, &change.name);
         let old = old.and_then(|old| old.thing.data_id());
         let new = change.after.as_ref().and_then(Thing::data_id);
         if let Some(id) = old.filter(|id| new != Some(*id)) {
-            gone.push((Noun::Endpoint, id, change.name.clone()));
+            gone.push((change.noun, id, change.name.clone()));
         }
     }
     let ids = |table: &RouteTable| -> HashSet<WasThere> {
@@ -203,6 +207,16 @@ impl<'a> Taken<'a> {
             (Noun::Channel, changes, store),
             u64::from(u32::MAX) + 1,
             |name| u64::from(ChannelId::of(name).0),
+        )
+    }
+
+    fn nodes(table: &RouteTable, changes: &[Change], store: &'a Store) -> Self {
+        let nodes = table.nodes().iter();
+        Self::of(
+            nodes.map(|node| (u64::from(node.id.0), &*node.name)),
+            (Noun::Node, changes, store),
+            u64::from(u32::MAX) + 1,
+            |name| u64::from(node_hash(name).0),
         )
     }
 

@@ -11,6 +11,7 @@ mod keys;
 mod logs;
 mod mend;
 mod next;
+mod nodes;
 mod private;
 mod push;
 mod tokens;
@@ -34,6 +35,7 @@ pub use access::Caller;
 pub use apply::{Apply, Difference, Secrets};
 pub use keys::{KeyOrder, NewKey, Rotation};
 use next::{Next, compiled};
+pub use nodes::NodeTold;
 pub use push::{NodeApplied, NodeSeen, Publish, Unpublished, Update};
 pub use why::{Check, Question, Reasons};
 
@@ -77,6 +79,7 @@ impl Current {
         publish.check(&table).map_err(refused)?;
         let hubs = logs::new(store, &table).map_err(refused)?;
         store.remember_hubs(&hubs).map_err(refused)?;
+        publish.admit(&mut catalog.nodes());
         publish.publish(Update {
             table: Arc::clone(&table),
             delta: None,
@@ -268,6 +271,7 @@ impl Service {
         let version = version.map_err(refused)?;
         assert_eq!(version, after.version, "one change at a time");
         let outcome = outcome(version);
+        self.publish.admit(&mut after.nodes());
         let now = Current {
             catalog: Arc::new(after),
             head,
@@ -297,12 +301,6 @@ impl Service {
             milliseconds: outcome.began.elapsed().as_secs_f64() * 1_000.0,
             nodes,
         }
-    }
-
-    /// What is known of every node.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<NodeSeen> {
-        self.publish.nodes()
     }
 
     /// The thing of this kind and name, if the caller may look at it.

@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use wire::route::{Delta, RouteTable};
 
+use super::nodes::nobodys_home;
 use super::{Refusal, Service};
 use crate::compile::{Edit, Found, change, compile_with};
 use crate::model::{Endpoint, Model, Noun, Thing, environment_of};
@@ -34,6 +35,7 @@ impl Service {
         after: &Catalog,
         changes: &[Change],
     ) -> Result<Next, Refusal> {
+        nobodys_home(changes, after)?;
         let current = self.current();
         let table = self.tidy().settle(&current.table);
         if !Arc::ptr_eq(&table, &current.table) {
@@ -174,6 +176,7 @@ fn name_place<E: Borrow<Endpoint>>(mut found: Found, model: &Model, endpoints: &
         return found;
     };
     let (kind, name) = match list {
+        Some("nodes") => ("node", model.nodes.get(at).map(|one| &one.name)),
         Some("accounts") => ("account", model.accounts.get(at).map(|one| &one.name)),
         Some("environments") => (
             "environment",

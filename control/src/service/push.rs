@@ -7,6 +7,8 @@ use serde::Serialize;
 use wire::diagnosis::Diagnosis;
 use wire::route::{Delta, RouteTable};
 
+use crate::model::Node;
+
 /// How far one node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeApplied {
@@ -61,6 +63,9 @@ pub trait Publish: Send + Sync {
     /// # Errors
     /// Why one would not.
     fn check(&self, table: &RouteTable) -> Result<(), Diagnosis>;
+
+    /// These nodes are defined from now on: whoever is no longer among those that are enabled gets nothing more, at once.
+    fn admit(&self, _: &mut dyn Iterator<Item = &Node>) {}
 
     /// Take this table to every node, as soon as it can be; a later one may overtake it. Does not wait.
     fn publish(&self, update: Update);

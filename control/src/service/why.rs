@@ -38,6 +38,8 @@ pub struct Question {
     pub transport: Option<Transport>,
     /// By a tunnel in which this certificate was shown.
     pub certificate: Option<Fingerprint>,
+    /// On the node of this name; on its home, or any, unless it is said.
+    pub node: Option<String>,
 }
 
 /// One check.
@@ -66,11 +68,14 @@ impl Service {
     /// Whether it is allowed, and why.
     ///
     /// # Errors
-    /// When the caller may not look at the endpoint, or there is none.
+    /// When the caller may not look at the endpoint, or there is none; when there is no such node.
     pub fn why(&self, caller: &Caller, question: &Question) -> Result<Reasons, Diagnosis> {
         access::may_look(caller, Noun::Endpoint, &question.endpoint, Role::Viewer)?;
         let catalog = self.catalog();
         let stored = there(&catalog, Noun::Endpoint, &question.endpoint)?;
+        if let Some(node) = &question.node {
+            self.node(caller, node)?;
+        }
         match &*stored.thing {
             Thing::Endpoint(endpoint) => Ok(reasons(endpoint, question, self.now())),
             other => unreachable!("{} under the name of an endpoint", other.noun()),
@@ -90,6 +95,7 @@ fn reasons(endpoint: &Endpoint, question: &Question, now: u64) -> Reasons {
     expires(endpoint.expires.as_ref(), terms.expires, at, &mut checks);
     hours(&endpoint.hours, &terms.windows, at, "", &mut checks);
     tunnel(endpoint, terms.transports, question, &mut checks);
+    home(endpoint, question, &mut checks);
     match grant_of(endpoint, question) {
         None => checks.push(check(
             "grant",
@@ -152,6 +158,19 @@ fn key(endpoint: &Endpoint, question: &Question, now: u64) -> Check {
     match found {
         None => check("key", false, "none".into(), needed),
         Some(key) => check("key", good(key), show(key), needed),
+    }
+}
+
+/// Who is at home on a node is served by no other.
+fn home(endpoint: &Endpoint, question: &Question, checks: &mut Vec<Check>) {
+    if let (Some(home), Some(node)) = (&endpoint.home, &question.node) {
+        let needed = format!("node `{home}`, its home");
+        checks.push(check(
+            "home",
+            home == node,
+            format!("node `{node}`"),
+            needed,
+        ));
     }
 }
 

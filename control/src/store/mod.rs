@@ -43,7 +43,7 @@ use crate::diagnosis::{
     AUDIT_BROKEN, CHANGED_MEANWHILE, CODES, MASTER_KEY_WRONG, STORE_FAILED, STORE_FORMAT,
     STORE_IN_USE, STORE_LOST,
 };
-use crate::model::{Endpoint, Model, Noun, Thing};
+use crate::model::{Endpoint, Model, Node, Noun, Thing};
 use crate::seal::MasterKey;
 pub use copy::restore;
 use fault::{damaged, failed};
@@ -102,7 +102,17 @@ impl Catalog {
         let head = self.things.iter();
         let head = head.take_while(|((noun, _), _)| *noun < Noun::Endpoint);
         head.for_each(|(_, stored)| model.push((*stored.thing).clone()));
+        model.nodes.extend(self.nodes().cloned());
         model
+    }
+
+    /// The nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        let from = self.things.from(Noun::Node, "");
+        from.map_while(|(_, stored)| match &*stored.thing {
+            Thing::Node(node) => Some(node),
+            _ => None,
+        })
     }
 
     /// The endpoints, by name.

@@ -4,6 +4,7 @@ mod accounts;
 mod doors;
 mod life;
 mod mistakes;
+mod nodes;
 mod strangers;
 
 use std::io::{Read, Write};

@@ -230,6 +230,7 @@ impl Node {
                 Way::Relayed => None,
             },
             certificate: question.certificate.map(|one| Fingerprint([one; 32])),
+            node: None,
         };
         let told = self.service.why(&Caller::local(), &question);
         told.expect("the endpoint is there")

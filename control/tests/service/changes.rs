@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control::compile::compile;
 use control::model::{
-    Account, Allow, Channel, Endpoint, Environment, Grant, Hub, Noun, Settings, Thing,
+    Account, Allow, Channel, Endpoint, Environment, Grant, Hub, Node, Noun, Settings, Thing,
 };
 use control::seal::MasterKey;
 use control::service::{Caller, deleting, setting};
@@ -22,7 +22,17 @@ fn edit(random: &mut fastrand::Rng) -> Vec<Change> {
         let channel = format!("{within}/extra{}", random.u8(..3));
         let part = format!("hub{}", random.u8(..2));
         let hub = format!("{account}/e/{part}");
-        match random.u8(..20) {
+        let home = ["north", "south", "west"][random.usize(..3)];
+        match random.u8(..24) {
+            20 => deleting(Noun::Node, home, None),
+            21..24 => setting(
+                Thing::Node(Node {
+                    name: home.to_owned(),
+                    id: (random.u8(..4) == 0).then(|| random.i64(1..4)),
+                    ..Node::default()
+                }),
+                None,
+            ),
             0 => deleting(Noun::Channel, &channel, None),
             1 => deleting(Noun::Endpoint, &format!("{within}/{number}"), None),
             12 => deleting(Noun::Hub, &hub, None),
@@ -84,6 +94,7 @@ fn edit(random: &mut fastrand::Rng) -> Vec<Change> {
                         name: format!("{within}/{number}"),
                         id: (random.u8(..4) == 0).then(|| random.i64(1..4)),
                         grants: grants.into_iter().take(some).collect(),
+                        home: (random.u8(..4) == 0).then(|| home.to_owned()),
                         ..Endpoint::default()
                     })),
                     None,

@@ -5,6 +5,7 @@ mod changes;
 mod documents;
 mod keys;
 mod logs;
+mod nodes;
 mod why;
 
 use std::sync::atomic::{AtomicU64, Ordering};

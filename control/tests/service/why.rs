@@ -85,6 +85,7 @@ fn good() -> Question {
         at: None,
         transport: Some(Transport::Tls),
         certificate: Fingerprint::parse(&"0a".repeat(32)),
+        node: None,
     }
 }
 
@@ -341,4 +342,44 @@ fn a_pair_may_sign_what_a_relay_brings_and_opens_no_session() {
         ..by_pair
     };
     assert_eq!(fails(&world, &relayed), [""; 0]);
+}
+
+#[test]
+fn who_is_at_home_on_another_node_is_told_which_and_who_has_no_home_is_served_by_any() {
+    use control::model::{Node, Thing};
+    use control::service::setting;
+    let world = world();
+    let local = Caller::local();
+    let on = |node: &str| Question {
+        node: Some(node.to_owned()),
+        ..good()
+    };
+    let unknown = world.service.why(&local, &on("north"));
+    assert_eq!(unknown.expect_err("no such node").code, codes::NOT_THERE);
+    for name in ["north", "south"] {
+        let node = Node {
+            name: name.to_owned(),
+            ..Node::default()
+        };
+        let made = |_: &_, _: &_| Ok(vec![setting(Thing::Node(node), None)]);
+        world.service.edit(&local, "create", made).expect("made");
+        assert_eq!(fails(&world, &on(name)), [""; 0], "any serves it");
+    }
+    let set = world
+        .service
+        .edit_endpoint(&local, "set", "a/e/pump", None, |pump| {
+            pump.home = Some("north".to_owned());
+            Ok(())
+        });
+    set.expect("changed");
+    assert_eq!(fails(&world, &good()), [""; 0], "wherever that is");
+    assert_eq!(fails(&world, &on("north")), [""; 0]);
+    let reasons = world.service.why(&local, &on("south")).expect("answered");
+    let home = reasons.checks.iter().find(|check| check.check == "home");
+    let home = home.expect("it is looked at");
+    assert!(!home.passed && !reasons.allowed);
+    assert_eq!(
+        (&*home.seen, &*home.needed),
+        ("node `south`", "node `north`, its home")
+    );
 }

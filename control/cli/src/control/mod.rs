@@ -187,7 +187,12 @@ fn along(
 ) -> Result<Along, Diagnosis> {
     let push = push.into();
     let nodes = files.nodes.as_ref();
-    let fleet = nodes.map(|nodes| Fleet::new(nodes.names.iter().cloned(), store.ancestors()));
+    let here = push.as_ref().map(|push| push.name().to_owned());
+    let fleet = nodes.map(|nodes| {
+        let names = nodes::others(nodes.names.clone(), here.as_deref())?;
+        Ok(Fleet::new(names, store.ancestors()))
+    });
+    let fleet = fleet.transpose()?;
     let ways = Ways {
         here: push.clone(),
         fleet: fleet.clone(),
@@ -196,9 +201,10 @@ fn along(
     let service = Service::start(store, Box::new(ways), clock());
     let service = Arc::new(service.map_err(first)?);
     first_token(&service, files)?;
-    let open = nodes
-        .zip(fleet)
-        .map(|(nodes, fleet)| nodes::open(nodes, files.config.as_deref(), fleet, tell));
+    let open = nodes.zip(fleet).map(|(nodes, fleet)| {
+        let about = (files.config.as_deref(), here.as_deref());
+        nodes::open(nodes, about, fleet, tell)
+    });
     let open = open.transpose()?;
     if let Some(open) = &open {
         say!("nodes on {}", open.listening.address());

@@ -22,7 +22,7 @@ pub(super) struct Open {
 /// Let nodes connect; `config` is where their names stand.
 pub(super) fn open(
     nodes: &NodesFiles,
-    config: Option<&Path>,
+    (config, here): (Option<&Path>, Option<&str>),
     fleet: Fleet,
     tell: Arc<dyn Tell>,
 ) -> Result<Open, Diagnosis> {
@@ -41,6 +41,7 @@ pub(super) fn open(
         tell,
     )?;
     let (nodes, config) = (nodes.clone(), config.map(Path::to_owned));
+    let here = here.map(str::to_owned);
     let looking = Looking::start(move || {
         shown.look(|differ| {
             let new = server(&nodes)?;
@@ -49,7 +50,7 @@ pub(super) fn open(
         });
         if let Some(config) = &config {
             named.look(|_| {
-                fleet.set_names(names(config)?);
+                fleet.set_names(others(names(config)?, here.as_deref())?);
                 Ok(())
             });
         }
@@ -64,6 +65,17 @@ fn server(nodes: &NodesFiles) -> Result<LinkServer, Diagnosis> {
     let own = nodes.own.read()?;
     let server = LinkServer::new(&own, &authority(&nodes.ca)?);
     server.map_err(|fault| unusable(&nodes.ca, &fault))
+}
+
+/// The names, of which none may be that of the node of this process: endpoints at home there would be served twice.
+pub(super) fn others(names: Vec<String>, here: Option<&str>) -> Result<Vec<String>, Diagnosis> {
+    let Some(here) = here.filter(|here| names.iter().any(|name| name == here)) else {
+        return Ok(names);
+    };
+    let (what, seen) = ("control.nodes.names", format!("`{here}`"));
+    let needed = "names of nodes in other processes";
+    let remedy = "take it out: the node of this process is called so";
+    Err(Diagnosis::new(SECTION, what, seen, needed, remedy))
 }
 
 /// The names of nodes in a configuration.

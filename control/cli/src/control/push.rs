@@ -51,6 +51,11 @@ impl Push {
         })
     }
 
+    /// What this node is called.
+    pub(super) fn name(&self) -> &str {
+        HERE
+    }
+
     /// Carry nothing any more.
     pub(super) fn end(&self) {
         self.0.lock().ended = true;

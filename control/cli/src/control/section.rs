@@ -56,6 +56,7 @@ pub(crate) enum Secured {
 #[serde(deny_unknown_fields)]
 struct NodesSection {
     listen: SocketAddr,
+    #[serde(default)]
     names: Vec<String>,
     ca: PathBuf,
     certificate: PathBuf,
@@ -68,7 +69,7 @@ struct NodesSection {
 pub(crate) struct NodesFiles {
     /// Where they connect.
     pub(crate) listen: SocketAddr,
-    /// Who they are.
+    /// Those that may connect without being defined.
     pub(crate) names: Vec<String>,
     /// The authority of both sides.
     pub(crate) ca: PathBuf,

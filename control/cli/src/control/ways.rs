@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use control::model::Node;
 use control::service::{NodeApplied, NodeSeen, Publish, Update};
 use link::{Fleet, Lineage, Newest};
 use node::diagnosis::Diagnosis;
@@ -25,6 +26,15 @@ impl Publish for Ways {
     /// Nodes in other processes say for themselves what they refuse.
     fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
         self.here.as_ref().map_or(Ok(()), |here| here.check(table))
+    }
+
+    /// The node of this process needs no link, and nobody else is let in under its name.
+    fn admit(&self, nodes: &mut dyn Iterator<Item = &Node>) {
+        if let Some(fleet) = &self.fleet {
+            let here = self.here.as_ref().map(Push::name);
+            let others = nodes.filter(|node| Some(node.name.as_str()) != here);
+            fleet.set_defined(others.map(|node| (node.name.clone(), node.is_enabled())));
+        }
     }
 
     fn publish(&self, update: Update) {

@@ -282,6 +282,9 @@ pub(crate) struct WhyArgs {
     /// By a tunnel in which the certificate with this SHA-256 was shown
     #[arg(long, value_name = "HEX")]
     certificate: Option<String>,
+    /// On this node; on the endpoint's home, or any, unless it is said
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -296,6 +299,7 @@ pub(crate) fn why(args: &WhyArgs) -> Result<u8, Fault> {
         ("at", args.at.clone()),
         ("transport", args.transport.clone()),
         ("certificate", args.certificate.clone()),
+        ("node", args.node.clone()),
     ];
     let given = given
         .into_iter()

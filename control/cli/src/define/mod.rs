@@ -36,6 +36,8 @@ pub(crate) enum Noun {
     Channel,
     /// The boundary of one outside party.
     Endpoint,
+    /// Where endpoints are served.
+    Node,
 }
 
 /// Arguments of a noun.
@@ -128,13 +130,14 @@ impl Noun {
             Self::Hub => "hubs",
             Self::Channel => "channels",
             Self::Endpoint => "endpoints",
+            Self::Node => "nodes",
         }
     }
 
     /// Parts of a full name.
     const fn depth(self) -> usize {
         match self {
-            Self::Account => 1,
+            Self::Account | Self::Node => 1,
             Self::Environment => 2,
             Self::Hub | Self::Channel | Self::Endpoint => 3,
         }
@@ -144,7 +147,7 @@ impl Noun {
     pub(crate) fn path(self, name: &str) -> Result<String, Fault> {
         let parts: Vec<&str> = name.split('/').collect();
         match (parts.len() == self.depth(), &parts[..]) {
-            (true, [account]) => Ok(path(&["accounts", account])),
+            (true, [name]) => Ok(path(&[self.plural(), name])),
             (true, [account, environment]) => {
                 Ok(path(&["accounts", account, "environments", environment]))
             }
@@ -197,22 +200,8 @@ fn run_command(noun: Noun, command: &Command) -> Result<u8, Fault> {
             let value = api.ask("GET", &noun.path(name)?, None)?;
             show(&value, api.json);
         }
-        Command::Create { name, change } => {
-            let mut body = value::object(&change.values)?;
-            body["name"] = name.as_str().into();
-            let within = name.rsplit_once('/').map(|(within, _)| within);
-            // A name of the wrong depth is refused before anybody is asked.
-            noun.path(name)?;
-            let path = format!("{}{}", noun.collection(within)?, change.wait.query('?'));
-            let done = change.api.ask("POST", &path, Some(&body))?;
-            changed(&done, &format!("{name} is defined"), change.api.json)?;
-        }
-        Command::Set { name, change } => {
-            let body = value::object(&change.values)?;
-            let path = format!("{}{}", noun.path(name)?, change.wait.query('?'));
-            let done = change.api.ask("PATCH", &path, Some(&body))?;
-            changed(&done, &format!("{name} is changed"), change.api.json)?;
-        }
+        Command::Create { name, change } => create(noun, name, change)?,
+        Command::Set { name, change } => set(noun, name, change)?,
         Command::Delete {
             name,
             cascade,
@@ -225,6 +214,26 @@ fn run_command(noun: Noun, command: &Command) -> Result<u8, Fault> {
         }
     }
     Ok(0)
+}
+
+/// Make one.
+pub(crate) fn create(noun: Noun, name: &str, change: &ChangeArgs) -> Result<(), Fault> {
+    let mut body = value::object(&change.values)?;
+    body["name"] = name.into();
+    let within = name.rsplit_once('/').map(|(within, _)| within);
+    // A name of the wrong depth is refused before anybody is asked.
+    noun.path(name)?;
+    let path = format!("{}{}", noun.collection(within)?, change.wait.query('?'));
+    let done = change.api.ask("POST", &path, Some(&body))?;
+    changed(&done, &format!("{name} is defined"), change.api.json)
+}
+
+/// Change one.
+pub(crate) fn set(noun: Noun, name: &str, change: &ChangeArgs) -> Result<(), Fault> {
+    let body = value::object(&change.values)?;
+    let path = format!("{}{}", noun.path(name)?, change.wait.query('?'));
+    let done = change.api.ask("PATCH", &path, Some(&body))?;
+    changed(&done, &format!("{name} is changed"), change.api.json)
 }
 
 /// Print a list.

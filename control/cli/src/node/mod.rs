@@ -1,4 +1,4 @@
-//! `forebay node`: a data plane whose tables come from a control plane in another process; and what the control plane knows of nodes.
+//! `forebay node`: a data plane whose tables come from a control plane in another process; and the nodes that a control plane has.
 
 pub(crate) mod section;
 mod seen;
@@ -25,6 +25,7 @@ use wire::route::RouteTable;
 
 use crate::control::from_control;
 use crate::define::ask::ApiArgs;
+use crate::define::{self, ChangeArgs, Noun, WaitArgs};
 use crate::diagnosis::SECTION;
 use crate::fault::Fault;
 use crate::looking::{Files, Looking};
@@ -58,6 +59,9 @@ pub(crate) struct Args {
 enum Command {
     /// List the nodes of a control plane, and how far each is
     Ls {
+        /// Print names alone
+        #[arg(long)]
+        names: bool,
         #[command(flatten)]
         api: ApiArgs,
     },
@@ -68,15 +72,45 @@ enum Command {
         #[command(flatten)]
         api: ApiArgs,
     },
+    /// Define one: the process with a certificate for that name may connect, and endpoints may be at home on it
+    Create {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Change one: `address=HOST:PORT` is where clients reach it, `enabled=false` sends its process away
+    Set {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Delete one on which no endpoint is at home: its process is sent away
+    Delete {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
 }
 
-/// Run a node until a signal says stop, or tell of nodes.
+/// Run a node until a signal says stop, or tell of nodes and change what is defined of them.
 pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
     match &args.command {
-        Some(Command::Ls { api }) => seen::ls(api),
+        Some(Command::Ls { names, api }) => seen::ls(api, *names),
         Some(Command::Show { name, api }) => seen::show(api, name),
+        Some(Command::Create { name, change }) => done(define::create(Noun::Node, name, change)),
+        Some(Command::Set { name, change }) => done(define::set(Noun::Node, name, change)),
+        Some(Command::Delete { name, wait, api }) => done(seen::delete(api, name, wait)),
         None => serve(&args.config),
     }
+}
+
+fn done(result: Result<(), Fault>) -> Result<u8, Fault> {
+    result.map(|()| 0)
 }
 
 fn serve(config: &std::path::Path) -> Result<u8, Fault> {

@@ -158,8 +158,21 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A control plane with so many endpoints, for nodes of these names.
+    /// A control plane with so many endpoints, for nodes of these names, which its configuration lists.
     pub(crate) fn new(parties: usize, nodes: &[&str]) -> Self {
+        Self::listing(parties, nodes, nodes)
+    }
+
+    /// The same for nodes that are defined, and stand in no list.
+    pub(crate) fn defining(parties: usize, nodes: &[&str]) -> Self {
+        let world = Self::listing(parties, nodes, &[]);
+        for node in nodes {
+            world.good(&["node", "create", node]);
+        }
+        world
+    }
+
+    fn listing(parties: usize, nodes: &[&str], listed: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let parties: Vec<Party> = (0..parties)
             .map(|number| Party {
@@ -179,10 +192,10 @@ impl World {
         for node in nodes {
             world.made(&["cert", "node", "--name", node]);
         }
-        world.write_control(nodes);
+        world.write_control(listed);
         world.start_control();
         // The next one listens where this one does.
-        world.write_control(nodes);
+        world.write_control(listed);
         world
     }
 
@@ -284,6 +297,13 @@ impl World {
         (text(output.stdout), text(output.stderr))
     }
 
+    /// What a command says was wrong that was asked for what cannot be.
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
     /// The answer of the API.
     pub(crate) fn api(&self, method: &str, path: &str) -> Value {
         let token = std::fs::read_to_string(self.token()).expect("there");
@@ -308,10 +328,16 @@ impl World {
         self.api("POST", &path)
     }
 
-    /// What is known of every node.
+    /// How every node is seen that may connect.
     pub(crate) fn nodes(&self) -> Vec<Value> {
         let page = self.api("GET", "/v1/nodes");
-        page["items"].as_array().expect("a list").clone()
+        let items = page["items"].as_array().expect("a list");
+        let seen = items.iter().filter_map(|node| {
+            let mut status = node.get("status")?.clone();
+            status["name"] = node["name"].clone();
+            Some(status)
+        });
+        seen.collect()
     }
 
     /// Wait until every node is connected and has the newest table everywhere.
