@@ -39,13 +39,7 @@ pub(super) struct Question {
 impl Question {
     /// The text of the bearer token.
     pub(super) fn bearer(&self) -> Result<&str, Problem> {
-        let value = self.headers.get(AUTHORIZATION);
-        let text = value.and_then(|value| value.to_str().ok());
-        let token = text.and_then(|text| {
-            let (kind, token) = text.split_once(' ')?;
-            kind.eq_ignore_ascii_case("bearer").then_some(token.trim())
-        });
-        token.ok_or_else(|| {
+        bearer_of(self.headers.get(AUTHORIZATION)).ok_or_else(|| {
             let (what, seen) = ("the API takes no strangers", "no bearer token");
             let needed = "`Authorization: Bearer fbt_...`";
             Diagnosis::from_table(CODES, TOKEN_UNKNOWN, what, seen, needed).into()
@@ -62,6 +56,12 @@ impl Question {
             Some(_) => UNREADABLE,
         })
     }
+}
+
+/// The text of the bearer token in this header.
+pub(super) fn bearer_of(value: Option<&HeaderValue>) -> Option<&str> {
+    let (kind, token) = value?.to_str().ok()?.split_once(' ')?;
+    kind.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// A question with its caller.
@@ -337,6 +337,8 @@ pub(super) struct Answer {
     pub(super) kind: &'static str,
     pub(super) body: Vec<u8>,
     pub(super) headers: Vec<(HeaderName, String)>,
+    /// The code of what is refused.
+    pub(super) code: Option<u16>,
 }
 
 impl Answer {
@@ -347,6 +349,7 @@ impl Answer {
             kind: "application/json",
             body: body.to_string().into_bytes(),
             headers: Vec::new(),
+            code: None,
         }
     }
 

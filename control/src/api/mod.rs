@@ -10,6 +10,7 @@ mod keys;
 mod nodes;
 mod openapi;
 mod problem;
+mod refusals;
 mod replies;
 mod routes;
 mod scalar;
@@ -36,6 +37,8 @@ use crate::model::{Noun, Role};
 use crate::service::{Caller, Service, access};
 use call::{Answer, Call, Question};
 use problem::Problem;
+use refusals::Asked;
+pub use refusals::Tell;
 use replies::Replies;
 pub use routes::{Method, Route, routes};
 pub use serve::{Listen, Serving, serve};
@@ -57,18 +60,20 @@ const DOCUMENTS_MAX: usize = 2;
 /// What all handlers share.
 struct Shared {
     service: Arc<Service>,
+    tell: Option<Tell>,
     replies: Replies,
     documents: Arc<Semaphore>,
     long: Arc<Semaphore>,
 }
 
-/// The API of a service.
-pub fn router(service: Arc<Service>) -> Router {
+/// The API of a service; what is refused for want of a right is told to `tell`.
+pub fn router(service: Arc<Service>, tell: Option<Tell>) -> Router {
     let replies = Replies::default();
     let documents = Arc::new(Semaphore::new(DOCUMENTS_MAX));
     let long = Arc::new(Semaphore::new(LONG_KIB_MAX as usize));
     let shared = Arc::new(Shared {
         service,
+        tell,
         replies,
         documents,
         long,
@@ -94,14 +99,28 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(|| async { Problem::route().into_response() })
 }
 
-/// Look who asks, read the whole request, then answer it on a thread that may wait for the disk. Strangers are not listened to: not a
-/// byte of a body is kept of those who may not ask.
+/// Answer a request, and leave a trace of what is refused for want of a right.
 async fn respond(
     shared: Arc<Shared>,
     route: &'static Route,
     parameters: &RawPathParams,
     request: Request,
 ) -> Response {
+    let asked = Asked::of(route, &request);
+    let answered = attend(Arc::clone(&shared), route, parameters, request).await;
+    let answer = answered.unwrap_or_else(|problem| problem.answer());
+    asked.answered(&shared, &answer);
+    answer.into_response()
+}
+
+/// Look who asks, read the whole request, then answer it on a thread that may wait for the disk. Strangers are not listened to: not a
+/// byte of a body is kept of those who may not ask.
+async fn attend(
+    shared: Arc<Shared>,
+    route: &'static Route,
+    parameters: &RawPathParams,
+    request: Request,
+) -> Result<Answer, Problem> {
     let parameters = parameters
         .iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -113,22 +132,13 @@ async fn respond(
         headers: parts.headers,
         body: Bytes::new(),
     };
-    let caller = match caller(&shared, route, &question) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
+    let caller = caller(&shared, route, &question)?;
     let longest = longest(route, caller.as_ref());
     let said = body.size_hint().upper();
-    let room = match Room::of(&shared, said, longest).await {
-        Ok(room) => room,
-        Err(problem) => return problem.into_response(),
-    };
+    let room = Room::of(&shared, said, longest).await?;
     // What strangers send where they may ask is not looked at.
     if caller.is_some() {
-        question.body = match whole(body, longest).await {
-            Ok(body) => body,
-            Err(problem) => return problem.into_response(),
-        };
+        question.body = whole(body, longest).await?;
     }
     // The turn comes behind the body: a slow one keeps nobody waiting.
     let turn = match route.document {
@@ -143,10 +153,7 @@ async fn respond(
         drop((question, turn, room));
         answer
     });
-    match answered.await {
-        Ok(answer) => answer.into_response(),
-        Err(_) => Problem::broken().into_response(),
-    }
+    answered.await.map_err(|_| Problem::broken())
 }
 
 /// Who asks, if it may ask this at all; nobody for what is told to strangers.

@@ -135,6 +135,7 @@ impl Problem {
         body["errors"] = self.found.iter().map(as_json).collect();
         let mut answer = Answer::json(self.status, body);
         answer.kind = "application/problem+json";
+        answer.code = Some(number);
         if self.status == 401 {
             answer.headers.push((WWW_AUTHENTICATE, "Bearer".to_owned()));
         }

@@ -6,7 +6,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,6 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 use wire::diagnosis::Diagnosis;
 
 use super::doors::Doors;
+use super::refusals::{Peer, Tell};
 use super::router;
 use super::tunnelled::{Secure, Tunnelled};
 use crate::diagnosis::{API_FAILED, API_PLAIN, CODES};
@@ -58,6 +62,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Makes the tunnel of each connection; without it, the address must be this machine's own.
     pub secure: Option<Secure>,
+    /// Takes a line for what is refused for want of a right.
+    pub tell: Option<Tell>,
 }
 
 impl std::fmt::Debug for Listen {
@@ -69,8 +75,11 @@ impl std::fmt::Debug for Listen {
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        let secure = None;
-        Self { address, secure }
+        Self {
+            address,
+            secure: None,
+            tell: None,
+        }
     }
 }
 
@@ -82,6 +91,7 @@ pub fn serve(listen: impl Into<Listen>, service: Arc<Service>) -> Result<Serving
     let Listen {
         address: listen,
         secure,
+        tell,
     } = listen.into();
     if secure.is_none() && !listen.ip().is_loopback() {
         let what = "the API would be served without TLS";
@@ -113,7 +123,7 @@ pub fn serve(listen: impl Into<Listen>, service: Arc<Service>) -> Result<Serving
         .build()
         .map_err(failed)?;
     let (end, ended) = oneshot::channel::<()>();
-    let router = router(service);
+    let router = router(service, tell);
     let run = move || {
         runtime.block_on(async move {
             tokio::select! {
@@ -150,7 +160,7 @@ async fn accept(listener: TcpListener, secure: Option<Secure>, router: Router) {
                 };
                 let (secure, router) = (secure.clone(), router.clone());
                 tokio::spawn(async move {
-                    connection(stream, secure, router).await;
+                    connection(stream, Peer(peer.ip()), secure, router).await;
                     drop((permit, inside));
                 });
             }
@@ -160,22 +170,31 @@ async fn accept(listener: TcpListener, secure: Option<Secure>, router: Router) {
     }
 }
 
-async fn connection(stream: TcpStream, secure: Option<Secure>, router: Router) {
+async fn connection(stream: TcpStream, peer: Peer, secure: Option<Secure>, router: Router) {
     let Some(secure) = secure else {
-        return speak(stream, router).await;
+        return speak(stream, peer, router).await;
     };
     let tunnelled = Tunnelled::accept(stream, &secure);
     // Who does not come through the handshake in time is no client.
     if let Ok(Ok(tunnelled)) = tokio::time::timeout(HEAD_TIMEOUT, tunnelled).await {
-        speak(tunnelled, router).await;
+        speak(tunnelled, peer, router).await;
     }
 }
 
-async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+) {
+    let router = TowerToHyperService::new(router);
+    let attend = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), attend);
     // Whatever the peer did wrong ends its connection and nothing else.
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
 }

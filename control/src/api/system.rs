@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::scalar::EXACT_MAX;
 use crate::diagnosis::{API_QUERY, CODES};
 use crate::model::{Model, Noun, Role};
+use crate::service::refused::Reason;
 use crate::service::{Apply, Secrets, access};
 use wire::diagnosis::Diagnosis;
 
@@ -43,11 +44,20 @@ pub(super) fn status(call: &Call<'_>) -> Result<Answer, Problem> {
         None => Some(call.service.digest().to_string()),
         Some(_) => None,
     };
+    // So are these.
+    let refused = call.caller.account.is_none().then(|| {
+        let counts = Reason::ALL.map(|reason| {
+            let count = call.service.refused().count(reason);
+            (reason.name().to_owned(), Value::from(count))
+        });
+        Value::Object(counts.into_iter().collect())
+    });
     Ok(Answer::json(
         200,
         json!({
             "version": catalog.version,
             "digest": digest,
+            "refused": refused,
             "accounts": count(Noun::Account),
             "environments": count(Noun::Environment),
             "hubs": count(Noun::Hub),
@@ -106,6 +116,7 @@ pub(super) fn backup(call: &Call<'_>) -> Result<Answer, Problem> {
         kind: BACKUP_KIND,
         body,
         headers: Vec::new(),
+        code: None,
     })
 }
 

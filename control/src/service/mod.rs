@@ -14,6 +14,7 @@ mod next;
 mod nodes;
 mod private;
 mod push;
+pub mod refused;
 mod tokens;
 mod why;
 
@@ -61,6 +62,7 @@ pub struct Service {
     publish: Box<dyn Publish>,
     tidy: Mutex<Tidy>,
     clock: Clock,
+    refused: refused::Refused,
 }
 
 /// What holds now.
@@ -148,6 +150,7 @@ impl Service {
             publish,
             tidy: Mutex::default(),
             clock,
+            refused: refused::Refused::default(),
         })
     }
 
@@ -161,6 +164,12 @@ impl Service {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.current().table.digest()
+    }
+
+    /// Questions that were refused for want of a right.
+    #[must_use]
+    pub const fn refused(&self) -> &refused::Refused {
+        &self.refused
     }
 
     /// Seconds since 1970.

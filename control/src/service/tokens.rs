@@ -85,6 +85,17 @@ impl Service {
         self.caller_of(hash).map(drop)
     }
 
+    /// The name of the token of this text, also when it is good no more.
+    #[must_use]
+    pub fn token_name(&self, text: &str) -> Option<String> {
+        let (hash, catalog) = (Token::hash_of(text), self.catalog());
+        let mut tokens = catalog.things.from(Noun::Token, "");
+        tokens.find_map(|(_, stored)| match &*stored.thing {
+            Thing::Token(token) if token.hash == hash => Some(token.name.clone()),
+            _ => None,
+        })
+    }
+
     /// Whose token has this hash.
     fn caller_of(&self, hash: &str) -> Result<Caller, Diagnosis> {
         let refuse = |seen: &str| {

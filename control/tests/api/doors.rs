@@ -63,7 +63,10 @@ fn one_address_has_so_many_connections_and_this_machine_as_many_as_it_likes() {
     let secure: Secure = Arc::new(|| Ok(Box::new(Open { out: Vec::new() }) as Box<dyn Tunnel>));
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let secure = Some(secure);
-    let listen = Listen { address, secure };
+    let listen = Listen {
+        secure,
+        ..address.into()
+    };
     let serving = serve(listen, Arc::clone(&world.service)).expect("served");
     let port = serving.address().port();
     let crowd = |from: IpAddr| {

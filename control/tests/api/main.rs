@@ -5,6 +5,7 @@ mod doors;
 mod life;
 mod mistakes;
 mod nodes;
+mod refused;
 mod strangers;
 
 use std::io::{Read, Write};

@@ -8,6 +8,7 @@ pub(crate) mod section;
 mod secure;
 mod ways;
 
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use control::model::{Model, Noun};
 use control::service::{Caller, Clock, Service, Unpublished, setting};
 use control::store::audit::Verdict;
 use control::store::{Act, Change, Store, file, lost, master};
-use link::{Fleet, Tell};
+use link::{Fleet, Level, Tell};
 use node::config::NodeConfig;
 use node::diagnosis::RELOAD_REFUSED;
 use wire::diagnosis::Diagnosis;
@@ -201,6 +202,7 @@ fn along(
     let service = Service::start(store, Box::new(ways), clock());
     let service = Arc::new(service.map_err(first)?);
     first_token(&service, files)?;
+    let api_tell = Arc::clone(&tell);
     let open = nodes.zip(fleet).map(|(nodes, fleet)| {
         let about = (files.config.as_deref(), here.as_deref());
         nodes::open(nodes, about, fleet, tell)
@@ -212,7 +214,17 @@ fn along(
     let (secure, pinned) = secured(files)?;
     let scheme = if secure.is_some() { "https" } else { "http" };
     let address = files.listen;
-    let serving = serve(Listen { address, secure }, service)?;
+    let tell: control::api::Tell = Arc::new(
+        move |event: &'static str, fields: &[(&str, &dyn Display)]| {
+            api_tell.tell(Level::Warning, event, fields);
+        },
+    );
+    let listen = Listen {
+        address,
+        secure,
+        tell: Some(tell),
+    };
+    let serving = serve(listen, service)?;
     say!("api on {scheme}://{}", serving.address());
     if let Some(own::Pinned { path, fingerprint }) = pinned {
         say!(
