@@ -83,6 +83,8 @@ pub const ALREADY_THERE: u16 = 2142;
 pub const MASTER_KEY_SAME: u16 = 2143;
 /// A node that is to go, and is the home of an endpoint.
 pub const NODE_IS_HOME: u16 = 2146;
+/// More things than an account may define.
+pub const LIMIT: u16 = 2144;
 /// A token that is not known, or no longer good.
 pub const TOKEN_UNKNOWN: u16 = 2150;
 /// A role that is too low.
@@ -342,6 +344,12 @@ pub const CODES: &[Code] = &[
         "node_is_home",
         "A node cannot be deleted while endpoints are at home on it: nobody would serve them.",
         "give them another home, or none, in the same document or before; a node that is only to be sent away is disabled",
+    ),
+    (
+        LIMIT,
+        "account_limit",
+        "An account would have more of something than its `limits` allow. Those are set by who sees all accounts.",
+        "delete what is not needed, or have the limit raised",
     ),
     (
         TOKEN_UNKNOWN,

@@ -49,6 +49,7 @@ fn status_of(code: u16) -> u16 {
         | codes::KEY_ID_USED
         | codes::NODE_IS_HOME
         | codes::TABLE
+        | codes::LIMIT
         | codes::FOREIGN => 409,
         codes::CHANGED_MEANWHILE => 412,
         codes::API_KIND => 415,

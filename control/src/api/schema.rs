@@ -70,7 +70,10 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
         ("bytes_per_second", byte_rate()),
     ];
     vec![
-        ("Account", rates.to_vec()),
+        (
+            "Account",
+            [&rates[..], &[("limits", reference("WrittenLimits"))]].concat(),
+        ),
         ("Environment", Vec::new()),
         (
             "Hub",
@@ -252,6 +255,23 @@ fn queue() -> Value {
     )
 }
 
+/// How many things an account may define.
+fn limits() -> Value {
+    let count = || range(0, u64::from(u32::MAX));
+    object(
+        &[],
+        &[
+            ("environments", count()),
+            ("hubs", count()),
+            ("partitions", count()),
+            ("channels", count()),
+            ("endpoints", count()),
+            ("grants_per_endpoint", count()),
+            ("tokens", count()),
+        ],
+    )
+}
+
 /// The conditions of a grant.
 fn conditions() -> Vec<(&'static str, Value)> {
     vec![
@@ -305,6 +325,8 @@ fn parts() -> Vec<(&'static str, Value)> {
     ];
     let shown = [&shown[..], &conditions()].concat();
     vec![
+        ("WrittenLimits", limits()),
+        ("Limits", loosened(&limits())),
         ("WrittenQueue", queue()),
         ("Queue", loosened(&queue())),
         ("WrittenGrant", written_grant()),
@@ -577,6 +599,7 @@ address = "n:1"
 name = "a"
 messages_per_second = 1
 bytes_per_second = 1
+limits = { environments = 1, hubs = 1, partitions = 1, channels = 1, endpoints = 1, grants_per_endpoint = 1, tokens = 1 }
 [[environments]]
 name = "a/e"
 [[hubs]]
@@ -647,6 +670,10 @@ body_bytes_max = 1
                 (shown["defined"], shown["status"]) = (true.into(), json!({}));
             }
             assert_eq!(keys(&shown), keys(&schemas[&name]["properties"]), "{name}");
+            if name == "Account" {
+                let named = &schemas["Limits"]["properties"];
+                assert_eq!(keys(&shown["limits"]), keys(named), "limits");
+            }
             if name == "Endpoint" {
                 shown["keys"][0]["state"] = "live".into();
                 for (part, value) in [

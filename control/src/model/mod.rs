@@ -19,7 +19,7 @@ mod secret;
 mod thing;
 mod token;
 
-pub use account::{Account, Environment};
+pub use account::{Account, Environment, Limits};
 pub use channel::{Channel, Priority};
 pub use endpoint::Endpoint;
 pub use grant::{Allow, Grant};

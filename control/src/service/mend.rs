@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use wire::diagnosis::Diagnosis;
 
+use super::limits::Counts;
 use super::{Current, Service};
 use crate::diagnosis::STORE_FAILED;
 
@@ -37,8 +38,10 @@ impl Service {
         let catalog = self.store.load()?;
         if catalog.version != self.current().catalog.version {
             let first = |mut found: super::Refusal| found.remove(0).fault;
+            let counts = Counts::of_all(&catalog);
             let now = Current::published(catalog, &self.store, &*self.publish).map_err(first)?;
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = now;
+            *self.counts() = counts;
             self.tidy().note(None);
         }
         self.failed.store(false, Ordering::Relaxed);

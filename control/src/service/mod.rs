@@ -8,6 +8,7 @@ pub mod access;
 mod apply;
 mod ids;
 mod keys;
+pub mod limits;
 mod logs;
 mod mend;
 mod next;
@@ -19,7 +20,7 @@ mod tokens;
 mod why;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -35,6 +36,7 @@ use crate::tidy::Tidy;
 pub use access::Caller;
 pub use apply::{Apply, Difference, Secrets};
 pub use keys::{KeyOrder, NewKey, Rotation};
+use limits::Counts;
 use next::{Next, compiled};
 pub use nodes::NodeTold;
 pub use push::{NodeApplied, NodeSeen, Publish, Unpublished, Update};
@@ -63,6 +65,8 @@ pub struct Service {
     tidy: Mutex<Tidy>,
     clock: Clock,
     refused: refused::Refused,
+    /// What every account has, as of what holds now.
+    counts: Mutex<Counts>,
 }
 
 /// What holds now.
@@ -140,6 +144,7 @@ impl Service {
     /// When the store cannot be read, or what it holds does not compile.
     pub fn start(store: Store, publish: Box<dyn Publish>, clock: Clock) -> Result<Self, Refusal> {
         let catalog = store.load().map_err(refused)?;
+        let counts = Mutex::new(Counts::of_all(&catalog));
         let current = Current::published(catalog, &store, &*publish)?;
         Ok(Self {
             store,
@@ -151,6 +156,7 @@ impl Service {
             tidy: Mutex::default(),
             clock,
             refused: refused::Refused::default(),
+            counts,
         })
     }
 
@@ -184,6 +190,11 @@ impl Service {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // One change at a time adds to them, and whole.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The store, for what reads or copies all of it.
@@ -266,6 +277,8 @@ impl Service {
             return Ok(outcome(before.version));
         }
         let after = before.clone().after(&changes, before.version + 1);
+        let more = Counts::difference(before, &after, &changes);
+        (self.counts()).check(&more, (before, &after), &changes)?;
         let Next { head, table, delta } = self.next(store, &after, &changes)?;
         self.publish.check(&table).map_err(refused)?;
         let hubs = logs::check(store, &self.current().table, &table).map_err(refused)?;
@@ -279,6 +292,7 @@ impl Service {
         let version = committed.or_else(|fault| self.after_failure(fault, after.version));
         let version = version.map_err(refused)?;
         assert_eq!(version, after.version, "one change at a time");
+        self.counts().add(more);
         let outcome = outcome(version);
         self.publish.admit(&mut after.nodes());
         let now = Current {

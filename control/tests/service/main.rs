@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod documents;
 mod keys;
+mod limits;
 mod logs;
 mod nodes;
 mod why;

@@ -18,6 +18,7 @@ fn account(name: String, rate: i64) -> Thing {
         name,
         messages_per_second: Some(rate),
         bytes_per_second: None,
+        ..Account::default()
     })
 }
 

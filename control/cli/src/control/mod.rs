@@ -19,7 +19,7 @@ use control::api::{Listen, Secure, Serving, serve};
 use control::compile::{Found, compile};
 use control::diagnosis::{STORE_FAILED, UNREADABLE};
 use control::model::{Model, Noun};
-use control::service::{Caller, Clock, Service, Unpublished, setting};
+use control::service::{Caller, Clock, Service, Unpublished, limits, setting};
 use control::store::audit::Verdict;
 use control::store::{Act, Change, Store, file, lost, master};
 use link::{Fleet, Level, Tell};
@@ -122,6 +122,7 @@ fn begin_with(store: &Store, plan: &Path) -> Result<(), Fault> {
     let name = plan.display().to_string();
     let good = compile(&model, 1, Some(store.master()));
     good.map_err(|found| control::plan::located(found, &text, &name))?;
+    limits::check(&model).map_err(|found| control::plan::located(found, &text, &name))?;
     let mut changes: Vec<Change> = model
         .into_things()
         .map(|thing| setting(thing, Some(0)))
