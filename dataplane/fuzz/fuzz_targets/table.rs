@@ -7,8 +7,8 @@
 
 use framed::bounded;
 use libfuzzer_sys::fuzz_target;
-use wire::ids::UnixNanos;
-use wire::route::{Delta, KeyRef, RouteTable, TableBytes};
+use wire::ids::{EndpointId, UnixNanos};
+use wire::route::{Delta, KeyRef, RouteTable, TOGETHER, TableBytes};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Longest input: tables come from a control plane that proved to be it, so it is not their length that has to be withstood.
@@ -102,6 +102,13 @@ fn ask(table: &RouteTable) {
 
 fn answers(table: &RouteTable) {
     let now = UnixNanos(1);
+    let ids: Vec<EndpointId> = table.endpoints().map(|one| one.id).collect();
+    for some in ids.chunks(TOGETHER) {
+        let found = table.endpoint_indexes(some);
+        let one_by_one = some.iter().map(|id| table.endpoint_index(*id));
+        assert!(one_by_one.eq(found.iter().copied().take(some.len())));
+        table.touch_keys(found.into_iter().flatten());
+    }
     for endpoint in table.endpoints() {
         let index = table.endpoint_index(endpoint.id).expect("it is listed");
         assert_eq!(table.endpoint_at(index).name(), endpoint.name());

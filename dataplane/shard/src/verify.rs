@@ -11,6 +11,7 @@ use wire::ids::{
     Direction, EndpointId, KeyId, NO_STREAM, PartitionId, QUEUE_STREAM, RELAY_STREAM, Sequence,
 };
 use wire::reason::{Notice, Reason};
+use wire::route::TOGETHER;
 use wire::send::Send;
 use wire::signature::{VerifyJob, verify_many};
 
@@ -185,11 +186,10 @@ pub(crate) struct Envelope<'a> {
     key: u32,
 }
 
-/// Frames whose session signatures are checked together: two at a time, while their bytes are near. A connection that
-/// strikes out has at most so many checked in vain.
-const TOGETHER: usize = 64;
-
 /// Stage 3: check the frames of a turn, in order; `hello` is called for each HELLO in its place. `jobs` is empty memory.
+///
+/// Session signatures of [`TOGETHER`] frames are checked together: two at a time, while their bytes are near. A connection that
+/// strikes out has at most so many checked in vain.
 pub(crate) fn verify<'a>(
     peers: &mut Peers,
     parsed: &'a [Parsed<'a>],
@@ -201,10 +201,11 @@ pub(crate) fn verify<'a>(
         let mut good = [false; TOGETHER];
         let empty = recycled!(std::mem::take(jobs));
         *jobs = recycled!(check_signatures(peers, together, empty, &mut good));
-        let mut good = &good[..];
+        let proofs = find_senders(peers, together, good);
+        let mut proofs = &proofs[..];
         for frames in together.chunk_by(|one, next| one.connection() == next.connection()) {
-            let (these, rest) = good.split_at(frames.len());
-            good = rest;
+            let (these, rest) = proofs.split_at(frames.len());
+            proofs = rest;
             judge(peers, frames, these, out, &mut hello);
         }
     }
@@ -246,19 +247,54 @@ fn check_signatures<'p, 'a: 'p>(
     jobs
 }
 
+/// What is known of a frame before it is judged.
+#[derive(Debug, Clone, Copy)]
+struct Proof {
+    /// Whether its session's signature is good.
+    good: bool,
+    /// The index of the endpoint that its envelope names, if it is a good one and there is such an endpoint.
+    sender: Option<u32>,
+}
+
+/// Find the endpoints that envelopes name, all of them together, with all that the next stages ask of them.
+fn find_senders(peers: &Peers, frames: &[Parsed<'_>], good: [bool; TOGETHER]) -> [Proof; TOGETHER] {
+    let mut proofs = good.map(|good| Proof { good, sender: None });
+    let relays = |frame: &Parsed<'_>| matches!(frame.content(), Content::Relay(_));
+    if frames.iter().any(relays) {
+        find_relayed(peers, frames, &mut proofs);
+    }
+    proofs
+}
+
+#[inline(never)]
+fn find_relayed(peers: &Peers, frames: &[Parsed<'_>], proofs: &mut [Proof; TOGETHER]) {
+    let (mut ids, mut places, mut count) = ([EndpointId(0); TOGETHER], [0; TOGETHER], 0);
+    for (at, frame) in frames.iter().enumerate() {
+        if let (Content::Relay(relay), true) = (frame.content(), proofs[at].good) {
+            (ids[count], places[count]) = (relay.inner().endpoint(), at);
+            count += 1;
+        }
+    }
+    let found = peers.table.endpoint_indexes(&ids[..count]);
+    peers.table.touch_keys(found.into_iter().flatten());
+    for (at, found) in places[..count].iter().zip(found) {
+        proofs[*at].sender = found;
+    }
+}
+
 /// Give on the frames of one connection. As long as all is well with them, their session is looked up once.
 fn judge<'a>(
     peers: &mut Peers,
     frames: &'a [Parsed<'a>],
-    good: &[bool],
+    proofs: &[Proof],
     out: &mut Verdicts<'_, 'a>,
     hello: &mut impl FnMut(&mut Peers, ConnectionId, &Hello<'a>),
 ) {
     let mut sender: Option<(SessionRef, EndpointId)> = None;
-    for (frame, good) in frames.iter().zip(good) {
+    for (frame, proof) in frames.iter().zip(proofs) {
         let id = frame.connection();
         if let (Some((session, endpoint)), Content::Send(send), true) =
-            (sender, frame.content(), *good)
+            (sender, frame.content(), proof.good)
             && send.endpoint() == endpoint
         {
             peers.counters.verify.session_frames += 1;
@@ -279,7 +315,7 @@ fn judge<'a>(
         let reference = session.reference;
         let sends = session.direction == Direction::Ingress;
         sender = sends.then_some((reference, session.endpoint));
-        if let Err(error) = check(peers, frame, reference, *good, out) {
+        if let Err(error) = check(peers, frame, reference, *proof, out) {
             refuse(peers, frame, error, out.refusals);
             sender = None;
         }
@@ -304,12 +340,12 @@ fn struck_out(peers: &Peers, id: ConnectionId) -> bool {
     strikes.is_none_or(|strikes| strikes >= peers.limits.bad_signatures_max)
 }
 
-/// Check one frame and give it on; `good` tells whether its session signature is.
+/// Check one frame and give it on.
 fn check<'a>(
     peers: &mut Peers,
     frame: &'a Parsed<'a>,
     reference: SessionRef,
-    good: bool,
+    proof: Proof,
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
     let (connection, session) = (frame.connection(), reference);
@@ -318,13 +354,15 @@ fn check<'a>(
         session,
         kind,
     };
-    check_session(peers, frame, good)?;
+    check_session(peers, frame, proof.good)?;
     match frame.content() {
         Content::Send(send) => {
             check_sender(peers, reference, send)?;
             out.verified.push(direct(frame, session, send));
         }
-        Content::Relay(relay) => check_envelope(peers, frame, reference, relay, out)?,
+        Content::Relay(relay) => {
+            check_envelope(peers, frame, reference, (relay, proof.sender), out)?;
+        }
         Content::Fetch(fetch, _) => out.commands.push(command(CommandKind::Fetch(*fetch))),
         Content::Settle(settle, _) => out.commands.push(command(CommandKind::Settle(*settle))),
         Content::Ping(number, _) => out.commands.push(command(CommandKind::Ping(*number))),

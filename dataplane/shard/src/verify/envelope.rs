@@ -17,12 +17,12 @@ use crate::terms::check_terms;
 
 use super::{Envelope, Origin, Verdicts, Verified, VerifyError, sending, strike};
 
-/// The envelope's own signature: HMAC at once, Ed25519 with the others of the batch.
+/// The envelope's own signature: HMAC at once, Ed25519 with the others of the batch. The index is that of the endpoint it names.
 pub(super) fn check_envelope<'a>(
     peers: &mut Peers,
     frame: &Parsed<'a>,
     reference: SessionRef,
-    relay: &'a Relay<'a>,
+    (relay, sender): (&'a Relay<'a>, Option<u32>),
     out: &mut Verdicts<'_, 'a>,
 ) -> Result<(), VerifyError> {
     let session = sending(peers, reference)?;
@@ -30,7 +30,7 @@ pub(super) fn check_envelope<'a>(
         return Err(VerifyError::RelayNotAllowed(session.endpoint));
     }
     let send = relay.inner();
-    let (endpoint, at) = find_key(&peers.table, send)?;
+    let (endpoint, at) = find_key(&peers.table, sender, send)?;
     let key = peers.table.endpoint_at(endpoint).keys.at(at);
     check_key(&key, peers.now.unix.seconds())?;
     let terms = check_terms(
@@ -65,9 +65,13 @@ pub(super) fn check_envelope<'a>(
     Ok(())
 }
 
-fn find_key(table: &RouteTable, send: &Send<'_>) -> Result<(u32, usize), VerifyError> {
+fn find_key(
+    table: &RouteTable,
+    sender: Option<u32>,
+    send: &Send<'_>,
+) -> Result<(u32, usize), VerifyError> {
     let unknown = VerifyError::UnknownSender(send.endpoint(), send.key_id());
-    let index = table.endpoint_index(send.endpoint()).ok_or(unknown)?;
+    let index = sender.ok_or(unknown)?;
     let endpoint = table.endpoint_at(index);
     let at = endpoint
         .keys

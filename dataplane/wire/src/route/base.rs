@@ -1,7 +1,7 @@
 //! The bulk of a table: all endpoints as they were at some epoch, found by id, and who hears each channel.
 
 use super::head::Head;
-use super::index::{IdMap, Index};
+use super::index::{IdMap, Index, Look, NewIndex};
 use super::layer::Layer;
 use super::{TableError, check_home};
 use crate::ids::{ChannelId, EndpointId};
@@ -18,8 +18,9 @@ pub(super) struct Base {
 
 impl Base {
     /// Index a layer, and check what its endpoints say of each other and of channels.
-    pub(super) fn new(layer: Layer, head: &Head) -> Result<Self, TableError> {
-        let mut index = Index::with_room(layer.endpoints as usize);
+    pub(super) fn new(mut layer: Layer, head: &Head) -> Result<Self, TableError> {
+        layer.bytes = layer.bytes.settled();
+        let mut index = NewIndex::with_room(layer.endpoints as usize);
         let mut heard = IdMap::<u32, (u32, u32)>::default();
         for at in 0..layer.endpoints {
             let endpoint = layer.endpoint(at);
@@ -43,7 +44,7 @@ impl Base {
         let subscribers = subscribers(&layer, &mut heard);
         Ok(Self {
             layer,
-            index,
+            index: index.done(),
             heard,
             subscribers,
         })
@@ -53,6 +54,18 @@ impl Base {
     #[inline]
     pub(super) fn index_of(&self, id: EndpointId) -> Option<u32> {
         self.index.get(id.0, |at| self.layer.id(at) == id)
+    }
+
+    /// See [`Index::look`].
+    #[inline]
+    pub(super) fn look(&self, id: EndpointId) -> Look {
+        self.index.look(id.0)
+    }
+
+    /// See [`Index::likely`].
+    #[inline]
+    pub(super) fn likely(&self, id: EndpointId, look: Look) -> Option<u32> {
+        self.index.likely(id.0, look)
     }
 
     /// Indexes of those who hear a channel, rising.

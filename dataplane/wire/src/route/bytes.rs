@@ -2,25 +2,60 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use zeroize::Zeroize;
+
+use super::pages::{LARGE_BYTES, Room};
 
 /// Bytes that are read where they lie.
 #[derive(Clone)]
-pub struct TableBytes(Arc<Wiped>);
+pub struct TableBytes {
+    bytes: Bytes,
+    /// Whether they lie where it is best for them.
+    settled: bool,
+}
 
-struct Wiped(Vec<u8>);
+struct Wiped(Room);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
 
 impl Drop for Wiped {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.0.get_mut().zeroize();
     }
 }
 
 impl From<Vec<u8>> for TableBytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Wiped(bytes)))
+        Self {
+            bytes: Bytes::from_owner(Wiped(Room::Anywhere(bytes))),
+            settled: false,
+        }
+    }
+}
+
+impl TableBytes {
+    /// So many bytes, which `write` writes.
+    pub(super) fn written(count: usize, write: impl FnOnce(&mut [u8])) -> Self {
+        let mut wiped = Wiped(Room::zeroed(count));
+        write(wiped.0.get_mut());
+        Self {
+            bytes: Bytes::from_owner(wiped),
+            settled: true,
+        }
+    }
+
+    /// The same where they are read fastest. Copies them, if they are many and lie elsewhere.
+    pub(super) fn settled(self) -> Self {
+        match self.settled || self.len() < LARGE_BYTES {
+            true => self,
+            false => Self::written(self.len(), |place| place.copy_from_slice(&self)),
+        }
     }
 }
 
@@ -29,7 +64,7 @@ impl Deref for TableBytes {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0.0
+        &self.bytes
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bytes::{Put, Reader, Unread};
-use super::index::Index;
+use super::index::{Index, NewIndex};
 use super::node::{Node, check_nodes, put_node, read_node};
 use super::{Rates, RatesRow, TableError};
 use crate::ids::{AckMode, ChannelId, HUB_ID_RESERVED, NodeId};
@@ -145,7 +145,7 @@ fn check_hubs(hubs: &[Hub]) -> Result<(), TableError> {
 }
 
 fn index_channels(channels: &[Channel], hubs: usize) -> Result<Index, TableError> {
-    let mut index = Index::with_room(channels.len());
+    let mut index = NewIndex::with_room(channels.len());
     for (at, channel) in channels.iter().enumerate() {
         check_name(&channel.name)?;
         let name = channel.name.clone();
@@ -162,7 +162,7 @@ fn index_channels(channels: &[Channel], hubs: usize) -> Result<Index, TableError
             return Err(TableError::IdTwice("channels", other, name, id));
         }
     }
-    Ok(index)
+    Ok(index.done())
 }
 
 /// The bytes of a head whose lists are sorted.

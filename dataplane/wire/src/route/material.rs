@@ -38,6 +38,13 @@ impl Materials {
         }
     }
 
+    /// Read the secret of the key that is at this place, if it is one.
+    #[inline]
+    pub(super) fn touch(&self, at: u32) -> u64 {
+        let place = self.places.get(at as usize).copied().unwrap_or(at) as usize;
+        self.macs.get(place).map_or(0, MacKey::ends)
+    }
+
     /// Bytes of memory that it takes, without points.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.macs) + size_of_val(&*self.points) + size_of_val(&*self.places)

@@ -299,6 +299,9 @@ impl fmt::Debug for KeyView<'_> {
     }
 }
 
+/// Grants that lie in one line of the cache.
+const GRANTS_FEW: usize = 8;
+
 /// Grants of an endpoint one way, by rising channel.
 #[derive(Clone, Copy)]
 pub struct Grants<'t> {
@@ -341,8 +344,18 @@ impl<'t> Grants<'t> {
     #[inline]
     fn find(&self, channel: ChannelId) -> Option<GrantView<'t>> {
         let rows = self.layer.grant_rows(self.at, self.count);
-        let at = rows.binary_search_by_key(&channel.0, |row| row.channel.get());
-        at.ok().map(|at| self.at(at))
+        let row = match rows.len() {
+            // One after the other: the processor goes on before it has read them.
+            ..=GRANTS_FEW => rows.iter().find(|row| row.channel.get() == channel.0)?,
+            _ => {
+                let at = rows.binary_search_by_key(&channel.0, |row| row.channel.get());
+                &rows[at.ok()?]
+            }
+        };
+        Some(GrantView {
+            channel,
+            restriction: &self.layer.restrictions[row.restriction.get() as usize],
+        })
     }
 
     fn to_parts(self) -> Vec<Grant> {

@@ -8,7 +8,7 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zeroize::Zeroize;
 
 use super::arena::{Arena, Terms, put_restriction, put_terms, read_restriction, read_terms};
-use super::bytes::{Put, Reader};
+use super::bytes::{Put, Reader, TableBytes};
 use super::digest::{Digest, Sum, of_endpoint};
 use super::layer::{Layer, Sections};
 use super::material::Begun;
@@ -298,22 +298,24 @@ impl Writer {
             base_digest: title.base.1.0,
             counts,
         };
-        let mut bytes = Vec::with_capacity(sections.end);
-        bytes.put(header.as_bytes());
-        bytes.put(head);
-        bytes.put(&restrictions);
-        bytes.put(&terms);
-        bytes.put(self.queues.list().as_bytes());
-        bytes.put(self.rates.list().as_bytes());
-        bytes.put(self.endpoints.as_bytes());
-        bytes.put(self.keys.as_bytes());
-        bytes.put(&self.certificates);
-        bytes.put(self.grants.as_bytes());
-        gone.iter().for_each(|id| bytes.put_u64(id.0));
-        bytes.put(&self.names);
-        assert_eq!(bytes.len(), sections.end, "every section has its length");
-        let checksum = xxh3_64(&bytes[UNCHECKED_BYTES..]);
-        bytes[MAGIC.len()..UNCHECKED_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        let sections_written: [&[u8]; 12] = [
+            header.as_bytes(),
+            head,
+            &restrictions,
+            &terms,
+            self.queues.list().as_bytes(),
+            self.rates.list().as_bytes(),
+            self.endpoints.as_bytes(),
+            self.keys.as_bytes(),
+            &self.certificates,
+            self.grants.as_bytes(),
+            &gone
+                .iter()
+                .flat_map(|id| id.0.to_le_bytes())
+                .collect::<Vec<u8>>(),
+            &self.names,
+        ];
+        let bytes = TableBytes::written(sections.end, |place| put_all(place, &sections_written));
         let read = "what was written can be read";
         let queue = |row| QueueBounds::try_from(row).ok().expect(read);
         let rates = |row| Rates::try_from(row).ok().expect(read);
@@ -325,7 +327,7 @@ impl Writer {
             queues: self.queues.list().iter().map(queue).collect(),
             rates: self.rates.list().iter().map(rates).collect(),
             materials: std::mem::replace(&mut self.materials, Begun::with_room(0, 0)).end(),
-            bytes: bytes.into(),
+            bytes,
         })
     }
 }
@@ -358,6 +360,19 @@ impl Places {
         let at = at.get() as usize;
         U32::new(*self.0[at].get_or_insert_with(|| find(at)))
     }
+}
+
+/// Put sections behind one another, and their checksum in front.
+fn put_all(place: &mut [u8], sections: &[&[u8]]) {
+    let mut rest = &mut *place;
+    for section in sections {
+        rest.split_off_mut(..section.len())
+            .expect("every section has its length")
+            .copy_from_slice(section);
+    }
+    assert!(rest.is_empty(), "{} bytes too many", rest.len());
+    let checksum = xxh3_64(&place[UNCHECKED_BYTES..]);
+    place[MAGIC.len()..UNCHECKED_BYTES].copy_from_slice(&checksum.to_le_bytes());
 }
 
 fn flag(set: bool, flag: u8) -> u8 {

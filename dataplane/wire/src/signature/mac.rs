@@ -57,6 +57,12 @@ impl MacKey {
         u64::from(self.outer[0]) << 32 | u64::from(self.outer[1])
     }
 
+    /// Something of both of its ends: whoever asks wants it in the cache.
+    #[inline]
+    pub(crate) fn ends(&self) -> u64 {
+        u64::from(self.inner[0] ^ self.outer[7])
+    }
+
     /// The tag over `parts`, one after the other. Copies at most one block per seam between parts.
     pub fn sign(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
         self.finish(&hash(self.inner, BLOCK_BYTES, parts))

@@ -7,6 +7,7 @@ use wire::route::{TableError, TableParts};
 use wire::{AckMode, ChannelId, Direction, EndpointId, KeyId, PartitionId};
 
 use crate::parties::{ed25519, sender_secret};
+use crate::tables::together;
 
 fn hub(id: u16, name: &str, partitions: u16) -> Hub {
     Hub {
@@ -252,5 +253,40 @@ fn contradictions_are_refused_by_name() {
             want,
             "{why}"
         );
+    }
+}
+
+#[test]
+fn a_table_that_lies_in_large_pages_says_what_it_says_elsewhere() {
+    let name = |number: u64| format!("a/e/{number:0200}");
+    let endpoints = (0..20_000).map(|number| {
+        let mut sender = endpoint(number, &name(number), &[1], &[]);
+        sender.keys = vec![key(1, "one", Direction::Ingress)];
+        sender
+    });
+    let parts = TableParts {
+        epoch: 1,
+        queue_groups: 1,
+        hubs: vec![hub(1, "a/e/hub", 5)],
+        channels: vec![channel(1, "a/e/channel", 0)],
+        endpoints: endpoints.collect(),
+        accounts: Vec::new(),
+        nodes: Vec::new(),
+    };
+    let built = RouteTable::build(parts).expect("the parts fit together");
+    let bytes = built.encode();
+    assert!(bytes.len() > 5 << 20, "{} bytes", bytes.len());
+    let read = RouteTable::read(bytes.to_vec().into()).expect("as it was written");
+    assert_eq!(read.encode()[..], bytes[..]);
+    let ids: Vec<EndpointId> = (0..20_500).map(EndpointId).collect();
+    for table in [&built, &read] {
+        together(table, &ids);
+        for number in [0, 1, 9_999, 19_999] {
+            let found = table.endpoint(EndpointId(number)).expect("it is there");
+            assert_eq!(found.name(), name(number));
+            assert_eq!(found.keys.at(0).secret(), Some(sender_secret()));
+            assert!(found.send_grant(ChannelId(1)).is_some());
+        }
+        assert!(table.endpoint(EndpointId(20_000)).is_none());
     }
 }

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use wire::route::{
     Account, Channel, Delta, DeltaError, DeltaParts, Endpoint, Grant, HeadParts, Hub, Key,
     KeyMaterial, KeyRef, Node, OnFull, Priority, QueueBounds, Rates, ReadError, Restriction,
-    RouteTable, TableBytes, TableError, TableParts, Transports, Window,
+    RouteTable, TOGETHER, TableBytes, TableError, TableParts, Transports, Window,
 };
 use wire::signature::{SecretKey, SigningKey};
 use wire::{AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, NodeId, UnixNanos};
@@ -289,6 +289,8 @@ fn answers(table: &RouteTable) -> impl PartialEq + std::fmt::Debug {
         !there
     });
     assert_eq!(endpoints.len(), table.endpoint_count());
+    let named = (0..2 * NAMES).map(|number| EndpointId::of(&of_name(number)));
+    together(table, &named.collect::<Vec<_>>());
     let heard = (0..9).map(|id| {
         let subscribers = table.subscribers(ChannelId(id));
         let mut names: Vec<_> = subscribers.map(|at| table.endpoint_at(at).name()).collect();
@@ -309,6 +311,19 @@ fn answers(table: &RouteTable) -> impl PartialEq + std::fmt::Debug {
         absent.count(),
         endpoints.clone(),
     )
+}
+
+/// Looked up many at a time these are what they are one by one, however many come at a time.
+pub(crate) fn together(table: &RouteTable, ids: &[EndpointId]) {
+    for count in [1, 5, TOGETHER] {
+        for some in ids.chunks(count) {
+            let found = table.endpoint_indexes(some);
+            let one_by_one = some.iter().map(|id| table.endpoint_index(*id));
+            assert!(one_by_one.eq(found.iter().copied().take(some.len())));
+            assert!(found[some.len()..].iter().all(Option::is_none));
+            table.touch_keys(found.into_iter().flatten());
+        }
+    }
 }
 
 /// What fuzzing tables begins with: how long the table is, in 16 bits, the table, a change of it.
