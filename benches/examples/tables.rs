@@ -116,6 +116,7 @@ fn model(endpoints: usize) -> Model {
             })
             .collect(),
         endpoints: (0..endpoints).map(endpoint).collect(),
+        ..Model::default()
     }
 }
 
