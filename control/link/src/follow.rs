@@ -1,6 +1,5 @@
 //! A node's side of the link: connect, say who one is, take what comes, say how far one is, connect again.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +10,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use wire::diagnosis::Diagnosis;
 
+use crate::answered::Answered;
+use crate::assembly::{Assembly, Incoming};
 use crate::credentials::{Credentials, Trust};
-use crate::diagnosis::{
-    CODES, LINK_FAILED, LINK_LOST, LINK_MALFORMED, LINK_UNTRUSTED, TABLE_UNFIT,
-};
+use crate::diagnosis::{CODES, LINK_FAILED, LINK_LOST, LINK_UNTRUSTED, TABLE_UNFIT};
 use crate::frame::{Frame, PROTOCOL, Payload, SILENT_HEARTBEATS, Version};
 use crate::freshness::{Freshness, Moment};
 use crate::keeper::Keeper;
@@ -30,10 +29,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first pause before connecting again, and the longest; each is twice the one before, less up to half of it.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
-/// Bytes that a table which comes may take before they have come.
-const RESERVED_BYTES_MAX: usize = 1 << 20;
-/// Answers that may wait for the shards to reach them.
-const ANSWERS_MAX: usize = 32;
 /// How often the time until which a kept table is fresh is noted, at most.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
@@ -53,14 +48,6 @@ pub struct Follow {
     pub folder: PathBuf,
     /// Where log lines go.
     pub tell: Arc<dyn Tell>,
-}
-
-/// A snapshot or delta that came whole.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) payload: Payload,
-    pub(crate) becomes: Version,
-    pub(crate) bytes: Vec<u8>,
 }
 
 /// What a worker tells the link.
@@ -419,101 +406,6 @@ impl Link {
     }
 }
 
-/// What was newest at which moments, as the control plane answers. The oldest that is not reached stays, so that one is.
-struct Answered {
-    since: Moment,
-    /// Each with how long after `since` it was asked for.
-    newest: VecDeque<(Version, Duration)>,
-}
-
-impl Answered {
-    fn since(since: Moment) -> Self {
-        let newest = VecDeque::new();
-        Self { since, newest }
-    }
-
-    /// What is asked at this moment: milliseconds since the connection was made, from 1.
-    fn ask(&self, now: Moment) -> u64 {
-        let since = self.since.until(now).as_millis();
-        u64::try_from(since).unwrap_or(u64::MAX - 1) + 1
-    }
-
-    /// This was newest when the question was asked, or later. An answer to no question of ours says nothing.
-    fn note(&mut self, newest: Version, answers: u64, now: Moment) {
-        let asked = answers.checked_sub(1).map(Duration::from_millis);
-        if let Some(asked) = asked.filter(|asked| *asked <= self.since.until(now))
-            && self.newest.len() < ANSWERS_MAX
-        {
-            self.newest.push_back((newest, asked));
-        }
-    }
-
-    /// None of them says anything about the table that comes.
-    fn forget(&mut self) {
-        self.newest.clear();
-    }
-
-    /// The last one that every shard of this report has reached; it and those before it are done with.
-    fn reached(&mut self, report: &Report) -> Option<(Version, Duration)> {
-        let has = report.has?;
-        let mut last = None;
-        while let Some((newest, asked)) = self.newest.front().copied() {
-            let there = has.covers(&newest) && report.shards.iter().all(|one| *one >= newest.epoch);
-            if !there {
-                break;
-            }
-            last = Some((newest, asked));
-            self.newest.pop_front();
-        }
-        last
-    }
-}
-
-/// A snapshot or delta under way.
-#[derive(Default)]
-struct Assembly {
-    begun: Option<(Payload, Version, u64)>,
-    bytes: Vec<u8>,
-}
-
-impl Assembly {
-    fn take(&mut self, frame: Frame) -> Result<Option<Incoming>, Ended> {
-        match (frame, self.begun) {
-            (
-                Frame::Begin {
-                    payload,
-                    becomes,
-                    bytes,
-                },
-                None,
-            ) => {
-                self.begun = Some((payload, becomes, bytes));
-                let reserved = usize::try_from(bytes).unwrap_or(RESERVED_BYTES_MAX);
-                self.bytes = Vec::with_capacity(reserved.min(RESERVED_BYTES_MAX));
-                Ok(None)
-            }
-            (Frame::Chunk(chunk), Some((payload, becomes, bytes))) => {
-                let have = (self.bytes.len() + chunk.len()) as u64;
-                if have > bytes {
-                    let text = format!("{have} bytes of a table of {bytes}");
-                    return Err(Ended::new(LINK_MALFORMED, text));
-                }
-                self.bytes.extend_from_slice(&chunk);
-                if have < bytes {
-                    return Ok(None);
-                }
-                self.begun = None;
-                Ok(Some(Incoming {
-                    payload,
-                    becomes,
-                    bytes: std::mem::take(&mut self.bytes),
-                }))
-            }
-            (frame, _) => Err(Ended::out_of_place(&frame)),
-        }
-    }
-}
-
 /// A pause, less up to half of it by chance, so that not all nodes come back at once.
 fn shortened(pause: Duration) -> Duration {
     let mut random = [0; 2];
@@ -523,85 +415,4 @@ fn shortened(pause: Duration) -> Duration {
         Err(_) => 0.0,
     };
     pause.mul_f64(1.0 - share / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn version(epoch: u64) -> Version {
-        Version {
-            lineage: [1; 16],
-            epoch,
-            digest: [epoch as u8; 32],
-        }
-    }
-
-    fn report(has: Version, shards: [u64; 2]) -> Report {
-        Report {
-            has: Some(has),
-            shards: shards.to_vec(),
-            ..Report::default()
-        }
-    }
-
-    #[test]
-    fn a_node_that_is_always_a_moment_behind_is_as_fresh_as_that_moment_is_long() {
-        let (began, second) = (Moment::now(), Duration::from_secs(1));
-        let mut answered = Answered::since(began);
-        for at in 1..100_u32 {
-            let asked = answered.ask(began + second * at);
-            let now = began + second * at + second / 2;
-            answered.note(version(u64::from(at)), asked, now);
-            // Every shard has the one before, some the newest.
-            let epoch = u64::from(at);
-            let has = report(version(epoch), [epoch, epoch - 1]);
-            let reached = answered.reached(&has);
-            let want = (at > 1).then(|| (version(epoch - 1), second * (at - 1)));
-            assert_eq!(reached, want);
-        }
-    }
-
-    #[test]
-    fn an_answer_counts_from_its_question_and_one_to_no_question_not_at_all() {
-        let (began, second) = (Moment::now(), Duration::from_secs(1));
-        let there = report(version(5), [5, 5]);
-        let mut answered = Answered::since(began);
-        let asked = answered.ask(began + second);
-        // It lay on its way, or here, for an hour.
-        answered.note(version(5), asked, began + second * 3_600);
-        assert_eq!(answered.reached(&there), Some((version(5), second)));
-        answered.note(version(5), 0, began + second * 3_600);
-        answered.note(version(5), u64::MAX, began + second * 3_600);
-        answered.note(version(5), 7_200_001, began + second * 3_600);
-        assert_eq!(answered.reached(&there), None);
-    }
-
-    #[test]
-    fn what_is_not_in_force_on_every_shard_or_is_of_another_past_is_not_fresh() {
-        let began = Moment::now();
-        let past = Version {
-            lineage: [2; 16],
-            ..version(5)
-        };
-        let other = Version {
-            digest: [9; 32],
-            ..version(5)
-        };
-        for (why, has) in [
-            ("a shard is behind", report(version(5), [5, 4])),
-            ("another past", report(past, [5, 5])),
-            ("another table of that epoch", report(other, [5, 5])),
-            ("no table", Report::default()),
-        ] {
-            let mut answered = Answered::since(began);
-            answered.note(version(5), 1, began);
-            assert_eq!(answered.reached(&has), None, "{why}");
-        }
-        let mut answered = Answered::since(began);
-        for number in 0..1_000 {
-            answered.note(version(number), 1, began);
-        }
-        assert!(answered.newest.len() <= ANSWERS_MAX);
-    }
 }

@@ -123,20 +123,13 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::numbered as version;
 
     struct Whole;
 
     impl Snapshot for Whole {
         fn bytes(&self) -> Bytes {
             Arc::new([0; 4])
-        }
-    }
-
-    fn version(epoch: u64) -> Version {
-        Version {
-            lineage: [1; 16],
-            epoch,
-            digest: [epoch as u8; 32],
         }
     }
 

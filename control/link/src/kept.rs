@@ -314,14 +314,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    fn version(epoch: u64) -> Version {
-        Version {
-            lineage: [1; 16],
-            epoch,
-            digest: [epoch as u8; 32],
-        }
-    }
+    use crate::tests::numbered as version;
 
     fn kept_of(folder: &Path) -> KeptTable {
         Kept::open(folder).expect("readable").1.expect("kept")

@@ -20,6 +20,8 @@
 pub mod diagnosis;
 pub mod frame;
 
+mod answered;
+mod assembly;
 mod credentials;
 mod fleet;
 mod follow;

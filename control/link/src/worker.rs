@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use wire::diagnosis::Diagnosis;
 
+use crate::assembly::Incoming;
 use crate::diagnosis::LINK_FAILED;
-use crate::follow::{Incoming, Report};
+use crate::follow::Report;
 use crate::frame::{Payload, Version};
 use crate::history::Snapshot;
 use crate::keeper::{Change, Keeper, Table};

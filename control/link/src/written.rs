@@ -43,6 +43,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::tests::numbered as version;
 
     #[derive(Default)]
     struct Counting(AtomicUsize);
@@ -51,13 +52,6 @@ mod tests {
         fn bytes(&self) -> Bytes {
             let made = self.0.fetch_add(1, Ordering::Relaxed);
             Arc::new(vec![made as u8])
-        }
-    }
-
-    fn version(epoch: u64) -> Version {
-        Version {
-            epoch,
-            ..Version::default()
         }
     }
 

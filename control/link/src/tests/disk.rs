@@ -4,13 +4,7 @@ use super::*;
 
 #[test]
 fn a_change_is_in_force_while_the_disk_is_busy_with_a_whole_table() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
-    control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let client = authority.node("north", &authority);
-    let node = start("north", control.address(), client, folder.path());
-    control.complete(1);
+    let (north, control, node) = begun(SLOW, newest(1, "", "a"));
     let disk = Arc::clone(&node.node.0.lock().expect("whole").disk);
     let busy = disk.lock().expect("whole");
     let whole = Newest {
@@ -29,22 +23,15 @@ fn a_change_is_in_force_while_the_disk_is_busy_with_a_whole_table() {
     assert_eq!(control.fleet.seen()[0].kept, 1);
     drop(busy);
     control.complete(6);
-    let (_, kept) = Kept::open(folder.path()).expect("readable");
-    assert_eq!(kept.expect("kept").version(), version(6, "abcdef"));
+    assert_eq!(north.kept(), version(6, "abcdef"));
 }
 
 #[test]
 fn a_disk_that_takes_nothing_is_told_and_tried_again_until_it_does() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
-    control.fleet.publish(newest(1, "", "a"));
-    let parent = tempfile::tempdir().expect("a folder");
-    let folder = parent.path().join("table");
-    let client = authority.node("north", &authority);
-    let node = start("north", control.address(), client, &folder);
-    control.complete(1);
-    let aside = parent.path().join("aside");
-    std::fs::rename(&folder, &aside).expect("renamed");
+    let (north, control, node) = begun(SLOW, newest(1, "", "a"));
+    let folder = north.folder.path();
+    let aside = folder.with_added_extension("aside");
+    std::fs::rename(folder, &aside).expect("renamed");
     control.fleet.publish(newest(2, "a", "b"));
     let unkept = format!("FB-{TABLE_UNKEPT}");
     until("it is told", || node.told.has("table_unkept", &unkept));
@@ -53,8 +40,7 @@ fn a_disk_that_takes_nothing_is_told_and_tried_again_until_it_does() {
     });
     let progress = control.fleet.wait(2, Duration::ZERO);
     assert_eq!((progress[0].shards, progress[0].applied), (2, 1));
-    std::fs::rename(&aside, &folder).expect("renamed");
+    std::fs::rename(&aside, folder).expect("renamed");
     control.complete(2);
-    let (_, kept) = Kept::open(&folder).expect("readable");
-    assert_eq!(kept.expect("kept").version(), version(2, "ab"));
+    assert_eq!(north.kept(), version(2, "ab"));
 }

@@ -15,9 +15,12 @@ use crate::diagnosis::*;
 use crate::frame::{Frame, PROTOCOL, Payload};
 use crate::pipe::Pipe;
 use crate::*;
+pub(crate) use world::numbered;
 use world::*;
 
 const LONG: Duration = Duration::from_secs(120);
+/// Any port of this machine.
+const ANY: &str = "127.0.0.1:0";
 
 struct Control {
     fleet: Fleet,
@@ -44,12 +47,7 @@ impl Control {
     }
 
     fn new(authority: &Authority, names: &[&str]) -> Self {
-        Self::at("127.0.0.1:0", authority, names, SLOW)
-    }
-
-    /// One more, where another one was.
-    fn new_at(address: &str, authority: &Authority) -> Self {
-        Self::at(address, authority, &["north"], SLOW)
+        Self::at(ANY, authority, names, SLOW)
     }
 
     fn address(&self) -> SocketAddr {
@@ -61,6 +59,55 @@ impl Control {
         let all = nodes.iter().all(|node| node.applied == node.shards);
         assert!(all, "{nodes:?}\n{}", self.told.all());
     }
+}
+
+/// A node called `north`: its authority, and the folder of its table.
+struct North {
+    authority: Authority,
+    folder: tempfile::TempDir,
+}
+
+impl North {
+    fn new() -> Self {
+        Self {
+            authority: Authority::new(),
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    /// A control plane for it, where another one was, or at any port.
+    fn control(&self, address: &str, heartbeat: Duration) -> Control {
+        Control::at(address, &self.authority, &["north"], heartbeat)
+    }
+
+    fn client(&self) -> tls::LinkClient {
+        self.authority.node("north", &self.authority)
+    }
+
+    fn how(&self, address: SocketAddr) -> Follow {
+        how("north", address, self.client(), self.folder.path())
+    }
+
+    fn start(&self, address: SocketAddr) -> Running {
+        start_as(self.how(address))
+    }
+
+    /// What it has on disk.
+    fn kept(&self) -> Version {
+        let (_, kept) = Kept::open(self.folder.path()).expect("readable");
+        kept.expect("kept").version()
+    }
+}
+
+/// A control plane that begins with this, and a node that has it.
+fn begun(heartbeat: Duration, first: Newest) -> (North, Control, Running) {
+    let north = North::new();
+    let control = north.control(ANY, heartbeat);
+    let epoch = first.version.epoch;
+    control.fleet.publish(first);
+    let node = north.start(control.address());
+    control.complete(epoch);
+    (north, control, node)
 }
 
 fn texts(running: &Running) -> Vec<String> {
@@ -225,7 +272,7 @@ fn a_node_of_another_version_or_that_says_what_has_no_place_is_refused_by_name()
             other => panic!("{other:?} instead of {want}"),
         }
     }
-    let quick = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
+    let quick = Control::at(ANY, &authority, &["north"], FAST);
     match converse(&quick, &client, &[hello(PROTOCOL)]) {
         Ok(Frame::Refused { code, .. }) => assert_eq!(code, LINK_SILENT),
         other => panic!("{other:?} to one that says nothing more"),
@@ -235,17 +282,11 @@ fn a_node_of_another_version_or_that_says_what_has_no_place_is_refused_by_name()
 
 #[test]
 fn the_later_connection_of_a_name_counts() {
-    let authority = Authority::new();
-    let control = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
-    control.fleet.publish(newest(1, "", "a"));
-    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
-    let run = |folder: &tempfile::TempDir| {
-        let client = authority.node("north", &authority);
-        start("north", control.address(), client, folder.path())
-    };
-    let first = run(&folders[0]);
-    control.complete(1);
-    let second = run(&folders[1]);
+    let (north, control, first) = begun(FAST, newest(1, "", "a"));
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let mut again = north.how(control.address());
+    again.folder = elsewhere.path().to_owned();
+    let second = start_as(again);
     let replaced = format!("FB-{LINK_REPLACED}");
     until("the first hears that", || {
         first.told.has("control_lost", &replaced)
@@ -258,13 +299,8 @@ fn the_later_connection_of_a_name_counts() {
 
 #[test]
 fn a_node_goes_on_while_control_is_away_and_gets_what_it_missed_when_it_is_back() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
-    let address = control.address().to_string();
-    control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let client = || authority.node("north", &authority);
-    let node = start("north", control.address(), client(), folder.path());
+    let (north, control, node) = begun(SLOW, newest(1, "", "a"));
+    let (address, place) = (control.address(), control.address().to_string());
     control.fleet.publish(newest(2, "a", "b"));
     control.complete(2);
     control.listening.end();
@@ -275,13 +311,13 @@ fn a_node_goes_on_while_control_is_away_and_gets_what_it_missed_when_it_is_back(
         "it goes on"
     );
     // A control plane that starts again has the table it had, and no deltas that led to it.
-    let control = Control::at(&address, &authority, &["north"], SLOW);
+    let control = north.control(&place, SLOW);
     control.fleet.publish(newest(2, "a", "b"));
     control.fleet.publish(newest(3, "ab", "c"));
     control.complete(3);
     assert_eq!(control.fleet.seen()[0].snapshots, 0, "deltas go on");
     control.listening.end();
-    let control = Control::at(&address, &authority, &["north"], SLOW);
+    let control = north.control(&place, SLOW);
     control.fleet.publish(Newest {
         delta: None,
         ..newest(9, "abcdefg", "h")
@@ -293,14 +329,9 @@ fn a_node_goes_on_while_control_is_away_and_gets_what_it_missed_when_it_is_back(
     node.followed.end();
     control.fleet.publish(newest(10, "abcdefgh", "i"));
     control.listening.end();
-    let node = start(
-        "north",
-        address.parse().expect("it was one"),
-        client(),
-        folder.path(),
-    );
+    let node = north.start(address);
     assert_eq!(texts(&node), ["abcdefgh"]);
-    let control = Control::at(&address, &authority, &["north"], SLOW);
+    let control = north.control(&place, SLOW);
     control.fleet.publish(newest(9, "abcdefg", "h"));
     control.fleet.publish(newest(10, "abcdefgh", "i"));
     control.complete(10);
@@ -308,24 +339,13 @@ fn a_node_goes_on_while_control_is_away_and_gets_what_it_missed_when_it_is_back(
     // And again with a delta behind the snapshot on disk.
     node.followed.end();
     control.listening.end();
-    let node = start(
-        "north",
-        address.parse().expect("it was one"),
-        client(),
-        folder.path(),
-    );
+    let node = north.start(address);
     assert_eq!(texts(&node), ["abcdefghi"]);
 }
 
 #[test]
 fn shards_that_are_behind_are_asked_again_and_a_refused_table_is_told_until_one_is_taken() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
-    control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let client = authority.node("north", &authority);
-    let node = start("north", control.address(), client, folder.path());
-    control.complete(1);
+    let (north, control, node) = begun(SLOW, newest(1, "", "a"));
     node.node.0.lock().expect("whole").busy = 3;
     control.fleet.publish(newest(2, "a", "b"));
     control.complete(2);
@@ -342,21 +362,13 @@ fn shards_that_are_behind_are_asked_again_and_a_refused_table_is_told_until_one_
     control.complete(4);
     assert_eq!(control.fleet.seen()[0].refused, None);
     assert_eq!(texts(&node), ["a", "ab", "abcd"]);
-    let (_, kept) = Kept::open(folder.path()).expect("readable");
-    let kept = kept.expect("kept");
-    assert_eq!(kept.version(), version(4, "abcd"));
+    assert_eq!(north.kept(), version(4, "abcd"));
 }
 
 #[test]
 fn a_great_table_comes_in_pieces() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
     let text = "0123456789abcdef".repeat(200_000);
-    control.fleet.publish(newest(1, "", &text));
-    let folder = tempfile::tempdir().expect("a folder");
-    let client = authority.node("north", &authority);
-    let node = start("north", control.address(), client, folder.path());
-    control.complete(1);
+    let (_north, control, node) = begun(SLOW, newest(1, "", &text));
     let added = "fedcba9876543210".repeat(50_000);
     control.fleet.publish(newest(2, &text, &added));
     control.complete(2);

@@ -2,19 +2,9 @@
 
 use super::*;
 
-fn follower(control: &Control, authority: &Authority, folder: &tempfile::TempDir) -> Running {
-    let client = authority.node("north", authority);
-    start("north", control.address(), client, folder.path())
-}
-
 #[test]
 fn a_delta_that_makes_another_table_than_it_says_brings_the_whole_table() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
-    control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let node = follower(&control, &authority, &folder);
-    control.complete(1);
+    let (_north, control, node) = begun(SLOW, newest(1, "", "a"));
     let mut wrong = newest(2, "a", "b");
     if let Some(delta) = &mut wrong.delta {
         delta.bytes = Arc::new(b"x".to_vec());
@@ -29,12 +19,7 @@ fn a_delta_that_makes_another_table_than_it_says_brings_the_whole_table() {
 
 #[test]
 fn a_delta_for_another_table_than_is_there_brings_the_whole_table() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
-    control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let node = follower(&control, &authority, &folder);
-    control.complete(1);
+    let (_north, control, node) = begun(SLOW, newest(1, "", "a"));
     // It lost its place.
     node.node.0.lock().expect("whole").version = version(7, "nonsense");
     control.fleet.publish(newest(2, "a", "b"));
@@ -48,11 +33,9 @@ fn a_delta_for_another_table_than_is_there_brings_the_whole_table() {
 #[test]
 fn a_node_that_missed_more_changes_than_are_kept_gets_the_whole_table_and_one_that_missed_fewer_does_not()
  {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
+    let (north, control, node) = begun(SLOW, newest(1, "", "x"));
     let address = control.address();
-    let folder = tempfile::tempdir().expect("a folder");
-    let (mut text, mut epoch) = (String::new(), 0);
+    let (mut text, mut epoch) = ("x".to_owned(), 1);
     let mut publish = |control: &Control, count: usize| {
         for _ in 0..count {
             epoch += 1;
@@ -61,30 +44,17 @@ fn a_node_that_missed_more_changes_than_are_kept_gets_the_whole_table_and_one_th
         }
         epoch
     };
-    publish(&control, 1);
-    let node = follower(&control, &authority, &folder);
-    control.complete(1);
     node.followed.end();
     until("it is gone", || !control.fleet.seen()[0].connected);
     let last = publish(&control, 1_024);
-    let node = start(
-        "north",
-        address,
-        authority.node("north", &authority),
-        folder.path(),
-    );
+    let node = north.start(address);
     control.complete(last);
     let seen = control.fleet.seen();
     assert_eq!((seen[0].snapshots, seen[0].deltas), (1, 1_024));
     node.followed.end();
     until("it is gone again", || !control.fleet.seen()[0].connected);
     let last = publish(&control, 1_025);
-    let node = start(
-        "north",
-        address,
-        authority.node("north", &authority),
-        folder.path(),
-    );
+    let node = north.start(address);
     control.complete(last);
     let seen = control.fleet.seen();
     assert_eq!((seen[0].snapshots, seen[0].deltas), (2, 1_024));
@@ -93,13 +63,7 @@ fn a_node_that_missed_more_changes_than_are_kept_gets_the_whole_table_and_one_th
 
 #[test]
 fn a_control_plane_that_went_back_to_an_older_table_is_followed() {
-    let authority = Authority::new();
-    let control = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
-    control.fleet.publish(newest(9, "abc", "d"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let client = authority.node("north", &authority);
-    let node = start("north", control.address(), client, folder.path());
-    control.complete(9);
+    let (_north, control, node) = begun(FAST, newest(9, "abc", "d"));
     let older = newest(4, "a", "b");
     control.fleet.publish(older);
     let back = || texts(&node).last().map(String::as_str) == Some("ab");
@@ -111,18 +75,13 @@ fn a_control_plane_that_went_back_to_an_older_table_is_followed() {
 
 #[test]
 fn epochs_of_another_past_count_for_nothing_until_the_shards_have_the_table_that_came() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
+    let (north, control, node) = begun(SLOW, newest(60, "abc", "d"));
     let address = control.address().to_string();
-    control.fleet.publish(newest(60, "abc", "d"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let node = follower(&control, &authority, &folder);
-    control.complete(60);
     control.listening.end();
     until("it notices", || !node.followed.state().0);
     // A store that was restored at 50 has come to 61 otherwise; what it did at 55 the node has never heard of.
     node.node.0.lock().expect("whole").busy = usize::MAX;
-    let control = Control::at(&address, &authority, &["north"], FAST);
+    let control = north.control(&address, FAST);
     control
         .fleet
         .publish(of_past([2; 16], newest(61, "A", "B")));
@@ -140,45 +99,32 @@ fn epochs_of_another_past_count_for_nothing_until_the_shards_have_the_table_that
 
 #[test]
 fn the_same_epoch_of_another_past_is_another_table_and_no_delta_leads_on_from_it() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
+    let (north, control, node) = begun(SLOW, newest(3, "a", "b"));
     let address = control.address().to_string();
-    control.fleet.publish(newest(3, "a", "b"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let node = follower(&control, &authority, &folder);
-    control.complete(3);
     node.followed.end();
     control.listening.end();
     // Both say the same at 3, by chance; nobody can know what came before.
-    let control = Control::at(&address, &authority, &["north"], SLOW);
+    let control = north.control(&address, SLOW);
     control.fleet.publish(of_past([2; 16], newest(3, "a", "b")));
     control
         .fleet
         .publish(of_past([2; 16], newest(4, "ab", "c")));
-    let node = follower(&control, &authority, &folder);
+    let node = north.start(control.address());
     control.complete(4);
     let seen = control.fleet.seen();
     assert_eq!((seen[0].snapshots, seen[0].deltas), (1, 0));
     assert_eq!(texts(&node), ["ab", "abc"]);
     node.followed.end();
-    let (_, kept) = Kept::open(folder.path()).expect("readable");
-    assert_eq!(kept.expect("kept").version().lineage, [2; 16]);
+    assert_eq!(north.kept().lineage, [2; 16]);
 }
 
 #[test]
 fn a_control_plane_of_another_store_takes_nothing_from_a_node_and_both_sides_say_so() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
+    let (north, control, node) = begun(SLOW, of_past([5; 16], newest(60, "abc", "d")));
     let address = control.address().to_string();
-    control
-        .fleet
-        .publish(of_past([5; 16], newest(60, "abc", "d")));
-    let folder = tempfile::tempdir().expect("a folder");
-    let node = follower(&control, &authority, &folder);
-    control.complete(60);
     control.listening.end();
     // Its store was lost, and it began with an empty one.
-    let control = Control::new_at(&address, &authority);
+    let control = north.control(&address, SLOW);
     control.fleet.publish(of_past([6; 16], newest(1, "", "")));
     let other = format!("FB-{LINK_OTHER_PAST}");
     until("it says so", || control.told.has("node_left", &other));
@@ -189,16 +135,10 @@ fn a_control_plane_of_another_store_takes_nothing_from_a_node_and_both_sides_say
 
 #[test]
 fn a_node_that_is_always_a_change_behind_a_control_plane_that_always_changes_is_fresh() {
-    let authority = Authority::new();
-    let control = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
+    let north = North::new();
+    let control = north.control(ANY, FAST);
     control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut follow_as = how(
-        "north",
-        control.address(),
-        authority.node("north", &authority),
-        folder.path(),
-    );
+    let mut follow_as = north.how(control.address());
     follow_as.freshness = Freshness::new(Moment::now(), LONG, None);
     let node = start_as(follow_as);
     node.node.0.lock().expect("whole").behind = true;

@@ -6,18 +6,12 @@ use super::*;
 
 #[test]
 fn an_authority_that_is_replaced_lets_nobody_go_on_whom_the_new_one_does_not_know() {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let control = Control::at("127.0.0.1:0", &authority, &["north"], FAST);
+    let (north, other) = (North::new(), Authority::new());
+    let authority = &north.authority;
+    let control = north.control(ANY, FAST);
     control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut follow_as = how(
-        "north",
-        control.address(),
-        authority.node("north", &authority),
-        folder.path(),
-    );
+    let follow_as = north.how(control.address());
     let shown = follow_as.client.clone();
-    follow_as.folder = folder.path().to_owned();
     let node = start_as(follow_as);
     control.complete(1);
     // The same authority under another certificate changes nothing for who is there.
@@ -33,7 +27,7 @@ fn an_authority_that_is_replaced_lets_nobody_go_on_whom_the_new_one_does_not_kno
     });
     control.fleet.publish(newest(3, "ab", "c"));
     assert!(!control.fleet.seen()[0].connected);
-    shown.replace(other.node("north", &authority), false);
+    shown.replace(other.node("north", authority), false);
     control.complete(3);
     let seen = control.fleet.seen();
     assert_eq!((seen[0].snapshots, seen[0].deltas), (1, 2), "deltas go on");
@@ -42,12 +36,10 @@ fn an_authority_that_is_replaced_lets_nobody_go_on_whom_the_new_one_does_not_kno
 
 #[test]
 fn a_node_whose_name_is_taken_away_gets_nothing_more_until_it_is_given_back() {
-    let authority = Authority::new();
-    let control = Control::at("127.0.0.1:0", &authority, &["north", "south"], FAST);
+    let north = North::new();
+    let control = Control::at(ANY, &north.authority, &["north", "south"], FAST);
     control.fleet.publish(newest(1, "", "a"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let client = authority.node("north", &authority);
-    let node = start("north", control.address(), client, folder.path());
+    let node = north.start(control.address());
     let progress = || control.fleet.wait(1, Duration::ZERO);
     until("it has its table", || progress()[0].applied == 2);
     control
@@ -74,8 +66,8 @@ fn a_node_whose_name_is_taken_away_gets_nothing_more_until_it_is_given_back() {
 
 #[test]
 fn strangers_that_say_nothing_are_let_go_for_others_and_a_node_gets_in() {
-    let authority = Authority::new();
-    let control = Control::new(&authority, &["north"]);
+    let north = North::new();
+    let control = north.control(ANY, SLOW);
     control.fleet.publish(newest(1, "", "a"));
     let silent: Vec<_> = (0..200)
         .map(|_| std::net::TcpStream::connect(control.address()).expect("it listens"))
@@ -85,9 +77,7 @@ fn strangers_that_say_nothing_are_let_go_for_others_and_a_node_gets_in() {
     });
     let mut last = silent.last().expect("there are some");
     assert!(matches!(last.read(&mut [0; 1]), Ok(0) | Err(_)));
-    let folder = tempfile::tempdir().expect("a folder");
-    let client = authority.node("north", &authority);
-    let node = start("north", control.address(), client, folder.path());
+    let node = north.start(control.address());
     control.complete(1);
     assert_eq!(texts(&node), ["a"]);
 }
