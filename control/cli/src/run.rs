@@ -44,7 +44,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Fault> {
         Source::Plan(ref plan) => {
             let table = Arc::new(project.table(1)?);
             let reload = reload(plan.clone());
-            node::run(project.node, table, reload)?;
+            let mut node = project.node;
+            node.name = Some(crate::control::HERE.into());
+            node::run(node, table, reload)?;
             Ok(0)
         }
         Source::Control(files, plan) => {

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::node::{Node, material};
 use super::plan::{
     self, ACCOUNTS, CHANNELS, Channel, Defined, ENVIRONMENTS, HUBS, account_rates, certificates,
-    grant, hours, maybe, moment, transports,
+    grant, home, hours, maybe, moment, transports,
 };
 use super::questions::end;
 use super::reference::{Key, has_ended};
@@ -251,8 +251,9 @@ fn endpoint(
     which: usize,
 ) -> &'static str {
     let endpoint = &mut defined.endpoints[which];
-    match random.u8(..6) {
+    match random.u8(..7) {
         0 => endpoint.enabled = !endpoint.enabled,
+        6 => endpoint.home = home(random),
         1 => endpoint.transports = (0..4).fold(Vec::new(), |_, _| transports(random)),
         2 => endpoint.certificates = certificates(random),
         3 => endpoint.hours = hours(random),

@@ -26,7 +26,7 @@ use wire::send::SendBuilder;
 use wire::signature::{SecretKey, Signer, SigningKey};
 use wire::token::{Token, mint};
 
-use super::plan::{Defined, RELAY, RELAY_SECRET};
+use super::plan::{Defined, NODES, RELAY, RELAY_SECRET};
 use super::reference::{Endpoint, Key, Proof, Question, Way};
 use super::support::{Client, Said, Setup, World, acks, settle_all};
 use super::written;
@@ -149,7 +149,7 @@ impl Node {
         let table = taker.0.lock().expect("whole").clone().expect("published");
         let ownership = Ownership::new(&table, shards);
         let mut node = Self {
-            shards: shards_of(&table, shards),
+            shards: shards_of(&table, shards, defined.node),
             service,
             clock,
             taker,
@@ -230,7 +230,7 @@ impl Node {
                 Way::Relayed => None,
             },
             certificate: question.certificate.map(|one| Fingerprint([one; 32])),
-            node: None,
+            node: Some(question.node.to_owned()).filter(|node| NODES.contains(&node.as_str())),
         };
         let told = self.service.why(&Caller::local(), &question);
         told.expect("the endpoint is there")
@@ -531,8 +531,8 @@ impl Node {
     }
 }
 
-/// So many shards that have everything of this table.
-fn shards_of(table: &Arc<RouteTable>, count: u16) -> Vec<World> {
+/// So many shards of the node that is called so, that have everything of this table.
+fn shards_of(table: &Arc<RouteTable>, count: u16, called: &str) -> Vec<World> {
     let mut setup = Setup::new(AckMode::Local);
     setup.parts = TableParts {
         epoch: 0,
@@ -540,6 +540,7 @@ fn shards_of(table: &Arc<RouteTable>, count: u16) -> Vec<World> {
         hubs: table.hubs().to_vec(),
         ..TableParts::default()
     };
+    setup.limits.node = Some(called.into());
     // Nobody is kept out for asking often, or for silence.
     let limits = &mut setup.limits;
     limits.bans.key_sessions_max = u32::MAX;

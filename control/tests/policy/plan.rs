@@ -16,6 +16,9 @@ pub(crate) const CHANNELS: [&str; 3] = ["readings", "orders", "alarms"];
 /// Hubs of each environment, and their partitions: no number of shards deals both out evenly.
 pub(crate) const HUBS: [(&str, u64); 2] = [("default", 2), ("side", 3)];
 pub(crate) const ORIGINS: [&str; 2] = ["https://a.example", "https://b.example"];
+/// Nodes that are defined, and one that is not.
+pub(crate) const NODES: [&str; 2] = ["north", "south"];
+const UNDEFINED: &str = "west";
 /// Endpoints of each environment.
 const ENDPOINTS: usize = 2;
 /// Relays everything, and is restricted by nothing.
@@ -33,6 +36,8 @@ pub(crate) struct Channel {
 /// All that is defined.
 #[derive(Debug, Clone)]
 pub(crate) struct Defined {
+    /// What the node is called that is asked.
+    pub(crate) node: &'static str,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) channels: HashMap<String, Channel>,
     pub(crate) accounts: HashMap<&'static str, Rates>,
@@ -43,6 +48,7 @@ pub(crate) struct Defined {
 /// Everything that is defined, by this seed.
 pub(crate) fn defined(random: &mut Rng) -> Defined {
     let mut defined = Defined {
+        node: [NODES[0], NODES[1], UNDEFINED][random.usize(..3)],
         endpoints: Vec::new(),
         channels: HashMap::new(),
         accounts: HashMap::new(),
@@ -203,6 +209,7 @@ fn endpoint(random: &mut Rng, name: String, defined: &mut Defined) -> Endpoint {
         name,
         id: maybe(random, 4, |_| 5_000 + defined.endpoints.len() as u64),
         enabled: random.u8(..12) > 0,
+        home: home(random),
         transports: transports(random),
         certificates: certificates(random),
         hours: hours(random),
@@ -224,6 +231,10 @@ pub(crate) fn key(random: &mut Rng, id: u32, sends: bool, defined: &mut Defined)
         revoked: random.u8(..8) == 0,
         expires: maybe(random, 3, moment),
     }
+}
+
+pub(crate) fn home(random: &mut Rng) -> Option<&'static str> {
+    maybe(random, 4, |random| NODES[random.usize(..2)])
 }
 
 pub(crate) fn transports(random: &mut Rng) -> Vec<&'static str> {

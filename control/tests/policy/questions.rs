@@ -30,6 +30,7 @@ pub(crate) fn question(
     let key = key(random, endpoint, sends, at);
     Question {
         endpoint: which,
+        node: defined.node,
         key,
         proof: proof(random, endpoint, way, at),
         sends,

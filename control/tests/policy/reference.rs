@@ -62,6 +62,7 @@ pub(crate) struct Endpoint {
     pub(crate) name: String,
     pub(crate) id: Option<u64>,
     pub(crate) enabled: bool,
+    pub(crate) home: Option<&'static str>,
     pub(crate) transports: Vec<&'static str>,
     pub(crate) certificates: Vec<u8>,
     pub(crate) hours: Vec<Hours>,
@@ -86,6 +87,8 @@ pub(crate) enum Proof {
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
     pub(crate) endpoint: usize,
+    /// The node that is asked.
+    pub(crate) node: &'static str,
     pub(crate) key: u32,
     pub(crate) proof: Proof,
     pub(crate) sends: bool,
@@ -116,6 +119,7 @@ pub(crate) enum Fail {
     TokenScope,
     Certificate,
     Transport,
+    NotHome,
     Poses,
     NoGrant,
     Unsubscribed,
@@ -196,6 +200,8 @@ pub(crate) fn of_session(endpoint: &Endpoint, question: &Question) -> Fails {
     let shows = shows_one(endpoint, way, question.certificate);
     note(Fail::Certificate, !shows);
     note(Fail::Transport, !runs_over(endpoint, way));
+    let at_home = endpoint.home.is_none_or(|home| home == question.node);
+    note(Fail::NotHome, !at_home);
     fails
 }
 

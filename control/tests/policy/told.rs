@@ -20,6 +20,7 @@ pub(crate) fn codes(fail: Fail) -> &'static [u16] {
         Fail::TokenScope => &[1109],
         Fail::Certificate => &[1125, 1306],
         Fail::Transport => &[1128],
+        Fail::NotHome => &[1129],
         Fail::Poses => &[1304],
         // Who hears nothing of it may have to keep the conditions of what it hears, or of all that it sends.
         Fail::NoGrant | Fail::Unsubscribed => &[1401, 1402, 1116, 1127, 1405],
@@ -46,6 +47,7 @@ fn check(fail: Fail) -> Option<&'static str> {
         Fail::NoKey | Fail::KeyKind | Fail::KeyOver => "key",
         Fail::Certificate => "certificate",
         Fail::Transport => "transport",
+        Fail::NotHome => "home",
         Fail::NoGrant => "grant",
         Fail::Unsubscribed => "subscribed",
         Fail::Address => "address",

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use super::plan::{BEGIN, Channel, Defined, ENVIRONMENTS, HUBS, RELAY, RELAY_SECRET};
+use super::plan::{BEGIN, Channel, Defined, ENVIRONMENTS, HUBS, NODES, RELAY, RELAY_SECRET};
 use super::reference::{Endpoint, Grant, Hours, Key, Rates};
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -14,6 +14,9 @@ pub(crate) type Material<'m> = &'m dyn Fn(&Key) -> String;
 /// Everything.
 pub(crate) fn everything(defined: &Defined, material: Material<'_>) -> String {
     let mut text = String::from("queue_groups = 3\n");
+    for name in NODES {
+        let _ = writeln!(text, "[[nodes]]\nname = \"{name}\"");
+    }
     for (name, rates) in &defined.accounts {
         account(&mut text, name, rates);
     }
@@ -69,6 +72,9 @@ pub(crate) fn endpoint(text: &mut String, endpoint: &Endpoint, material: Materia
     );
     if let Some(id) = endpoint.id {
         let _ = writeln!(text, "id = {id}");
+    }
+    if let Some(home) = endpoint.home {
+        let _ = writeln!(text, "home = \"{home}\"");
     }
     let certificates = endpoint.certificates.iter();
     let certificates = certificates.map(|one| format!("{one:02x}").repeat(32));

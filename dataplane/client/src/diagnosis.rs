@@ -1,8 +1,13 @@
 //! Every fault the client reports: its own have the codes 5101 to 5199, the server's refusals keep theirs.
 
 use crate::outbox::Rejected;
+use wire::ParseError;
 use wire::diagnosis::Diagnosis;
-use wire::reason::Notice;
+use wire::frame::{Frame, FrameKind};
+use wire::handshake::parse_refused;
+use wire::home::Home;
+use wire::link::parse_goaway;
+use wire::reason::{Notice, Reason};
 
 /// Code, name, meaning and remedy of each fault of the client, for `forebay explain`.
 pub const CODES: &[(u16, &str, &str, &str)] = &[
@@ -137,6 +142,16 @@ pub enum ClientError {
     /// The server refuses the session.
     #[error("{}", self.diagnosis())]
     Refused(Notice),
+    /// The endpoint is at home at another node, which the server names.
+    #[error("{}", self.diagnosis())]
+    NotHome {
+        /// What the server says.
+        notice: Notice,
+        /// The node's name.
+        node: String,
+        /// Where endpoints reach it, if that is told.
+        address: Option<String>,
+    },
     /// The server refused a frame.
     #[error("{}", self.diagnosis())]
     Rejected(Rejected),
@@ -223,6 +238,18 @@ impl ClientError {
             ),
             Self::Credential { what, seen, needed } => own(5106, what, seen, needed),
             Self::Refused(notice) => of_notice("session refused", notice),
+            Self::NotHome {
+                notice,
+                node,
+                address,
+            } => {
+                let address = address.as_deref();
+                let home = Home { node, address };
+                Diagnosis {
+                    needed: home.to_string(),
+                    ..of_notice("session refused", notice)
+                }
+            }
             Self::Rejected(rejected) => of_notice("frame rejected", &rejected.notice),
             Self::ChannelNotGranted { channel, granted } => own(
                 5107,
@@ -265,6 +292,25 @@ impl ClientError {
     }
 }
 
+/// What a REFUSED or GOAWAY says.
+///
+/// # Errors
+/// When it is neither, or malformed.
+pub(crate) fn refusal(frame: Frame<'_>) -> Result<ClientError, ParseError> {
+    let notice = match frame.kind() {
+        FrameKind::Refused => parse_refused(frame)?,
+        _ => parse_goaway(frame)?,
+    };
+    Ok(match Home::told(frame) {
+        Some(home) if notice.reason == Reason::NotHome => ClientError::NotHome {
+            notice,
+            node: home.node.to_owned(),
+            address: home.address.map(str::to_owned),
+        },
+        _ => ClientError::Refused(notice),
+    })
+}
+
 /// The server's reason as a diagnosis under its own code.
 pub fn of_notice(what: &str, notice: &Notice) -> Diagnosis {
     let told = notice.diagnosis();
@@ -291,6 +337,32 @@ mod tests {
                 && !meaning.is_empty()
                 && !remedy.is_empty()
         }));
+    }
+
+    #[test]
+    fn whoever_is_not_at_home_is_told_where_home_is() {
+        let notice = Notice::new(Reason::NotHome, 7, 9);
+        let told = |home| {
+            let mut bytes = Vec::new();
+            wire::handshake::encode_refused(&mut bytes, notice, home);
+            let (frame, _) = wire::frame::split(&bytes).expect("whole").expect("a frame");
+            refusal(frame).expect("a refusal")
+        };
+        let (node, address) = ("north", Some("north.example:7410"));
+        let away = told(Some(Home { node, address }));
+        let text = away.to_string();
+        assert!(text.starts_with("FB-1129: session refused: "), "{text}");
+        assert!(
+            text.contains("need node north at north.example:7410;"),
+            "{text}"
+        );
+        assert!(!away.is_passing(), "somebody has to change something");
+        let ClientError::NotHome { node, address, .. } = away else {
+            panic!("{text}");
+        };
+        let address = address.as_deref();
+        assert_eq!((&*node, address), ("north", Some("north.example:7410")));
+        assert_eq!(told(None), ClientError::Refused(notice));
     }
 
     #[test]

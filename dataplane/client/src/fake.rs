@@ -260,10 +260,11 @@ impl Fake {
             && here.is_some_and(|byte| shards > 0 && byte % shards != home)
         {
             let notice = Notice::new(Reason::AnotherShard, shards.into(), home.into());
-            encode_refused(out, notice);
+            encode_refused(out, notice, None);
             return None;
         }
-        let refuse = |reason, out: &mut Vec<u8>| encode_refused(out, Notice::new(reason, 0, 0));
+        let refuse =
+            |reason, out: &mut Vec<u8>| encode_refused(out, Notice::new(reason, 0, 0), None);
         let secret = match fields.auth {
             Auth::Key(_) => KEY.as_bytes().to_vec(),
             Auth::Token(text) => {

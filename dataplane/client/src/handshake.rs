@@ -1,9 +1,9 @@
 //! The handshake without a socket: the bytes to send, and what the server's answer means.
 
 use crate::credentials::Credentials;
-use crate::diagnosis::ClientError;
+use crate::diagnosis::{ClientError, refusal};
 use wire::frame::{Frame, FrameKind, split};
-use wire::handshake::{Auth, HelloFields, Welcome, WelcomeFields, encode_hello, parse_refused};
+use wire::handshake::{Auth, HelloFields, Welcome, WelcomeFields, encode_hello};
 use wire::ids::{AckMode, ChannelId, PartitionId, Sequence, SessionId};
 use wire::preface::Preface;
 use wire::signature::{SessionKeys, Signer, verify_session};
@@ -184,13 +184,8 @@ impl Opening {
         };
         let opened = match frame.kind() {
             FrameKind::Welcome => self.welcome(&Welcome::parse(frame).map_err(broken)?)?,
-            FrameKind::Refused => {
-                return Err(ClientError::Refused(parse_refused(frame).map_err(broken)?));
-            }
-            FrameKind::Goaway => {
-                return Err(ClientError::Refused(
-                    wire::link::parse_goaway(frame).map_err(broken)?,
-                ));
+            FrameKind::Refused | FrameKind::Goaway => {
+                return Err(refusal(frame).map_err(broken)?);
             }
             other => {
                 return Err(ClientError::Protocol(format!(

@@ -3,7 +3,7 @@
 use crate::credentials::Credentials;
 #[cfg(feature = "quic")]
 use crate::datagrams::Datagrams;
-use crate::diagnosis::ClientError;
+use crate::diagnosis::{ClientError, refusal};
 use crate::handshake::{ChannelTerms, Opened, Opening, Resume, Seal};
 use crate::receiver::{FetchOptions, Receiver};
 use crate::sender::Sender;
@@ -408,11 +408,7 @@ impl Link {
             }
             match frame.kind() {
                 FrameKind::Pong => {}
-                FrameKind::Goaway => {
-                    return Err(ClientError::Refused(
-                        wire::link::parse_goaway(frame).map_err(broken)?,
-                    ));
-                }
+                FrameKind::Goaway => return Err(refusal(frame).map_err(broken)?),
                 _ => take(frame)?,
             }
         }

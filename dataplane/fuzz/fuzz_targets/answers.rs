@@ -4,6 +4,7 @@
 use framed::{bounded, framed, same};
 use libfuzzer_sys::fuzz_target;
 use wire::ack::{Ack, Reject};
+use wire::home::Home;
 use wire::link::{
     encode_bye, encode_goaway, encode_ping, encode_pong, parse_bye, parse_goaway, parse_ping,
     parse_pong,
@@ -36,7 +37,7 @@ fn check(data: &[u8]) {
         if let Ok(notice) = parse_goaway(frame)
             && !frame.signature().is_empty()
         {
-            same(frame, |out, signer| encode_goaway(out, notice, signer));
+            same(frame, |out, signer| encode_goaway(out, notice, Home::told(frame), signer));
         }
     });
 }

@@ -3,6 +3,7 @@
 
 use framed::{bounded, framed, same};
 use libfuzzer_sys::fuzz_target;
+use wire::home::Home;
 use wire::handshake::{Welcome, encode_refused, encode_welcome, parse_refused};
 
 fuzz_target!(|data: &[u8]| bounded(|| check(data)));
@@ -18,7 +19,7 @@ fn check(data: &[u8]) {
         }
         if let Ok(notice) = parse_refused(frame) {
             let mut out = Vec::new();
-            encode_refused(&mut out, notice);
+            encode_refused(&mut out, notice, Home::told(frame));
             assert_eq!(out, frame.bytes());
         }
     });

@@ -98,6 +98,7 @@ pub(crate) fn shard_limits(config: &NodeConfig, shards: usize) -> Result<shard::
         idle_timeout: config.timeouts.idle,
         slow_receiver_after: config.timeouts.slow_receiver,
         linger: config.timeouts.linger,
+        node: config.name.clone(),
         ..defaults
     };
     let shown = match config.clients.ask {

@@ -61,6 +61,8 @@ pub struct NodeConfig {
     pub stale_after: Option<Duration>,
     /// Whether the node takes nothing beyond that.
     pub refuse_when_stale: bool,
+    /// What this node is called in route tables, if anything; no setting, but what whoever starts the node knows.
+    pub name: Option<Box<str>>,
     /// Take nothing from the start; no setting, but what whoever starts the node knows.
     pub suspended: bool,
     /// Frames without encryption may come from other machines.
@@ -268,6 +270,7 @@ impl NodeConfig {
             },
             stale_after: values.optional_duration("stale_after"),
             refuse_when_stale: values.text("when_stale") == "refuse",
+            name: None,
             suspended: false,
             plain_anywhere: values.text("plain") == "anywhere",
             effective: values.effective(),

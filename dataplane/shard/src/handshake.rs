@@ -110,6 +110,7 @@ fn open<S: Segment>(
     check_terms(&endpoint, proven.direction, peers.now.unix)?;
     check_transport(&endpoint, proven.transport)?;
     check_certificate(&endpoint, start.shown)?;
+    peers.check_node(&endpoint)?;
     check_home(peers, &proven, start.stays)?;
     check_fresh(peers, hello, proven.endpoint)?;
     let credential = credential(peers, &proven);
@@ -146,6 +147,20 @@ fn credential(peers: &Peers, proven: &Proven) -> Credential {
         endpoint: peers.table.endpoint_at(proven.endpoint).id,
         key: proven.key,
         token: proven.presented.token.map_or(0, |token| token.mark),
+    }
+}
+
+impl Peers {
+    /// Whoever is at home at a node is served there alone.
+    #[inline]
+    pub(crate) fn check_node(&self, endpoint: &EndpointView<'_>) -> Result<(), HandshakeError> {
+        match endpoint.home() {
+            Some(home) if self.here != Some(home) => {
+                let here = self.here.map_or(0, |here| here.0.into());
+                Err(fault(Reason::NotHome, here, home.0.into()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Limits {
     pub nonces_max: usize,
     /// How far a peer's clock in HELLO may be from ours.
     pub clock_skew_max: Duration,
+    /// No limit: what this node is called in route tables, if anything. Endpoints that are at home elsewhere get no session.
+    pub node: Option<Box<str>>,
     /// No limit: what keeps those who pick ids from slowing others. Random, and one for all of a process.
     pub hash_seed: HashSeed,
 }
@@ -128,6 +130,7 @@ impl Default for Limits {
             expiry_interval: Duration::from_secs(1),
             nonces_max: 131_072,
             clock_skew_max: Duration::from_secs(300),
+            node: None,
             hash_seed: HashSeed::default(),
         };
         limits.memory_bytes = limits.memory_parts().total();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use partition::Segment;
-use wire::ids::{AckMode, Direction, EndpointId, PartitionId, Sequence};
+use wire::home::Home;
+use wire::ids::{AckMode, Direction, EndpointId, NodeId, PartitionId, Sequence};
 use wire::reason::{Notice, Reason};
 use wire::route::RouteTable;
 use wire::signature::Signer;
@@ -41,6 +42,8 @@ pub(crate) const CROWDED_PATIENCE: Duration = Duration::from_millis(250);
 pub(crate) struct Peers {
     pub(crate) limits: Limits,
     pub(crate) table: Arc<RouteTable>,
+    /// This node in the table, if it is there.
+    pub(crate) here: Option<NodeId>,
     pub(crate) now: Now,
     pub(crate) draining: bool,
     /// Nothing is taken until the caller says otherwise.
@@ -114,6 +117,7 @@ impl Peers {
             walk: None,
             walks: 0,
             nonces: Nonces::new(limits.nonces_max),
+            here: here(&limits, &table),
             limits,
             table,
             now,
@@ -386,8 +390,8 @@ impl Peers {
         let stranger = connection.stranger;
         if let Goodbye::Goaway(notice) | Goodbye::Refused(notice) = goodbye
             && !notice.reason.retryable()
-            // After a restart a whole fleet asks for sessions that are gone.
-            && notice.reason != Reason::SessionUnknown
+            // After a restart a whole fleet asks for sessions that are gone, and it may be at home elsewhere from now on.
+            && !matches!(notice.reason, Reason::SessionUnknown | Reason::NotHome)
             && (stranger || notice.reason == Reason::TooManyBadSignatures)
         {
             self.note_failure(id);
@@ -522,6 +526,7 @@ impl Peers {
 
     /// Encode the goodbye of a connection, if it has one with words.
     pub(crate) fn last_word(&mut self, id: ConnectionId) {
+        let table = Arc::clone(&self.table);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -535,7 +540,8 @@ impl Peers {
         }
         match connection.goodbye {
             Some(Goodbye::Refused(notice)) => {
-                wire::handshake::encode_refused(&mut connection.out, notice)
+                let home = home_told(&table, &notice);
+                wire::handshake::encode_refused(&mut connection.out, notice, home)
             }
             Some(Goodbye::Goaway(notice))
                 if self
@@ -544,15 +550,27 @@ impl Peers {
                     .is_some() =>
             {
                 self.say(id, |out, signer| {
-                    wire::link::encode_goaway(out, notice, signer)
+                    wire::link::encode_goaway(out, notice, home_told(&table, &notice), signer)
                 });
             }
             Some(Goodbye::Goaway(notice)) => {
-                wire::link::encode_goaway(&mut connection.out, notice, Signer::None);
+                wire::link::encode_goaway(&mut connection.out, notice, None, Signer::None);
             }
             Some(Goodbye::Silent) | None => {}
         }
     }
+}
+
+/// This node in a table.
+pub(crate) fn here(limits: &Limits, table: &RouteTable) -> Option<NodeId> {
+    let node = table.node_by_name(limits.node.as_deref()?)?;
+    Some(node.id)
+}
+
+/// What is told of the home of whoever is not at home here.
+fn home_told<'t>(table: &'t RouteTable, notice: &Notice) -> Option<Home<'t>> {
+    let home = (notice.reason == Reason::NotHome).then_some(notice.needed)?;
+    Home::of(table, NodeId(u32::try_from(home).ok()?))
 }
 
 /// Whole milliseconds, at most `u64::MAX`.

@@ -16,7 +16,7 @@ use crate::away::Away;
 use crate::handshake::{HandshakeError, check_address, check_certificate, check_transport, claim};
 use crate::io::{ConnectionId, Input};
 use crate::log::{HubModes, Log};
-use crate::peers::Peers;
+use crate::peers::{Peers, here};
 use crate::places::Round;
 use crate::route::Owned;
 use crate::session::{Session, SessionRef};
@@ -44,6 +44,7 @@ pub(crate) fn apply<S: Segment>(
     table: Arc<RouteTable>,
 ) -> Arc<RouteTable> {
     let before = std::mem::replace(&mut peers.table, table);
+    peers.here = here(&peers.limits, &peers.table);
     peers.counters.session.tables += 1;
     let table = Arc::clone(&peers.table);
     let changes = table.changes_since(&before);
@@ -222,6 +223,7 @@ impl Peers {
         if let Some(session) = self.sessions.get_mut(reference) {
             (session.endpoint_index, session.walk) = (index, self.walks);
         }
+        recheck_node(self, reference);
         recheck_tunnel(self, reference);
         recheck_address(self, reference);
         recheck_end(self, reference);
@@ -242,6 +244,21 @@ fn resolve(peers: &Peers, reference: SessionRef) -> Option<u32> {
     let good =
         endpoint.enabled && !key.revoked && !expired && same && key.direction == session.direction;
     good.then_some(index)
+}
+
+/// An endpoint may be at home at another node from now on. One without a connection ends without a word, and is told when it comes.
+fn recheck_node(peers: &mut Peers, reference: SessionRef) {
+    let Some(session) = peers.sessions.get(reference) else {
+        return;
+    };
+    let endpoint = peers.table.endpoint_at(session.endpoint_index);
+    let Err(HandshakeError(notice)) = peers.check_node(&endpoint) else {
+        return;
+    };
+    match session.connection {
+        Some(connection) => peers.withdraw(connection, reference, notice),
+        None => peers.end_session(reference),
+    }
 }
 
 /// The new table may name transports and certificates, or others. One without a connection is asked when it is resumed.

@@ -25,6 +25,8 @@ pub mod datagram;
 
 pub mod delivery;
 
+pub mod home;
+
 pub mod link;
 
 pub mod reason;

@@ -1,6 +1,7 @@
 //! The frames that keep a connection and end it: PING, PONG, BYE, GOAWAY.
 
 use crate::frame::{self, Frame, FrameKind, ParseError};
+use crate::home::Home;
 use crate::ids::Sequence;
 use crate::reason::{Notice, NoticeFixed};
 use crate::signature::Signer;
@@ -43,12 +44,18 @@ pub fn parse_pong(frame: Frame<'_>) -> Result<Sequence, ParseError> {
 
 /// Append a BYE: the client leaves. Its body is a notice.
 pub fn encode_bye(out: &mut Vec<u8>, notice: Notice, signer: Signer<'_>) {
-    encode_notice(out, FrameKind::Bye, notice, signer);
+    encode_notice(out, FrameKind::Bye, notice, None, signer);
 }
 
-/// Append a GOAWAY: the server ends the connection. Its body is a notice; unsigned before a session.
-pub fn encode_goaway(out: &mut Vec<u8>, notice: Notice, signer: Signer<'_>) {
-    encode_notice(out, FrameKind::Goaway, notice, signer);
+/// Append a GOAWAY: the server ends the connection. Its body is a notice, and where the endpoint is at home if that is the matter;
+/// unsigned before a session.
+pub fn encode_goaway(
+    out: &mut Vec<u8>,
+    notice: Notice,
+    home: Option<Home<'_>>,
+    signer: Signer<'_>,
+) {
+    encode_notice(out, FrameKind::Goaway, notice, home, signer);
 }
 
 /// Read a BYE.
@@ -59,7 +66,7 @@ pub fn parse_bye(frame: Frame<'_>) -> Result<Notice, ParseError> {
     parse_notice(frame, FrameKind::Bye)
 }
 
-/// Read a GOAWAY.
+/// Read a GOAWAY; what it tells of a home is read by [`Home::told`].
 ///
 /// # Errors
 /// When it is none, or its notice is not whole.
@@ -71,13 +78,23 @@ pub(crate) fn encode_notice(
     out: &mut Vec<u8>,
     kind: FrameKind,
     notice: Notice,
+    home: Option<Home<'_>>,
     signer: Signer<'_>,
 ) {
     let start = frame::begin(out, kind, 0, Sequence(0));
     out.extend_from_slice(notice.to_fixed().as_bytes());
+    if let Some(home) = home.filter(|_| Home::belongs_to(notice.reason)) {
+        home.put(out);
+    }
     frame::seal(out, start, signer);
 }
 
 pub(crate) fn parse_notice(frame: Frame<'_>, kind: FrameKind) -> Result<Notice, ParseError> {
-    Notice::from_fixed(frame.fixed::<NoticeFixed>(kind)?, kind, 16)
+    let (fixed, rest) = frame.prefix::<NoticeFixed>(kind)?;
+    let notice = Notice::from_fixed(fixed, kind, 16)?;
+    if kind != FrameKind::Bye && Home::belongs_to(notice.reason) {
+        Home::parse(rest, kind)?;
+        return Ok(notice);
+    }
+    frame.fixed::<NoticeFixed>(kind).map(|_| notice)
 }

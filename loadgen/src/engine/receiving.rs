@@ -8,6 +8,7 @@ use client::handshake::{Opened, Seal};
 use wire::ack::Reject;
 use wire::delivery::{Deliver, Fetch, Group, Outcome, Settle, Source};
 use wire::frame::{Frame, FrameKind, ParseError};
+use wire::home::Home;
 use wire::ids::{ChannelId, Sequence, UnixNanos};
 use wire::link::{encode_ping, parse_goaway};
 use wire::message::Message;
@@ -133,7 +134,7 @@ impl Tap {
             FrameKind::Pong => {}
             FrameKind::Goaway => {
                 let notice = parse_goaway(frame)?;
-                self.fault.get_or_insert(notice.to_string());
+                self.fault.get_or_insert(Home::line(frame, &notice));
             }
             other => {
                 self.fault.get_or_insert(format!("{other:?} to a receiver"));

@@ -33,6 +33,7 @@ use crate::fault::Fault;
 use crate::node::telling::Telling;
 use crate::project::{Project, Source};
 use crate::say::say;
+pub(crate) use push::HERE;
 use push::Push;
 pub(crate) use section::ControlFiles;
 use section::Secured;
@@ -45,7 +46,7 @@ const FIRST_TOKEN: &str = "first-owner.token";
 
 /// Run a node with the control plane beside it, until a signal says stop. A new store begins with the plan.
 pub(crate) fn run(
-    node: NodeConfig,
+    mut node: NodeConfig,
     files: &ControlFiles,
     plan: Option<&Path>,
     new: bool,
@@ -56,6 +57,7 @@ pub(crate) fn run(
     }
     let table = Arc::new(compiled(&store)?);
     let tell: Arc<dyn Tell> = Arc::new(Telling::new(node.log_format));
+    node.name = Some(HERE.into());
     node::run_with(node, table, from_control, |node| {
         along(Push::start(node.tables())?, store, files, tell)
     })?;

@@ -14,7 +14,7 @@ const BEHIND: Duration = Duration::from_millis(2);
 const REFUSED_FIRST: Duration = Duration::from_secs(1);
 const REFUSED_LONGEST: Duration = Duration::from_secs(60);
 /// What the node of this process is called.
-const HERE: &str = "here";
+pub(crate) const HERE: &str = "here";
 
 /// The way.
 #[derive(Debug, Clone)]

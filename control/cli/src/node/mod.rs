@@ -138,6 +138,7 @@ pub(crate) fn follow(mut node: NodeConfig, files: &LinkFiles) -> Result<u8, Faul
     let tell: Arc<dyn Tell> = Arc::new(Telling::new(node.log_format));
     let start = start(&node, files, &tell)?;
     let ask: Ask = Arc::new(start.followed.watch());
+    node.name = Some(files.name.as_str().into());
     let refuse = node.refuse_when_stale;
     node.suspended = refuse && ask().1.is_stale(Moment::now());
     let suspended = node.suspended;

@@ -30,15 +30,13 @@ pub(super) fn check_envelope<'a>(
         return Err(VerifyError::RelayNotAllowed(session.endpoint));
     }
     let send = relay.inner();
-    let (endpoint, at) = find_key(&peers.table, sender, send)?;
-    let key = peers.table.endpoint_at(endpoint).keys.at(at);
+    let (index, at) = find_key(&peers.table, sender, send)?;
+    let endpoint = peers.table.endpoint_at(index);
+    let key = endpoint.keys.at(at);
     check_key(&key, peers.now.unix.seconds())?;
-    let terms = check_terms(
-        &peers.table.endpoint_at(endpoint),
-        Direction::Ingress,
-        peers.now.unix,
-    );
-    terms.map_err(|HandshakeError(notice)| VerifyError::Terms(notice))?;
+    let refused = |HandshakeError(notice)| VerifyError::Terms(notice);
+    check_terms(&endpoint, Direction::Ingress, peers.now.unix).map_err(refused)?;
+    let home = peers.check_node(&endpoint);
     let unverified = Verified {
         order: frame.order(),
         connection: frame.connection(),
@@ -49,10 +47,11 @@ pub(super) fn check_envelope<'a>(
     // A public key that is none has signed nothing.
     if let (KeyRef::Ed25519(public), SignatureKind::Ed25519) = (key.material, send.signature_kind())
         && public.point().is_some()
+        && home.is_ok()
     {
         out.envelopes.push(Envelope {
             unverified,
-            endpoint,
+            endpoint: index,
             key: at as u32,
         });
         return Ok(());
@@ -60,6 +59,8 @@ pub(super) fn check_envelope<'a>(
     if !verify_envelope(key.material, send) {
         return Err(strike(peers, frame.connection()));
     }
+    // Where somebody is at home is told to nobody but them and who has what they signed.
+    home.map_err(refused)?;
     peers.counters.verify.key_envelopes += 1;
     out.verified.push(unverified);
     Ok(())

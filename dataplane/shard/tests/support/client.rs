@@ -32,6 +32,8 @@ pub struct Client {
     /// The number of the next SEND.
     pub sequence: u64,
     pub greeted: bool,
+    /// Where the server said last that it is at home.
+    pub home: Option<String>,
     inbox: Vec<u8>,
 }
 
@@ -63,6 +65,7 @@ impl Client {
             frames_in: 0,
             sequence: 1,
             greeted: false,
+            home: None,
             inbox: Vec::new(),
         }
     }

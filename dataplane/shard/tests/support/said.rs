@@ -4,6 +4,7 @@ use wire::ack::{Ack, Reject};
 use wire::delivery::{Deliver, GroupHeader, Source};
 use wire::frame::FrameKind;
 use wire::handshake::{Welcome, WelcomeFields, parse_refused};
+use wire::home::Home;
 use wire::ids::*;
 use wire::link::{parse_goaway, parse_pong};
 use wire::preface::Preface;
@@ -38,6 +39,9 @@ pub enum Said {
 
 impl Client {
     pub(super) fn understand(&mut self, frame: wire::Frame<'_>) -> Said {
+        if let Some(home) = Home::told(frame) {
+            self.home = Some(home.to_string());
+        }
         if frame.kind() == FrameKind::Refused {
             return Said::Refused(parse_refused(frame).unwrap());
         }

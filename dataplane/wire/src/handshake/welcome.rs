@@ -4,6 +4,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::frame::{self, Frame, FrameKind, ParseError};
+use crate::home::Home;
 use crate::ids::{
     AckMode, ChannelId, Direction, EndpointId, PartitionId, Sequence, SessionId, UnixNanos,
 };
@@ -299,12 +300,12 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// Append a REFUSED: unsigned, since there is no session. Its body is a notice.
-pub fn encode_refused(out: &mut Vec<u8>, notice: Notice) {
-    encode_notice(out, FrameKind::Refused, notice, Signer::None);
+/// Append a REFUSED: unsigned, since there is no session. Its body is a notice, and where the endpoint is at home if that is the matter.
+pub fn encode_refused(out: &mut Vec<u8>, notice: Notice, home: Option<Home<'_>>) {
+    encode_notice(out, FrameKind::Refused, notice, home, Signer::None);
 }
 
-/// Read a REFUSED.
+/// Read a REFUSED; what it tells of a home is read by [`Home::told`].
 ///
 /// # Errors
 /// When it is none, or its notice is not whole.

@@ -163,6 +163,10 @@ reasons! {
         "the endpoint may not use this transport",
         "1 tcp, 2 tls, 4 quic, 8 datagrams of quic", "the sum of those it may use",
         "use one of the transports it may use";
+    NotHome = 1129, "not_home", false,
+        "the endpoint is at home at another node",
+        "the number of the node that was asked, 0 if it has none", "the number of the node where the endpoint is at home",
+        "connect to the node that is told, or have the endpoint's home changed";
     FrameTooShort = 1201, "frame_too_short", false,
         "the frame cannot hold what its kind needs",
         "bytes seen", "bytes needed",

@@ -3,6 +3,7 @@
 use wire::ack::{Ack, Reject};
 use wire::delivery::{DeliverBuilder, Fetch, GroupHeader, Outcome, Settle, Source};
 use wire::handshake::{Auth, HelloFields, encode_hello, encode_refused, encode_welcome};
+use wire::home::Home;
 use wire::link::{encode_bye, encode_goaway, encode_ping, encode_pong};
 use wire::preface::Preface;
 use wire::send::{SendBuilder, encode_relay};
@@ -85,6 +86,17 @@ fn deliver(groups: &[(GroupHeader, &[u8])]) -> Vec<u8> {
     })
 }
 
+/// Whoever is at home elsewhere is told so.
+const NOT_HOME: Notice = Notice::new(Reason::NotHome, 7, 9);
+const HOME: Home<'_> = Home {
+    node: "north",
+    address: Some("north.example:7410"),
+};
+const NOWHERE: Home<'_> = Home {
+    node: "north",
+    address: None,
+};
+
 fn handshake() -> Vec<Block> {
     let connection = Connection::ingress();
     let token = wire::token::mint(
@@ -105,7 +117,9 @@ fn handshake() -> Vec<Block> {
     };
     let refused = Notice::new(Reason::BadCredential, 0, 0);
     let mut out = Vec::new();
-    encode_refused(&mut out, refused);
+    encode_refused(&mut out, refused, None);
+    let mut away = Vec::new();
+    encode_refused(&mut away, NOT_HOME, Some(HOME));
     vec![
         Block::new(
             "preface of a client",
@@ -170,6 +184,7 @@ fn handshake() -> Vec<Block> {
             welcome(Direction::Ingress, vec![]),
         ),
         Block::new("refused", "refused", out),
+        Block::new("refused to another node", "refused", away),
     ]
 }
 
@@ -333,6 +348,7 @@ fn link() -> Vec<Block> {
     encode_goaway(
         &mut unsigned,
         Notice::new(Reason::HandshakeTimeout, 10_001, 10_000),
+        None,
         Signer::None,
     );
     vec![
@@ -354,7 +370,12 @@ fn link() -> Vec<Block> {
         Block::new(
             "goaway in a session",
             "goaway",
-            made(|out, signer| encode_goaway(out, draining, signer)),
+            made(|out, signer| encode_goaway(out, draining, None, signer)),
+        ),
+        Block::new(
+            "goaway to a node whose address is not told",
+            "goaway",
+            made(|out, signer| encode_goaway(out, NOT_HOME, Some(NOWHERE), signer)),
         ),
         Block::new("goaway before a session", "goaway", unsigned),
     ]

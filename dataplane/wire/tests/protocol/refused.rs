@@ -180,6 +180,7 @@ fn send_rows() -> Vec<Row> {
 #[rustfmt::skip]
 fn answer_rows() -> Vec<Row> {
     let (ack, reject) = ("ack of a partition", "reject of a send");
+    let home = "refused to another node";
     vec![
         ("ack mode 0", "ack", ack, Put(20, vec![0]), Reason::ReservedBits, 0, 1),
         ("ack mode 3", "ack", ack, Put(20, vec![3]), Reason::ReservedBits, 3, 1),
@@ -195,6 +196,13 @@ fn answer_rows() -> Vec<Row> {
         ("bye without a notice", "bye", "bye", Body(vec![]), Reason::FrameTooShort, 0, 24),
         ("goaway with a byte over", "goaway", "goaway before a session", Grow(vec![0]), Reason::FrameTooLong, 1, 0),
         ("refused for reason 0", "refused", "refused", Put(16, vec![0, 0]), Reason::ReservedBits, 0, 1101),
+        ("home without its lengths", "refused", home, Shrink(25), Reason::FrameTooShort, 26, 28),
+        ("home cut short", "refused", home, Shrink(1), Reason::FrameTooShort, 50, 51),
+        ("home with a byte over", "refused", home, Grow(vec![0]), Reason::FrameTooLong, 1, 0),
+        ("home that is no name of a node", "refused", home, Put(44, vec![b'N']), Reason::ReservedBits, 5, 1),
+        ("home at an address without a port", "refused", home, Put(62, vec![b'x']), Reason::ReservedBits, 18, 1),
+        ("home behind another reason", "refused", home, Put(16, vec![0x50]), Reason::FrameTooLong, 27, 0),
+        ("bye to another node", "bye", "bye", Grow(vec![0; 27]), Reason::FrameTooLong, 27, 0),
     ]
 }
 

@@ -11,9 +11,11 @@ section 4 needs there; `session_keys` takes it when it comes from elsewhere).
 """
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import os
+import re
 import socket
 import struct
 import time
@@ -75,6 +77,7 @@ REASONS = {
     1122: ("connections_shed", True), 1123: ("strangers_shed", True),
     1124: ("another_shard", True), 1125: ("certificate_required", False),
     1126: ("endpoint_expired", False), 1127: ("outside_hours", True), 1128: ("transport_refused", False),
+    1129: ("not_home", False),
     1201: ("frame_too_short", False), 1202: ("frame_too_long", False),
     1203: ("unknown_kind", False), 1204: ("reserved_bits", False), 1205: ("unexpected_frame", False),
     1206: ("message_malformed", False), 1207: ("body_too_long", False), 1208: ("headers_too_long", False),
@@ -141,6 +144,7 @@ class Notice:
     retry_after_ms: int = 0
     seen: int = 0
     needed: int = 0
+    home: "Home | None" = None
 
     LAYOUT = struct.Struct("<HHIQQ")
 
@@ -150,7 +154,7 @@ class Notice:
 
     def __str__(self):
         return (f"FB-{self.reason} {self.name} (retry_after_ms {self.retry_after_ms}, "
-                f"seen {self.seen}, needed {self.needed})")  # fmt: skip
+                f"seen {self.seen}, needed {self.needed})" + (f", {self.home}" if self.home else ""))  # fmt: skip
 
     def encode(self):
         return self.LAYOUT.pack(self.reason, 0, self.retry_after_ms, self.seen, self.needed)
@@ -163,6 +167,42 @@ class Notice:
         if reason == 0:
             raise ProtocolFault("a notice without a reason")
         return cls(reason, retry_after_ms, seen, needed)
+
+    @classmethod
+    def decode_last(cls, data):
+        """That of REFUSED and GOAWAY: behind `not_home` there may stand where the endpoint is at home."""
+        notice = cls.decode(data[: cls.LAYOUT.size])
+        rest = data[cls.LAYOUT.size :]
+        if notice.name == "not_home" and rest:
+            return dataclasses.replace(notice, home=Home.decode(rest))
+        _exactly(rest, 0, "what follows a notice")
+        return notice
+
+
+@dataclass(frozen=True)
+class Home:
+    """Section 3, behind a notice of `not_home`: a node's name, and where endpoints reach it, or None."""
+
+    node: str
+    address: str | None = None
+
+    LAYOUT = struct.Struct("<HH")
+    NAME = re.compile(rb"(?=.*[a-z])[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+    ADDRESS = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):0*[1-9][0-9]{0,4}")
+
+    @classmethod
+    def decode(cls, data):
+        if len(data) < cls.LAYOUT.size:
+            raise ProtocolFault("a home without its lengths")
+        node_bytes, address_bytes = cls.LAYOUT.unpack_from(data)
+        _exactly(data, cls.LAYOUT.size + node_bytes + address_bytes, "home")
+        texts = data[cls.LAYOUT.size :]
+        node, address = texts[:node_bytes], texts[node_bytes:]
+        if not cls.NAME.fullmatch(node):
+            raise ProtocolFault(f"{node!r} is no name of a node")
+        if address and not (cls.ADDRESS.fullmatch(address) and len(address) <= 259):
+            raise ProtocolFault(f"{address!r} is no address")
+        return cls(node.decode(), address.decode() or None)
 
 
 @dataclass(frozen=True)
@@ -475,12 +515,12 @@ def _decode_pong(frame):
 
 _DECODERS = {
     WELCOME: _decode_welcome,
-    REFUSED: lambda frame: Notice.decode(frame.body),
+    REFUSED: lambda frame: Notice.decode_last(frame.body),
     ACK: _decode_ack,
     REJECT: _decode_reject,
     DELIVER: _decode_deliver,
     PONG: _decode_pong,
-    GOAWAY: lambda frame: GoAway(Notice.decode(frame.body), frame.signature_kind == BY_SESSION),
+    GOAWAY: lambda frame: GoAway(Notice.decode_last(frame.body), frame.signature_kind == BY_SESSION),
 }
 
 

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use wire::ack::{Ack, Reject};
 use wire::frame::{Frame, FrameKind};
+use wire::home::Home;
 use wire::ids::NO_STREAM;
 use wire::link::parse_goaway;
 use wire::reason::{Notice, Reason};
@@ -44,7 +45,7 @@ impl Sending {
             }
             FrameKind::Pong => Ok(()),
             FrameKind::Goaway => {
-                parse_goaway(frame).map(|notice| self.lanes[lane].end(notice.to_string()))
+                parse_goaway(frame).map(|notice| self.lanes[lane].end(Home::line(frame, &notice)))
             }
             other => return self.lanes[lane].end(format!("{other:?} to a sender")),
         };
