@@ -132,8 +132,12 @@ impl Fleet {
     /// These nodes are defined from now on, and those may connect that are enabled; also of one that the configuration lists, this decides.
     pub fn set_defined(&self, defined: impl IntoIterator<Item = (String, bool)>) {
         let mut nodes = self.nodes();
-        nodes.defined = defined.into_iter().collect();
-        self.let_in(nodes);
+        let defined = defined.into_iter().collect();
+        // Most changes are not about nodes, and wake nobody for it.
+        if nodes.defined != defined {
+            nodes.defined = defined;
+            self.let_in(nodes);
+        }
     }
 
     /// Have those that may connect follow what was said of them.

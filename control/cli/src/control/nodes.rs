@@ -93,3 +93,17 @@ fn names(config: &Path) -> Result<Vec<String>, Diagnosis> {
         _ => Err(gone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_node_of_this_process_is_nobody_elses() {
+        let names = || vec!["north".to_owned(), "here".to_owned()];
+        assert_eq!(others(names(), None), Ok(names()));
+        assert_eq!(others(names(), Some("south")), Ok(names()));
+        let fault = others(names(), Some("here")).expect_err("it would be served twice");
+        assert_eq!((fault.code, &*fault.seen), (SECTION, "`here`"));
+    }
+}
