@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::diagnosis::{LINK_OTHER_PAST, LINK_REPLACED, LINK_UNKNOWN_NODE};
-use crate::frame::{Lineage, Version};
+use crate::frame::{Lineage, Unopened, Version};
 use crate::history::{History, Newest, Next};
 use crate::pipe::Ended;
 
@@ -47,6 +47,7 @@ struct Node {
     has: Option<Version>,
     kept: u64,
     refused: u16,
+    unopened: Unopened,
     shards: Vec<u64>,
     snapshots: u64,
     deltas: u64,
@@ -82,6 +83,10 @@ pub struct NodeSeen {
     pub kept: u64,
     /// Code of why it does not take the newest table, if it does not.
     pub refused: Option<String>,
+    /// Hubs of its table that it does not serve, since it cannot open their logs.
+    pub hubs_unopened: u16,
+    /// Code of why, of the first one of them.
+    pub unopened: Option<String>,
     /// The epoch of each shard.
     pub shards: Vec<u64>,
     /// Snapshots sent to it.
@@ -200,7 +205,9 @@ impl Fleet {
                 node.has == Some(newest) && node.has_everywhere(newest.epoch)
             }),
             kept: node.kept,
-            refused: (node.refused > 0).then(|| format!("FB-{}", node.refused)),
+            refused: code(node.refused),
+            hubs_unopened: node.unopened.hubs,
+            unopened: code(node.unopened.code),
             shards: node.shards.clone(),
             snapshots: node.snapshots,
             deltas: node.deltas,
@@ -288,14 +295,16 @@ impl Fleet {
     pub(crate) fn applied(
         &self,
         of: &Admitted,
-        (has, kept, refused): (Version, u64, u16),
+        (has, kept): (Version, u64),
+        (refused, unopened): (u16, Unopened),
         shards: Vec<u64>,
     ) -> Result<(), Ended> {
         self.with(of, |node| {
             node.heard = Some(Instant::now());
             // One without a table says so by a version of zeros.
             let has = (has != Version::default()).then_some(has);
-            (node.has, node.kept, node.refused) = (has, kept, refused);
+            (node.has, node.kept) = (has, kept);
+            (node.refused, node.unopened) = (refused, unopened);
             node.shards = shards;
         })
     }
@@ -316,6 +325,11 @@ impl Fleet {
         // Another one may have come: then there is nothing to note.
         let _ = self.with(of, |node| node.connection = 0);
     }
+}
+
+/// A code as people see it; 0 is none.
+fn code(code: u16) -> Option<String> {
+    (code > 0).then(|| format!("FB-{code}"))
 }
 
 fn unknown(name: &str) -> Ended {

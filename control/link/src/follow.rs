@@ -14,13 +14,13 @@ use crate::answered::Answered;
 use crate::assembly::{Assembly, Incoming};
 use crate::credentials::{Credentials, Trust};
 use crate::diagnosis::{CODES, LINK_FAILED, LINK_LOST, LINK_UNTRUSTED, TABLE_UNFIT};
-use crate::frame::{Frame, PROTOCOL, Payload, SILENT_HEARTBEATS, Version};
+use crate::frame::{Frame, PROTOCOL, Payload, SILENT_HEARTBEATS, Unopened, Version};
 use crate::freshness::{Freshness, Moment};
 use crate::keeper::Keeper;
 use crate::kept::Kept;
 use crate::pipe::{Ended, Pipe};
 use crate::tell::{Level, Tell};
-use crate::worker::{Holder, Worker};
+use crate::worker::{AskUnopened, Holder, Worker};
 
 /// Tables that may wait to be taken; the connection is not read meanwhile.
 const INBOX_MAX: usize = 16;
@@ -63,11 +63,12 @@ pub(crate) struct Report {
 }
 
 /// What others may know of the link at any time.
-#[derive(Debug)]
 struct State {
     connected: bool,
     freshness: Freshness,
     noted_at: Option<Instant>,
+    /// Tells which hubs are not served, once there is a holder.
+    unopened: Option<AskUnopened>,
 }
 
 /// A link that is followed.
@@ -109,6 +110,7 @@ pub fn follow(follow: Follow) -> Result<Followed, Diagnosis> {
         connected: false,
         freshness: follow.freshness,
         noted_at: None,
+        unopened: None,
     }));
     let (end, ended) = oneshot::channel();
     let tell = Arc::clone(&follow.tell);
@@ -165,6 +167,7 @@ impl Followed {
     /// When it was called before.
     pub fn give_to(&mut self, holder: impl Holder, kept: Kept) -> Result<(), Diagnosis> {
         let inbox = self.inbox.take().expect("it is given to one holder");
+        lock(&self.state).unopened = Some(holder.unopened());
         let keeper = Keeper::start(kept, self.report.clone(), Arc::clone(&self.tell))?;
         let worker = Worker {
             holder,
@@ -395,11 +398,16 @@ impl Link {
             };
             pipe.send(&Frame::Resync { code }).await?;
         }
+        let unopened = {
+            let state = lock(&self.state);
+            (state.unopened.as_ref()).map_or_else(Unopened::default, |ask| ask())
+        };
         let applied = Frame::Applied {
             asks: answered.ask(Moment::now()),
             has: report.has.unwrap_or_default(),
             kept: report.kept,
             refused: report.refused,
+            unopened,
             shards: report.shards,
         };
         pipe.send(&applied).await

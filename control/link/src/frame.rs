@@ -1,4 +1,4 @@
-//! Frames of the link, version 3, whose tables are of form 2. All integers are little-endian.
+//! Frames of the link, version 4, whose tables are of form 2. All integers are little-endian.
 //!
 //! Every frame is a header and a body:
 //!
@@ -18,14 +18,14 @@
 //! |    3 | BEGIN   | control | 1 snapshot or 2 delta 1, zero 7, base version 56 (zero for a snapshot), becomes 56, bytes 8 |
 //! |    4 | CHUNK   | control | the next bytes of what was begun, at least one                                            |
 //! |    5 | PING    | control | the newest version 56, what the node asked last 8, 0 if nothing                             |
-//! |    6 | APPLIED | node    | what PING is to repeat 8, version in force 56, epoch kept on disk 8, code of a refusal 2, shards 2, epoch of each 8 |
+//! |    6 | APPLIED | node    | what PING is to repeat 8, version in force 56, epoch kept on disk 8, code of a refusal 2, hubs not open 2, code of why 2, shards 2, epoch of each 8 |
 //! |    7 | RESYNC  | node    | code 2                                                                                    |
 //! |    8 | REFUSED | control | code 2, what was wrong as UTF-8                                                           |
 
 use crate::reader::Reader;
 
 /// The version of this protocol.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 8;
 /// Bytes of the longest body.
@@ -77,6 +77,15 @@ impl Version {
             && (self.epoch > other.epoch
                 || self.epoch == other.epoch && self.digest == other.digest)
     }
+}
+
+/// Hubs of the table in force that a node does not serve, since it cannot open their logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unopened {
+    /// How many; 0 if it serves all.
+    pub hubs: u16,
+    /// Code of why the first one of them is not; 0 without one.
+    pub code: u16,
 }
 
 /// What is begun.
@@ -135,6 +144,8 @@ pub enum Frame {
         kept: u64,
         /// Why it does not take the newest one; 0 if it does.
         refused: u16,
+        /// Hubs of it that it does not serve.
+        unopened: Unopened,
         /// The epoch of each shard.
         shards: Vec<u64>,
     },
@@ -224,12 +235,15 @@ impl Frame {
                 has,
                 kept,
                 refused,
+                unopened,
                 shards,
             } => {
                 out.extend_from_slice(&asks.to_le_bytes());
                 write_version(has, out);
                 out.extend_from_slice(&kept.to_le_bytes());
-                out.extend_from_slice(&refused.to_le_bytes());
+                for number in [refused, &unopened.hubs, &unopened.code] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
                 out.extend_from_slice(&(shards.len() as u16).to_le_bytes());
                 for epoch in shards {
                     out.extend_from_slice(&epoch.to_le_bytes());
@@ -320,13 +334,19 @@ fn read_fields(kind: u8, reader: &mut Reader<'_>) -> Option<Frame> {
         6 => {
             let asks = reader.u64()?;
             let (has, kept) = (read_version(reader)?, reader.u64()?);
-            let (refused, count) = (reader.u16()?, reader.u16()?);
+            let refused = reader.u16()?;
+            let unopened = Unopened {
+                hubs: reader.u16()?,
+                code: reader.u16()?,
+            };
+            let count = reader.u16()?;
             let shards: Option<_> = (0..count).map(|_| reader.u64()).collect();
             Frame::Applied {
                 asks,
                 has,
                 kept,
                 refused,
+                unopened,
                 shards: shards?,
             }
         }
@@ -435,6 +455,10 @@ mod tests {
                 has: version(9),
                 kept: 8,
                 refused: 4_710,
+                unopened: Unopened {
+                    hubs: 2,
+                    code: 3_114,
+                },
                 shards: vec![9, 8, 9],
             },
             Frame::Resync { code: 4_710 },

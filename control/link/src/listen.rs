@@ -300,9 +300,9 @@ async fn supply(
             frame = pipe.receive() => {
                 heard = Instant::now();
                 match frame? {
-                    Frame::Applied { asks, has, kept, refused, shards } => {
+                    Frame::Applied { asks, has, kept, refused, unopened, shards } => {
                         asked = asks;
-                        fleet.applied(admitted, (has, kept, refused), shards)?;
+                        fleet.applied(admitted, (has, kept), (refused, unopened), shards)?;
                     }
                     Frame::Resync { code } => {
                         wants_everything = true;

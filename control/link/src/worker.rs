@@ -9,7 +9,7 @@ use wire::diagnosis::Diagnosis;
 use crate::assembly::Incoming;
 use crate::diagnosis::LINK_FAILED;
 use crate::follow::Report;
-use crate::frame::{Payload, Version};
+use crate::frame::{Payload, Unopened, Version};
 use crate::history::Snapshot;
 use crate::keeper::{Change, Keeper, Table};
 use crate::tell::{Level, Tell};
@@ -27,6 +27,9 @@ pub enum Unfit {
     /// It will not be taken; the one before stays in force.
     Refused(Diagnosis),
 }
+
+/// Tells which hubs of the table in force are not served now.
+pub type AskUnopened = Arc<dyn Fn() -> Unopened + Send + Sync>;
 
 /// Knows what a table is, and has the way to the shards.
 pub trait Holder: Send + 'static {
@@ -54,6 +57,11 @@ pub trait Holder: Send + 'static {
     /// Wait until every shard has this epoch, at most so long; the epoch of each then, which is 0 for those that have a table of
     /// another past.
     fn wait(&self, epoch: u64, within: Duration) -> Vec<u64>;
+
+    /// What tells which hubs of the table in force are not served, at any time.
+    fn unopened(&self) -> AskUnopened {
+        Arc::new(Unopened::default)
+    }
 }
 
 /// What a worker works with.

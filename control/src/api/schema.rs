@@ -550,6 +550,8 @@ fn answers() -> Vec<(&'static str, Value)> {
                     ("current", flag()),
                     ("kept", maybe(whole())),
                     ("refused", maybe(text())),
+                    ("hubs_unopened", whole()),
+                    ("unopened", maybe(text())),
                     ("shards", list(whole())),
                     ("snapshots", whole()),
                     ("deltas", whole()),

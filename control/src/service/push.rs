@@ -48,6 +48,10 @@ pub struct NodeSeen {
     pub kept: Option<u64>,
     /// Code of why it does not take the newest version, if it does not.
     pub refused: Option<String>,
+    /// Hubs of its table that it does not serve, since it cannot open their logs.
+    pub hubs_unopened: u16,
+    /// Code of why, of the first one of them.
+    pub unopened: Option<String>,
     /// The version of each shard.
     pub shards: Vec<u64>,
     /// Whole tables sent to it since the control plane started.

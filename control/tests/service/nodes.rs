@@ -340,6 +340,8 @@ impl Publish for Door {
             current: false,
             kept: None,
             refused: None,
+            hubs_unopened: 0,
+            unopened: None,
             shards: Vec::new(),
             snapshots: 0,
             deltas: 0,

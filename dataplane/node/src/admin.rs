@@ -158,7 +158,10 @@ fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<Bytes
 fn ready(control: &Control) -> Response<Full<Bytes>> {
     match control.status.phase() {
         Phase::Ready => match still(control) {
-            None => supplied(control),
+            None => {
+                let (ready, said) = supplied(control);
+                text(ready, said + &unopened(control))
+            }
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
         },
         Phase::Recovering => {
@@ -174,9 +177,9 @@ fn ready(control: &Control) -> Response<Full<Bytes>> {
 }
 
 /// Whether the node takes anything, as far as its table's age goes, and that age.
-fn supplied(control: &Control) -> Response<Full<Bytes>> {
+fn supplied(control: &Control) -> (StatusCode, String) {
     let Some(supply) = control.status.supply() else {
-        return text(StatusCode::OK, "ready\n");
+        return (StatusCode::OK, "ready\n".to_owned());
     };
     let age = supply.age.as_secs_f64();
     let link = match supply.connected {
@@ -185,13 +188,20 @@ fn supplied(control: &Control) -> Response<Full<Bytes>> {
     };
     let table = format!("{link}, table current {age:.1} s ago");
     match (supply.refuses, supply.stale) {
-        (true, _) => text(
+        (true, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("stale: takes nothing; {table}\n"),
         ),
-        (false, true) => text(StatusCode::OK, format!("ready, stale; {table}\n")),
-        (false, false) => text(StatusCode::OK, format!("ready; {table}\n")),
+        (false, true) => (StatusCode::OK, format!("ready, stale; {table}\n")),
+        (false, false) => (StatusCode::OK, format!("ready; {table}\n")),
     }
+}
+
+/// A line for each hub of the table that is not served, with the reason.
+fn unopened(control: &Control) -> String {
+    let unopened = control.hubs.unopened();
+    let line = |(hub, fault): &(String, Diagnosis)| format!("hub {hub} is not open: {fault}\n");
+    unopened.iter().map(line).collect()
 }
 
 /// A line for each shard that stands still, if one does.

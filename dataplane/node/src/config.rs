@@ -65,6 +65,9 @@ pub struct NodeConfig {
     pub name: Option<Box<str>>,
     /// Take nothing from the start; no setting, but what whoever starts the node knows.
     pub suspended: bool,
+    /// Take tables with hubs whose logs cannot be opened, and do without these hubs until they can; no setting, but what whoever
+    /// starts the node knows: that nobody asks it before a table is what holds.
+    pub takes_unopenable: bool,
     /// Frames without encryption may come from other machines.
     plain_anywhere: bool,
     effective: Vec<Effective>,
@@ -272,6 +275,7 @@ impl NodeConfig {
             refuse_when_stale: values.text("when_stale") == "refuse",
             name: None,
             suspended: false,
+            takes_unopenable: false,
             plain_anywhere: values.text("plain") == "anywhere",
             effective: values.effective(),
         };

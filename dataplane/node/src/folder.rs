@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wire::route::RouteTable;
+use wire::route::{Hub, RouteTable};
 
 use crate::diagnosis::{
     DATA_LOCKED, DATA_READ_ONLY, DATA_UNREACHABLE, Diagnosis, FORMAT_UNREADABLE, FORMAT_VERSION,
@@ -96,19 +96,58 @@ impl Folder {
         }
     }
 
-    /// Check the table's counts against the ones the folder was made with; remember hubs that are new.
-    pub(crate) fn settle_format(&self, table: &RouteTable) -> Result<(), Diagnosis> {
-        Self::remember_hubs(&self.path, table)
+    /// The same but for hubs that are not `served`: those are looked at when they are opened.
+    pub(crate) fn check_served(
+        path: &Path,
+        table: &RouteTable,
+        served: impl Fn(u16) -> bool,
+    ) -> Result<(), Diagnosis> {
+        let file = path.join(FORMAT);
+        let Some(format) = read_format(&file)? else {
+            return Ok(());
+        };
+        format.check_whole(table.queue_groups(), &file)?;
+        let mut served = table.hubs().iter().filter(|hub| served(hub.id));
+        served.try_for_each(|hub| format.check_hub(hub))
     }
 
-    /// The same for the folder at `folder`, which is this process's.
-    pub(crate) fn remember_hubs(folder: &Path, table: &RouteTable) -> Result<(), Diagnosis> {
+    /// Whether the folder at `path` may have logs of this hub.
+    pub(crate) fn knows(path: &Path, hub: u16) -> Result<bool, Diagnosis> {
+        let format = read_format(&path.join(FORMAT))?;
+        Ok(format.is_some_and(|format| format.hub.iter().any(|known| known.id == hub)))
+    }
+
+    /// Whether this hub fits to the logs that the folder at `path` has of it, if any.
+    pub(crate) fn check_hub(path: &Path, hub: &Hub) -> Result<(), Diagnosis> {
+        let format = read_format(&path.join(FORMAT))?;
+        format.map_or(Ok(()), |format| format.check_hub(hub))
+    }
+
+    /// Check the table's counts against the ones the folder was made with, but for hubs that are `left_out`; remember those of the others
+    /// that are new.
+    pub(crate) fn settle_format(
+        &self,
+        table: &RouteTable,
+        left_out: impl Fn(u16) -> bool,
+    ) -> Result<(), Diagnosis> {
+        let hubs = table.hubs().iter().filter(|hub| !left_out(hub.id));
+        let hubs: Vec<Hub> = hubs.cloned().collect();
+        Self::remember_hubs(&self.path, table.queue_groups(), &hubs)
+    }
+
+    /// The same with hubs of the folder at `folder`, which is this process's.
+    pub(crate) fn remember_hubs(
+        folder: &Path,
+        queue_groups: u16,
+        hubs: &[Hub],
+    ) -> Result<(), Diagnosis> {
         let path = folder.join(FORMAT);
         let Some(mut format) = read_format(&path)? else {
-            return write_format(folder, &Format::of(table));
+            return write_format(folder, &Format::of(queue_groups, hubs));
         };
-        format.check(table, &path)?;
-        if format.add_hubs(table) {
+        format.check_whole(queue_groups, &path)?;
+        hubs.iter().try_for_each(|hub| format.check_hub(hub))?;
+        if format.add_hubs(hubs) {
             write_format(folder, &format)?;
         }
         Ok(())
@@ -116,21 +155,21 @@ impl Folder {
 }
 
 impl Format {
-    fn of(table: &RouteTable) -> Self {
+    fn of(queue_groups: u16, hubs: &[Hub]) -> Self {
         let mut format = Self {
             version: FORMAT_VERSION_KNOWN,
-            queue_groups: table.queue_groups(),
+            queue_groups,
             hub: Vec::new(),
         };
-        format.add_hubs(table);
+        format.add_hubs(hubs);
         format
     }
 
     /// Whether any hub was new.
-    fn add_hubs(&mut self, table: &RouteTable) -> bool {
+    fn add_hubs(&mut self, hubs: &[Hub]) -> bool {
         let before = self.hub.len();
         let known: BTreeSet<u16> = self.hub.iter().map(|known| known.id).collect();
-        for hub in table.hubs() {
+        for hub in hubs {
             if !known.contains(&hub.id) {
                 self.hub.push(FormatHub {
                     id: hub.id,
@@ -143,6 +182,21 @@ impl Format {
     }
 
     fn check(&self, table: &RouteTable, path: &Path) -> Result<(), Diagnosis> {
+        self.check_whole(table.queue_groups(), path)?;
+        let known = self.hub.iter().map(|known| (known.id, known));
+        let known: BTreeMap<u16, &FormatHub> = known.collect();
+        let mut hubs = table.hubs().iter();
+        hubs.try_for_each(|hub| known.get(&hub.id).map_or(Ok(()), |known| known.check(hub)))
+    }
+
+    /// The same for one hub.
+    fn check_hub(&self, hub: &Hub) -> Result<(), Diagnosis> {
+        let known = self.hub.iter().find(|known| known.id == hub.id);
+        known.map_or(Ok(()), |known| known.check(hub))
+    }
+
+    /// What is of no hub.
+    fn check_whole(&self, queue_groups: u16, path: &Path) -> Result<(), Diagnosis> {
         if self.version != FORMAT_VERSION_KNOWN {
             return Err(diagnose(
                 FORMAT_VERSION,
@@ -152,39 +206,39 @@ impl Format {
                 "use the version of forebay that wrote this folder, or another folder",
             ));
         }
-        if self.queue_groups != table.queue_groups() {
+        if self.queue_groups != queue_groups {
             return Err(diagnose(
                 QUEUE_GROUPS_CHANGED,
                 "queue groups of the plan",
-                table.queue_groups().to_string(),
+                queue_groups.to_string(),
                 format!("{}, as the data folder was made with", self.queue_groups),
                 "set the plan's number back, or begin a new data folder",
             ));
         }
-        let known = self.hub.iter().map(|known| (known.id, known));
-        let known: BTreeMap<u16, &FormatHub> = known.collect();
-        for hub in table.hubs() {
-            let Some(known) = known.get(&hub.id) else {
-                continue;
-            };
-            if *known.name != *hub.name {
-                return Err(diagnose(
-                    HUB_ANOTHERS,
-                    format!("id {} of hub {}", hub.id, hub.name),
-                    hub.name.to_string(),
-                    format!("{}, whose messages are in its logs", known.name),
-                    "give the hub another id",
-                ));
-            }
-            if known.partitions != hub.partitions {
-                return Err(diagnose(
-                    PARTITIONS_CHANGED,
-                    format!("partitions of hub {}", hub.name),
-                    hub.partitions.to_string(),
-                    format!("{}, as the hub was created with", known.partitions),
-                    "set the plan's number back, or make a hub of another name",
-                ));
-            }
+        Ok(())
+    }
+}
+
+impl FormatHub {
+    /// Whether this is the same hub.
+    fn check(&self, hub: &Hub) -> Result<(), Diagnosis> {
+        if *self.name != *hub.name {
+            return Err(diagnose(
+                HUB_ANOTHERS,
+                format!("id {} of hub {}", hub.id, hub.name),
+                hub.name.to_string(),
+                format!("{}, whose messages are in its logs", self.name),
+                "give the hub another id",
+            ));
+        }
+        if self.partitions != hub.partitions {
+            return Err(diagnose(
+                PARTITIONS_CHANGED,
+                format!("partitions of hub {}", hub.name),
+                hub.partitions.to_string(),
+                format!("{}, as the hub was created with", self.partitions),
+                "set the plan's number back, or make a hub of another name",
+            ));
         }
         Ok(())
     }

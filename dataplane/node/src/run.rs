@@ -47,8 +47,10 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// Take over the logs of new hubs between two turns.
     Hubs(Box<Handed>),
-    /// Apply this table between two turns; its epoch is counted in this past.
-    Table(Arc<RouteTable>, u64),
+    /// Apply this table between two turns; its epoch is counted in this past. These hubs of it never had any logs.
+    Table(Arc<RouteTable>, u64, Arc<[u16]>),
+    /// Serve the hubs that were taken over, under the table in force, of which these never had any logs.
+    Serve(Arc<[u16]>),
     /// Take nothing and send everybody away, or take everything again.
     Suspend(bool),
     /// Tell the numbers.
@@ -111,9 +113,11 @@ impl Loop {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Hubs(hubs) => self.batch.hubs.push(*hubs),
-                Command::Table(table, past) => {
+                Command::Table(table, past, without_logs) => {
                     (self.batch.table, self.batch.past) = (Some(table), past);
+                    self.shard.lack_hubs(&without_logs);
                 }
+                Command::Serve(without_logs) => self.batch.serve = Some(without_logs),
                 Command::Suspend(suspended) => {
                     self.shard.suspend(suspended);
                     // There is something to be said.
@@ -220,6 +224,12 @@ impl Loop {
         // A table of before is taken over first: with it a shard tells of all its logs.
         for hubs in batch.hubs.drain(..) {
             hubs.give(self.number, &mut self.shard);
+        }
+        if let Some(without_logs) = batch.serve.take() {
+            self.shard.lack_hubs(&without_logs);
+            self.shard.serve_hubs();
+            // Its sessions are to be looked at.
+            self.output.more = true;
         }
         batch.received = recycle(received);
         self.tunnels.told();

@@ -42,6 +42,9 @@ pub(crate) struct Seed {
     pub(crate) cpu: Option<usize>,
     pub(crate) config: NodeConfig,
     pub(crate) table: Arc<RouteTable>,
+    /// Who owns what of it, and which of its hubs never had any logs.
+    pub(crate) ownership: Ownership,
+    pub(crate) without_logs: Arc<[u16]>,
     pub(crate) listener: Option<TcpListener>,
     /// Where connections come in that begin with a tunnel, and what makes one of them.
     pub(crate) tunnel_listener: Option<TcpListener>,
@@ -134,10 +137,9 @@ fn begin(
     let mut storage = MappedStorage::new(&seed.config.data);
     let number = seed.shard_limits.shard;
     let place = (number, seed.shard_limits.shards);
-    let ownership = Ownership::new(&seed.table, seed.shard_limits.shards);
     let by = Recoverer {
         shard: number,
-        ownership: &ownership,
+        ownership: &seed.ownership,
         table: &seed.table,
         config: &seed.config,
         hash_seed: seed.shard_limits.hash_seed,
@@ -154,13 +156,14 @@ fn begin(
     })?;
     tell(&summary);
     let clock = Clock::since(seed.began);
-    let mut shard = Shard::new(
+    let mut shard = Shard::with(
         seed.shard_limits,
         seed.table,
-        recovered.partitions,
-        recovered.queues,
+        seed.ownership,
+        (recovered.partitions, recovered.queues),
         clock.now(),
     );
+    shard.lack_hubs(&seed.without_logs);
     shard.suspend(seed.config.suspended);
     #[cfg(feature = "cycles")]
     shard.count_cycles(ring::cycles);

@@ -23,7 +23,7 @@ use crate::config::NodeConfig;
 use crate::diagnosis::{Diagnosis, EXECUTOR_FAILED, SHARD_STOPPED, diagnose};
 use crate::ending::{Ending, join_all};
 use crate::folder::Folder;
-use crate::hubs::Hubs;
+use crate::hubs::{Hubs, Opener, Unopenable, unopenable};
 use crate::log::{Level, Log};
 use crate::meeting::Meeting;
 use crate::placement::Machine;
@@ -55,6 +55,7 @@ pub struct NodeHandle {
     shards: Vec<JoinHandle<Result<Summary, Diagnosis>>>,
     admin_thread: Admin,
     watch: Option<Watch>,
+    opener: Option<Opener>,
 }
 
 impl std::fmt::Debug for NodeHandle {
@@ -132,6 +133,7 @@ impl NodeHandle {
         let summary = join_all(self.shards, &stuck);
         self.admin_thread.end();
         drop(self.watch);
+        drop(self.opener);
         summary
     }
 }
@@ -174,7 +176,15 @@ pub fn start_logged(
     let features = Features::probe().map_err(|error| ring_fault(&error))?;
     tell_features(&log, &features);
     let folder = Folder::open(&config.data)?;
-    folder.settle_format(&table)?;
+    let waiting = match config.takes_unopenable {
+        true => {
+            ring::ensure_open_files(ring_limits.files_needed())
+                .map_err(|error| ring_fault(&error))?;
+            unopenable(folder.path(), &table, &log)?
+        }
+        false => Vec::new(),
+    };
+    folder.settle_format(&table, |hub| waiting.iter().any(|waits| waits.is(hub)))?;
     let tunnels = Tunnels::of(&config)?;
     let Listeners {
         plain,
@@ -193,6 +203,13 @@ pub fn start_logged(
     let status = Arc::new(Status::new(placement.shards()));
     // They begin with this one.
     (0..placement.shards()).for_each(|shard| status.epochs().note(shard, 0, table.epoch()));
+    let hubs = Hubs::new(
+        folder.path().to_owned(),
+        (&table, waiting),
+        (shard_limits.shards, ring_limits.files_needed()),
+        Arc::clone(&status),
+        Arc::clone(&log),
+    );
     let control = Arc::new(Control {
         status,
         log: Arc::clone(&log),
@@ -202,12 +219,11 @@ pub fn start_logged(
         retired: Mutex::default(),
         reload: Mutex::new(reload),
         data: folder.path().to_owned(),
-        hubs: Hubs::new(
-            folder.path().to_owned(),
-            &table,
-            (shard_limits.shards, ring_limits.files_needed()),
-            Arc::clone(&log),
-        ),
+        hubs,
+        unopenable: match config.takes_unopenable {
+            true => Unopenable::Waits,
+            false => Unopenable::Refuses,
+        },
     });
     let admin = local(&admin_listener)?;
     let admin_thread = admin::serve(admin_listener, Arc::clone(&control))?;
@@ -230,6 +246,8 @@ pub fn start_logged(
             cpu: placement.cpu(shard).or(config.cpu),
             config: config.clone(),
             table: Arc::clone(&table),
+            ownership: control.hubs.ownership(),
+            without_logs: control.hubs.without_logs(),
             listener: plain.next(),
             tunnel_listener: tls.next(),
             tunnels: server.clone(),
@@ -258,8 +276,10 @@ pub fn start_logged(
         }
     }
     drop(ready);
+    let opener = (config.takes_unopenable).then(|| Opener::start(&control));
     let handle = NodeHandle {
         watch,
+        opener: opener.transpose()?,
         listen,
         listen_tls,
         listen_quic,

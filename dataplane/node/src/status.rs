@@ -56,6 +56,8 @@ pub(crate) struct Status {
     logs_recovered: AtomicUsize,
     config_stale: AtomicBool,
     reloads_refused: AtomicU64,
+    hubs_unopened: AtomicUsize,
+    hub_opens_failed: AtomicU64,
     epochs: Epochs,
     /// The certificate that is shown, if one is.
     certificate: CertificateStatus,
@@ -105,6 +107,8 @@ impl Status {
             logs_recovered: AtomicUsize::new(0),
             config_stale: AtomicBool::new(false),
             reloads_refused: AtomicU64::new(0),
+            hubs_unopened: AtomicUsize::new(0),
+            hub_opens_failed: AtomicU64::new(0),
             epochs: Epochs::new(shards),
             certificate: CertificateStatus::default(),
             supply: OnceLock::new(),
@@ -180,6 +184,22 @@ impl Status {
     pub(crate) fn progress(&self) -> (usize, usize) {
         let done = self.logs_recovered.load(Ordering::Relaxed);
         (done, self.logs.load(Ordering::Relaxed))
+    }
+
+    /// So many hubs of the table are not served since their logs cannot be opened.
+    pub(crate) fn hubs_unopened(&self, hubs: usize) {
+        self.hubs_unopened.store(hubs, Ordering::Relaxed);
+    }
+
+    /// Logs of such a hub could not be opened once more.
+    pub(crate) fn hub_open_failed(&self) {
+        self.hub_opens_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hubs that are not served, and how often opening one failed.
+    pub(crate) fn unopened(&self) -> (usize, u64) {
+        let failed = self.hub_opens_failed.load(Ordering::Relaxed);
+        (self.hubs_unopened.load(Ordering::Relaxed), failed)
     }
 
     pub(crate) fn reload_refused(&self) {

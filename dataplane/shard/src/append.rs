@@ -13,6 +13,7 @@ use crate::away::carry;
 use crate::connection::Goodbye;
 use crate::counters::AppendCounters;
 use crate::hottest::Heat;
+use crate::hubs::goes_back_unopened;
 use crate::io::ConnectionId;
 use crate::limits::Limits;
 use crate::log::Log;
@@ -679,8 +680,14 @@ pub(crate) fn refuse(
         answer_relay(peers, id, sequence);
     } else if let Some(reference) = peers.session_of(id).map(|session| session.reference)
         && let Some(session) = peers.sessions.get_mut(reference)
-        && let Some(at) = session.stream_of(partition)
     {
+        let Some(at) = session.stream_of(partition) else {
+            if goes_back_unopened(peers, reference, partition, sequence) {
+                return peers.reject(id, partition, sequence, notice);
+            }
+            peers.counters.append.discarded += 1;
+            return;
+        };
         let stream = &mut session.streams[at];
         if stream.blocked.is_some_and(|blocked| sequence > blocked) {
             peers.counters.append.discarded += 1;

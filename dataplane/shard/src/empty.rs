@@ -30,5 +30,7 @@ pub(crate) fn peers(shards: u16) -> Peers {
         monotonic: Duration::from_secs(1),
         unix: UnixNanos(0),
     };
-    Peers::new(limits, table(), now)
+    let table = table();
+    let ownership = crate::Ownership::new(&table, shards);
+    Peers::new(limits, table, ownership, now)
 }

@@ -499,6 +499,7 @@ fn resume(
     session.transport = proven.transport;
     session.presented = proven.presented.kept();
     session.forget_streams();
+    peers.unopened.forget(reference);
     session.credit = None;
     peers.sessions.note_lists(reference, lists_bytes);
     reference
@@ -538,11 +539,15 @@ pub(crate) fn claim<S: Segment>(
             (Some(stream), _) => stream,
             (None, Some(_)) if superseded => continue,
             (None, Some(to)) => {
-                claim_away(&mut peers.away[usize::from(to)], session, log, partition)
+                let at = claim_away(&mut peers.away[usize::from(to)], session, log, partition);
+                session.streams[at].blocked = peers.unopened.take(reference, partition);
+                at
             }
             (None, None) => {
                 // Sessions are many and idle for long: no room that nothing will use.
-                let stream = new_stream(&mut logs[log as usize], log, partition, session);
+                let blocked = peers.unopened.take(reference, partition);
+                let mut stream = new_stream(&mut logs[log as usize], log, partition, session);
+                stream.blocked = blocked;
                 if !superseded {
                     let sender = &mut logs[log as usize].senders[stream.sender as usize];
                     sender.owner = Some(reference);

@@ -1,14 +1,23 @@
 //! Hubs that come while the shards run. First every shard of the node takes its part of their logs and listens to the others'; only
-//! when all have is any of them given a table that names these hubs, and with it begins to tell of its logs.
+//! when all have does any of them serve these hubs, and tells of its logs: with a table that names them, or, if one has before, when
+//! it is told to.
+//!
+//! A table may name hubs whose logs nobody could open. What is sent to their channels is refused with `hub_unavailable`; where nothing was
+//! ever stored, WELCOME names the channels all the same, and their streams begin, or go on, when the logs are there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use partition::{LogId, Partition, Segment};
+use wire::ids::{PartitionId, Sequence};
 
 use crate::log::{HubModes, Log};
 use crate::ownership::Ownership;
+use crate::peers::Peers;
 use crate::queue::LogEnd;
+use crate::session::SessionRef;
+use crate::tables::settle_ack_modes;
 use crate::turn::Shard;
 
 /// New hubs, as one shard is given them. All shards of the node are given the same ownership and the same ends.
@@ -30,7 +39,8 @@ impl<S: Segment> fmt::Debug for NewHubs<S> {
 }
 
 impl<S: Segment> Shard<S> {
-    /// Take over new hubs between two turns. No table may name them before all shards of the node have.
+    /// Take over new hubs between two turns. They are served from the next table on, or from [`serve_hubs`](Self::serve_hubs) on,
+    /// which no shard may come to before all shards of the node have taken them over.
     ///
     /// # Panics
     /// When one of the partitions is there already, or is another shard's.
@@ -56,7 +66,77 @@ impl<S: Segment> Shard<S> {
         for group in &mut self.groups {
             group.queues.adopt(&ends);
         }
-        self.peers.ownership = ownership;
+        self.coming = Some(ownership);
+    }
+
+    /// Serve the hubs that all shards of the node have taken over, under the table in force.
+    pub fn serve_hubs(&mut self) {
+        if self.begin_hubs() {
+            settle_ack_modes(&mut self.peers, &self.logs);
+            self.peers.hold_all_anew();
+        }
+    }
+
+    /// From the next table on these hubs of it have no logs on this node and never had any, by rising id.
+    pub fn lack_hubs(&mut self, hubs: &[u16]) {
+        debug_assert!(hubs.is_sorted(), "{hubs:?}");
+        self.peers.without_logs = hubs.into();
+    }
+
+    /// What was taken over is sent to, and told of, from now on. Whether there was anything.
+    pub(crate) fn begin_hubs(&mut self) -> bool {
+        let coming = self.coming.take();
+        let any = coming.is_some();
+        if let Some(ownership) = coming {
+            self.peers.ownership = ownership;
+            self.owned.serve();
+        }
+        self.mesh.publish(&self.peers.ownership, &self.logs);
+        any
+    }
+}
+
+/// Where streams of sessions went back that have no log yet.
+#[derive(Debug, Default)]
+pub(crate) struct Unopened(BTreeMap<(SessionRef, PartitionId), Sequence>);
+
+impl Unopened {
+    /// A frame of this number is refused. Whether that is told: what follows a refused one is discarded.
+    fn refuse(&mut self, session: SessionRef, partition: PartitionId, number: Sequence) -> bool {
+        let at = self.0.entry((session, partition)).or_insert(number);
+        let told = number <= *at;
+        *at = number.min(*at);
+        told
+    }
+
+    /// The stream has a log: where it is to go on from, if it went back.
+    pub(crate) fn take(&mut self, session: SessionRef, partition: PartitionId) -> Option<Sequence> {
+        self.0.remove(&(session, partition))
+    }
+
+    /// The session has another connection, or is no more.
+    pub(crate) fn forget(&mut self, session: SessionRef) {
+        let of_session = (session, PartitionId(0))..=(session, PartitionId(u32::MAX));
+        while let Some((key, _)) = self.0.range(of_session.clone()).next() {
+            let key = *key;
+            self.0.remove(&key);
+        }
+    }
+}
+
+/// Whether the refusal of a frame is told whose stream its session does not have. The streams of a hub that is not open go back as
+/// those in logs do; the session has at most one for each of its grants.
+pub(crate) fn goes_back_unopened(
+    peers: &mut Peers,
+    reference: SessionRef,
+    partition: PartitionId,
+    number: Sequence,
+) -> bool {
+    let hub = partition.hub();
+    let unopened = !peers.ownership.has(hub) && peers.table.hubs().iter().any(|one| one.id == hub);
+    match unopened && number > Sequence(0) {
+        true => peers.unopened.refuse(reference, partition, number),
+        false => true,
     }
 }
 

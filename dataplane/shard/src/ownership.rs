@@ -3,7 +3,7 @@
 //! a restart.
 
 use wire::ids::{Direction, PartitionId};
-use wire::route::{EndpointView, RouteTable};
+use wire::route::{EndpointView, Hub, RouteTable};
 
 /// Who owns each partition and each queue group of a node.
 ///
@@ -26,6 +26,14 @@ impl Ownership {
     /// # Panics
     /// Without a shard.
     pub fn new(table: &RouteTable, shards: u16) -> Self {
+        Self::without(table, shards, |_| false)
+    }
+
+    /// The same but for hubs that are not there, by their ids: nobody owns anything of them.
+    ///
+    /// # Panics
+    /// Without a shard.
+    pub fn without(table: &RouteTable, shards: u16, lacks: impl Fn(u16) -> bool) -> Self {
         assert!(shards > 0, "a node has a shard");
         let mut ownership = Self {
             shards,
@@ -33,14 +41,18 @@ impl Ownership {
             hubs: Vec::new(),
             dealt: 0,
         };
-        ownership.extend(table);
+        ownership.extend_by(table.hubs().iter().filter(|hub| !lacks(hub.id)));
         ownership
     }
 
     /// Deal out the hubs of `table` that are not dealt out yet; all others stay where they are. Shards of one process are given the
     /// same tables in the same order.
     pub fn extend(&mut self, table: &RouteTable) {
-        let hubs = table.hubs().iter();
+        self.extend_by(table.hubs().iter());
+    }
+
+    /// The same with these hubs alone.
+    pub fn extend_by<'h>(&mut self, hubs: impl Iterator<Item = &'h Hub>) {
         let new = hubs.filter(|hub| !self.has(hub.id));
         let mut new: Vec<_> = new.map(|hub| (hub.id, hub.partitions, 0)).collect();
         new.sort_unstable();
@@ -138,7 +150,7 @@ impl Ownership {
 #[cfg(test)]
 mod tests {
     use wire::ids::AckMode;
-    use wire::route::{Hub, TableParts};
+    use wire::route::TableParts;
 
     use super::*;
 

@@ -20,6 +20,7 @@ use crate::counters::Counters;
 use crate::guest::Claims;
 use crate::hand_over::Leaving;
 use crate::hottest::Heat;
+use crate::hubs::Unopened;
 use crate::io::{ConnectionId, Now, Opened, Outgoing, Output, Tunnel};
 use crate::limits::Limits;
 use crate::nonces::Nonces;
@@ -78,6 +79,9 @@ pub(crate) struct Peers {
     /// REJECTs that are in their connections' buffers but for their signatures.
     pub(crate) unsigned: Vec<Unsigned>,
     pub(crate) ownership: Ownership,
+    /// Hubs of the table that have no logs on this node and never had, by rising id.
+    pub(crate) without_logs: Box<[u16]>,
+    pub(crate) unopened: Unopened,
     /// Connections that go to another shard at the end of this turn.
     pub(crate) leaving: Vec<Leaving>,
     /// What waits to go to each other shard; nothing on a node of one.
@@ -95,14 +99,21 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(limits: Limits, table: Arc<RouteTable>, now: Now) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        table: Arc<RouteTable>,
+        ownership: Ownership,
+        now: Now,
+    ) -> Self {
         let assembly = AssemblyPool::new(
             limits.assembly_bytes_max,
             limits.assembly_buffers_max,
             limits.assembly_kept_bytes_max,
         );
         Self {
-            ownership: Ownership::new(&table, limits.shards),
+            ownership,
+            without_logs: Box::default(),
+            unopened: Unopened::default(),
             leaving: Vec::new(),
             away: match limits.shards {
                 1 => Vec::new(),
@@ -264,6 +275,7 @@ impl Peers {
     pub(crate) fn end_session(&mut self, reference: SessionRef) {
         self.sign_all();
         if let Some(endpoint) = self.sessions.remove(reference) {
+            self.unopened.forget(reference);
             self.detached.push((reference, endpoint));
             self.counters.session.ended += 1;
         }

@@ -65,6 +65,14 @@ pub enum RouteError {
     /// The log belongs to another shard.
     #[error("partition {0} is not this shard's")]
     NotOwner(PartitionId),
+    /// The hub is in the table, and this node has none of its logs open.
+    #[error("hub {hub} is not open")]
+    Unopened {
+        /// Its id.
+        hub: u16,
+        /// When to come again.
+        retry_after_ms: u32,
+    },
     /// The grant does not hold for the peer's address.
     #[error("not from this address")]
     Address,
@@ -130,6 +138,10 @@ impl RouteError {
                 u64::from(transports),
             ),
             Self::NotOwner(partition) => Notice::new(Reason::NotOwner, u64::from(partition.0), 0),
+            Self::Unopened {
+                hub,
+                retry_after_ms,
+            } => Notice::new(Reason::HubUnavailable, u64::from(hub), 0).retry_after(retry_after_ms),
             Self::Elsewhere {
                 shards,
                 owner,
@@ -230,7 +242,11 @@ pub(crate) fn away(log: u32) -> Option<u16> {
 
 /// Which logs a shard owns: partition to place, sorted.
 #[derive(Debug, Default)]
-pub(crate) struct Owned(Vec<(PartitionId, u32)>);
+pub(crate) struct Owned {
+    served: Vec<(PartitionId, u32)>,
+    /// Those that the shard has and may not use yet, since others have not heard of them.
+    coming: Vec<(PartitionId, u32)>,
+}
 
 impl Owned {
     pub(crate) fn new(partitions: impl Iterator<Item = PartitionId>) -> Self {
@@ -246,22 +262,38 @@ impl Owned {
                 pair[0].0
             );
         }
-        Self(owned)
+        Self {
+            served: owned,
+            coming: Vec::new(),
+        }
     }
 
-    /// One more, which has no place yet.
+    /// One more, which has no place yet: the shard has it, and nobody sends to it before [`serve`](Self::serve).
     pub(crate) fn add(&mut self, partition: PartitionId, place: u32) {
-        let at = self.0.binary_search_by_key(&partition, |(id, _)| *id);
-        let at = at.expect_err("a partition that is not there yet");
-        self.0.insert(at, (partition, place));
+        assert_eq!(self.log(partition), None, "{partition} is there twice");
+        self.coming.push((partition, place));
     }
 
+    /// All that the shard has may be sent to.
+    pub(crate) fn serve(&mut self) {
+        self.served.append(&mut self.coming);
+        self.served.sort_unstable();
+    }
+
+    /// Where a log is, whether it is served yet or not.
     pub(crate) fn log(&self, partition: PartitionId) -> Option<u32> {
+        let coming = || self.coming.iter().find(|(id, _)| *id == partition);
+        let coming = || coming().map(|(_, place)| *place);
+        self.served(partition).or_else(coming)
+    }
+
+    /// Where a log is that may be sent to.
+    pub(crate) fn served(&self, partition: PartitionId) -> Option<u32> {
         let at = self
-            .0
+            .served
             .binary_search_by_key(&partition, |(partition, _)| *partition)
             .ok()?;
-        Some(self.0[at].1)
+        Some(self.served[at].1)
     }
 
     /// The place of a log of this shard or, for one of another shard, what [`away`] reads. Nothing if nobody owns it.
@@ -270,7 +302,7 @@ impl Owned {
             1 => None,
             _ => Some(AWAY + u32::from(ownership.partition(partition)?)),
         };
-        self.log(partition).or_else(elsewhere)
+        self.served(partition).or_else(elsewhere)
     }
 }
 
@@ -435,9 +467,21 @@ fn find<'a>(
     };
     let log = log.or_else(|| away().map(|owner| AWAY + u32::from(owner)));
     found.partition = partition;
-    found.log = log.ok_or(RouteError::NotOwner(partition))?;
+    found.log = log.ok_or_else(|| not_here(peers, partition))?;
     found.paid = admit(peers, send)?;
     Ok(found)
+}
+
+/// Why no log of this shard takes what is for this partition of the table.
+#[cold]
+fn not_here(peers: &Peers, partition: PartitionId) -> RouteError {
+    match peers.ownership.has(partition.hub()) {
+        true => RouteError::NotOwner(partition),
+        false => RouteError::Unopened {
+            hub: partition.hub(),
+            retry_after_ms: peers.retry_after_ms(),
+        },
+    }
 }
 
 /// Stage 4 for a frame that came in a datagram: its log is this shard's, or it goes nowhere.
@@ -508,7 +552,7 @@ fn look_up(
     let grant = grant.ok_or(RouteError::NotGranted(channel.id))?;
     check_restriction(&grant, address, send, now)?;
     let partition = table.partition_of(send.endpoint(), channel);
-    Ok((partition, owned.log(partition)))
+    Ok((partition, owned.served(partition)))
 }
 
 /// Everything a grant asks for but the rates. What cannot be checked fails.

@@ -168,6 +168,17 @@ impl Peers {
         self.walk = Some(walk);
     }
 
+    /// All sessions are to be held anew against the table in force: what it says is the same, and what is there is more.
+    pub(crate) fn hold_all_anew(&mut self) {
+        let mut places = Round::default();
+        places.begin(self.sessions.places());
+        self.walks = self.walks.wrapping_add(1);
+        self.walk = Some(Walk {
+            since: None,
+            places,
+        });
+    }
+
     /// The session of a connection, whether it is open or waits for its WELCOME.
     fn session_at(&self, id: ConnectionId) -> Option<SessionRef> {
         self.connections.get(id)?.session()

@@ -28,6 +28,7 @@ use crate::io::{ConnectionId, Input, Now, Output};
 use crate::limits::Limits;
 use crate::log::{Group, HubModes, Log};
 use crate::mesh::Mesh;
+use crate::ownership::Ownership;
 use crate::parse::{Aside, Parsed, Piece, Refusal, parse};
 use crate::peers::Peers;
 use crate::queue::{Depth, QueueCounters, QueueGroup, Source, Span};
@@ -62,6 +63,8 @@ pub struct Shard<S: Segment> {
     sends_away: bool,
     /// What was shed in the last turn.
     pressed: Pressure,
+    /// Who owns what once the hubs are served that were taken over.
+    pub(crate) coming: Option<Ownership>,
     /// When connections that take nothing are looked for next, while memory is short.
     stuck_at: Duration,
     clock: StageClock,
@@ -98,6 +101,22 @@ impl<S: Segment> Shard<S> {
         queues: Vec<QueueGroup<S>>,
         now: Now,
     ) -> Self {
+        let ownership = Ownership::new(&table, limits.shards);
+        Self::with(limits, table, ownership, (partitions, queues), now)
+    }
+
+    /// The same where the table may have hubs that nobody owns, since their logs could not be opened. All shards of a node begin with
+    /// the same ownership.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with(
+        limits: Limits,
+        table: Arc<RouteTable>,
+        ownership: Ownership,
+        (partitions, queues): (Vec<Partition<S>>, Vec<QueueGroup<S>>),
+        now: Now,
+    ) -> Self {
         limits.check().expect("the caller has checked the limits");
         let hubs = HubModes::of(&table);
         let logs: Vec<Log<S>> = partitions
@@ -106,7 +125,7 @@ impl<S: Segment> Shard<S> {
             .collect();
         drop(hubs);
         let shard = limits.shard;
-        let peers = Peers::new(limits, table, now);
+        let peers = Peers::new(limits, table, ownership, now);
         let mesh = Mesh::new(&peers.ownership, shard, &logs, !queues.is_empty());
         let mut shard = Self {
             mesh,
@@ -120,6 +139,7 @@ impl<S: Segment> Shard<S> {
             said_goaway: false,
             sends_away: false,
             pressed: Pressure::None,
+            coming: None,
             stuck_at: Duration::ZERO,
             clock: StageClock::default(),
             scratch: Scratch::default(),
@@ -262,7 +282,7 @@ impl<S: Segment> Shard<S> {
         self.peers.draining |= input.drain;
         if let Some(table) = input.table.take() {
             // Whoever has a table that names these logs knows that all shards listen to them.
-            self.mesh.publish(&self.peers.ownership, &self.logs);
+            self.begin_hubs();
             let before = apply(&mut self.peers, &mut self.logs, &self.owned, table);
             if let Some(changes) = self.peers.table.changes_since(&before) {
                 for group in &mut self.groups {

@@ -12,7 +12,6 @@ use crate::guest::answer_claims;
 use crate::handshake::place;
 use crate::io::ConnectionId;
 use crate::log::Log;
-use crate::ownership::Ownership;
 use crate::peers::{Peers, millis};
 use crate::route::Owned;
 use crate::session::{Session, SessionRef};
@@ -79,8 +78,14 @@ fn say_welcome<S: Segment>(peers: &mut Peers, logs: &[Log<S>], owned: &Owned, wa
         Direction::Egress => (endpoint.receive, true),
     };
     for grant in grants.iter().filter(|grant| !(hears && over(grant))) {
-        let owners = (owned, &peers.ownership);
-        entries.extend(entry(&table, logs, owners, session, &endpoint, &grant));
+        entries.extend(entry(
+            &table,
+            logs,
+            (owned, peers),
+            session,
+            &endpoint,
+            &grant,
+        ));
     }
     if let Some(connection) = peers.connections.get_mut(waiting.connection) {
         connection.phase = Phase::Open(waiting.session);
@@ -131,7 +136,7 @@ fn fields(
 fn entry<'t, S: Segment>(
     table: &'t RouteTable,
     logs: &[Log<S>],
-    (owned, ownership): (&Owned, &Ownership),
+    (owned, peers): (&Owned, &Peers),
     session: &Session,
     endpoint: &EndpointView<'_>,
     grant: &GrantView<'_>,
@@ -149,7 +154,18 @@ fn entry<'t, S: Segment>(
             name,
         });
     }
-    let (partition, log) = place(table, owned, ownership, endpoint, grant)?;
+    let Some((partition, log)) = place(table, owned, &peers.ownership, endpoint, grant) else {
+        // What never had a log holds nothing of anybody. How far it is in one that is there and cannot be read, nobody knows.
+        let partition = table.partition_of(endpoint.id, channel);
+        let new = peers.without_logs.binary_search(&partition.hub()).is_ok();
+        return new.then_some(WelcomeEntry {
+            channel: id,
+            partition,
+            last_sequence: Sequence(0),
+            ack_mode,
+            name,
+        });
+    };
     let stream = &session.streams[session.stream_of(partition)?];
     let last_sequence = match &stream.across {
         None => logs[log as usize].senders[stream.sender as usize].committed,

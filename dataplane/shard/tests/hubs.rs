@@ -174,12 +174,16 @@ fn late_hub(count: u16, id: u16, partitions: u16, orders: [Vec<usize>; 2]) {
 }
 
 fn connect(node: &mut Node, at: usize, name: &str, number: u8) -> Client {
+    connect_saying(node, at, name, number).0
+}
+
+fn connect_saying(node: &mut Node, at: usize, name: &str, number: u8) -> (Client, Vec<Said>) {
     let world = &mut node.shards[at];
     let mut client = Client::new(world, name, secret(number).text_bytes());
     let hello = client.hello_bytes(wire::handshake::Auth::Key(KeyId(1)), 0);
     let said = exchange(node, at, &mut client, &hello);
     assert!(matches!(said.get(1), Some(Said::Welcome(..))), "{said:?}");
-    client
+    (client, said)
 }
 
 fn late_envelope() -> Vec<u8> {
@@ -204,6 +208,109 @@ fn a_hub_that_comes_while_shards_run_takes_messages_from_open_sessions_and_keeps
             late_hub(count, id, partitions, [down, up]);
         }
     }
+}
+
+/// A table names a hub whose logs nobody has; later they are there.
+fn hub_without_logs(count: u16, orders: [Vec<usize>; 3]) {
+    let why = format!("{count} shards, {orders:?}");
+    let mut node = Node::on(Disk::new(7), setup(), count);
+    let parts = setup().parts;
+    let at = node.home(parts.clone(), SENDER, Direction::Ingress);
+    let beside = node.home(parts.clone(), RELAY, Direction::Ingress);
+    let end = node.home(parts.clone(), RECEIVER, Direction::Egress);
+    let mut sender = connect(&mut node, at, SENDER, 1);
+    let mut relay = connect(&mut node, beside, RELAY, 3);
+    let mut receiver = connect(&mut node, end, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
+    exchange(&mut node, end, &mut receiver, &fetch);
+    let new = later(2, 4);
+    let [first, second, third] = orders;
+    for &at in &first {
+        node.shards[at].shard.lack_hubs(&[2]);
+    }
+    node.apply(&new.parts, &first);
+    let unavailable = wire::reason::Reason::HubUnavailable;
+    let refused = |node: &mut Node, sender: &mut Client| {
+        let mut frames = sender.send_as(sender.endpoint, LATE, 1, &[b"one"]);
+        frames.extend(sender.send_as(sender.endpoint, LATE, 2, &[b"two"]));
+        rejects(&exchange(node, at, sender, &frames))
+    };
+    // What follows a refused frame is discarded, as in any stream.
+    assert_eq!(refused(&mut node, &mut sender), [(1, unavailable)], "{why}");
+    let frame = relay.relay(1, &late_envelope());
+    let said = exchange(&mut node, beside, &mut relay, &frame);
+    assert_eq!(rejects(&said), [(1, unavailable)], "{why}");
+    // Nobody else is touched, and who comes now is told of the channel.
+    let frame = sender.send_number(1, &[b"other hub"]);
+    let said = exchange(&mut node, at, &mut sender, &frame);
+    assert_eq!(acks(&said), [1], "{why}");
+    let again = connect_saying(&mut node, at, SENDER, 1);
+    let (mut sender, said) = again;
+    let Some(Said::Welcome(_, entries)) = said.get(1) else {
+        panic!("{why}: {said:?}");
+    };
+    let late = entries.iter().find(|entry| entry.0 == ChannelId::of(LATE));
+    let late = late.expect("the grant is in force");
+    let hub = (late.1.hub(), late.2);
+    assert_eq!(hub, (2, Sequence(0)), "{why}");
+    node.adopt(&parts, &new, &second);
+    assert_eq!(refused(&mut node, &mut sender), [(1, unavailable)], "{why}");
+    for &one in &third {
+        node.shards[one].shard.lack_hubs(&[]);
+        node.shards[one].shard.serve_hubs();
+        node.settle();
+    }
+    let frame = sender.send_as(sender.endpoint, LATE, 3, &[b"three"]);
+    assert_eq!(
+        acks(&exchange(&mut node, at, &mut sender, &frame)),
+        [0_u64; 0]
+    );
+    for (number, body) in [(1, b"one".as_slice()), (2, b"two")] {
+        let frame = sender.send_as(sender.endpoint, LATE, number, &[body]);
+        let said = exchange(&mut node, at, &mut sender, &frame);
+        assert_eq!(acks(&said), [number], "{why}");
+    }
+    let frame = relay.relay(2, &late_envelope());
+    let said = exchange(&mut node, beside, &mut relay, &frame);
+    assert_eq!(acks(&said), [2], "{why}");
+    let mut heard = bodies(&receiver.read(&mut node.shards[end]));
+    heard.sort();
+    let want = [&b"one"[..], b"other hub", b"relayed", b"two"];
+    assert_eq!(heard, want, "{why}");
+    let disk = node.disk.clone();
+    drop(node);
+    let mut node = Node::on(disk, later(2, 4), count);
+    let end = node.home(new.parts, RECEIVER, Direction::Egress);
+    let mut receiver = connect(&mut node, end, RECEIVER, 2);
+    let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
+    let mut heard = bodies(&exchange(&mut node, end, &mut receiver, &fetch));
+    heard.sort();
+    assert_eq!(heard, want, "{why}");
+}
+
+#[test]
+fn channels_of_a_hub_without_logs_are_refused_and_go_on_by_themselves_when_it_has_them() {
+    for count in 1..=4 {
+        let up: Vec<usize> = (0..usize::from(count)).collect();
+        let down: Vec<usize> = up.iter().rev().copied().collect();
+        hub_without_logs(count, [up.clone(), up.clone(), up.clone()]);
+        hub_without_logs(count, [up.clone(), down.clone(), up.clone()]);
+        hub_without_logs(count, [down.clone(), up, down]);
+    }
+}
+
+#[test]
+fn a_channel_of_a_hub_that_may_have_messages_and_no_open_logs_is_not_told_as_empty() {
+    let mut node = Node::on(Disk::new(7), setup(), 2);
+    let parts = setup().parts;
+    let at = node.home(parts, SENDER, Direction::Ingress);
+    node.apply(&later(2, 4).parts, &[0, 1]);
+    let (_, said) = connect_saying(&mut node, at, SENDER, 1);
+    let Some(Said::Welcome(_, entries)) = said.get(1) else {
+        panic!("{said:?}");
+    };
+    let late = ChannelId::of(LATE);
+    assert!(!entries.iter().any(|entry| entry.0 == late), "{entries:?}");
 }
 
 #[test]

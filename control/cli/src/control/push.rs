@@ -146,6 +146,8 @@ impl Publish for Push {
             current: !waits && shards.iter().all(|has| *has >= newest),
             kept: None,
             refused: None,
+            hubs_unopened: 0,
+            unopened: None,
             shards,
             snapshots: 0,
             deltas: 0,

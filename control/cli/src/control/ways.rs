@@ -77,6 +77,8 @@ impl Publish for Ways {
             current: one.current,
             kept: (one.kept > 0).then_some(one.kept),
             refused: one.refused,
+            hubs_unopened: one.hubs_unopened,
+            unopened: one.unopened,
             shards: one.shards,
             snapshots: one.snapshots,
             deltas: one.deltas,

@@ -140,6 +140,8 @@ pub(crate) fn follow(mut node: NodeConfig, files: &LinkFiles) -> Result<u8, Faul
     let ask: Ask = Arc::new(start.followed.watch());
     node.name = Some(files.name.as_str().into());
     let refuse = node.refuse_when_stale;
+    // Nobody asks it before a table holds, and there may be a revocation in one that names a new hub.
+    node.takes_unopenable = true;
     node.suspended = refuse && ask().1.is_stale(Moment::now());
     let suspended = node.suspended;
     let table = Arc::clone(&start.table);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control::tidy::Tidy;
 use link::diagnosis::{CODES, TABLE_UNFIT};
-use link::{Bytes, Holder, Lineage, Snapshot, Unfit, Version};
+use link::{AskUnopened, Bytes, Holder, Lineage, Snapshot, Unfit, Unopened, Version};
 use node::{Tables, Unapplied};
 use wire::diagnosis::Diagnosis;
 use wire::route::{Delta, Digest, RouteTable, TableBytes};
@@ -140,5 +140,16 @@ impl Holder for Held {
 
     fn wait(&self, epoch: u64, within: Duration) -> Vec<u64> {
         self.tables.wait(epoch, within)
+    }
+
+    fn unopened(&self) -> AskUnopened {
+        let tables = self.tables.clone();
+        Arc::new(move || {
+            let unopened = tables.unopened();
+            Unopened {
+                hubs: u16::try_from(unopened.len()).unwrap_or(u16::MAX),
+                code: unopened.first().map_or(0, |(_, fault)| fault.code),
+            }
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! A control plane apart from its nodes, each in a process of its own: revocations under load, a control plane that is killed, a node
 //! that is cut off.
 
+mod hubs;
 mod nodes;
 mod senders;
 mod world;

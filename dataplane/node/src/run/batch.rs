@@ -39,6 +39,8 @@ pub(crate) struct Batch {
     /// What the epoch of the last table is counted in.
     pub(super) past: u64,
     pub(super) hubs: Vec<Handed>,
+    /// What was taken over is to be served after the turn; these hubs have no logs then.
+    pub(super) serve: Option<Arc<[u16]>>,
     pub(super) finishing: Finishing,
     /// Turns that took only a part of the events, because a slot changed hands in them.
     pub(super) cut_short: u64,

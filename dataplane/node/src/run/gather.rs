@@ -44,7 +44,8 @@ impl Loop {
                 && batch.closed.is_empty()
                 && batch.storage.is_empty()
                 && batch.table.is_none()
-                && batch.hubs.is_empty()))
+                && batch.hubs.is_empty()
+                && batch.serve.is_none()))
     }
 
     /// Close connections whose peer will send no more and has its answers.

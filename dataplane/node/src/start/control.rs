@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ring::Waker;
-use wire::route::RouteTable;
+use wire::route::{Hub, RouteTable};
 
 use super::{Reload, Unapplied};
 use crate::diagnosis::{Diagnosis, RELOAD_REFUSED, diagnose};
 use crate::ending::Ending;
 use crate::folder::Folder;
-use crate::hubs::Hubs;
+use crate::hubs::{Hubs, Unopenable};
 use crate::log::{Level, Log};
 use crate::run::Command;
 use crate::status::{Phase, Snapshot, Status};
@@ -33,7 +33,9 @@ pub(crate) struct Control {
     pub(super) retired: Mutex<Vec<Arc<RouteTable>>>,
     pub(super) reload: Mutex<Reload>,
     pub(super) data: std::path::PathBuf,
-    pub(super) hubs: Hubs,
+    pub(crate) hubs: Hubs,
+    /// What becomes of tables with hubs that cannot be opened.
+    pub(super) unopenable: Unopenable,
 }
 
 /// The way to one loop.
@@ -51,23 +53,28 @@ impl Door {
 
     /// Hand a command to the loop and wake it. Whether there was room.
     fn ask(&self, command: Command) -> bool {
+        self.hand(command).is_ok()
+    }
+
+    /// The same; without room it is given back.
+    fn hand(&self, command: Command) -> Result<(), Command> {
         let room = match command {
             Command::Snapshot(_) => SNAPSHOTS_MAX,
             Command::Table(..) | Command::Suspend(_) => TABLES_MAX,
             // Whoever hands them over has looked for room, and somebody else may have taken it.
-            Command::Hubs(_) => TABLES_MAX + 1,
+            Command::Hubs(_) | Command::Serve(_) => TABLES_MAX + 1,
             Command::Stop => COMMANDS_MAX,
         };
         if self.commands.len() >= room {
-            return false;
+            return Err(command);
         }
-        let asked = self.commands.try_send(command).is_ok();
+        let asked = self.commands.try_send(command);
         if let Ok(waker) = self.waker.lock()
             && let Some(waker) = &*waker
         {
             waker.wake();
         }
-        asked
+        asked.map_err(crossbeam_channel::TrySendError::into_inner)
     }
 }
 
@@ -88,7 +95,8 @@ impl Control {
     pub(crate) fn reload(&self) -> Result<u64, Diagnosis> {
         let make = || (self.reload.lock()).map_err(|_| busy("a reload that broke"))?();
         let handed = make().and_then(|table| {
-            self.hand_over(table, false).map_err(|fault| match fault {
+            let handed = self.hand_over(table, false, Unopenable::Refuses);
+            handed.map_err(|fault| match fault {
                 Unapplied::Behind => busy("a shard that is behind with its commands"),
                 Unapplied::Refused(fault) => fault,
             })
@@ -99,7 +107,7 @@ impl Control {
     /// Hand a table to the loop, of another past than the one before or not. One that is refused is told as by
     /// [`reload`](Self::reload).
     pub(crate) fn apply(&self, table: Arc<RouteTable>, anew: bool) -> Result<u64, Unapplied> {
-        let handed = self.hand_over(table, anew);
+        let handed = self.hand_over(table, anew, self.unopenable);
         handed.inspect_err(|fault| {
             if let Unapplied::Refused(fault) = fault {
                 self.tell_refused(fault);
@@ -143,16 +151,65 @@ impl Control {
         retired.retain(|table| Arc::strong_count(table) > 1);
     }
 
-    fn hand_over(&self, table: Arc<RouteTable>, anew: bool) -> Result<u64, Unapplied> {
-        self.check(&table).map_err(Unapplied::Refused)?;
+    /// The same but for hubs that no shard has: those may wait.
+    fn check_served(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        let current = self.current();
+        let same_groups = table.queue_groups() == current.queue_groups();
+        if same_groups && table.hubs() == current.hubs() {
+            return Ok(());
+        }
+        Folder::check_served(&self.data, table, |hub| self.hubs.has(hub))
+    }
+
+    /// Have all shards serve a hub of the table in force whose logs are open by now. Whether they do, or it is not wanted any more.
+    pub(crate) fn serve_hub(&self, hub: &Hub) -> bool {
+        let _handing = self.hubs.handing();
+        let table = self.current();
+        if !table.hubs().contains(hub) {
+            return true;
+        }
+        let has_room = || self.doors.iter().all(Door::has_room);
+        let settled = has_room() && self.settle(&table, Unopenable::Waits).is_ok();
+        if !(settled && self.hubs.has(hub.id) && has_room()) {
+            return false;
+        }
+        let without_logs = self.hubs.without_logs();
+        let served = self.ask(|| Command::Serve(Arc::clone(&without_logs)));
+        if served {
+            (self.log).event(Level::Info, "hub_served", &[("hub", &hub.name)]);
+        }
+        served
+    }
+
+    /// Have every shard take over what it has not of the hubs of a table.
+    fn settle(&self, table: &RouteTable, unopenable: Unopenable) -> Result<(), Unapplied> {
+        self.hubs.settle(table, unopenable, |at, hubs| {
+            let handed = self.doors[at].hand(Command::Hubs(Box::new(hubs)));
+            handed.map_err(|back| match back {
+                Command::Hubs(hubs) => *hubs,
+                _ => unreachable!("what was handed comes back"),
+            })
+        })
+    }
+
+    fn hand_over(
+        &self,
+        table: Arc<RouteTable>,
+        anew: bool,
+        unopenable: Unopenable,
+    ) -> Result<u64, Unapplied> {
+        let checked = match unopenable {
+            Unopenable::Refuses => self.check(&table),
+            Unopenable::Waits => self.check_served(&table),
+        };
+        checked.map_err(Unapplied::Refused)?;
         let _handing = self.hubs.handing();
         // All shards or none: one at a time asks for this, and who asks for numbers leaves the room to it.
         let has_room = || self.doors.iter().all(Door::has_room);
         if !has_room() {
             return Err(Unapplied::Behind);
         }
-        let hand = |at: usize, hubs| self.doors[at].ask(Command::Hubs(Box::new(hubs)));
-        self.hubs.settle(&table, hand)?;
+        self.settle(&table, unopenable)?;
         // It is replaced whole, whoever panicked beside it.
         let mut current = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody's allowance begins anew, and shards with the old table take from the same one.
@@ -167,7 +224,9 @@ impl Control {
             true => epochs.forget(),
             false => epochs.past(),
         };
-        if !self.ask(|| Command::Table(Arc::clone(&table), past)) {
+        let without_logs = self.hubs.without_logs();
+        let command = || Command::Table(Arc::clone(&table), past, Arc::clone(&without_logs));
+        if !self.ask(command) {
             return Err(Unapplied::Behind);
         }
         let epoch = table.epoch();
@@ -239,7 +298,7 @@ mod tests {
             |command: &dyn Fn() -> Command| (0..20).filter(|_| doors[0].ask(command())).count();
         assert_eq!(fill(&snapshot), SNAPSHOTS_MAX);
         assert!(doors[0].has_room(), "for a table");
-        let tables = fill(&|| Command::Table(Arc::clone(&table), 0));
+        let tables = fill(&|| Command::Table(Arc::clone(&table), 0, Arc::default()));
         assert_eq!(tables, TABLES_MAX - SNAPSHOTS_MAX);
         assert!(!doors[0].has_room(), "for another table");
         assert!(doors[0].ask(Command::Stop));

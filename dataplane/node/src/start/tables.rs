@@ -60,6 +60,12 @@ impl Tables {
         self.0.current()
     }
 
+    /// Hubs of the table that are not served since their logs cannot be opened, by name, and why. They are tried again.
+    #[must_use]
+    pub fn unopened(&self) -> Vec<(String, Diagnosis)> {
+        self.0.hubs.unopened()
+    }
+
     /// Have every shard take nothing and send everybody away, or take everything again. Whether all will: otherwise ask again.
     #[must_use]
     pub fn suspend(&self, suspended: bool) -> bool {

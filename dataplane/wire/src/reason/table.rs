@@ -311,6 +311,10 @@ reasons! {
         "messages to channels of low priority are refused while the server's memory is short",
         "bytes of memory in use", "bytes in use below which they are taken again",
         "send again after the time given";
+    HubUnavailable = 1506, "hub_unavailable", true,
+        "the hub's logs could not be opened on this node yet; it tries again by itself",
+        "hub id", "0",
+        "send again after the time given; have the cause removed that the node tells";
     QueueTaken = 1601, "queue_taken", false,
         "another session fetches from this queue now; the last FETCH wins",
         "0", "0",

@@ -64,6 +64,7 @@ impl Reason {
                 "a shard that does not own the partition",
                 "the shard that owns it",
             ),
+            Self::HubUnavailable => ("a hub whose logs are not open", "a hub whose logs are open"),
             Self::QueueTaken => ("another session's FETCH", "to be the queue's only consumer"),
             Self::Draining => ("a node that is stopping", "a node that takes work"),
             Self::PeerBye => ("BYE", "an open session"),

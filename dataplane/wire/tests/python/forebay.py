@@ -90,7 +90,7 @@ REASONS = {
     1410: ("account_rate", True), 1411: ("account_byte_rate", True),
     1412: ("grant_expired", False), 1413: ("restricted_hours", True), 1414: ("restricted_byte_rate", True),
     1501: ("busy", True), 1502: ("storage_full", True),
-    1503: ("partition_sealed", False), 1504: ("not_owner", True), 1505: ("low_priority_shed", True), 1601: ("queue_taken", False),
+    1503: ("partition_sealed", False), 1504: ("not_owner", True), 1505: ("low_priority_shed", True), 1506: ("hub_unavailable", True), 1601: ("queue_taken", False),
     1602: ("not_delivered", False), 1603: ("fetch_too_large", False), 1701: ("idle_timeout", True),
     1702: ("draining", True), 1703: ("peer_bye", True), 1704: ("too_many_bad_signatures", False),
     1705: ("slow_receiver", True), 1706: ("credential_withdrawn", False), 1707: ("too_many_pings", False),

@@ -54,6 +54,13 @@ pub(super) fn control(page: &mut Page, status: &Status, table: &RouteTable) {
     page.gauge(name, "1 when the last new plan was refused.", stale);
     let name = "forebay_reloads_refused_total";
     page.counter(name, "New plans refused.", status.reloads_refused());
+    let (unopened, failed) = status.unopened();
+    let name = "forebay_hubs_unopened";
+    let help = "Hubs of the table that are not served since their logs cannot be opened.";
+    page.gauge(name, help, unopened);
+    let name = "forebay_hub_opens_failed_total";
+    let help = "Tries to open the logs of such a hub that failed.";
+    page.counter(name, help, failed);
     let name = "forebay_ack_mode";
     page.head(
         name,
