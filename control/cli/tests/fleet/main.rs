@@ -1,9 +1,16 @@
-//! A control plane apart from its nodes, each in a process of its own: revocations under load, a control plane that is killed, a node
-//! that is cut off.
+//! A control plane apart from its nodes, each in a process of its own: revocations and rotations under load, what ends by the clock, a
+//! control plane that is killed or says nothing, nodes that are cut off.
 
+mod bare;
+mod cast;
+mod cut_off;
+mod expiry;
 mod hubs;
 mod nodes;
+mod plan;
+mod rotation;
 mod senders;
+mod traffic;
 mod world;
 
 use std::sync::Arc;

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use client::{Security, Transport};
 use control::keys::new_secret;
 use control::render::{NewEndpoint, NewPlan, render};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long a state is waited for before a test gives up.
@@ -108,7 +110,35 @@ impl Process {
 
     /// Status and body of an admin page.
     pub(crate) fn page(&self, path: &str) -> (u16, String) {
-        ask(self.admin(), &format!("GET {path} HTTP/1.1"), "")
+        ask(self.admin(), &format!("GET {path} HTTP/1.1"), "", "")
+    }
+
+    /// Where it takes frames: plain, by TLS, by QUIC.
+    pub(crate) fn listens(&self) -> [&str; 3] {
+        [
+            "listening on",
+            "listening with TLS on",
+            "listening with QUIC on",
+        ]
+        .map(|what| self.said(what))
+    }
+
+    /// The lines of /metrics, with the numbers of all shards.
+    pub(crate) fn metrics(&self) -> Vec<String> {
+        loop {
+            let (_, page) = self.page("/metrics");
+            // On a busy machine a shard may answer too late for a page.
+            if page.contains("\nforebay_append_messages_total ") {
+                return page.lines().map(str::to_owned).collect();
+            }
+        }
+    }
+
+    /// Stop it where it is, or let it go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(pid.expect("its number"), signal).expect("it is ours");
     }
 
     /// A number of /metrics.
@@ -124,10 +154,11 @@ pub(crate) fn log_of(folder: &Path, name: &str) -> String {
 }
 
 /// Status and body of an answer.
-fn ask(address: &str, line: &str, headers: &str) -> (u16, String) {
+fn ask(address: &str, line: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");
+    let length = body.len();
     let request = format!(
-        "{line}\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n"
+        "{line}\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
@@ -138,6 +169,20 @@ fn ask(address: &str, line: &str, headers: &str) -> (u16, String) {
         .nth(1)
         .and_then(|status| status.parse().ok());
     (status.expect("a status"), body.to_owned())
+}
+
+/// A way to a node.
+#[derive(Clone)]
+pub(crate) struct Way {
+    pub(crate) address: String,
+    pub(crate) transport: Transport,
+}
+
+impl Way {
+    /// Its name: `tcp`, `tls` or `quic`.
+    pub(crate) fn name(&self) -> &'static str {
+        self.transport.name()
+    }
 }
 
 /// An endpoint that sends.
@@ -173,20 +218,31 @@ impl World {
     }
 
     fn listing(parties: usize, nodes: &[&str], listed: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
         let parties: Vec<Party> = (0..parties)
             .map(|number| Party {
                 name: format!("acme/prod/party-{number}"),
                 secret: new_secret().text().to_owned(),
             })
             .collect();
-        write_plan(folder.path(), &parties);
+        let mut world = Self::with(&plan_of(&parties), nodes, listed);
+        world.parties = parties;
+        world
+    }
+
+    /// A control plane with this plan, for nodes of these names.
+    pub(crate) fn of(plan: &str, nodes: &[&str]) -> Self {
+        Self::with(plan, nodes, nodes)
+    }
+
+    fn with(plan: &str, nodes: &[&str], listed: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("plan.toml"), plan).expect("written");
         let mut world = Self {
             folder,
             control: None,
             nodes_on: "127.0.0.1:0".to_owned(),
             api: "127.0.0.1:0".to_owned(),
-            parties,
+            parties: Vec::new(),
         };
         world.made(&["cert", "control", "--name", "127.0.0.1"]);
         for node in nodes {
@@ -224,6 +280,37 @@ impl World {
         logs.collect()
     }
 
+    /// Start a node that takes frames over every transport; `more` is added to its [node].
+    pub(crate) fn start_node_for_all(&self, name: &str, more: &str) -> Process {
+        if !self.path("certificates").exists() {
+            let mut command = binary();
+            command.args(["cert", "dev", "--name", "127.0.0.1", "--out"]);
+            let output = command.arg(self.path("certificates")).output();
+            let output = output.expect("run");
+            assert!(output.status.success(), "{output:?}");
+        }
+        let more = format!(
+            "listen_tls = \"127.0.0.1:0\"\nlisten_quic = \"127.0.0.1:0\"\n{more}\n[node.tls]\ncertificate = \"certificates/cert.pem\"\nkey = \"certificates/key.pem\"\n"
+        );
+        self.start_node(name, &more)
+    }
+
+    /// The ways to a node: plain, by TLS, by QUIC.
+    pub(crate) fn ways(&self, node: &Process) -> [Way; 3] {
+        let authority = std::fs::read(self.path("certificates/ca.pem")).expect("made");
+        let trust = || Security::authority(authority.clone());
+        let transports = [
+            Transport::Tcp,
+            Transport::Tls(trust()),
+            Transport::Quic(trust()),
+        ];
+        let mut transports = transports.into_iter();
+        node.listens().map(|address| Way {
+            address: address.to_owned(),
+            transport: transports.next().expect("as many"),
+        })
+    }
+
     /// What a certificate command makes.
     fn made(&self, arguments: &[&str]) {
         let link = self.path("link");
@@ -257,6 +344,11 @@ impl World {
     /// `kill -9`.
     pub(crate) fn kill_control(&mut self) {
         self.control = None;
+    }
+
+    /// Have the control plane stand still, with all its connections, or go on.
+    pub(crate) fn freeze_control(&self, frozen: bool) {
+        self.control.as_ref().expect("it runs").freeze(frozen);
     }
 
     /// Start a node; `more` is added to its [node].
@@ -306,12 +398,18 @@ impl World {
 
     /// The answer of the API.
     pub(crate) fn api(&self, method: &str, path: &str) -> Value {
+        self.tell(method, path, "")
+    }
+
+    /// The answer of the API to this body.
+    pub(crate) fn tell(&self, method: &str, path: &str, body: &str) -> Value {
         let token = std::fs::read_to_string(self.token()).expect("there");
         let headers = format!(
             "Authorization: Bearer {}\r\nContent-Type: application/json\r\n",
             token.trim()
         );
-        let (status, body) = ask(&self.api, &format!("{method} {path} HTTP/1.1"), &headers);
+        let line = format!("{method} {path} HTTP/1.1");
+        let (status, body) = ask(&self.api, &line, &headers, body);
         assert!(
             (200..300).contains(&status),
             "{method} {path}: {status} {body}"
@@ -350,7 +448,7 @@ impl World {
     }
 }
 
-fn write_plan(folder: &Path, parties: &[Party]) {
+fn plan_of(parties: &[Party]) -> String {
     let endpoint = |party: &Party| NewEndpoint {
         name: party.name.rsplit('/').next().unwrap_or_default().into(),
         ingress: Some(party.secret.clone()),
@@ -364,5 +462,5 @@ fn write_plan(folder: &Path, parties: &[Party]) {
         channels: vec!["readings".into()],
         endpoints: parties.iter().map(endpoint).collect(),
     };
-    std::fs::write(folder.join("plan.toml"), render(&plan)).expect("written");
+    render(&plan)
 }
