@@ -102,6 +102,11 @@ impl Asked {
         asked
     }
 
+    /// A planted fault: the node serves everybody, wherever they are at home.
+    pub(crate) fn ignore_homes(&mut self) {
+        self.node.ignore_homes();
+    }
+
     fn at(&self) -> u64 {
         u64::try_from(self.now / SECOND).expect("a time of this century")
     }

@@ -44,3 +44,14 @@ fn the_documents_the_shard_and_the_control_plane_answer_every_question_alike() {
     println!("seeds {first} to {}: {counts:#?}", seed - 1);
     counts.check();
 }
+
+#[test]
+#[should_panic(expected = "NotHome")]
+fn a_node_that_ignores_homes_is_found_out() {
+    let mut counts = Counts::default();
+    for seed in 1..20 {
+        let mut asked = Asked::new(seed);
+        asked.ignore_homes();
+        asked.ask(OF_A_PLAN, &mut counts);
+    }
+}

@@ -92,6 +92,8 @@ pub(crate) struct Node {
     /// What was sent of each stream.
     sent: HashMap<(EndpointId, PartitionId), u64>,
     nonces: u64,
+    /// A planted fault: the shards get tables in which nobody has a home.
+    ignores_homes: bool,
     /// Bytes of the last frame that was sent.
     pub(crate) frame_bytes: u64,
     _folder: tempfile::TempDir,
@@ -158,6 +160,7 @@ impl Node {
             secrets,
             sent: HashMap::new(),
             nonces: 0,
+            ignores_homes: false,
             frame_bytes: 0,
             _folder: folder,
         };
@@ -196,10 +199,19 @@ impl Node {
     pub(crate) fn hand_over_table(&mut self) {
         let newest = self.taker.0.lock().expect("whole").clone();
         self.table = newest.expect("published");
+        if self.ignores_homes {
+            self.table = Arc::new(homeless(&self.table));
+        }
         for shard in &mut self.shards {
             shard.table = Some(Arc::clone(&self.table));
         }
         self.settle();
+    }
+
+    /// From now on the shards know of no homes.
+    pub(crate) fn ignore_homes(&mut self) {
+        self.ignores_homes = true;
+        self.hand_over_table();
     }
 
     pub(crate) fn settle(&mut self) {
@@ -529,6 +541,25 @@ impl Node {
     pub(crate) fn sender(&self, endpoint: &Endpoint) -> EndpointId {
         self.id_of(&endpoint.name)
     }
+}
+
+/// The same table without anybody's home.
+fn homeless(table: &RouteTable) -> RouteTable {
+    let head = table.head().clone();
+    let mut endpoints: Vec<_> = table.endpoints().map(|one| one.to_parts()).collect();
+    endpoints.iter_mut().for_each(|one| one.home = None);
+    let mut without = RouteTable::build(TableParts {
+        epoch: table.epoch(),
+        queue_groups: head.queue_groups,
+        hubs: head.hubs,
+        channels: head.channels,
+        accounts: head.accounts,
+        nodes: head.nodes,
+        endpoints,
+    })
+    .expect("it was a table with homes");
+    without.go_on_from(table);
+    without
 }
 
 /// So many shards of the node that is called so, that have everything of this table.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use client::ClientError;
+
 use super::senders::{open, send};
-use super::world::{World, until};
+use super::world::{Party, Process, World, until};
 use super::{PATIENT, runtime};
 
 #[test]
@@ -120,4 +122,55 @@ fn an_endpoint_is_at_home_on_a_node_that_is_defined_and_keeps_it() {
     let log = world.good(&["audit", "ls"]);
     let lines = log.lines().filter(|line| line.contains("west"));
     assert!(lines.count() >= 2, "{log}");
+}
+
+/// Where the endpoint is at home, as a node says that is not it; nothing if it lets it in.
+fn told(node: &Process, party: &Party) -> Option<(String, Option<String>)> {
+    match runtime().block_on(open(&node.listen(), party, Duration::ZERO)) {
+        Ok(_) => None,
+        Err(ClientError::NotHome { node, address, .. }) => Some((node, address)),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn an_endpoint_is_served_at_its_home_and_moves_while_it_has_a_session_there() {
+    let world = World::defining(2, &["north", "south"]);
+    let (north, south) = (world.start_node("north", ""), world.start_node("south", ""));
+    for (name, node) in [("north", &north), ("south", &south)] {
+        let address = format!("address={}", node.listen());
+        world.good(&["node", "set", name, &address]);
+    }
+    let (party, other) = (&world.parties[0], &world.parties[1]);
+    let at = |name: &str, node: &Process| Some((name.to_owned(), Some(node.listen())));
+    world.good(&["endpoint", "set", &party.name, "home=south"]);
+    until("north sends it to south", || {
+        told(&north, party) == at("south", &south)
+    });
+    let runtime = runtime();
+    let session = |node: &Process, party: &Party| {
+        let opened = runtime.block_on(open(&node.listen(), party, PATIENT));
+        opened.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let (at_home, others) = (session(&south, party), session(&north, other));
+    runtime.block_on(send(&at_home)).expect("it is at home");
+    world.good(&["endpoint", "set", &party.name, "home=north"]);
+    let mut ended = None;
+    until("its session ends", || {
+        ended = runtime.block_on(send(&at_home)).err();
+        ended.is_some()
+    });
+    let code = ended.expect("it is over").diagnosis().code;
+    assert_eq!(code, 1129, "told that it is at home elsewhere");
+    until("south sends it to north", || {
+        told(&south, party) == at("north", &north)
+    });
+    until("north has it", || told(&north, party).is_none());
+    let moved = session(&north, party);
+    runtime.block_on(send(&moved)).expect("it is at home");
+    runtime
+        .block_on(send(&others))
+        .expect("nobody else notices");
+    let counted = south.metric("forebay_rejects_total{code=\"FB-1129\",reason=\"not_home\"}");
+    assert!(counted.is_some_and(|count| count >= 1.0), "{counted:?}");
 }
