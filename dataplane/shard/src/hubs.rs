@@ -72,9 +72,14 @@ impl<S: Segment> Shard<S> {
     /// Serve the hubs that all shards of the node have taken over, under the table in force.
     pub fn serve_hubs(&mut self) {
         if self.begin_hubs() {
-            settle_ack_modes(&mut self.peers, &self.logs);
-            self.peers.hold_all_anew();
+            self.serve_begun();
         }
+    }
+
+    /// Hubs have begun under the table in force: who may send to them finds that out.
+    pub(crate) fn serve_begun(&mut self) {
+        settle_ack_modes(&mut self.peers, &self.logs);
+        self.peers.hold_all_anew();
     }
 
     /// From the next table on these hubs of it have no logs on this node and never had any, by rising id.

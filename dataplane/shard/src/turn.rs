@@ -282,8 +282,12 @@ impl<S: Segment> Shard<S> {
         self.peers.draining |= input.drain;
         if let Some(table) = input.table.take() {
             // Whoever has a table that names these logs knows that all shards listen to them.
-            self.begin_hubs();
+            let began = self.begin_hubs();
             let before = apply(&mut self.peers, &mut self.logs, &self.owned, table);
+            if began {
+                // The table before may have named these hubs, so that nobody's change tells of them.
+                self.serve_begun();
+            }
             if let Some(changes) = self.peers.table.changes_since(&before) {
                 for group in &mut self.groups {
                     group.queues.note_changes(&before, &changes);

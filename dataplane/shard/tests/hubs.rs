@@ -300,6 +300,34 @@ fn channels_of_a_hub_without_logs_are_refused_and_go_on_by_themselves_when_it_ha
 }
 
 #[test]
+fn a_change_of_others_that_comes_before_a_hub_is_served_opens_it_to_sessions_that_are_there() {
+    for count in 1..=3 {
+        let mut node = Node::on(Disk::new(7), setup(), count);
+        let all: Vec<usize> = (0..usize::from(count)).collect();
+        let (parts, new) = (setup().parts, later(2, 4));
+        let at = node.home(parts.clone(), SENDER, Direction::Ingress);
+        let mut sender = connect(&mut node, at, SENDER, 1);
+        node.apply(&new.parts, &all);
+        let frame = sender.send_as(sender.endpoint, LATE, 1, &[b"one"]);
+        let said = exchange(&mut node, at, &mut sender, &frame);
+        let unavailable = wire::reason::Reason::HubUnavailable;
+        assert_eq!(rejects(&said), [(1, unavailable)], "{count} shards");
+        node.adopt(&parts, &new, &all);
+        let mut next = new.parts.clone();
+        next.epoch = 3;
+        endpoint_in(&mut next, SENSOR).enabled = false;
+        node.apply(&next, &all);
+        for &one in &all {
+            node.shards[one].shard.serve_hubs();
+            node.settle();
+        }
+        let frame = sender.send_as(sender.endpoint, LATE, 1, &[b"one"]);
+        let said = exchange(&mut node, at, &mut sender, &frame);
+        assert_eq!(acks(&said), [1], "{count} shards");
+    }
+}
+
+#[test]
 fn a_channel_of_a_hub_that_may_have_messages_and_no_open_logs_is_not_told_as_empty() {
     let mut node = Node::on(Disk::new(7), setup(), 2);
     let parts = setup().parts;
