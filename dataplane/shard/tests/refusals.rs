@@ -272,12 +272,12 @@ fn fetch_and_settle_are_refused_by_name() {
 }
 
 #[test]
-fn a_partition_of_another_shard_is_not_ours() {
+fn a_hub_of_the_table_whose_logs_nobody_has_is_unavailable() {
     let mut setup = Setup::new(AckMode::Local);
     setup.parts.hubs[0].partitions = 1;
     let mut parts = setup.parts.clone();
     let mut world = World::new(setup);
-    // The new table moves the sender's channel to a hub that this shard owns nothing of.
+    // The new table moves the sender's channel to a hub that no shard of the node has.
     let mut hub = parts.hubs[0].clone();
     (hub.id, hub.name) = (2, "acme/prod/far".into());
     parts.hubs.push(hub);
@@ -289,7 +289,7 @@ fn a_partition_of_another_shard_is_not_ours() {
     let frame = client.send_number(1, &[b"x"]);
     assert_eq!(
         reason(&client.exchange(&mut world, &frame)),
-        Reason::NotOwner
+        Reason::HubUnavailable
     );
 }
 
