@@ -1,5 +1,7 @@
 //! Keys: what they are made of, and until when they are good.
 
+use std::ops::RangeInclusive;
+
 use wire::ids::{self, KeyId};
 use wire::route;
 use wire::signature::{KeyMaterial, SecretKey, verifying_key_from_base64};
@@ -17,6 +19,8 @@ use crate::seal::MasterKey;
 
 /// Most keys of an endpoint, those included that are revoked.
 const KEYS_MAX: usize = 64;
+/// Ids that keys may have.
+const IDS: RangeInclusive<i64> = 1..=u32::MAX as i64;
 
 /// The keys of an endpoint that are well formed.
 pub(super) fn keys(
@@ -26,12 +30,14 @@ pub(super) fn keys(
     faults: &mut Faults,
 ) -> Vec<route::Key> {
     let mut keys: Vec<route::Key> = Vec::with_capacity(endpoint.keys.len());
+    if let Some(last) = endpoint.last_key {
+        whole(last, &place.key("last_key"), "last_key", IDS, faults);
+    }
     let list = place.key("keys");
     let written = bounded(&endpoint.keys, KEYS_MAX, &list, "keys", faults);
     for (at, key) in written.iter().enumerate() {
         let place = list.index(at);
-        let most = i64::from(u32::MAX);
-        let id = KeyId(whole(key.id, &place.key("id"), "id of a key", 1..=most, faults) as u32);
+        let id = KeyId(whole(key.id, &place.key("id"), "id of a key", IDS, faults) as u32);
         if !is_part(&key.name) {
             let (what, seen) = ("the name of a key is malformed", format!("`{}`", key.name));
             faults.add(

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use control::diagnosis as codes;
-use control::model::{Direction, Key, Noun, State, Thing};
-use control::service::{Caller, KeyOrder, Rotation};
+use control::model::{Direction, Endpoint, Key, Noun, State, Thing};
+use control::service::{Caller, KeyOrder, Rotation, setting};
 
 use super::{World, world};
 
@@ -133,6 +133,34 @@ fn the_id_of_a_deleted_key_never_comes_again() {
     };
     there.service.apply(&all, &apply).expect("applied");
     assert_eq!((made(&there).id, made(&world).id), (4, 4));
+}
+
+#[test]
+fn an_id_that_no_key_can_have_is_not_remembered_as_the_highest() {
+    let world = world();
+    let all = Caller::local();
+    let define = |last_key: i64| {
+        let endpoint = Endpoint {
+            name: "a/e/new".to_owned(),
+            last_key: Some(last_key),
+            ..Endpoint::default()
+        };
+        let thing = Thing::Endpoint(Box::new(endpoint));
+        let edit = |_: &_, _: &_| Ok(vec![setting(thing, None)]);
+        world.service.edit(&all, "create", edit)
+    };
+    let most = i64::from(u32::MAX);
+    for last in [i64::MIN, -1, 0, most + 1, i64::MAX] {
+        let found = define(last).map(|outcome| outcome.version);
+        let found = found.expect_err("no key has such an id");
+        let (code, place) = (found[0].fault.code, &*found[0].pointer);
+        assert_eq!((code, place), (codes::VALUE, "/last_key"), "{last}");
+    }
+    define(most).expect("the highest there is");
+    let order = KeyOrder::default();
+    let refused = (world.service).add_key(&all, "a/e/new", &order, None);
+    let refused = refused.expect_err("no id is left");
+    assert_eq!(refused[0].fault.code, codes::VALUE);
 }
 
 #[test]
