@@ -5,7 +5,7 @@ use control::model::{Noun, Role};
 use control::plan;
 use control::service::{Apply, Caller, Secrets, Service};
 
-use super::{PLAN, caller, empty, read, world};
+use super::{PLAN, caller, document, empty, read, world};
 
 fn apply(service: &Service, text: &str, prune: bool) -> u64 {
     let model = read(text);
@@ -218,15 +218,8 @@ fn a_document_with_a_fault_changes_nothing_and_names_the_place() {
             "/partitions",
         ),
     ] {
-        let document = Apply {
-            model: read(&text),
-            prune: false,
-            create: false,
-        };
-        let faults = world
-            .service
-            .apply(&Caller::local(), &document)
-            .expect_err(why);
+        let refused = world.service.apply(&Caller::local(), &document(&text));
+        let faults = refused.expect_err(why);
         assert_eq!(
             (faults[0].fault.code, &*faults[0].pointer),
             (code, pointer),

@@ -7,7 +7,7 @@ use control::diagnosis as codes;
 use control::model::{Direction, Endpoint, Key, Noun, State, Thing};
 use control::service::{Caller, KeyOrder, Rotation, setting};
 
-use super::{World, world};
+use super::{World, document, world};
 
 fn keys(world: &World) -> Vec<(String, State)> {
     let catalog = world.service.catalog();
@@ -105,15 +105,7 @@ fn the_id_of_a_deleted_key_never_comes_again() {
     delete(&third.name);
     delete("primary");
     // A document of before does not bring it back.
-    let apply = |text: &str| {
-        let (prune, create) = (false, false);
-        let apply = control::service::Apply {
-            model: super::read(text),
-            prune,
-            create,
-        };
-        world.service.apply(&all, &apply)
-    };
+    let apply = |text: &str| world.service.apply(&all, &document(text));
     let again = apply(super::PLAN).expect_err("the id was used");
     assert_eq!(again[0].fault.code, codes::KEY_ID_USED);
     // What is taken out and put in elsewhere remembers, too.
@@ -125,13 +117,8 @@ fn the_id_of_a_deleted_key_never_comes_again() {
     let unchanged = apply(&text).expect("as it is");
     assert!(unchanged.changed.is_empty());
     let there = super::empty([7; 32]);
-    let (prune, create) = (false, false);
-    let apply = control::service::Apply {
-        model: super::read(&text),
-        prune,
-        create,
-    };
-    there.service.apply(&all, &apply).expect("applied");
+    let applied = there.service.apply(&all, &document(&text));
+    applied.expect("applied");
     assert_eq!((made(&there).id, made(&world).id), (4, 4));
 }
 

@@ -3,21 +3,23 @@
 mod access;
 mod changes;
 mod documents;
+mod ids;
 mod keys;
 mod limits;
 mod logs;
 mod nodes;
+mod tokens;
 mod why;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use control::model::{Model, Role};
+use control::model::{Model, Role, Token};
 use control::plan;
 use control::seal::MasterKey;
-use control::service::{Apply, Caller, NodeApplied, Publish, Service, Update};
-use control::store::Store;
+use control::service::{Apply, Caller, NodeApplied, Publish, Refusal, Service, Update};
+use control::store::{Change, Store};
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
@@ -130,20 +132,42 @@ pub(crate) fn empty(master: [u8; 32]) -> World {
 
 pub(crate) fn world() -> World {
     let world = empty([7; 32]);
-    let apply = Apply {
-        model: read(PLAN),
-        prune: false,
-        create: false,
-    };
-    world
-        .service
-        .apply(&Caller::local(), &apply)
-        .expect("applied");
+    let applied = world.service.apply(&Caller::local(), &document(PLAN));
+    applied.expect("applied");
     world
 }
 
 pub(crate) fn read(text: &str) -> Model {
     plan::read(text, "plan.toml").expect("the test writes plans")
+}
+
+/// A document that is added to what is there.
+pub(crate) fn document(text: &str) -> Apply {
+    Apply {
+        model: read(text),
+        prune: false,
+        create: false,
+    }
+}
+
+/// Make one change; the version it gave, or the code of why not.
+pub(crate) fn change(world: &World, caller: &Caller, change: Change) -> Result<u64, u16> {
+    let made = world.service.edit(caller, "test", |_, _| Ok(vec![change]));
+    made.map(|outcome| outcome.version).map_err(code)
+}
+
+pub(crate) fn code(refusal: Refusal) -> u16 {
+    refusal[0].fault.code
+}
+
+pub(crate) fn token(name: &str, role: Role, account: Option<&str>) -> Token {
+    Token {
+        name: name.into(),
+        role,
+        account: account.map(str::to_owned),
+        hash: String::new(),
+        expires: None,
+    }
 }
 
 pub(crate) fn caller(role: Role, account: Option<&str>) -> Caller {

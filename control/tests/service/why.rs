@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use control::diagnosis as codes;
 use control::model::{Allow, Grant, Moment, Role};
-use control::service::{Apply, Caller, KeyOrder, Question};
+use control::service::{Caller, KeyOrder, Question};
 use wire::ids::Fingerprint;
 use wire::route::Transport;
 
-use super::{World, caller, empty, read};
+use super::{World, caller, document, empty};
 
 const PLAN: &str = r#"
 [[accounts]]
@@ -58,18 +58,8 @@ subscribed = false
 
 fn world() -> World {
     let world = empty([7; 32]);
-    let model = read(PLAN);
-    world
-        .service
-        .apply(
-            &Caller::local(),
-            &Apply {
-                model,
-                prune: false,
-                create: false,
-            },
-        )
-        .expect("applied");
+    let applied = world.service.apply(&Caller::local(), &document(PLAN));
+    applied.expect("applied");
     world
 }
 
