@@ -288,9 +288,12 @@ impl<S: Segment> Shard<S> {
                 // The table before may have named these hubs, so that nobody's change tells of them.
                 self.serve_begun();
             }
-            if let Some(changes) = self.peers.table.changes_since(&before) {
-                for group in &mut self.groups {
-                    group.queues.note_changes(&before, &changes);
+            let changes = self.peers.table.changes_since(&before);
+            for group in &mut self.groups {
+                match &changes {
+                    Some(changes) => group.queues.note_changes(&before, changes),
+                    // Its epoch alone does not tell that it is another one: it may be of another past.
+                    None => group.queues.look_again(),
                 }
             }
         }

@@ -131,12 +131,22 @@ fn releasing_or_burying_what_is_settled_does_not_go_back_over_what_is_in_flight(
 
 #[test]
 fn a_parked_queue_goes_on_when_a_new_table_gives_it_more_room() {
+    parked_until_a_table_of(2);
+}
+
+#[test]
+fn a_parked_queue_goes_on_with_a_table_of_another_past_that_has_come_to_the_same_epoch() {
+    parked_until_a_table_of(1);
+}
+
+fn parked_until_a_table_of(epoch: u64) {
     let mut setup = Setup::new(AckMode::Local);
     endpoint_in(&mut setup.parts, RECEIVER).queue.messages_max = 2;
     let mut world = World::new(setup);
     let mut sender = Client::connect(&mut world, SENDER, 1);
     let frames: Vec<u8> = (0..6).flat_map(|_| sender.send(&[b"x"])).collect();
     sender.exchange(&mut world, &frames);
+    assert_eq!(world.shard.epoch(), 1);
     let depth = |world: &World| {
         let endpoint = EndpointId::of(RECEIVER);
         world
@@ -146,7 +156,7 @@ fn a_parked_queue_goes_on_when_a_new_table_gives_it_more_room() {
     };
     assert_eq!(depth(&world), 2, "the rest is parked in the log");
     let mut new = parts(AckMode::Local);
-    new.epoch = 2;
+    new.epoch = epoch;
     world.swap_table(new);
     world.settle();
     assert_eq!(depth(&world), 6);

@@ -85,7 +85,7 @@ impl<S: Segment> QueueGroup<S> {
         looks || (budget == 0 && !self.behind.is_empty())
     }
 
-    /// Logs can be read that could not be before: every parked queue looks once.
+    /// Logs can be read that could not be before, or another table is in force: every parked queue looks once.
     pub fn look_again(&mut self) {
         self.caught_up_to = None;
     }
