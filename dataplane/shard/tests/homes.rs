@@ -6,6 +6,7 @@
 
 mod support;
 
+use shard::Limits;
 use support::*;
 use wire::delivery::Source;
 use wire::handshake::Auth;
@@ -104,7 +105,7 @@ fn strangers_are_not_told_where_anybody_is_at_home() {
         assert_eq!(home, None, "{name}");
     }
     // Who is not at home fails at nothing: however often a fleet asks, its address stays good.
-    for _ in 0..200 {
+    for _ in 0..=Limits::default().bans.address_failures_max {
         let told = refused(&mut world, SENDER, BY_KEY, secret(1).text_bytes());
         assert_eq!(told.unwrap().0, not_home(7, B));
     }
