@@ -61,7 +61,7 @@ impl Peer {
 
     /// Say why the connection ends.
     pub(crate) fn goaway(self: &Rc<Self>, notice: Notice) {
-        self.put(|out, signer| encode_goaway(out, notice, signer));
+        self.put(|out, signer| encode_goaway(out, notice, None, signer));
         self.write();
     }
 

@@ -142,7 +142,7 @@ type Answer = Result<(Vec<u8>, Opened), Vec<u8>>;
 fn hello(server: &Rc<Server>, exporter: &[u8], input: &[u8]) -> Option<(Answer, usize)> {
     let refuse = |notice: Notice| {
         let mut out = Preface::CLIENT.answer().encode().to_vec();
-        encode_refused(&mut out, notice);
+        encode_refused(&mut out, notice, None);
         Some((Err(out), input.len()))
     };
     let (preface, rest) = match Preface::parse(input) {
