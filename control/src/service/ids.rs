@@ -19,6 +19,7 @@ pub(super) fn settle(
     (before, store): (&Catalog, &Store),
     table: &RouteTable,
 ) -> Result<(), Refusal> {
+    let leaving = leaving(changes, before);
     for change in changes.iter_mut() {
         let old = before.get(change.noun, &change.name);
         let old = old.map(|old| &*old.thing);
@@ -30,7 +31,7 @@ pub(super) fn settle(
             return Err(refused(chosen(caller, thing)));
         }
         no_key_again(thing, old).map_err(refused)?;
-        not_anothers(caller, thing, old, store).map_err(refused)?;
+        not_anothers(caller, thing, old, (store, &leaving)).map_err(refused)?;
     }
     if caller.account.is_some() {
         endpoints_apart(changes, before, table).map_err(refused)?;
@@ -86,12 +87,22 @@ fn no_key_again(new: &Thing, old: Option<&Thing>) -> Result<(), Diagnosis> {
     }
 }
 
+/// What is no more after these changes, by its id.
+fn leaving(changes: &[Change], before: &Catalog) -> HashMap<(Noun, u64), String> {
+    let gone = changes.iter().filter(|change| change.after.is_none());
+    let gone = gone.filter_map(|change| {
+        let id = before.get(change.noun, &change.name)?.thing.data_id()?;
+        Some(((change.noun, id), change.name.clone()))
+    });
+    gone.collect()
+}
+
 /// Refuse an id that something else had which is no more: what is stored under it would be another's.
 fn not_anothers(
     caller: &Caller,
     new: &Thing,
     old: Option<&Thing>,
-    store: &Store,
+    (store, leaving): (&Store, &HashMap<(Noun, u64), String>),
 ) -> Result<(), Diagnosis> {
     let Some(id) = new
         .data_id()
@@ -104,7 +115,11 @@ fn not_anothers(
     if !given && matches!(noun, Noun::Hub | Noun::Channel | Noun::Node) {
         return Ok(());
     }
-    match store.gone(noun, id)? {
+    let had = match leaving.get(&(noun, id)) {
+        Some(name) => Some(name.clone()),
+        None => store.gone(noun, id)?,
+    };
+    match had {
         Some(name) if name != new.name() => {
             let whose = match caller.account {
                 None => format!("id {id}, which was that of `{name}`"),
@@ -220,21 +235,16 @@ impl<'a> Taken<'a> {
         )
     }
 
-    /// Those that are there and stay, and those that are chosen.
+    /// Those that are there, whether they stay or not, and those that are chosen.
     fn of<'t>(
         there: impl Iterator<Item = (u64, &'t str)>,
         (noun, changes, store): (Noun, &[Change], &'a Store),
         end: u64,
         hash: fn(&str) -> u64,
     ) -> Self {
-        let changing = changes.iter().filter(|change| change.noun == noun);
-        let gone = changing.clone().filter(|change| change.after.is_none());
-        let gone: HashSet<&str> = gone.map(|change| change.name.as_str()).collect();
-        let mut names: HashMap<u64, String> = there
-            .filter(|(_, name)| !gone.contains(name))
-            .map(|(id, name)| (id, name.to_owned()))
-            .collect();
-        for change in changing {
+        let mut names: HashMap<u64, String> =
+            there.map(|(id, name)| (id, name.to_owned())).collect();
+        for change in changes.iter().filter(|change| change.noun == noun) {
             let id = change.after.as_ref().and_then(Thing::id);
             if let Some(id) = id.and_then(|id| u64::try_from(id).ok()) {
                 names.entry(id).or_insert_with(|| change.name.clone());

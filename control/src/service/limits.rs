@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use wire::diagnosis::Diagnosis;
 
 use super::Refusal;
-use crate::compile::{Found, PARTITIONS_DEFAULT};
+use crate::compile::{Found, PARTITIONS_DEFAULT, PARTITIONS_MAX};
 use crate::diagnosis::{CODES, LIMIT};
 use crate::model::{Limits, Model, Noun, Thing};
 use crate::store::{Catalog, Change};
@@ -151,7 +151,9 @@ fn weight(thing: &Thing) -> Option<(&str, Count)> {
     let weight = match thing {
         Thing::Environment(_) => [1, 1, default, 0, 0, 0],
         Thing::Hub(hub) => {
+            // Whether there may be so many is for compiling to say.
             let partitions = hub.partitions.unwrap_or(default);
+            let partitions = partitions.clamp(0, PARTITIONS_MAX + 1);
             match hub.name.rsplit('/').next() {
                 // It was counted with its environment.
                 Some("default") => [0, 0, partitions - default, 0, 0, 0],

@@ -1,7 +1,7 @@
 //! Ids: whoever has one keeps it, and nobody else gets it.
 
 use control::diagnosis as codes;
-use control::model::{Environment, Noun, Role, Thing};
+use control::model::{Channel, Environment, Hub, Noun, Role, Thing};
 use control::service::{Caller, deleting, setting};
 use wire::ids::hub_id_of;
 
@@ -86,4 +86,45 @@ fn what_is_stored_under_an_id_is_nobody_elses_also_when_its_owner_is_gone() {
         store.verify_audit().expect("readable").faults
     });
     assert_eq!(faults, Vec::<String>::new());
+}
+
+#[test]
+fn what_goes_in_a_change_leaves_its_id_to_nothing_that_comes_in_the_same() {
+    let world = world();
+    let all = Caller::local();
+    let id = |noun, name: &str| {
+        let catalog = world.service.catalog();
+        let thing = catalog.get(noun, name).map(|stored| stored.thing.data_id());
+        thing.flatten().expect("it has one")
+    };
+    // Its hash is the one of what goes, so that it would be given the other's id.
+    let hub = id(Noun::Hub, "a/e/fast");
+    let twin = twin("b/e", hub as u16, hub_id_of);
+    let heir = Thing::Hub(Hub {
+        name: twin.clone(),
+        ..Hub::default()
+    });
+    let changes = || {
+        vec![
+            deleting(Noun::Endpoint, "a/e/pump", None),
+            deleting(Noun::Channel, "a/e/readings", None),
+            deleting(Noun::Hub, "a/e/fast", None),
+        ]
+    };
+    // One that is chosen is refused.
+    let channel = i64::try_from(id(Noun::Channel, "a/e/readings")).expect("small");
+    let chosen = Thing::Channel(Channel {
+        name: "b/e/heir".into(),
+        id: Some(channel),
+        ..Channel::default()
+    });
+    let mut both = changes();
+    both.push(setting(chosen, Some(0)));
+    let refused = world.service.edit(&all, "apply", |_, _| Ok(both));
+    assert_eq!(refused.map(drop).map_err(code), Err(codes::ID_COLLISION));
+    let mut both = changes();
+    both.push(setting(heir, Some(0)));
+    let made = world.service.edit(&all, "apply", |_, _| Ok(both));
+    made.expect("it is given another");
+    assert_ne!(id(Noun::Hub, &twin), hub);
 }

@@ -308,3 +308,21 @@ fn a_plan_that_a_store_would_begin_with_keeps_to_its_own_limits() {
         beyond(limits::check(&read(&format!("{text}{more}"))), more);
     }
 }
+
+#[test]
+fn a_number_that_no_hub_can_have_is_refused_for_what_it_is_whatever_the_limit() {
+    let world = world();
+    let local = Caller::local();
+    let nothing = Limits {
+        partitions: Some(9),
+        ..Limits::default()
+    };
+    limit(&world, "a", nothing);
+    for name in ["a/e/one", "a/e/default"] {
+        for partitions in [i64::MAX, i64::MIN, -1, 0] {
+            let changes = vec![setting(hub(name, partitions), None)];
+            let refused = change(&world, &local, changes);
+            assert!(refused.is_err(), "{name} {partitions}");
+        }
+    }
+}

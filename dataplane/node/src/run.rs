@@ -116,6 +116,10 @@ impl Loop {
                 Command::Table(table, past, without_logs) => {
                     (self.batch.table, self.batch.past) = (Some(table), past);
                     self.shard.lack_hubs(&without_logs);
+                    if let Some(serve) = &mut self.batch.serve {
+                        // It was said before this table, and takes place behind it.
+                        *serve = without_logs;
+                    }
                 }
                 Command::Serve(without_logs) => self.batch.serve = Some(without_logs),
                 Command::Suspend(suspended) => {
