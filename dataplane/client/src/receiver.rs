@@ -186,11 +186,11 @@ impl Driver {
                 &mut self.link.seal,
                 &mut self.link.output,
             );
-            self.link
-                .exchange()
-                .map_err(|error| ClientError::Lost(error.to_string()))?;
+            let lost = self.link.exchange();
+            // Deliveries, and the reason of the end, may have come together with it.
             self.take()?;
             self.hand_out();
+            lost.map_err(|error| ClientError::Lost(error.to_string()))?;
             if self.closing.is_some() {
                 return Ok(());
             }
