@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::model::account_of;
+
 /// A plan to be written.
 #[derive(Debug, Default)]
 pub struct NewPlan {
@@ -57,7 +59,7 @@ pub fn render(plan: &NewPlan) -> String {
          # It holds secrets: keep it readable by its owner only.\n\n",
     );
     let environment = &plan.environment;
-    let account = environment.split('/').next().unwrap_or_default();
+    let account = account_of(environment);
     table(&mut out, "accounts", account);
     table(&mut out, "environments", environment);
     table(&mut out, "hubs", &format!("{environment}/default"));

@@ -15,7 +15,7 @@ use super::nodes::Homes;
 use super::restriction::{bounded, hours, restriction, transports};
 use super::value::{Taken, expiry, rates, whole};
 use crate::diagnosis::{DUPLICATE, FOREIGN, UNKNOWN_NAME, VALUE};
-use crate::model::{Allow, Endpoint, Grant, OnFull, Queue, environment_of};
+use crate::model::{Allow, Endpoint, Grant, OnFull, Queue, account_of, environment_of};
 use crate::quantity::Bytes;
 use crate::seal::MasterKey;
 
@@ -240,11 +240,6 @@ fn channel_of(
         remedy,
     );
     None
-}
-
-/// The first part of a name.
-fn account_of(name: &str) -> &str {
-    name.split('/').next().unwrap_or_default()
 }
 
 fn bounds(queue: &Queue, place: &Place<'_>, faults: &mut Faults) -> QueueBounds {

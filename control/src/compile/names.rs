@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::faults::{Faults, Place};
 use crate::diagnosis::{DUPLICATE, NAME, UNKNOWN_NAME};
-use crate::model::{Model, NAME_NEEDED, environment_of, is_part};
+use crate::model::{Model, NAME_NEEDED, account_of, environment_of, is_part};
 
 /// The declared environments, each with its place in the list.
 pub(crate) struct Names<'a> {
@@ -20,7 +20,7 @@ impl<'a> Names<'a> {
         let environments = model.environments.iter().map(|one| one.name.as_str());
         let environments = declared(environments, "environment", 2, faults);
         for (name, at) in &environments {
-            let account = name.split('/').next().unwrap_or("");
+            let account = account_of(name);
             if !accounts.contains_key(account) {
                 let known = accounts.keys().copied();
                 let otherwise = "declare it under [[accounts]]";
@@ -77,7 +77,7 @@ impl<'a> Names<'a> {
     /// with theirs: the nearest one is looked for in it alone.
     fn hint(&self, environment: &str, faults: &mut Faults) -> String {
         let otherwise = "declare it under [[environments]]";
-        let account = environment.split('/').next().unwrap_or_default();
+        let account = account_of(environment);
         let all = self.environments.keys().copied();
         if !self.accounts.contains_key(account) {
             return faults.did_you_mean(environment, all, otherwise);

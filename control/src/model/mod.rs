@@ -26,7 +26,7 @@ pub use grant::{Allow, Grant};
 pub use hub::{Ack, Hub};
 pub use key::{Direction, Key, Kind, State};
 pub use moment::Moment;
-pub use name::{NAME_NEEDED, PART_BYTES_MAX, environment_of, is_part, parts_of};
+pub use name::{NAME_NEEDED, PART_BYTES_MAX, account_of, environment_of, is_part, parts_of};
 pub use node::{NODE_NAME_NEEDED, Node, node_hash};
 pub use queue::{OnFull, Queue};
 pub use secret::Secret;

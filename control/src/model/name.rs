@@ -31,6 +31,12 @@ pub fn parts_of<const N: usize>(name: &str) -> Option<[&str; N]> {
     parts.next().is_none().then_some(found)
 }
 
+/// The account of a name: its first part, which is all of an account's own.
+#[must_use]
+pub fn account_of(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(account, _)| account)
+}
+
 /// `account/environment` of a full name.
 #[must_use]
 pub fn environment_of(name: &str) -> &str {

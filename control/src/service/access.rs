@@ -5,7 +5,7 @@
 use wire::diagnosis::Diagnosis;
 
 use crate::diagnosis::{CODES, ROLE, SCOPE};
-use crate::model::{Noun, Role, Thing};
+use crate::model::{Noun, Role, Thing, account_of};
 use crate::store::{Catalog, Change};
 
 /// Who asks.
@@ -46,7 +46,7 @@ impl Caller {
             Noun::Settings | Noun::Node => false,
             // A token's account is looked at, not its name.
             Noun::Token => true,
-            _ => name.split('/').next() == Some(account.as_str()),
+            _ => account_of(name) == account.as_str(),
         }
     }
 }

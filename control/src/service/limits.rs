@@ -8,10 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use wire::diagnosis::Diagnosis;
 
-use super::Refusal;
-use crate::compile::{Found, PARTITIONS_DEFAULT, PARTITIONS_MAX};
+use super::{Refusal, refused};
+use crate::compile::{PARTITIONS_DEFAULT, PARTITIONS_MAX};
 use crate::diagnosis::{CODES, LIMIT};
-use crate::model::{Limits, Model, Noun, Thing};
+use crate::model::{Limits, Model, Noun, Thing, account_of};
 use crate::store::{Catalog, Change};
 
 /// What is counted of an account.
@@ -138,11 +138,7 @@ fn refuse(found: Vec<Diagnosis>) -> Result<(), Refusal> {
     if found.is_empty() {
         return Ok(());
     }
-    let found = found.into_iter().map(|fault| {
-        let pointer = String::new();
-        Found { pointer, fault }
-    });
-    Err(found.collect())
+    Err(found.into_iter().flat_map(refused).collect())
 }
 
 /// Whose thing it is, and what it counts as.
@@ -169,10 +165,6 @@ fn weight(thing: &Thing) -> Option<(&str, Count)> {
         _ => return None,
     };
     Some((account_of(thing.name()), weight))
-}
-
-fn account_of(name: &str) -> &str {
-    name.split_once('/').map_or(name, |(account, _)| account)
 }
 
 fn grants(thing: &Thing) -> usize {

@@ -9,7 +9,7 @@ use wire::route::{Delta, RouteTable};
 use super::nodes::nobodys_home;
 use super::{Refusal, Service};
 use crate::compile::{Edit, Found, change, compile_with};
-use crate::model::{Endpoint, Model, Noun, Thing, environment_of};
+use crate::model::{Endpoint, Model, Noun, Thing, account_of, environment_of};
 use crate::store::{Catalog, Change, Store};
 use crate::tidy::Tidy;
 
@@ -123,8 +123,7 @@ impl<'a> Touched<'a> {
         let gone = gone.filter(|name| after.get(Noun::Channel, name).is_none());
         let gone: BTreeSet<&str> = gone.collect();
         // A grant leads nowhere but into its own account.
-        let account = |name: &&'a str| name.split('/').next().unwrap_or(name);
-        let accounts: BTreeSet<&str> = gone.iter().map(account).collect();
+        let accounts: BTreeSet<&str> = gone.iter().map(|name| account_of(name)).collect();
         for account in accounts {
             let granted = after.endpoints_within(account);
             let granted = granted.filter(|endpoint| is_granted_any(endpoint, &gone));

@@ -71,11 +71,12 @@ impl Service {
 pub(super) fn nobodys_home(changes: &[Change], after: &Catalog) -> Result<(), Refusal> {
     let gone = changes.iter().filter(|change| change.noun == Noun::Node);
     let gone = gone.map(|change| change.name.as_str());
-    let mut gone = gone.filter(|name| after.get(Noun::Node, name).is_none());
-    let Some(first) = gone.next() else {
+    let gone = gone.filter(|name| after.get(Noun::Node, name).is_none());
+    let gone: Vec<&str> = gone.collect();
+    if gone.is_empty() {
+        // Endpoints are many.
         return Ok(());
-    };
-    let gone: Vec<&str> = [first].into_iter().chain(gone).collect();
+    }
     let endpoints = after.things.from(Noun::Endpoint, "");
     let mut at_home = endpoints.map_while(|(_, stored)| match &*stored.thing {
         Thing::Endpoint(endpoint) => Some(&**endpoint),

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::{Caller, Outcome, Refusal, Service, access, not_there, refused, setting};
 use crate::diagnosis::{ALREADY_THERE, CODES, EXPIRY, NAME, ROLE, TOKEN_UNKNOWN, UNKNOWN_NAME};
 use crate::model::{Moment, NAME_NEEDED, Noun, Role, Thing, Token, is_part};
+use crate::store::Catalog;
 
 /// Name of the token that a new store gets.
 const FIRST: &str = "first-owner";
@@ -88,12 +89,9 @@ impl Service {
     /// The name of the token of this text, also when it is good no more.
     #[must_use]
     pub fn token_name(&self, text: &str) -> Option<String> {
-        let (hash, catalog) = (Token::hash_of(text), self.catalog());
-        let mut tokens = catalog.things.from(Noun::Token, "");
-        tokens.find_map(|(_, stored)| match &*stored.thing {
-            Thing::Token(token) if token.hash == hash => Some(token.name.clone()),
-            _ => None,
-        })
+        let catalog = self.catalog();
+        let token = token_of(&catalog, &Token::hash_of(text));
+        token.map(|token| token.name.clone())
     }
 
     /// Whose token has this hash.
@@ -103,14 +101,8 @@ impl Service {
             Diagnosis::from_table(CODES, TOKEN_UNKNOWN, what, seen, needed)
         };
         let catalog = self.catalog();
-        let tokens = catalog.things.from(Noun::Token, "");
-        let token = tokens
-            .filter_map(|(_, stored)| match &*stored.thing {
-                Thing::Token(token) => Some(token),
-                _ => None,
-            })
-            .find(|token| token.hash == hash)
-            .ok_or_else(|| refuse("a token that is not known"))?;
+        let token = token_of(&catalog, hash);
+        let token = token.ok_or_else(|| refuse("a token that is not known"))?;
         let account = token.account.as_deref();
         if account.is_some_and(|account| catalog.get(Noun::Account, account).is_none()) {
             return Err(refuse("a token of an account that is not there"));
@@ -126,6 +118,16 @@ impl Service {
             hash: Some(token.hash.clone()),
         })
     }
+}
+
+/// The token with this hash.
+fn token_of<'a>(catalog: &'a Catalog, hash: &str) -> Option<&'a Token> {
+    let tokens = catalog.things.from(Noun::Token, "");
+    let mut tokens = tokens.map_while(|(_, stored)| match &*stored.thing {
+        Thing::Token(token) => Some(token),
+        _ => None,
+    });
+    tokens.find(|token| token.hash == hash)
 }
 
 /// Owners of one account name their tokens `account:name`, so that they never meet with those of others, nor learn of them; nobody else's

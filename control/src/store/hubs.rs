@@ -17,7 +17,8 @@ impl Store {
         self.hubs_of(&self.read()?)
     }
 
-    fn hubs_of(&self, read: &ReadTransaction) -> Result<BTreeMap<u16, u16>, Diagnosis> {
+    /// The same, as this transaction sees them.
+    pub(super) fn hubs_of(&self, read: &ReadTransaction) -> Result<BTreeMap<u16, u16>, Diagnosis> {
         let table = read.open_table(HUBS).map_err(|error| self.failed(error))?;
         let entries = table.iter().map_err(|error| self.failed(error))?;
         let hubs = entries.map(|entry| entry.map(|(id, count)| (id.value(), count.value())));
@@ -36,7 +37,8 @@ impl Store {
         Ok(())
     }
 
-    fn count_hub(&self, rows: &mut Rows, (id, partitions): (u16, u16)) {
+    /// What one counts as.
+    pub(super) fn count_hub(&self, rows: &mut Rows, (id, partitions): (u16, u16)) {
         rows.add(
             &self.master,
             (rows::HUB, ""),

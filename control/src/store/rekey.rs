@@ -139,8 +139,8 @@ impl Store {
             // A store that nothing was put into begins with a plan still.
             chain.go_on(if version == 0 { 0 } else { version + 1 });
             chain.line(act, (Noun::Settings, ""), (Value::Null, Value::Null))?;
-            self.count_hubs(&read, &mut resealing.before)?;
-            let hubs: Vec<_> = self.hubs()?.into_iter().collect();
+            let hubs: Vec<_> = self.hubs_of(&read)?.into_iter().collect();
+            (hubs.iter()).for_each(|hub| self.count_hub(&mut resealing.before, *hub));
             under.keep_hubs(&write, &mut chain, &hubs)?;
             self.copy_gone(&read, &mut gone, &mut resealing, &mut chain)?;
             self.reseal(&read, &mut things, &mut resealing, (act, &mut chain))?;

@@ -10,9 +10,7 @@ fn a_script_does_the_whole_life_of_an_endpoint_through_the_api_alone() {
     let world = world();
     let owner = world.token("owner", Role::Owner, None);
     let ask = |method: &str, path: &str, body: Value, want: u16| {
-        let answer = world.ask(&owner, method, path, body);
-        assert_eq!(answer.status, want, "{method} {path}: {}", answer.body);
-        answer
+        world.answered(&owner, method, path, body, want)
     };
     ask("POST", "/v1/accounts", json!({ "name": "acme" }), 201);
     let made = ask(

@@ -161,6 +161,20 @@ impl World {
         self.ask_with(token, method, path, "", body)
     }
 
+    /// Ask, and be answered with this status.
+    pub(crate) fn answered(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+        want: u16,
+    ) -> Answer {
+        let answer = self.ask(token, method, path, body);
+        assert_eq!(answer.status, want, "{method} {path}: {}", answer.body);
+        answer
+    }
+
     /// Ask with more headers.
     pub(crate) fn ask_with(
         &self,

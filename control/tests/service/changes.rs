@@ -106,7 +106,7 @@ fn edit(random: &mut fastrand::Rng) -> Vec<Change> {
 }
 
 /// The digest of everything that is defined, compiled anew.
-fn whole(world: &World) -> wire::route::Digest {
+pub(super) fn whole(world: &World) -> wire::route::Digest {
     let catalog = world.service.catalog();
     let master = MasterKey::new(&[7; 32]);
     let compiled = compile(&catalog.model(), catalog.version, Some(&master));

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use control::compile::compile;
 use control::diagnosis as codes;
 use control::model::{Endpoint, Model, Node, Noun, Role, Thing, node_hash};
 use control::plan;
@@ -15,6 +14,7 @@ use control::store::{Change, Store};
 use wire::diagnosis::Diagnosis;
 use wire::route::RouteTable;
 
+use super::changes::whole;
 use super::{World, caller, empty, read, world};
 
 fn node(name: &str) -> Node {
@@ -64,14 +64,6 @@ fn home_of(world: &World, name: &str) -> Option<String> {
     let endpoint = table.endpoint_by_name(name).expect("there");
     let node = |id| table.node(id).expect("the table knows it");
     endpoint.home().map(|id| node(id).name.to_string())
-}
-
-/// The digest of everything that is defined, compiled anew.
-fn whole(world: &World) -> wire::route::Digest {
-    let catalog = world.service.catalog();
-    let master = MasterKey::new(&[7; 32]);
-    let compiled = compile(&catalog.model(), catalog.version, Some(&master));
-    compiled.expect("it was accepted").digest
 }
 
 #[test]
