@@ -64,11 +64,21 @@ fn put_thing(database: &Database, name: &str, json: Option<&str>) {
 }
 
 fn put_stored(database: &Database, key: (u8, &str), stored: Option<(u64, &[u8])>) {
+    put(database, THINGS, key, stored);
+}
+
+/// Let a row of a table be this one, or none.
+fn put<'a, K: redb::Key + 'static, V: redb::Value + 'static>(
+    database: &Database,
+    table: TableDefinition<'_, K, V>,
+    key: K::SelfType<'a>,
+    row: Option<V::SelfType<'a>>,
+) {
     let write = database.begin_write().expect("a transaction");
     {
-        let mut table = write.open_table(THINGS).expect("a table");
-        match stored {
-            Some(stored) => table.insert(key, stored).map(drop),
+        let mut table = write.open_table(table).expect("a table");
+        match row {
+            Some(row) => table.insert(key, row).map(drop),
             None => table.remove(key).map(drop),
         }
         .expect("written");
@@ -376,18 +386,9 @@ fn nobody_begins_with_hubs_that_were_made_otherwise_put_in_or_taken_out() {
         store.remember_hubs(&[(7, 4)]).expect("remembered");
         drop(store);
         assert_eq!(loaded(&path), Ok(()), "{why}: before");
+        let hubs = TableDefinition::<u16, u16>::new("hubs");
         let database = Database::open(&path).expect("a database");
-        let write = database.begin_write().expect("begun");
-        {
-            let hubs = TableDefinition::<u16, u16>::new("hubs");
-            let mut hubs = write.open_table(hubs).expect("a table");
-            match partitions {
-                Some(partitions) => hubs.insert(id, partitions).map(drop),
-                None => hubs.remove(id).map(drop),
-            }
-            .expect("altered");
-        }
-        write.commit().expect("committed");
+        put(&database, hubs, id, partitions);
         drop(database);
         let want = match why {
             "as it was" => Ok(()),

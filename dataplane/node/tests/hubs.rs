@@ -111,6 +111,16 @@ fn apply(node: &NodeHandle, table: Arc<RouteTable>) {
     assert_eq!(tables.wait(epoch, PATIENCE), [epoch; 3]);
 }
 
+/// The node takes messages to the hub, and ends well.
+fn takes_late(node: NodeHandle) {
+    let mut client = Client::connect(node.listen_addr(), &sender(0));
+    client.put_send_to(LATE, 1, b"late");
+    client.flush();
+    assert_eq!(client.wait_acked(1).partition.hub(), LATE_HUB);
+    node.stop();
+    node.join().unwrap();
+}
+
 /// Send one frame after the other until told to stop; how many were acked.
 fn load(mut client: Client, stop: &AtomicBool) -> u64 {
     let mut sent = 0;
@@ -360,12 +370,7 @@ fn a_hub_that_waits_is_opened_as_the_next_table_has_it() {
     let epoch = tables.apply(plan(3, Some(3))).unwrap();
     assert_eq!(tables.wait(epoch, PATIENCE), [epoch; 3]);
     until("the hub is open", || tables.unopened().is_empty());
-    let mut client = Client::connect(node.listen_addr(), &sender(0));
-    client.put_send_to(LATE, 1, b"late");
-    client.flush();
-    assert_eq!(client.wait_acked(1).partition.hub(), LATE_HUB);
-    node.stop();
-    node.join().unwrap();
+    takes_late(node);
 }
 
 /// A disk of its own, gone when dropped.
@@ -434,10 +439,5 @@ fn a_hub_for_which_the_disk_has_no_room_is_served_when_there_is_room() {
     );
     std::fs::remove_file(ballast).unwrap();
     until("the hub is open", || tables.unopened().is_empty());
-    let mut client = Client::connect(node.listen_addr(), &sender(0));
-    client.put_send_to(LATE, 1, b"late");
-    client.flush();
-    assert_eq!(client.wait_acked(1).partition.hub(), LATE_HUB);
-    node.stop();
-    node.join().unwrap();
+    takes_late(node);
 }

@@ -121,19 +121,26 @@ fn exchange(node: &mut Node, at: usize, client: &mut Client, bytes: &[u8]) -> Ve
     client.read(&mut node.shards[at])
 }
 
-/// Send by an open session and by a relay, and hear it by another open session, all to a hub that comes in between.
-fn late_hub(count: u16, id: u16, partitions: u16, orders: [Vec<usize>; 2]) {
-    let why = format!("{count} shards, hub {id} of {partitions}, {orders:?}");
+/// A node, and sessions of a sender, a relay and a receiver that waits, with the shards that they are on.
+fn begun(count: u16) -> (Node, [usize; 3], [Client; 3]) {
     let mut node = Node::on(Disk::new(7), setup(), count);
     let parts = setup().parts;
     let at = node.home(parts.clone(), SENDER, Direction::Ingress);
     let beside = node.home(parts.clone(), RELAY, Direction::Ingress);
-    let end = node.home(parts.clone(), RECEIVER, Direction::Egress);
-    let mut sender = connect(&mut node, at, SENDER, 1);
-    let mut relay = connect(&mut node, beside, RELAY, 3);
+    let end = node.home(parts, RECEIVER, Direction::Egress);
+    let sender = connect(&mut node, at, SENDER, 1);
+    let relay = connect(&mut node, beside, RELAY, 3);
     let mut receiver = connect(&mut node, end, RECEIVER, 2);
     let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
     exchange(&mut node, end, &mut receiver, &fetch);
+    (node, [at, beside, end], [sender, relay, receiver])
+}
+
+/// Send by an open session and by a relay, and hear it by another open session, all to a hub that comes in between.
+fn late_hub(count: u16, id: u16, partitions: u16, orders: [Vec<usize>; 2]) {
+    let why = format!("{count} shards, hub {id} of {partitions}, {orders:?}");
+    let parts = setup().parts;
+    let (mut node, [at, beside, end], [mut sender, mut relay, mut receiver]) = begun(count);
     let frame = sender.send_number(1, &[b"before"]);
     assert_eq!(
         acks(&exchange(&mut node, at, &mut sender, &frame)),
@@ -213,16 +220,8 @@ fn a_hub_that_comes_while_shards_run_takes_messages_from_open_sessions_and_keeps
 /// A table names a hub whose logs nobody has; later they are there.
 fn hub_without_logs(count: u16, orders: [Vec<usize>; 3]) {
     let why = format!("{count} shards, {orders:?}");
-    let mut node = Node::on(Disk::new(7), setup(), count);
     let parts = setup().parts;
-    let at = node.home(parts.clone(), SENDER, Direction::Ingress);
-    let beside = node.home(parts.clone(), RELAY, Direction::Ingress);
-    let end = node.home(parts.clone(), RECEIVER, Direction::Egress);
-    let mut sender = connect(&mut node, at, SENDER, 1);
-    let mut relay = connect(&mut node, beside, RELAY, 3);
-    let mut receiver = connect(&mut node, end, RECEIVER, 2);
-    let fetch = receiver.fetch(Source::Queue, 100, 1 << 20);
-    exchange(&mut node, end, &mut receiver, &fetch);
+    let (mut node, [at, beside, end], [mut sender, mut relay, mut receiver]) = begun(count);
     let new = later(2, 4);
     let [first, second, third] = orders;
     for &at in &first {
