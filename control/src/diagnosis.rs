@@ -114,6 +114,8 @@ pub const API_FAILED: u16 = 2168;
 pub const API_PLAIN: u16 = 2169;
 /// A certificate of the API that cannot be used.
 pub const API_CERTIFICATE: u16 = 2170;
+/// A body that is too long.
+pub const API_TOO_LONG: u16 = 2171;
 
 /// Every code this room can give.
 pub const CODES: &[Code] = &[
@@ -434,6 +436,12 @@ pub const CODES: &[Code] = &[
         "api_certificate",
         "The certificate of the API and its key cannot be read, or are no pair.",
         "correct `certificate` and `key` under [control.tls]; `forebay cert dev` makes a pair for tests",
+    ),
+    (
+        API_TOO_LONG,
+        "api_too_long",
+        "The body of the request has more bytes than may come: 1 MiB, or 16 MiB where a document of one account is applied and 256 MiB where one of all is.",
+        "split the document; `forebay endpoint import` sends long lists in parts",
     ),
     (
         LOGS_FIXED,

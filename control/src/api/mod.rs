@@ -7,6 +7,7 @@ mod call;
 mod doors;
 mod grants;
 mod keys;
+mod linger;
 mod nodes;
 mod openapi;
 mod problem;
@@ -27,9 +28,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawPathParams, Request};
+use axum::http::header::CONNECTION;
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -52,6 +54,10 @@ const DOCUMENT_BYTES_MAX: usize = 256 << 20;
 const DOCUMENT_OF_ONE_BYTES_MAX: usize = 16 << 20;
 /// KiB of long bodies that come or are held at once, all requests together; others wait until there is room.
 const LONG_KIB_MAX: u32 = 512 << 10;
+/// Bytes of a body that nobody wants, up to which it is passed over for the sake of the connection.
+const UNWANTED_BYTES_MAX: usize = 64 << 10;
+/// How long that may take.
+const UNWANTED_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Documents that are read or answered at once; others wait their turn.
@@ -107,9 +113,23 @@ async fn respond(
     request: Request,
 ) -> Response {
     let asked = Asked::of(route, &request);
-    let answered = attend(Arc::clone(&shared), route, parameters, request).await;
-    let answer = answered.unwrap_or_else(|problem| problem.answer());
+    let (parts, mut body) = request.into_parts();
+    let parameters = parameters
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let question = Question {
+        parameters,
+        query: parts.uri.query().unwrap_or("").to_owned(),
+        headers: parts.headers,
+        body: Bytes::new(),
+    };
+    let answered = attend(Arc::clone(&shared), route, question, &mut body).await;
+    let mut answer = answered.unwrap_or_else(|problem| problem.answer());
     asked.answered(&shared, &answer);
+    if !is_over(body).await {
+        answer.headers.push((CONNECTION, "close".to_owned()));
+    }
     answer.into_response()
 }
 
@@ -118,28 +138,20 @@ async fn respond(
 async fn attend(
     shared: Arc<Shared>,
     route: &'static Route,
-    parameters: &RawPathParams,
-    request: Request,
+    mut question: Question,
+    body: &mut Body,
 ) -> Result<Answer, Problem> {
-    let parameters = parameters
-        .iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let (parts, body) = request.into_parts();
-    let mut question = Question {
-        parameters,
-        query: parts.uri.query().unwrap_or("").to_owned(),
-        headers: parts.headers,
-        body: Bytes::new(),
-    };
     let caller = caller(&shared, route, &question)?;
-    let longest = longest(route, caller.as_ref());
-    let said = body.size_hint().upper();
-    let room = Room::of(&shared, said, longest).await?;
     // What strangers send where they may ask is not looked at.
-    if caller.is_some() {
-        question.body = whole(body, longest).await?;
-    }
+    let room = match &caller {
+        None => None,
+        Some(caller) => {
+            let longest = longest(route, caller);
+            let room = Room::of(&shared, body.size_hint().upper(), longest).await?;
+            question.body = whole(body, longest).await?;
+            Some(room)
+        }
+    };
     // The turn comes behind the body: a slow one keeps nobody waiting.
     let turn = match route.document {
         true => Arc::clone(&shared.documents).acquire_owned().await.ok(),
@@ -154,6 +166,19 @@ async fn attend(
         answer
     });
     answered.await.map_err(|_| Problem::broken())
+}
+
+/// Whether a body is at its end, or a short rest of it could be passed over, so that another request can follow on the connection.
+async fn is_over(body: Body) -> bool {
+    let said = body.size_hint().lower();
+    if said > UNWANTED_BYTES_MAX as u64 {
+        return false;
+    }
+    let rest = Limited::new(body, UNWANTED_BYTES_MAX).collect();
+    matches!(
+        tokio::time::timeout(UNWANTED_TIMEOUT, rest).await,
+        Ok(Ok(_))
+    )
 }
 
 /// Who asks, if it may ask this at all; nobody for what is told to strangers.
@@ -171,13 +196,13 @@ fn caller(shared: &Shared, route: &Route, question: &Question) -> Result<Option<
 }
 
 /// The longest body of this caller. Whoever may only look has no long documents to compare.
-fn longest(route: &Route, caller: Option<&Caller>) -> usize {
-    match caller {
-        Some(caller) if route.document && caller.role >= Role::Admin => match caller.account {
-            None => DOCUMENT_BYTES_MAX,
-            Some(_) => DOCUMENT_OF_ONE_BYTES_MAX,
-        },
-        _ => BODY_BYTES_MAX,
+fn longest(route: &Route, caller: &Caller) -> usize {
+    if !route.document || caller.role < Role::Admin {
+        return BODY_BYTES_MAX;
+    }
+    match caller.account {
+        None => DOCUMENT_BYTES_MAX,
+        Some(_) => DOCUMENT_OF_ONE_BYTES_MAX,
     }
 }
 
@@ -189,7 +214,10 @@ struct Room {
 impl Room {
     /// Room for what is said to come, or for the longest where nothing is said.
     async fn of(shared: &Shared, said: Option<u64>, longest: usize) -> Result<Self, Problem> {
-        let bytes = said.unwrap_or(longest as u64).min(longest as u64);
+        let bytes = said.unwrap_or(longest as u64);
+        if bytes > longest as u64 {
+            return Err(Problem::too_long(bytes, longest));
+        }
         if bytes <= BODY_BYTES_MAX as u64 {
             return Ok(Self { _room: None });
         }
@@ -204,16 +232,16 @@ impl Room {
     }
 }
 
-async fn whole(body: Body, longest: usize) -> Result<Bytes, Problem> {
+async fn whole(body: &mut Body, longest: usize) -> Result<Bytes, Problem> {
     let collected = Limited::new(body, longest).collect();
-    let refused = || {
-        let seconds = BODY_TIMEOUT.as_secs();
-        let seen = format!("one that breaks off, is above {longest} bytes or takes {seconds} s");
-        Problem::body(seen)
-    };
     match tokio::time::timeout(BODY_TIMEOUT, collected).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        _ => Err(refused()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_long("more", longest)),
+        Ok(Err(_)) => Err(Problem::body("one that breaks off".to_owned())),
+        Err(_) => {
+            let seconds = BODY_TIMEOUT.as_secs();
+            Err(Problem::body(format!("one that takes {seconds} s")))
+        }
     }
 }
 

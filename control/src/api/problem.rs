@@ -52,6 +52,7 @@ fn status_of(code: u16) -> u16 {
         | codes::LIMIT
         | codes::FOREIGN => 409,
         codes::CHANGED_MEANWHILE => 412,
+        codes::API_TOO_LONG => 413,
         codes::API_KIND => 415,
         codes::STORE_FAILED..=codes::BACKUP_EXISTS => 503,
         codes::API_BROKEN => 500,
@@ -74,6 +75,12 @@ impl Problem {
             seen,
             "one JSON value",
         )
+    }
+
+    /// A body of more bytes than may come.
+    pub(super) fn too_long(seen: impl std::fmt::Display, most: usize) -> Self {
+        let (what, needed) = ("the body is too long", format!("at most {most} bytes"));
+        Self::told(codes::API_TOO_LONG, what, format!("{seen} bytes"), &needed)
     }
 
     /// A body of another kind.

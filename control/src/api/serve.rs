@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 use wire::diagnosis::Diagnosis;
 
 use super::doors::Doors;
+use super::linger::Lingering;
 use super::refusals::{Peer, Tell};
 use super::router;
 use super::tunnelled::{Secure, Tunnelled};
@@ -171,6 +172,7 @@ async fn accept(listener: TcpListener, secure: Option<Secure>, router: Router) {
 }
 
 async fn connection(stream: TcpStream, peer: Peer, secure: Option<Secure>, router: Router) {
+    let stream = Lingering::new(stream);
     let Some(secure) = secure else {
         return speak(stream, peer, router).await;
     };

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::linger::Lingering;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -43,7 +44,7 @@ pub type Secure = Arc<dyn Fn() -> Result<Box<dyn Tunnel>, String> + Send + Sync>
 
 /// A connection in a tunnel that stands.
 pub(super) struct Tunnelled {
-    stream: TcpStream,
+    stream: Lingering,
     tunnel: Box<dyn Tunnel>,
     /// What has come, and how much of it is read.
     plaintext: Vec<u8>,
@@ -51,11 +52,13 @@ pub(super) struct Tunnelled {
     /// What waits to be written, and how much of it is.
     unsent: Vec<u8>,
     sent: usize,
+    /// Whether the peer is told that nothing more comes.
+    finished: bool,
 }
 
 impl Tunnelled {
     /// Do the handshake over a connection that has come.
-    pub(super) async fn accept(stream: TcpStream, secure: &Secure) -> io::Result<Self> {
+    pub(super) async fn accept(stream: Lingering, secure: &Secure) -> io::Result<Self> {
         let mut this = Self {
             stream,
             tunnel: secure().map_err(io::Error::other)?,
@@ -63,6 +66,7 @@ impl Tunnelled {
             read: 0,
             unsent: Vec::new(),
             sent: 0,
+            finished: false,
         };
         while !this.tunnel.stands() {
             poll_fn(|context| this.poll_receive(context)).await?;
@@ -166,7 +170,10 @@ impl AsyncWrite for Tunnelled {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.tunnel.finish(&mut this.unsent);
+        if !this.finished {
+            this.tunnel.finish(&mut this.unsent);
+            this.finished = true;
+        }
         ready!(this.poll_push(context))?;
         Pin::new(&mut this.stream).poll_shutdown(context)
     }

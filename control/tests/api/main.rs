@@ -1,6 +1,7 @@
 //! The API over its socket, as a script would use it.
 
 mod accounts;
+mod bodies;
 mod doors;
 mod life;
 mod mistakes;
