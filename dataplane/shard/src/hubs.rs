@@ -101,7 +101,7 @@ impl<S: Segment> Shard<S> {
     }
 }
 
-/// Where streams of sessions went back that have no log yet.
+/// Where streams of sessions went back that have no log yet; of a session at most one for each grant that it has had on its connection.
 #[derive(Debug, Default)]
 pub(crate) struct Unopened(BTreeMap<(SessionRef, PartitionId), Sequence>);
 
@@ -130,19 +130,38 @@ impl Unopened {
 }
 
 /// Whether the refusal of a frame is told whose stream its session does not have. The streams of a hub that is not open go back as
-/// those in logs do; the session has at most one for each of its grants.
+/// those in logs do: those that the session has a grant for, so there is at most one for each. Where it has none there is no stream,
+/// and each refusal is told.
 pub(crate) fn goes_back_unopened(
     peers: &mut Peers,
     reference: SessionRef,
     partition: PartitionId,
     number: Sequence,
 ) -> bool {
-    let hub = partition.hub();
-    let unopened = !peers.ownership.has(hub) && peers.table.hubs().iter().any(|one| one.id == hub);
-    match unopened && number > Sequence(0) {
+    match number > Sequence(0) && is_unopened(peers, reference, partition) {
         true => peers.unopened.refuse(reference, partition, number),
         false => true,
     }
+}
+
+/// Whether a session may send to a partition of the table, and the partition's hub is not open.
+fn is_unopened(peers: &Peers, reference: SessionRef, partition: PartitionId) -> bool {
+    if peers.ownership.has(partition.hub()) {
+        return false;
+    }
+    let table = &peers.table;
+    let sender = peers
+        .sessions
+        .get(reference)
+        .map(|session| session.endpoint);
+    let Some(sender) = sender.and_then(|sender| table.endpoint(sender)) else {
+        return false;
+    };
+    let mut granted = sender.send.iter();
+    granted.any(|grant| {
+        let channel = table.channel(grant.channel);
+        channel.is_some_and(|channel| table.partition_of(sender.id, channel) == partition)
+    })
 }
 
 /// Where the log of a partition ends.

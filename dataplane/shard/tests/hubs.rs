@@ -341,6 +341,35 @@ fn a_channel_of_a_hub_that_may_have_messages_and_no_open_logs_is_not_told_as_emp
 }
 
 #[test]
+fn nothing_is_kept_of_streams_to_a_hub_without_logs_that_a_session_has_no_grant_for() {
+    for count in 1..=3 {
+        let mut node = Node::on(Disk::new(7), setup(), count);
+        let all: Vec<usize> = (0..usize::from(count)).collect();
+        let (parts, mut new) = (setup().parts, later(2, 4));
+        endpoint_in(&mut new.parts, SENDER).send.pop();
+        let at = node.home(parts.clone(), SENDER, Direction::Ingress);
+        let mut sender = connect(&mut node, at, SENDER, 1);
+        let each_told = |node: &mut Node, sender: &mut Client| {
+            let mut frames = sender.send_as(sender.endpoint, LATE, 1, &[b"one"]);
+            frames.extend(sender.send_as(sender.endpoint, LATE, 2, &[b"two"]));
+            let said = exchange(node, at, sender, &frames);
+            let not_granted = wire::reason::Reason::NotGranted;
+            let want = [(1, not_granted), (2, not_granted)];
+            assert_eq!(rejects(&said), want, "{count} shards");
+        };
+        node.apply(&new.parts, &all);
+        each_told(&mut node, &mut sender);
+        // As where the hub is open.
+        node.adopt(&parts, &new, &all);
+        for &one in &all {
+            node.shards[one].shard.serve_hubs();
+            node.settle();
+        }
+        each_told(&mut node, &mut sender);
+    }
+}
+
+#[test]
 fn a_hub_that_a_table_names_no_more_and_a_later_one_again_goes_on_where_it_was() {
     let mut node = Node::on(Disk::new(7), setup(), 3);
     let all = [0, 1, 2];
