@@ -106,13 +106,13 @@ fn open<S: Segment>(
         hold(peers, logs, owned, session);
     }
     let proven = prove(peers, hello, &start)?;
+    check_fresh(peers, hello, proven.endpoint)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_terms(&endpoint, proven.direction, peers.now.unix)?;
     check_transport(&endpoint, proven.transport)?;
     check_certificate(&endpoint, start.shown)?;
     peers.check_node(&endpoint)?;
     check_home(peers, &proven, start.stays)?;
-    check_fresh(peers, hello, proven.endpoint)?;
     let credential = credential(peers, &proven);
     check_pressure(peers, credential, peer)?;
     let endpoint = peers.table.endpoint_at(proven.endpoint);
@@ -203,8 +203,9 @@ fn check_clock(peers: &Peers, theirs: u64) -> Result<(), HandshakeError> {
     }
 }
 
-/// A HELLO opens one session. Whoever overheard it on a plain channel has a good proof, but not a new nonce; it
-/// would take over the streams of its endpoint, whose frames it then could not sign.
+/// A HELLO is judged once. Whoever overheard it on a plain channel has a good proof, but not a new nonce; it
+/// would take over the streams of its endpoint, whose frames it then could not sign. One that is refused after this
+/// is spent like any other: what it was refused for may not be so any more when it is said again.
 fn check_fresh(peers: &mut Peers, hello: &Hello<'_>, endpoint: u32) -> Result<(), HandshakeError> {
     let (theirs, now) = (hello.fields.unix_seconds, peers.now.unix.seconds());
     let expiry = match theirs {

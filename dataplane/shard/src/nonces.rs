@@ -1,9 +1,10 @@
 //! Nonces of HELLOs that were answered. A HELLO takes over its endpoint's streams, so one that somebody overheard
 //! must open nothing a second time. Knows no credential: what is asked here has been proven before.
 //!
-//! Nonces do not outlive the process. A HELLO that is said again after a restart opens a session whose key only the
-//! real peer can derive, so no frame fits it; it can take the streams over once, until the real peer comes back. To
-//! refuse every HELLO older than the process would lock out peers whose clocks are slow, for as long as they are.
+//! Nonces do not outlive the process, and no other node hears of them. A HELLO that is said again after a restart, or to
+//! another node, opens a session whose key only the real peer can derive, so no frame fits it; it can take the streams
+//! over once, until the real peer comes back. To refuse every HELLO older than the process would lock out peers whose
+//! clocks are slow, for as long as they are.
 
 use std::collections::BTreeSet;
 

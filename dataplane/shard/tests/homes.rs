@@ -137,6 +137,24 @@ fn a_home_that_moves_ends_the_session_and_back_again_it_is_served() {
 }
 
 #[test]
+fn a_hello_that_was_refused_for_its_home_opens_nothing_when_the_home_has_moved_there() {
+    let mut world = world(Some("a"), plan(1, SENDER, Some(B)));
+    let mut client = Client::new(&mut world, SENDER, secret(1).text_bytes());
+    let hello = client.hello_bytes(BY_KEY, START);
+    let said = client.exchange(&mut world, &hello);
+    assert_eq!(reason(&said), Reason::NotHome);
+    world.swap_table(plan(2, SENDER, Some(A)));
+    let mut listener = Client::new(&mut world, SENDER, secret(1).text_bytes());
+    let said = listener.exchange(&mut world, &hello);
+    assert_eq!(reason(&said), Reason::HelloReplayed);
+    // A new one is as good as ever.
+    assert_eq!(
+        refused(&mut world, SENDER, BY_KEY, secret(1).text_bytes()),
+        None
+    );
+}
+
+#[test]
 fn a_session_that_lingers_ends_when_its_home_moves() {
     let mut world = world(Some("a"), plan(1, SENDER, None));
     let sender = Client::connect(&mut world, SENDER, 1);
