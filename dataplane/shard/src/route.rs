@@ -460,10 +460,13 @@ fn find<'a>(
     }
     let address = address(peers).ok_or(RouteError::NotGranted(send.channel()))?;
     let (partition, log) = look_up(&peers.table, owned, send, (address, peers.now.unix))?;
-    let relayed = frame.origin() != Origin::Direct;
+    if frame.origin() == Origin::Direct {
+        // What a session may send to it has a stream for, or it is not for it to send here: its numbers are counted by streams alone.
+        return Err(not_here(peers, partition));
+    }
     let away = || {
         let owner = peers.ownership.partition(partition);
-        owner.filter(|owner| relayed && *owner != peers.limits.shard)
+        owner.filter(|owner| *owner != peers.limits.shard)
     };
     let log = log.or_else(|| away().map(|owner| AWAY + u32::from(owner)));
     found.partition = partition;
