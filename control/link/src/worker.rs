@@ -159,13 +159,14 @@ impl<H: Holder> Worker<H> {
         }
     }
 
-    /// Hand over, keep, wait for the shards, report; begin again when something newer comes meanwhile.
+    /// Hand over, keep, wait for the shards, report; begin again when something newer comes meanwhile, and give up when nothing can.
     fn put_in_force(&mut self, mut taken: Taken) {
         let began = Instant::now();
         let refused = loop {
             match self.holder.hand_over() {
                 Ok(()) => break None,
                 Err(Unfit::Refused(fault)) => break Some(fault),
+                Err(Unfit::Busy) if self.ended() => return,
                 Err(Unfit::Busy) => {
                     std::thread::sleep(AGAIN);
                     self.take_more(&mut taken);
@@ -190,7 +191,11 @@ impl<H: Holder> Worker<H> {
             changes: (!whole).then_some(taken.deltas),
         });
         self.report.send_modify(|report| report.refused = 0);
-        while !self.tell_shards(has.epoch) && self.inbox.is_empty() {}
+        while !self.tell_shards(has.epoch) && self.inbox.is_empty() {
+            if self.ended() {
+                return;
+            }
+        }
         let milliseconds = began.elapsed().as_millis();
         self.tell.tell(
             Level::Info,
@@ -202,6 +207,11 @@ impl<H: Holder> Worker<H> {
                 ("ms", &milliseconds),
             ],
         );
+    }
+
+    /// Whether the link has ended and nothing of it is left: shards that are behind may never come, and nobody is left to tell.
+    fn ended(&self) -> bool {
+        self.inbox.is_closed() && self.inbox.is_empty()
     }
 
     /// Wait a moment for the shards and report how far they are. Whether all have this epoch.

@@ -115,6 +115,25 @@ fn texts(running: &Running) -> Vec<String> {
 }
 
 #[test]
+fn a_link_that_is_let_go_of_lets_its_node_go_whatever_its_shards_are_behind_with() {
+    for (why, busy, behind) in [("commands", usize::MAX, false), ("tables", 0, true)] {
+        let (_north, control, node) = begun(SLOW, newest(1, "", "a"));
+        let Running { node, followed, .. } = node;
+        {
+            let mut held = node.0.lock().expect("whole");
+            (held.busy, held.behind) = (busy, behind);
+        }
+        control.fleet.publish(newest(2, "a", "b"));
+        until("it is at it", || {
+            let held = node.0.lock().expect("whole");
+            held.busy < busy || held.in_force.len() == 2
+        });
+        followed.end();
+        until(why, || Arc::strong_count(&node.0) == 1);
+    }
+}
+
+#[test]
 fn every_node_gets_the_whole_table_once_and_then_what_changes() {
     let authority = Authority::new();
     let control = Control::new(&authority, &["north", "south"]);
