@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bytes::{Put, Reader, Unread};
 use super::index::{Index, NewIndex};
-use super::node::{Node, check_nodes, put_node, read_node};
+use super::node::{Node, index_nodes, put_node, read_node};
 use super::{Rates, RatesRow, TableError};
 use crate::ids::{AckMode, ChannelId, HUB_ID_RESERVED, NodeId};
 use crate::limits::NAME_BYTES_MAX;
@@ -80,6 +80,7 @@ pub struct HeadParts {
 pub(super) struct Head {
     pub(super) parts: HeadParts,
     channels: Index,
+    nodes: Index,
 }
 
 impl Head {
@@ -91,7 +92,7 @@ impl Head {
         parts.channels.sort_by(|a, b| a.name.cmp(&b.name));
         parts.accounts.sort_by(|a, b| a.name.cmp(&b.name));
         parts.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        check_nodes(&parts.nodes)?;
+        let nodes = index_nodes(&parts.nodes)?;
         let channels = index_channels(&parts.channels, parts.hubs.len())?;
         for (at, account) in parts.accounts.iter().enumerate() {
             check_name(&account.name)?;
@@ -99,7 +100,11 @@ impl Head {
                 return Err(TableError::NameTwice("accounts", account.name.clone()));
             }
         }
-        Ok(Self { parts, channels })
+        Ok(Self {
+            parts,
+            channels,
+            nodes,
+        })
     }
 
     #[inline]
@@ -110,9 +115,13 @@ impl Head {
         Some(&channels[at as usize])
     }
 
-    /// The node with this id. There are few, and few ask.
+    /// The node with this id. Every endpoint with a home asks when a table is read.
+    #[inline]
     pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
-        self.parts.nodes.iter().find(|node| node.id == id)
+        let nodes = &self.parts.nodes;
+        let is = |at: u32| nodes[at as usize].id == id;
+        let at = self.nodes.get(u64::from(id.0), is)?;
+        Some(&nodes[at as usize])
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::TableError;
 use super::bytes::{Put, Reader, Unread};
+use super::index::{Index, NewIndex};
 use crate::ids::NodeId;
 
 /// Bytes of the longest name of a node: it is a label of DNS.
@@ -54,15 +55,9 @@ impl Node {
     }
 }
 
-/// Nodes by rising name: each name and each id once.
-pub(super) fn check_nodes(nodes: &[Node]) -> Result<(), TableError> {
-    let mut ids: Vec<_> = nodes.iter().map(|node| (node.id, &node.name)).collect();
-    ids.sort_unstable();
-    if let Some(two) = ids.windows(2).find(|two| two[0].0 == two[1].0) {
-        let (first, second) = (two[0].1.clone(), two[1].1.clone());
-        let id = u64::from(two[0].0.0);
-        return Err(TableError::IdTwice("nodes", first, second, id));
-    }
+/// Index nodes by rising name: each name and each id once.
+pub(super) fn index_nodes(nodes: &[Node]) -> Result<Index, TableError> {
+    let mut index = NewIndex::with_room(nodes.len());
     for (at, node) in nodes.iter().enumerate() {
         if at > 0 && nodes[at - 1].name == node.name {
             return Err(TableError::NameTwice("nodes", node.name.clone()));
@@ -73,8 +68,15 @@ pub(super) fn check_nodes(nodes: &[Node]) -> Result<(), TableError> {
         if let Some(address) = node.address.as_ref().filter(|text| !Node::is_address(text)) {
             return Err(TableError::NodeAddress(node.name.clone(), address.clone()));
         }
+        let (id, is) = (u64::from(node.id.0), |at: u32| {
+            nodes[at as usize].id == node.id
+        });
+        if let Some(other) = index.insert(id, at as u32, is) {
+            let (first, second) = (nodes[other as usize].name.clone(), node.name.clone());
+            return Err(TableError::IdTwice("nodes", first, second, id));
+        }
     }
-    Ok(())
+    Ok(index.done())
 }
 
 pub(super) fn put_node(out: &mut Vec<u8>, node: &Node) {
