@@ -7,9 +7,6 @@ use crate::reason::{Notice, NoticeFixed};
 use crate::signature::Signer;
 use zerocopy::IntoBytes;
 
-/// Bytes of a PING or PONG frame.
-pub const PING_BYTES: usize = 48;
-
 /// Append a PING whose `sequence` the PONG will carry back. It has no body.
 pub fn encode_ping(out: &mut Vec<u8>, sequence: Sequence, signer: Signer<'_>) {
     let start = frame::begin(out, FrameKind::Ping, 0, sequence);

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use partition::{AppendError, CommitTicket, Partition, Sealed, Segment, StorageError};
-use wire::ids::{AckMode, EndpointId, Offset, PartitionId, UnixNanos};
+use wire::ids::{EndpointId, Offset, PartitionId, UnixNanos};
 
 use crate::places::Round;
 use crate::planted::{Bug, active};
@@ -344,11 +344,6 @@ impl<S: Segment> QueueGroup<S> {
             queue.behind = true;
             self.behind.push_back(slot);
         }
-    }
-
-    /// Whether deliveries wait for the journal to be synced.
-    pub fn is_durable(&self) -> bool {
-        self.limits.ack == AckMode::Durable
     }
 
     /// The invariants that hold between two calls; costs a walk over all queues.
