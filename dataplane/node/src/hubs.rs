@@ -4,7 +4,8 @@
 //! What becomes of a table with a hub whose logs cannot be opened is up to whom it comes from ([`Unopenable`]): it is refused as a whole, or
 //! everything else in it is taken, the channels of that hub are refused to senders, and a thread tries again (`again.rs`).
 //!
-//! A hub that a table names no more stays where it is, unserved, until the node stops; its logs stay on disk for good.
+//! A hub that a table names no more stays where it is, unserved, until the node stops; its logs stay on disk for good. One that no shard was
+//! given, since its table was refused, is closed again.
 
 mod again;
 mod opening;
@@ -27,7 +28,8 @@ use crate::log::{Level, Log};
 use crate::start::Unapplied;
 use crate::status::Status;
 
-/// How long all shards together may take to take over their logs, which is nothing to them.
+/// How long all shards together may take to take over their logs, which is nothing to them. One that stands still holds up all tables
+/// for as long as it does: with a table the others would begin to tell it of logs that it does not know.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What becomes of a table with a hub whose logs cannot be opened.
@@ -82,7 +84,7 @@ struct State {
     trying: Option<u16>,
     /// How often shards were given hubs.
     number: u64,
-    /// Files that the node may have to open.
+    /// Files that the node may have to open: for what it began with, what shards were given since, and what is open for them.
     files: u64,
     /// Nothing is tried any more.
     ended: bool,
@@ -146,7 +148,8 @@ impl Hubs {
         self.state().ownership.has(hub)
     }
 
-    /// Open the logs of all hubs of this table that the node has none of. Blocks on the disk; what was opened before stays open.
+    /// Open the logs of all hubs of this table that the node has none of. Blocks on the disk; what was opened stays open until a table
+    /// without it is handed over.
     ///
     /// # Errors
     /// A log cannot be opened.
@@ -202,6 +205,8 @@ impl Hubs {
             Unopenable::Waits => self.open_what_can_be(table),
         }
         let mut state = self.state();
+        // Opened for a table that was refused in the end: for one that names them again they are opened again.
+        state.close(|hub| !table.hubs().contains(hub));
         let new = |hub: &&Hub| state.opened.iter().any(|opened| opened.hub == **hub);
         let new: Vec<Hub> = table.hubs().iter().filter(new).cloned().collect();
         if !new.is_empty() {

@@ -26,7 +26,7 @@ impl Hubs {
             return Ok(());
         }
         // One of other settings was refused in the end.
-        state.opened.retain(|known| known.hub.id != hub.id);
+        state.close(|known| known.id == hub.id);
         self.allow_files(state, hub)?;
         let opened = open_hub(&self.data, hub, &self.log)?;
         state.note(opened);
@@ -56,6 +56,13 @@ impl State {
     pub(super) fn note(&mut self, opened: Opened) {
         self.files += files_of(&opened.hub);
         self.opened.push(opened);
+    }
+
+    /// Close the logs of these hubs, which no shard has yet. What a shard has stays open until the node stops.
+    pub(super) fn close(&mut self, which: impl Fn(&Hub) -> bool) {
+        for closed in self.opened.extract_if(.., |known| which(&known.hub)) {
+            self.files -= files_of(&closed.hub);
+        }
     }
 }
 

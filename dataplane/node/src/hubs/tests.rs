@@ -62,6 +62,44 @@ fn what_a_shard_had_no_room_for_is_given_to_it_the_next_time() {
 }
 
 #[test]
+fn logs_that_no_shard_was_given_are_closed_again_and_give_back_the_room_of_their_files() {
+    let data = tempfile::tempdir().expect("a folder");
+    let begun = table(1, &[]);
+    let (hubs, _) = hubs(data.path(), &begun);
+    let files = || hubs.state().files;
+    let table_of = |age: u64| {
+        let mut parts = TableParts {
+            epoch: 2,
+            queue_groups: 1,
+            hubs: table(2, &[(7, 3)]).hubs().to_vec(),
+            ..TableParts::default()
+        };
+        parts.hubs[0].retention_age = Some(Duration::from_secs(age));
+        RouteTable::build(parts).expect("the hub fits")
+    };
+    hubs.open(&table_of(60)).expect("it is new");
+    let one = files();
+    assert_ne!(one, 0);
+    for age in 61..64 {
+        hubs.open(&table_of(age)).expect("no table has it yet");
+        assert_eq!(files(), one, "those of other settings are closed");
+    }
+    let none = |_: usize, _: Handed| -> Result<(), Handed> { unreachable!("nothing is dealt out") };
+    let settled = hubs.settle(&begun, Unopenable::Refuses, none);
+    assert_eq!(settled, Ok(()));
+    assert_eq!((files(), hubs.state().opened.len()), (0, 0));
+    // What shards were given stays theirs.
+    let hand = |at: usize, handed: Handed| {
+        handed.taken.note(at, 0, handed.number);
+        Ok(())
+    };
+    let settled = hubs.settle(&table_of(60), Unopenable::Refuses, hand);
+    assert_eq!(settled, Ok(()));
+    assert_eq!(hubs.settle(&begun, Unopenable::Refuses, none), Ok(()));
+    assert_eq!(files(), one);
+}
+
+#[test]
 fn a_hub_that_waits_is_tried_less_and_less_often_and_told_once_for_each_reason() {
     let data = tempfile::tempdir().expect("a folder");
     let (hubs, page) = hubs(data.path(), &table(1, &[]));
