@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use wire::ids::Fingerprint;
 use wire::reason::Notice;
 use wire::route::Transport;
 
 use crate::assembly::Assembly;
-use crate::io::{ConnectionId, Opened};
+use crate::io::{ConnectionId, Opened, Shown};
 use crate::places::Places;
 use crate::session::SessionRef;
 
@@ -85,7 +84,7 @@ pub(crate) struct Start {
     /// That of the tunnel, if the connection runs through one.
     pub(crate) exporter: Option<[u8; 32]>,
     /// The client's certificate, if it showed one there.
-    pub(crate) shown: Option<Fingerprint>,
+    pub(crate) shown: Option<Shown>,
     /// It cannot go to another shard.
     pub(crate) stays: bool,
 }

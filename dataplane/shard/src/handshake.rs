@@ -4,9 +4,7 @@
 
 use partition::Segment;
 use wire::handshake::{Auth, Hello};
-use wire::ids::{
-    AckMode, Direction, Fingerprint, Offset, PartitionId, Sequence, SessionId, UnixNanos,
-};
+use wire::ids::{AckMode, Direction, Offset, PartitionId, Sequence, SessionId, UnixNanos};
 use wire::reason::{Notice, Reason};
 use wire::route::{EndpointView, GrantView, KeyView, RouteTable, Transport};
 use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
@@ -17,7 +15,7 @@ use crate::bans::Credential;
 use crate::budget::Pressure;
 use crate::connection::{Goodbye, Start};
 use crate::hand_over::{named, stamp};
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, Shown};
 use crate::log::Log;
 use crate::ownership::Ownership;
 use crate::peers::Peers;
@@ -25,7 +23,7 @@ use crate::planted::{Bug, active};
 use crate::route::{Owned, away};
 use crate::session::{ChannelRoute, Presented, Session, SessionRef, Stream, TokenTerms};
 use crate::tables::{hold, mark_of};
-use crate::terms::{check_terms, ended, first_end};
+use crate::terms::{certificate_end, certificate_ended, check_terms, ended, first_end};
 use crate::welcome::Welcoming;
 
 /// Why there is no session. The notice is what the peer is told.
@@ -110,7 +108,7 @@ fn open<S: Segment>(
     let endpoint = peers.table.endpoint_at(proven.endpoint);
     check_terms(&endpoint, proven.direction, peers.now.unix)?;
     check_transport(&endpoint, proven.transport)?;
-    check_certificate(&endpoint, start.shown)?;
+    check_certificate(&endpoint, start.shown, peers.now.unix)?;
     peers.check_node(&endpoint)?;
     check_home(peers, &proven, start.stays)?;
     let credential = credential(peers, &proven);
@@ -332,7 +330,9 @@ fn prove_resumption(
         return Err(fault(Reason::BadCredential, 0, 0));
     }
     let now = peers.now.unix;
-    if let Some(end) = first_end(session, &endpoint, now).filter(|(at, _)| *at <= now) {
+    // Not when what it showed before ends, but what is shown now.
+    let end = first_end(session, start.shown, &endpoint, now);
+    if let Some(end) = end.filter(|(at, _)| *at <= now) {
         return Err(HandshakeError(ended(
             end,
             &endpoint,
@@ -385,17 +385,21 @@ pub(crate) fn check_transport(
     Err(fault(Reason::TransportRefused, seen, needed))
 }
 
-/// Who names certificates comes through a tunnel in which one of them was shown.
+/// Who names certificates comes through a tunnel in which one of them was shown, and is good as long as that is.
 pub(crate) fn check_certificate(
     endpoint: &EndpointView<'_>,
-    shown: Option<Fingerprint>,
+    shown: Option<Shown>,
+    now: UnixNanos,
 ) -> Result<(), HandshakeError> {
-    if endpoint.may_use_tunnel(shown) {
-        return Ok(());
+    if !endpoint.may_use_tunnel(shown.map(|shown| shown.certificate)) {
+        let named = endpoint.certificates().len() as u64;
+        let seen = u64::from(shown.is_some());
+        return Err(fault(Reason::CertificateRequired, seen, named));
     }
-    let named = endpoint.certificates().len() as u64;
-    let seen = u64::from(shown.is_some());
-    Err(fault(Reason::CertificateRequired, seen, named))
+    match certificate_end(shown, endpoint) {
+        Some(at) if at <= now => Err(HandshakeError(certificate_ended(endpoint))),
+        _ => Ok(()),
+    }
 }
 
 /// What the grants say about the peer as a whole. To send, one grant that holds here is enough, each frame is

@@ -53,6 +53,15 @@ pub struct Opened {
     pub handed_over: bool,
 }
 
+/// A certificate that a client showed in its handshake, and proved to have the key of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Which one.
+    pub certificate: Fingerprint,
+    /// When it ends, if it has to be good.
+    pub ends: Option<UnixNanos>,
+}
+
 /// A connection whose tunnel stands, under TLS or QUIC. Said once, before its first bytes: its HELLO and its session are bound
 /// to this tunnel.
 #[derive(Clone, Copy)]
@@ -61,8 +70,8 @@ pub struct Tunnel {
     pub connection: ConnectionId,
     /// The tunnel's exporter value (`PROTOCOL.md`, section 4).
     pub exporter: [u8; 32],
-    /// The certificate that the client showed in its handshake, and proved to have the key of.
-    pub shown: Option<Fingerprint>,
+    /// The certificate that the client showed there, if it did.
+    pub shown: Option<Shown>,
     /// It cannot go to another shard: it is one of many on a QUIC connection, which stays where its datagrams come.
     pub stays: bool,
 }

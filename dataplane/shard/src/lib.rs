@@ -90,7 +90,7 @@ pub use hashed::HashSeed;
 pub use hottest::{HALF_LIFE, Hot, Hottest, PLACES, Ranking};
 pub use hubs::{NewHubs, end_of};
 pub use io::{
-    ConnectionId, Datagram, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent,
+    ConnectionId, Datagram, HandOver, Input, Now, Opened, Outgoing, Output, Received, Sent, Shown,
     StorageEvent, StorageRequest, Tunnel,
 };
 pub use limits::{Limits, LimitsError};

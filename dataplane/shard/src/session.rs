@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wire::ids::{
-    AckMode, ChannelId, Direction, EndpointId, Fingerprint, KeyId, Offset, PartitionId, Sequence,
-    SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, KeyId, Offset, PartitionId, Sequence, SessionId,
+    UnixNanos,
 };
 use wire::route::Transport;
 use wire::signature::SessionKeys;
 
 use crate::across::Across;
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, Shown};
 use crate::places::Places;
 use crate::route::away;
 
@@ -107,7 +107,7 @@ pub(crate) struct Presented {
     /// The token that opened the session.
     pub(crate) token: Option<TokenTerms>,
     /// The certificate that was shown in its tunnel.
-    pub(crate) shown: Option<Fingerprint>,
+    pub(crate) shown: Option<Shown>,
 }
 
 impl Presented {
@@ -162,7 +162,7 @@ impl Session {
     }
 
     /// The certificate that was shown in its tunnel.
-    pub(crate) fn shown(&self) -> Option<Fingerprint> {
+    pub(crate) fn shown(&self) -> Option<Shown> {
         self.presented.as_ref()?.shown
     }
 

@@ -280,7 +280,8 @@ fn recheck_tunnel(peers: &mut Peers, reference: SessionRef) {
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
     let (shown, transport) = (session.shown(), session.transport);
     let checked = check_transport(&endpoint, transport);
-    let checked = checked.and_then(|()| check_certificate(&endpoint, shown));
+    let now = peers.now.unix;
+    let checked = checked.and_then(|()| check_certificate(&endpoint, shown, now));
     if let (Some(connection), Err(HandshakeError(notice))) = (session.connection, checked) {
         peers.withdraw(connection, reference, notice);
     }
@@ -292,7 +293,7 @@ fn recheck_end(peers: &mut Peers, reference: SessionRef) {
         return;
     };
     let endpoint = peers.table.endpoint_at(session.endpoint_index);
-    let ends = first_end(session, &endpoint, peers.now.unix).is_some();
+    let ends = first_end(session, session.shown(), &endpoint, peers.now.unix).is_some();
     if let Some(connection) = session.connection.filter(|_| ends) {
         peers.rearm(connection);
     }

@@ -1,4 +1,4 @@
-//! How long a session may go on: as long as its key, its token and its endpoint are good, and in the hours of its endpoint. One
+//! How long a session may go on: as long as its key, its token, its certificate and its endpoint are good, and in the hours of its endpoint. One
 //! that receives keeps the hours of all grants that it hears something by, since a queue mixes the channels of its endpoint.
 
 use wire::ids::{Direction, UnixNanos};
@@ -6,11 +6,14 @@ use wire::reason::{Notice, Reason};
 use wire::route::{EndpointView, Window};
 
 use crate::handshake::HandshakeError;
+use crate::io::Shown;
 use crate::session::{NEVER, Session};
 
-/// What ends first of what a session needs: when, and why it is said to end then. Nothing if it never has to end.
+/// What ends first of what a session needs in a tunnel in which this was shown: when, and why it is said to end then. Nothing if it
+/// never has to end.
 pub(crate) fn first_end(
     session: &Session,
+    shown: Option<Shown>,
     endpoint: &EndpointView<'_>,
     now: UnixNanos,
 ) -> Option<(UnixNanos, Reason)> {
@@ -20,6 +23,10 @@ pub(crate) fn first_end(
         (token, Reason::TokenExpired),
         (key, Reason::KeyExpired),
         (endpoint.expires(), Reason::EndpointExpired),
+        (
+            certificate_end(shown, endpoint),
+            Reason::CertificateRequired,
+        ),
         (
             hours_end(endpoint, session.direction, now),
             Reason::OutsideHours,
@@ -40,8 +47,24 @@ pub(crate) fn ended(
 ) -> Notice {
     match reason {
         Reason::OutsideHours => outside_hours(reason, hours_begin(endpoint, direction, now), now),
+        Reason::CertificateRequired => certificate_ended(endpoint),
         _ => Notice::new(reason, now.seconds(), at.seconds()),
     }
+}
+
+/// When the certificate that was shown ends, for an endpoint that names any. To others it is nothing.
+pub(crate) fn certificate_end(
+    shown: Option<Shown>,
+    endpoint: &EndpointView<'_>,
+) -> Option<UnixNanos> {
+    let named = !endpoint.certificates().is_empty();
+    shown?.ends.filter(|_| named)
+}
+
+/// What is said when it has ended.
+pub(crate) fn certificate_ended(endpoint: &EndpointView<'_>) -> Notice {
+    let named = endpoint.certificates().len() as u64;
+    Notice::new(Reason::CertificateRequired, 2, named)
 }
 
 /// Whether an endpoint may have a session for this direction at this moment.

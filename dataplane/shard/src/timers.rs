@@ -114,7 +114,8 @@ impl Peers {
             return Some(never);
         };
         let UnixNanos(now) = self.now.unix;
-        let Some((at, reason)) = first_end(session, &endpoint, self.now.unix) else {
+        let Some((at, reason)) = first_end(session, session.shown(), &endpoint, self.now.unix)
+        else {
             return Some(never);
         };
         if at.0 > now {

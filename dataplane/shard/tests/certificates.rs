@@ -6,10 +6,13 @@
 
 mod support;
 
+use std::time::Duration;
+
+use shard::Shown;
 use support::*;
 use wire::handshake::Auth;
 use wire::ids::*;
-use wire::reason::Reason;
+use wire::reason::{Notice, Reason};
 use wire::route::TableParts;
 use wire::signature::Signer;
 
@@ -32,6 +35,20 @@ fn world(name: &str, certificates: &[Fingerprint]) -> World {
 
 /// A client of the sender in a tunnel of its own, which showed this certificate.
 fn showing(world: &mut World, shown: Option<Fingerprint>, number: u8, secret: &[u8]) -> Client {
+    let shown = shown.map(|certificate| Shown {
+        certificate,
+        ends: None,
+    });
+    in_tunnel(world, shown, number, secret)
+}
+
+/// One that ends so many seconds after the start.
+fn ending(certificate: Fingerprint, seconds: u64) -> Option<Shown> {
+    let ends = Some(UnixNanos::from_seconds(START + seconds));
+    Some(Shown { certificate, ends })
+}
+
+fn in_tunnel(world: &mut World, shown: Option<Shown>, number: u8, secret: &[u8]) -> Client {
     let mut client = Client::new(world, SENDER, secret);
     world.tunnel_showing(client.connection, [number; 32], shown);
     client.exporter = vec![number; 32];
@@ -148,6 +165,59 @@ fn a_new_table_that_names_another_ends_the_sessions_without_it_and_no_others() {
         let frame = relay.send(&[b"x"]);
         assert_eq!(acks(&relay.exchange(&mut world, &frame)), [1], "{why}");
     }
+}
+
+#[test]
+fn a_session_ends_when_the_certificate_does_that_was_shown_for_it() {
+    let over = Notice::new(Reason::CertificateRequired, 2, 2);
+    let mut world = world(SENDER, &[FIRST, SECOND]);
+    let mut first = in_tunnel(&mut world, ending(FIRST, 40), 1, &key());
+    first.greet(&mut world, BY_KEY);
+    world.pass(Duration::from_secs(39));
+    let frame = first.send(&[b"in time"]);
+    assert_eq!(acks(&first.exchange(&mut world, &frame)), [1]);
+    world.pass(Duration::from_secs(1));
+    let frame = first.send(&[b"too late"]);
+    let said = first.exchange(&mut world, &frame);
+    assert!(said.contains(&Said::Goaway(over)), "{said:?}");
+    assert_eq!((acks(&said).len(), world.shard.sessions()), (0, 0));
+    // Nor does a tunnel that still stands open another.
+    let mut late = in_tunnel(&mut world, ending(FIRST, 40), 2, &key());
+    let hello = late.hello_bytes(BY_KEY, 0);
+    let said = late.exchange(&mut world, &hello);
+    assert_eq!(said.last(), Some(&Said::Refused(over)));
+    let mut second = in_tunnel(&mut world, ending(SECOND, 3_600), 3, &key());
+    second.greet(&mut world, BY_KEY);
+    let frame = second.send(&[b"the new one"]);
+    assert_eq!(acks(&second.exchange(&mut world, &frame)), [2]);
+}
+
+#[test]
+fn a_session_goes_on_where_the_certificate_was_renewed_and_where_none_is_named() {
+    let mut world = world(SENDER, &[FIRST, SECOND]);
+    let mut first = in_tunnel(&mut world, ending(FIRST, 10), 1, &key());
+    first.greet(&mut world, BY_KEY);
+    world.cut(first.connection);
+    world.settle();
+    world.pass(Duration::from_secs(11));
+    let resume = first.keys.as_ref().unwrap().resume;
+    let mut second = in_tunnel(&mut world, ending(SECOND, 50), 2, &resume);
+    second.greet(&mut world, Auth::Resume(first.session));
+    let frame = second.send(&[b"on"]);
+    assert_eq!(acks(&second.exchange(&mut world, &frame)), [1]);
+    // A table that names none any more asks for none, and one that names one again looks at its end.
+    let mut new = naming(SENDER, &[]);
+    new.epoch = 2;
+    world.swap_table(new);
+    world.pass(Duration::from_secs(45));
+    let frame = second.send(&[b"and on"]);
+    assert_eq!(acks(&second.exchange(&mut world, &frame)), [2]);
+    let mut new = naming(SENDER, &[SECOND]);
+    new.epoch = 3;
+    world.swap_table(new);
+    let frame = second.send(&[b"no more"]);
+    let said = second.exchange(&mut world, &frame);
+    assert_eq!(reason(&said), Reason::CertificateRequired);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use rustls::{CertificateError, DistinguishedName, Error};
 use crate::certificate::{CertificateFault, Fingerprint, certificates};
 use crate::cryptography::{provider, signatures_are_verified_by_the_provider};
 use crate::trust::{TrustFault, roots};
+use crate::validity::Validity;
 
 /// Bytes of all certificates that a client may show: they are kept for as long as its tunnel stands.
 pub const SHOWN_BYTES_MAX: usize = 8 << 10;
@@ -61,9 +62,25 @@ impl From<TrustFault> for AskingFault {
     }
 }
 
-/// What was shown by a peer with these certificates: its own comes first.
-pub fn shown(chain: &[CertificateDer<'_>]) -> Option<Fingerprint> {
-    chain.first().map(|own| Fingerprint::of(own))
+/// A certificate that a peer showed, and proved to have the key of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Which one.
+    pub fingerprint: Fingerprint,
+    /// Its last second, in unix seconds, if an authority was asked about it: what it says of itself counts for nothing otherwise.
+    pub until: Option<i64>,
+}
+
+impl Shown {
+    /// By a peer with these certificates: its own comes first.
+    pub(crate) fn of(chain: &[CertificateDer<'_>], judged: bool) -> Option<Self> {
+        let own = chain.first()?;
+        let until = || Validity::of(own).map(|validity| validity.until);
+        Some(Self {
+            fingerprint: Fingerprint::of(own),
+            until: judged.then(until).flatten(),
+        })
+    }
 }
 
 /// What asks, if anything does.

@@ -19,7 +19,7 @@ mod trust;
 mod tunnel;
 mod validity;
 
-pub use asking::{Asking, AskingFault, SHOWN_BYTES_MAX, Taken, shown};
+pub use asking::{Asking, AskingFault, SHOWN_BYTES_MAX, Shown, Taken};
 pub use certificate::{Certificate, CertificateFault, Fingerprint, certificates};
 pub use http::{HTTP, HttpServer};
 pub use link::{LINK_PROTOCOL, LinkClient, LinkServer};

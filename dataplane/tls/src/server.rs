@@ -10,7 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CommonState, Error, HandshakeKind, ServerConfig, ServerConnection};
 
 use crate::PROTOCOL;
-use crate::asking::{Asking, AskingFault, verifier};
+use crate::asking::{Asking, AskingFault, Shown, Taken, verifier};
 use crate::caught::Catch;
 use crate::cryptography::{provider, tickets};
 use crate::served::Served;
@@ -30,6 +30,8 @@ pub struct Server {
 pub struct Terms {
     config: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// An authority is asked about what clients show.
+    judged: bool,
 }
 
 impl Server {
@@ -108,8 +110,11 @@ impl Server {
 impl From<Arc<ServerConfig>> for Server {
     /// One that goes by a configuration that was made elsewhere and asks nobody.
     fn from(config: Arc<ServerConfig>) -> Self {
-        let verifier = None;
-        Self::of(Terms { config, verifier })
+        Self::of(Terms {
+            config,
+            verifier: None,
+            judged: false,
+        })
     }
 }
 
@@ -121,7 +126,12 @@ impl Terms {
     ) -> Result<Self, AskingFault> {
         let verifier = verifier(asking)?;
         let terms = Self::new(served, verifier, clock);
-        terms.map_err(|error| AskingFault::Random(error.to_string()))
+        let terms = terms.map_err(|error| AskingFault::Random(error.to_string()))?;
+        let judged = matches!(
+            asking,
+            Asking::Asked(Taken::Roots(_)) | Asking::Required(Taken::Roots(_))
+        );
+        Ok(Self { judged, ..terms })
     }
 
     fn new(
@@ -147,12 +157,21 @@ impl Terms {
         // Without it an exporter value of TLS 1.2 would not be bound to the tunnel (RFC 7627, section 1).
         config.require_ems = true;
         let config = Arc::new(config);
-        Ok(Self { config, verifier })
+        Ok(Self {
+            config,
+            verifier,
+            judged: false,
+        })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
+    }
+
+    /// What a client showed in a handshake that is over, or in the one whose ticket it used.
+    pub fn shown(&self, shaken: &CommonState) -> Option<Shown> {
+        Shown::of(shaken.peer_certificates()?, self.judged)
     }
 
     /// Whether the certificate that a ticket carries would be taken if it were shown now: it may have ended since it was. Asked at the end

@@ -10,9 +10,8 @@ use rustls::{
 
 use zeroize::Zeroizing;
 
-use crate::asking;
+use crate::asking::Shown;
 use crate::caught::{Caught, catching};
-use crate::certificate::Fingerprint;
 use crate::cryptography::aead::{AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305};
 use crate::frames::Frames;
 use crate::records::{Records, Secrets, Suite};
@@ -37,8 +36,8 @@ pub(crate) struct Shaking {
 pub(crate) enum Shaken {
     /// Our own records go on.
     Stands(Box<Standing>),
-    /// It is of TLS 1.2: rustls goes on.
-    Older(Box<Connection>),
+    /// It is of TLS 1.2: rustls goes on. What was shown.
+    Older(Box<Connection>, Option<Shown>),
     /// The certificate of its ticket is not taken any more: why, and what the client is told.
     Refused(Broken, Vec<u8>),
 }
@@ -47,7 +46,7 @@ pub(crate) enum Shaken {
 pub(crate) struct Standing {
     pub(crate) records: Records,
     pub(crate) exporter: [u8; EXPORTER_BYTES],
-    pub(crate) shown: Option<Fingerprint>,
+    pub(crate) shown: Option<Shown>,
     pub(crate) resumed: bool,
 }
 
@@ -113,11 +112,12 @@ impl Shaking {
             ..
         } = self;
         let refused = terms.still_take(&connection).err();
+        let shown = terms.shown(&connection);
         let Some(SupportedCipherSuite::Tls13(suite)) = connection.negotiated_cipher_suite() else {
             return match refused {
                 // Alerts of TLS 1.2 are rustls's, and it has none for this.
                 Some(why) => Ok(Shaken::Refused(why.into(), Vec::new())),
-                None => Ok(Shaken::Older(Box::new(connection.into()))),
+                None => Ok(Shaken::Older(Box::new(connection.into()), shown)),
             };
         };
         let mut pending = Vec::new();
@@ -127,7 +127,6 @@ impl Shaking {
         }
         let output = [0; EXPORTER_BYTES];
         let exporter = connection.export_keying_material(output, EXPORTER_LABEL, None)?;
-        let shown = connection.peer_certificates().and_then(asking::shown);
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let algorithm = match suite.common.suite {
             CipherSuite::TLS13_AES_256_GCM_SHA384 => &AES_256_GCM,

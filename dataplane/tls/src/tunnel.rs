@@ -8,8 +8,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
 use rustls::{Connection, Error, HandshakeKind, ServerConnection};
 
-use crate::asking;
-use crate::certificate::Fingerprint;
+use crate::asking::Shown;
 use crate::http::HTTP;
 use crate::link::LINK_PROTOCOL;
 use crate::server::Terms;
@@ -35,6 +34,8 @@ pub struct Tunnel {
     state: State,
     /// What both sides must have agreed on.
     protocol: &'static [u8],
+    /// What a client of TLS 1.2 showed.
+    shown: Option<Shown>,
     /// Whether the end was said, and whether the peer said its own.
     finished: bool,
     peer_finished: bool,
@@ -88,6 +89,7 @@ impl Tunnel {
         Self {
             state,
             protocol: PROTOCOL,
+            shown: None,
             finished: false,
             peer_finished: false,
         }
@@ -141,7 +143,10 @@ impl Tunnel {
         if let State::Shaking(shaking) = std::mem::replace(&mut self.state, gone) {
             self.state = match shaking.done()? {
                 Shaken::Stands(standing) => State::Stands(standing),
-                Shaken::Older(connection) => State::Rustls(connection),
+                Shaken::Older(connection, shown) => {
+                    self.shown = shown;
+                    State::Rustls(connection)
+                }
                 Shaken::Refused(why, says) => {
                     self.state = State::Gone(says);
                     return Err(why);
@@ -182,12 +187,13 @@ impl Tunnel {
 
     /// The certificate that the peer showed, now or in the tunnel whose ticket made this one, and has the key of; known once it
     /// stands.
-    pub fn shown(&self) -> Option<Fingerprint> {
+    pub fn shown(&self) -> Option<Shown> {
         match &self.state {
-            State::Rustls(connection) => {
+            State::Rustls(connection) => self.shown.or_else(|| {
                 let chain = connection.peer_certificates();
-                chain.filter(|_| self.stands()).and_then(asking::shown)
-            }
+                let chain = chain.filter(|_| self.stands())?;
+                Shown::of(chain, false)
+            }),
             State::Stands(standing) => standing.shown,
             State::Shaking(_) | State::Gone(_) => None,
         }

@@ -13,7 +13,7 @@ use tls::rustls::pki_types::{PrivateKeyDer, UnixTime};
 use tls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tls::rustls::time_provider::TimeProvider;
 use tls::rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, version};
-use tls::{Asking, Certificate, Client, Fingerprint, Served, Server, Taken, Trust, Tunnel};
+use tls::{Asking, Certificate, Client, Fingerprint, Served, Server, Shown, Taken, Trust, Tunnel};
 
 /// A certificate with its key, good from one year to another, its PEM, and that of its key.
 fn own(from: i32, until: i32) -> (Certificate, String, String) {
@@ -60,7 +60,7 @@ fn learned(asking: &Asking, own: Option<&Certificate>) -> Option<Vec<Option<Fing
         shake(&mut left, &mut right).ok()?;
         assert!(left.stands() && right.stands() && right.resumed() == resumed);
         assert_eq!(right.shown_bytes(), 0, "nothing of it is kept in TLS 1.3");
-        Some(right.shown())
+        Some(right.shown().map(|shown| shown.fingerprint))
     };
     [false, true].into_iter().map(once).collect()
 }
@@ -205,6 +205,11 @@ impl TimeProvider for Year {
 
 /// Let a client shake hands. Whether it did with a ticket, or what the server says is wrong and what the client hears.
 fn meet(server: &Server, config: &Arc<ClientConfig>) -> Result<bool, (String, String)> {
+    met(server, config).map(|tunnel| tunnel.resumed())
+}
+
+/// The same; the server's side of the tunnel.
+fn met(server: &Server, config: &Arc<ClientConfig>) -> Result<Tunnel, (String, String)> {
     let name = "localhost".try_into().unwrap();
     let mut left: Connection = ClientConnection::new(Arc::clone(config), name)
         .unwrap()
@@ -237,7 +242,7 @@ fn meet(server: &Server, config: &Arc<ClientConfig>) -> Result<bool, (String, St
                 ));
             }
             (None, Err(heard)) => panic!("the client refuses: {heard}"),
-            (None, Ok(())) if !said && !left.wants_write() => return Ok(right.resumed()),
+            (None, Ok(())) if !said && !left.wants_write() => return Ok(right),
             (None, Ok(())) => {}
         }
     }
@@ -300,6 +305,29 @@ fn a_certificate_that_has_ended_since_it_was_shown_brings_nobody_in_with_a_ticke
             // No ticket was given with the refusal: the client shows what it has now.
             clock.0.store(2025, Ordering::Relaxed);
             assert_eq!(meet(&server, &client), Ok(false));
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_certificate_is_known_where_an_authority_was_asked_about_it() {
+    // The first second of 2090.
+    const UNTIL: i64 = 3_786_912_000;
+    let (shown, pem, key) = own(2020, 2090);
+    for older in [false, true] {
+        for (taken, until) in [
+            (Taken::Any, None),
+            (Taken::Roots(pem.clone().into_bytes()), Some(UNTIL)),
+        ] {
+            let (server, trust) = server(&Asking::Asked(taken));
+            let client = client(&trust, &shown, &key, older);
+            for resumed in [false, true] {
+                let tunnel = met(&server, &client).unwrap();
+                assert_eq!(tunnel.resumed(), resumed, "older {older}");
+                let fingerprint = shown.fingerprint();
+                let want = Some(Shown { fingerprint, until });
+                assert_eq!(tunnel.shown(), want, "older {older}, resumed {resumed}");
+            }
         }
     }
 }

@@ -38,8 +38,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quinn_proto::{DatagramEvent, EcnCodepoint, Endpoint, Incoming, Transmit};
-use shard::{ConnectionId, share};
-use wire::ids::Fingerprint;
+use shard::{ConnectionId, Shown, share};
 
 use self::addresses::Addresses;
 use self::admission::{Admission, Crowded, Verdict};
@@ -67,7 +66,7 @@ pub(crate) struct LaneOpened {
     pub(crate) id: ConnectionId,
     pub(crate) peer: SocketAddr,
     pub(crate) exporter: [u8; 32],
-    pub(crate) shown: Option<Fingerprint>,
+    pub(crate) shown: Option<Shown>,
 }
 
 /// What became of lanes since it was asked last.

@@ -12,7 +12,8 @@ use ring::{ConnectionId, Lease, Ring};
 use shard::Tunnel as Standing;
 use tls::rustls::Error;
 use tls::{Broken, Server, Tunnel};
-use wire::ids::Fingerprint;
+
+use super::as_shown;
 
 /// What a tunnel takes of memory while it is idle, rustls's own buffers included; `perf/README.md` says how that was measured.
 pub(crate) const TUNNEL_BYTES: usize = 8 << 10;
@@ -418,7 +419,7 @@ impl End {
         Some(Standing {
             connection: shard::ConnectionId(self.connection.0),
             exporter: self.tunnel.exporter()?,
-            shown: self.tunnel.shown().map(|shown| Fingerprint(shown.0)),
+            shown: self.tunnel.shown().map(as_shown),
             stays: false,
         })
     }

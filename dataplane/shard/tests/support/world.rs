@@ -10,7 +10,7 @@ use partition::{LogId, Partition, PartitionLimits, Recovery, Storage};
 use shard::queue::{LogEnd, QueueGroup, QueueLimits, QueueRecovery};
 use shard::{
     ConnectionId, HandOver, Input, Limits, Now, Opened, Output, Ownership, Peer, Received, Sent,
-    Shard, StorageEvent, StorageRequest, Tunnel,
+    Shard, Shown, StorageEvent, StorageRequest, Tunnel,
 };
 use wire::ids::*;
 use wire::route::*;
@@ -267,7 +267,7 @@ impl World {
         &mut self,
         connection: ConnectionId,
         exporter: [u8; 32],
-        shown: Option<Fingerprint>,
+        shown: Option<Shown>,
     ) {
         self.tunnels.push(Tunnel {
             stays: false,
@@ -287,7 +287,7 @@ impl World {
         &mut self,
         connection: ConnectionId,
         exporter: [u8; 32],
-        shown: Option<Fingerprint>,
+        shown: Option<Shown>,
     ) {
         self.tunnels.push(Tunnel {
             stays: true,

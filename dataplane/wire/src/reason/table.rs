@@ -148,8 +148,8 @@ reasons! {
         "shards of the node", "the home shard",
         "connect again with a connection ID whose first byte, modulo the shards, is the home shard";
     CertificateRequired = 1125, "certificate_required", false,
-        "the endpoint opens sessions only through a tunnel in which one of its certificates was shown",
-        "0: no certificate was shown, 1: another one", "how many certificates it names",
+        "the endpoint has sessions only through a tunnel in which one of its certificates was shown, as long as that is good",
+        "0: no certificate was shown, 1: another one, 2: one that has ended", "how many certificates it names",
         "connect by TLS or QUIC and show one of the endpoint's certificates";
     EndpointExpired = 1126, "endpoint_expired", false,
         "the endpoint's time is over",

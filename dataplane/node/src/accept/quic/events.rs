@@ -1,22 +1,14 @@
 //! What becomes of connections: time passes, handshakes end, streams open and have something to say.
 
-use std::any::Any;
 use std::time::Instant;
 
 use quinn_proto::{Dir, Event, StreamEvent, StreamId};
 use shard::ConnectionId;
 use tls::EXPORTER_LABEL;
-use tls::rustls::pki_types::CertificateDer;
-use wire::ids::Fingerprint;
 
 use super::streams::reject;
 use super::{LaneOpened, Quic};
-
-/// The certificate that a client showed, as rustls tells it.
-fn shown(chain: &dyn Any) -> Option<Fingerprint> {
-    let chain: &Vec<CertificateDer<'static>> = chain.downcast_ref()?;
-    tls::shown(chain).map(|shown| Fingerprint(shown.0))
-}
+use crate::accept::as_shown;
 
 impl Quic {
     /// Let time pass. Comes before what has been received since: a packet that moves its connection to another path has to be
@@ -84,7 +76,9 @@ impl Quic {
         let session = peer.connection.crypto_session();
         let exported = session.export_keying_material(&mut peer.exporter, EXPORTER_LABEL, b"");
         exported.expect("a handshake that is over exports 32 bytes");
-        peer.shown = session.peer_identity().and_then(|chain| shown(&*chain));
+        let identity = session.peer_identity();
+        let shown = identity.and_then(|shown| shown.downcast::<tls::Shown>().ok());
+        peer.shown = shown.map(|shown| as_shown(*shown));
         self.open_lanes(at);
     }
 

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quinn_proto::{Connection, StreamId};
-use shard::ConnectionId;
-use wire::ids::Fingerprint;
+use shard::{ConnectionId, Shown};
 
 use super::addresses::Addresses;
 use super::excess::Said;
@@ -31,7 +30,7 @@ pub(super) struct Peer {
     pub(super) connected: bool,
     pub(super) exporter: [u8; 32],
     /// The certificate that the client showed.
-    pub(super) shown: Option<Fingerprint>,
+    pub(super) shown: Option<Shown>,
     pub(super) lanes: Vec<(StreamId, ConnectionId)>,
     /// Streams of lanes that are over, whose last bytes the client has not acknowledged.
     pub(super) ending: Vec<StreamId>,

@@ -15,9 +15,8 @@ use quinn_proto::crypto::{
 };
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
-use tls::rustls::pki_types::CertificateDer;
 use tls::rustls::quic::{Connection, KeyChange, Secrets, ServerConnection, Version};
-use tls::{EXPORTER_LABEL, Terms, alert_of};
+use tls::{EXPORTER_LABEL, Shown, Terms, alert_of};
 
 /// What TLS tells of a message that has no place after the handshake.
 const UNEXPECTED_MESSAGE: u8 = 10;
@@ -74,7 +73,7 @@ impl ServerConfig for Sessions {
             version,
             secrets: None,
             exporter: None,
-            identity: None,
+            shown: None,
         })
     }
 }
@@ -88,9 +87,10 @@ struct LeanSession {
     first: Arc<Sessions>,
     version: Version,
     secrets: Option<Box<Secrets>>,
-    /// Both are kept when the handshake is let go.
+    /// Kept when the handshake is let go.
     exporter: Option<[u8; 32]>,
-    identity: Option<Vec<CertificateDer<'static>>>,
+    /// Known when it is over.
+    shown: Option<Shown>,
 }
 
 impl LeanSession {
@@ -102,7 +102,6 @@ impl LeanSession {
         let mut exporter = [0; 32];
         let exported = handshake.export_keying_material(&mut exporter, EXPORTER_LABEL, Some(b""));
         self.exporter = exported.is_ok().then_some(exporter);
-        self.identity = handshake.peer_certificates().map(<[_]>::to_vec);
     }
 }
 
@@ -131,11 +130,7 @@ impl Session for LeanSession {
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
-        let chain = match &self.handshake {
-            Some(handshake) => handshake.peer_certificates().map(<[_]>::to_vec),
-            None => self.identity.clone(),
-        };
-        chain.map(|chain| -> Box<dyn Any> { Box::new(chain) })
+        self.shown.map(|shown| -> Box<dyn Any> { Box::new(shown) })
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
@@ -177,6 +172,7 @@ impl Session for LeanSession {
                 let code = TransportErrorCode::crypto(alert_of(&error).into());
                 fault(code, error.to_string())
             })?;
+            self.shown = terms.shown(handshake);
         }
         // Of `handshake_data` there is never any.
         Ok(false)
