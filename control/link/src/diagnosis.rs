@@ -1,5 +1,7 @@
 //! The codes of the link: 4701 to 4749. The same ones travel in REFUSED and RESYNC, stand in the logs of both sides, and are explained.
 
+use wire::diagnosis::Diagnosis;
+
 /// The listener for nodes cannot be opened, or its thread.
 pub const LINK_FAILED: u16 = 4701;
 /// The other side cannot be reached, or went away.
@@ -29,6 +31,16 @@ pub const NO_TABLE: u16 = 4713;
 
 /// A node has a table of a past that the control plane's store does not come from.
 pub const LINK_OTHER_PAST: u16 = 4714;
+
+/// A table that is longer than the link carries.
+pub const TABLE_TOO_LONG: u16 = 4715;
+
+/// What is said of a table of so many bytes, where the link carries `most`.
+#[must_use]
+pub fn table_too_long(bytes: u64, most: u64) -> Diagnosis {
+    let (seen, needed) = (format!("{bytes} bytes"), format!("at most {most} bytes"));
+    Diagnosis::from_table(CODES, TABLE_TOO_LONG, "the route table", seen, needed)
+}
 
 /// Every code of this room: number, name, meaning, remedy.
 pub const CODES: &[(u16, &str, &str, &str)] = &[
@@ -115,5 +127,11 @@ pub const CODES: &[(u16, &str, &str, &str)] = &[
         "link_other_past",
         "A node has a table of another store than the control plane's, and not of one that this was restored from: a store that is new, or empty, takes nobody's keys away. The node serves on with what it has.",
         "restore the newest backup of the store that the node followed; to have it follow this one all the same, stop the node, move the folder named by `table` under [link] away, and start it",
+    ),
+    (
+        TABLE_TOO_LONG,
+        "table_too_long",
+        "With this change the route table would be longer than what the link carries to a node, so it is not made.",
+        "take away endpoints, keys or grants that nobody uses, or keep some of them at another control plane with nodes of its own",
     ),
 ];

@@ -201,6 +201,7 @@ fn along(
         here: push.clone(),
         fleet: fleet.clone(),
         lineage: store.lineage(),
+        table_bytes_max: link::frame::PAYLOAD_BYTES_MAX,
     };
     let service = Service::start(store, Box::new(ways), clock());
     let service = Arc::new(service.map_err(first)?);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use control::model::Node;
 use control::service::{NodeApplied, NodeSeen, Publish, Update};
+use link::diagnosis::table_too_long;
 use link::{Fleet, Lineage, Newest};
 use node::diagnosis::Diagnosis;
 use wire::route::RouteTable;
@@ -20,11 +21,28 @@ pub(super) struct Ways {
     pub(super) fleet: Option<Fleet>,
     /// The past of the store.
     pub(super) lineage: Lineage,
+    /// Bytes of a table that the link carries.
+    pub(super) table_bytes_max: u64,
+}
+
+impl Ways {
+    /// Whether the others can be sent this table. It is written to know its length only where that may be too much.
+    fn check_length(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        let most = self.table_bytes_max;
+        if self.fleet.is_none() || table.encoded_bytes_max() <= most {
+            return Ok(());
+        }
+        match table.encode().len() as u64 {
+            bytes if bytes > most => Err(table_too_long(bytes, most)),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Publish for Ways {
-    /// Nodes in other processes say for themselves what they refuse.
+    /// Nodes in other processes say for themselves what they refuse, but for a table that cannot be sent to them.
     fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        self.check_length(table)?;
         self.here.as_ref().map_or(Ok(()), |here| here.check(table))
     }
 
@@ -84,5 +102,37 @@ impl Publish for Ways {
             deltas: one.deltas,
         });
         here.chain(others).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use link::diagnosis::TABLE_TOO_LONG;
+    use wire::route::TableParts;
+
+    use super::*;
+
+    #[test]
+    fn a_table_that_the_link_does_not_carry_is_refused_before_it_is_made() {
+        let parts = TableParts {
+            epoch: 1,
+            queue_groups: 1,
+            ..TableParts::default()
+        };
+        let table = RouteTable::build(parts).expect("an empty one");
+        let bytes = table.encode().len() as u64;
+        let checked = |others: bool, table_bytes_max| {
+            let fleet = others.then(|| Fleet::new(Vec::new(), Vec::new()));
+            let ways = Ways {
+                here: None,
+                fleet,
+                lineage: [1; 16],
+                table_bytes_max,
+            };
+            ways.check(&table).map_err(|fault| fault.code)
+        };
+        assert_eq!(checked(true, bytes), Ok(()));
+        assert_eq!(checked(true, bytes - 1), Err(TABLE_TOO_LONG));
+        assert_eq!(checked(false, bytes - 1), Ok(()), "nobody is sent it");
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct Head {
     pub(super) parts: HeadParts,
     channels: Index,
     nodes: Index,
+    /// Bytes of its encoding.
+    pub(super) bytes: usize,
 }
 
 impl Head {
@@ -100,10 +102,13 @@ impl Head {
                 return Err(TableError::NameTwice("accounts", account.name.clone()));
             }
         }
+        let mut bytes = Vec::new();
+        put_head(&mut bytes, &parts);
         Ok(Self {
             parts,
             channels,
             nodes,
+            bytes: bytes.len(),
         })
     }
 

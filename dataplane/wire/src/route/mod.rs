@@ -161,6 +161,13 @@ impl RouteTable {
         self.compacted().base.layer.bytes.clone()
     }
 
+    /// Bytes that [`encode`](Self::encode) gives at most. Costs nothing.
+    pub fn encoded_bytes_max(&self) -> u64 {
+        let endpoints = self.base.layer.bytes.len() + self.overlay.layer_bytes();
+        // The head of the base may be another.
+        (endpoints + self.head.bytes) as u64
+    }
+
     /// Whether the bytes of the base are those of the whole table.
     fn is_as_read(&self) -> bool {
         let bytes = &self.base.layer.bytes[self.base.layer.head_bytes()];

@@ -147,6 +147,11 @@ impl Overlay {
         of_base.chain(added.iter().copied())
     }
 
+    /// Bytes of the changes that have endpoints, as they were encoded.
+    pub(super) fn layer_bytes(&self) -> usize {
+        self.layer_bytes
+    }
+
     /// Bytes of memory that it takes, roughly.
     pub(super) fn memory_bytes(&self) -> usize {
         let layers = self.layers.iter().map(|layer| layer.memory_bytes());

@@ -367,6 +367,8 @@ fn the_same_table_comes_of_a_snapshot_and_of_any_sequence_of_changes() {
             );
             assert!(answers(&table) == answers(&whole), "{replay}");
             assert_eq!(table.encode()[..], whole.encode()[..], "{replay}");
+            let (bytes, at_most) = (table.encode().len() as u64, table.encoded_bytes_max());
+            assert!(bytes <= at_most, "{bytes} bytes, {at_most}: {replay}");
             let changes = table.changes_since(&before);
             assert_eq!(changes.is_some(), headless, "{replay}");
             if let Some(changes) = changes {
