@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use wire::ids::{self, KeyId};
 use wire::route;
-use wire::signature::{KeyMaterial, SecretKey, verifying_key_from_base64};
+use wire::signature::{KeyMaterial, SecretKey};
 
 use super::ACTIVE_KEYS_MAX;
 use super::faults::{Faults, Place};
@@ -14,7 +14,7 @@ use crate::diagnosis::{
     DUPLICATE, KEY_KIND, NAME, PUBLIC_MALFORMED, SEALED, SECRET_MALFORMED, SECRET_MISSING,
     TOO_MANY_KEYS,
 };
-use crate::model::{Direction, Endpoint, Key, Kind, NAME_NEEDED, Secret, is_part};
+use crate::model::{Direction, Endpoint, Key, Kind, NAME_NEEDED, Public, Secret, is_part};
 use crate::seal::MasterKey;
 
 /// Most keys of an endpoint, those included that are revoked.
@@ -222,13 +222,14 @@ fn unsealed(
 }
 
 fn ed25519(
-    public: &str,
+    public: &Public,
     name: &str,
     place: &Place<'_>,
     faults: &mut Faults,
 ) -> Option<KeyMaterial> {
-    verifying_key_from_base64(public)
-        .map(|key| KeyMaterial::Ed25519(key.into()))
+    public
+        .key()
+        .map(KeyMaterial::Ed25519)
         .map_err(|error| {
             faults.add(
                 place,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grant, Key, Moment, Queue};
+use super::{Grant, Key, Moment, Public, Queue};
 use crate::quantity::Bytes;
 use crate::seal::MasterKey;
 
@@ -77,6 +77,18 @@ impl Endpoint {
     pub(super) fn follow(&mut self, old: Option<&Self>) {
         let highest = self.highest_key().max(old.and_then(Self::highest_key));
         self.last_key = highest.filter(|id| self.highest_present() < Some(*id));
+    }
+
+    /// Look at its public keys.
+    pub fn look(&mut self) {
+        let publics = self.keys.iter_mut().filter_map(|key| key.public.as_mut());
+        publics.for_each(Public::look);
+    }
+
+    /// Its public keys were looked at.
+    pub(crate) fn trust(&mut self) {
+        let publics = self.keys.iter_mut().filter_map(|key| key.public.as_mut());
+        publics.for_each(Public::trust);
     }
 
     /// Seal the secrets of its keys that are not sealed yet.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moment, Secret};
+use super::{Moment, Public, Secret};
 
 /// `direction = "ingress" | "egress"`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub struct Key {
     pub sealed: Option<String>,
     /// Base64 of the 32-byte public key, for `ed25519`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public: Option<String>,
+    pub public: Option<Public>,
     /// From this moment on the key is refused; a date and time with `Z` or an offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Moment>,

@@ -187,6 +187,20 @@ impl Thing {
         }
     }
 
+    /// Look at what is in it that takes long to look at, once, before it is compiled and stored.
+    pub fn look(&mut self) {
+        if let Self::Endpoint(endpoint) = self {
+            endpoint.look();
+        }
+    }
+
+    /// It comes from a store, which nobody puts anything into that was not compiled.
+    pub(crate) fn trust(&mut self) {
+        if let Self::Endpoint(endpoint) = self {
+            endpoint.trust();
+        }
+    }
+
     /// Seal what is secret in it.
     pub fn seal(&mut self, master: &MasterKey) {
         if let Self::Endpoint(endpoint) = self {

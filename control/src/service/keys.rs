@@ -6,7 +6,9 @@ use super::{Caller, Outcome, Refusal, Service, access, refused, setting, there};
 use crate::compile::ACTIVE_KEYS_MAX;
 use crate::diagnosis::{CODES, KEY_KIND, NOT_THERE, TOO_MANY_KEYS};
 use crate::keys::new_secret;
-use crate::model::{Direction, Endpoint, Key, Kind, Moment, Noun, Role, Secret, State, Thing};
+use crate::model::{
+    Direction, Endpoint, Key, Kind, Moment, Noun, Public, Role, Secret, State, Thing,
+};
 use crate::nearest::nearest;
 use crate::store::{Catalog, Change};
 
@@ -222,7 +224,7 @@ fn make(order: &KeyOrder) -> (Key, Option<Secret>) {
         direction: order.direction,
         kind: order.public.as_ref().map(|_| Kind::Ed25519),
         secret: secret.clone(),
-        public: order.public.clone(),
+        public: order.public.clone().map(Public::new),
         expires: order.expires.clone(),
         ..Key::default()
     };

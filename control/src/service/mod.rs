@@ -229,6 +229,7 @@ impl Service {
             access::may_change(caller, change, &before, action).map_err(refused)?;
             if let Some(thing) = &mut change.after {
                 thing.seal(store.master());
+                thing.look();
             }
         }
         let carried = self.carry_out(store, (caller, action), began, &before, changes);

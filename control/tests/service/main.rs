@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod logs;
 mod nodes;
+mod pairs;
 mod tokens;
 mod why;
 

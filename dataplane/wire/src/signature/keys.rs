@@ -148,6 +148,14 @@ impl PublicKey {
         Self { bytes, point }
     }
 
+    /// From the base64 text of its bytes. Whether these are a key, [`point`](Self::point) tells.
+    ///
+    /// # Errors
+    /// When it is not base64, with padding, of exactly 32 bytes.
+    pub fn from_base64(text: &str) -> Result<Self, KeyError> {
+        bytes_of(text).map(Self::of)
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.bytes
@@ -192,21 +200,19 @@ impl fmt::Debug for PublicKey {
 /// # Errors
 /// When it is not base64 of 32 bytes, no point of the curve, or a weak key.
 pub fn verifying_key_from_base64(text: &str) -> Result<VerifyingKey, KeyError> {
-    let text: [u8; KEY_TEXT_BYTES] = text
-        .as_bytes()
-        .try_into()
-        .map_err(|_| KeyError::Length(text.chars().count()))?;
-    let key = VerifyingKey::from_bytes(&decode(&text)?).map_err(|_| KeyError::Curve)?;
-    if key.is_weak() {
-        Err(KeyError::Curve)
-    } else {
-        Ok(key)
-    }
+    let key = PublicKey::from_base64(text)?;
+    key.point().copied().ok_or(KeyError::Curve)
 }
 
 /// The base64 text of an Ed25519 public key.
 pub fn verifying_key_to_base64(key: &VerifyingKey) -> String {
     STANDARD.encode(key.as_bytes())
+}
+
+/// The 32 bytes that a text stands for, of what is no secret.
+fn bytes_of(text: &str) -> Result<[u8; 32], KeyError> {
+    let bytes = text.as_bytes().try_into();
+    decode(bytes.map_err(|_| KeyError::Length(text.chars().count()))?)
 }
 
 fn decode(text: &[u8; KEY_TEXT_BYTES]) -> Result<[u8; 32], KeyError> {
