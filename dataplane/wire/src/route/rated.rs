@@ -41,16 +41,22 @@ impl Rated {
             accounts: Arc::new(head.parts.accounts.iter().map(account).collect()),
             ..Self::default()
         };
-        let of_grants = base.restrictions.iter();
-        let any = rated.accounts.iter().any(|(_, all)| !all.is_empty())
-            || base.rates.iter().any(|rates| *rates != Rates::default())
-            || { of_grants }.any(|one| one.rates() != Rates::default());
-        if any {
+        if rated.has_accounts() || has_rates(base) {
             let held = |at| Some((at, rated.hold(&base.endpoint(at))?));
             let of_base = (0..base.endpoints).filter_map(held).collect();
             rated.of_base = Arc::new(of_base);
         }
         rated
+    }
+
+    fn has_accounts(&self) -> bool {
+        self.accounts.iter().any(|(_, all)| !all.is_empty())
+    }
+
+    /// Whether nobody has any, and nobody whom this layer sets will have.
+    pub(super) fn is_nobodys(&self, set: &Layer) -> bool {
+        let held = !(self.of_base.is_empty() && self.changed.is_empty());
+        !held && !self.has_accounts() && !has_rates(set)
     }
 
     fn hold(&self, endpoint: &EndpointView<'_>) -> Option<Held> {
@@ -158,6 +164,13 @@ impl Rated {
             *held = held.take().map(|held| again(*index, held));
         }
     }
+}
+
+/// Whether anything in a layer has a rate.
+fn has_rates(layer: &Layer) -> bool {
+    let none = Rates::default();
+    let mut of_grants = layer.restrictions.iter();
+    layer.rates.iter().any(|rates| *rates != none) || of_grants.any(|one| one.rates() != none)
 }
 
 /// Let each go on from the one before it of the same kind.
