@@ -3,13 +3,22 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use wire::route::{Delta, RouteTable};
+
+/// Entries of changes that are put behind a new base at once; of more, whoever settles does not wait for it.
+const AT_ONCE: usize = 1_000;
+/// How often is looked whether a table that was replaced is let go of everywhere, and for how long at most.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: usize = 1_200;
 
 /// Makes one of a table and what changed since its base, beside everything else, so that changes stay few.
 #[derive(Debug, Default)]
 pub struct Tidy {
-    at_work: Option<JoinHandle<RouteTable>>,
+    at_work: Option<JoinHandle<Option<RouteTable>>>,
+    /// Whether what is at work only puts behind the new base what changed while it was made.
+    catches_up: bool,
     /// What changed since it began.
     since: Vec<Arc<Delta>>,
 }
@@ -29,27 +38,62 @@ impl Tidy {
     pub fn settle(&mut self, table: &Arc<RouteTable>) -> Arc<RouteTable> {
         if let Some(ready) = self.at_work.take_if(|thread| thread.is_finished()) {
             let since = std::mem::take(&mut self.since);
+            let caught_up = std::mem::take(&mut self.catches_up);
+            let many = since.iter().map(|delta| delta.entries()).sum::<usize>() > AT_ONCE;
             // One that panicked leaves everything as it was.
-            let made = ready.join().ok();
-            let made = made.and_then(|made| {
-                let mut after = since.iter();
-                after.try_fold(made, |table, delta| table.after(delta).ok())
-            });
-            let same = |made: &RouteTable| {
-                (made.epoch(), made.digest()) == (table.epoch(), table.digest())
-            };
-            if let Some(made) = made.filter(same) {
-                return Arc::new(made);
+            let made = ready.join().ok().flatten();
+            match made {
+                // Once: while much goes on changing it would never be done.
+                Some(made) if many && !caught_up => {
+                    self.catches_up = self.begin(move || after(made, &since));
+                    return Arc::clone(table);
+                }
+                Some(made) => {
+                    let made = after(made, &since).filter(|made| same(made, table));
+                    if let Some(made) = made {
+                        let_go(Arc::clone(table));
+                        return Arc::new(made);
+                    }
+                }
+                None => {}
             }
         }
         if self.at_work.is_none() && table.is_loose() {
             let loose = Arc::clone(table);
-            let thread = thread::Builder::new().name("compact".into());
-            // Without a thread it stays loose, and is tried again.
-            self.at_work = thread.spawn(move || loose.compacted()).ok();
+            self.begin(move || Some(loose.compacted()));
         }
         Arc::clone(table)
     }
+
+    /// Work beside everything else. Without a thread the table stays loose, and that is tried again.
+    fn begin(&mut self, work: impl FnOnce() -> Option<RouteTable> + Send + 'static) -> bool {
+        let thread = thread::Builder::new().name("compact".into());
+        self.at_work = thread.spawn(work).ok();
+        self.at_work.is_some()
+    }
+}
+
+/// A table after these changes.
+fn after(table: RouteTable, since: &[Arc<Delta>]) -> Option<RouteTable> {
+    let mut since = since.iter();
+    since.try_fold(table, |table, delta| table.after(delta).ok())
+}
+
+fn same(made: &RouteTable, table: &RouteTable) -> bool {
+    (made.epoch(), made.digest()) == (table.epoch(), table.digest())
+}
+
+/// Hold a table that is replaced until nobody else does: to wipe a large one takes longer than to change it, and is nobody's to wait for.
+fn let_go(table: Arc<RouteTable>) {
+    let thread = thread::Builder::new().name("let-go".into());
+    let spawned = thread.spawn(move || {
+        let others = |_: &usize| Arc::strong_count(&table) > 1;
+        (0..LOOKS)
+            .take_while(others)
+            .for_each(|_| thread::sleep(LOOK));
+    });
+    // Without a thread the last who has it wipes it.
+    drop(spawned);
 }
 
 #[cfg(test)]
@@ -58,15 +102,14 @@ mod tests {
     use wire::ids::{EndpointId, Fingerprint};
     use wire::route::{DeltaParts, Endpoint, QueueBounds, Rates, TableParts, Transports};
 
-    #[test]
-    fn what_changed_stays_little_however_often_something_changes() {
-        let mut one = Endpoint {
-            id: EndpointId(1),
-            name: "a/e/one".into(),
+    fn endpoint(name: &str, certificates: usize) -> Endpoint {
+        Endpoint {
+            id: EndpointId::of(name),
+            name: name.into(),
             enabled: true,
             relay: false,
             keys: Vec::new(),
-            certificates: vec![Fingerprint([7; 32]); 1_000],
+            certificates: vec![Fingerprint([7; 32]); certificates],
             transports: Transports::default(),
             windows: Vec::new(),
             expires: None,
@@ -75,36 +118,78 @@ mod tests {
             receive: Vec::new(),
             queue: QueueBounds::default(),
             rates: Rates::default(),
-        };
+        }
+    }
+
+    fn table(endpoints: &[&Endpoint]) -> Arc<RouteTable> {
         let table = RouteTable::build(TableParts {
             epoch: 1,
             queue_groups: 1,
-            endpoints: vec![one.clone()],
+            endpoints: endpoints.iter().copied().cloned().collect(),
             ..TableParts::default()
         });
-        let (mut table, mut tidy) = (Arc::new(table.expect("one endpoint")), Tidy::default());
+        Arc::new(table.expect("they go together"))
+    }
+
+    /// Change an endpoint, and note it.
+    fn change(table: &mut Arc<RouteTable>, tidy: &mut Tidy, one: &mut Endpoint) {
+        one.relay = !one.relay;
+        let delta = table.change(DeltaParts {
+            epoch: table.epoch() + 1,
+            set: vec![one.clone()],
+            ..DeltaParts::default()
+        });
+        let delta = Arc::new(delta.expect("a change of it"));
+        *table = Arc::new(table.after(&delta).expect("it fits"));
+        tidy.note(Some(&delta));
+        let found = table.endpoint(one.id).expect("there");
+        assert_eq!(found.relay, one.relay);
+    }
+
+    #[test]
+    fn what_changed_stays_little_however_often_something_changes() {
+        let mut one = endpoint("a/e/one", 1_000);
+        let (mut table, mut tidy) = (table(&[&one]), Tidy::default());
         let (mut loose, mut settled) = (0, 0);
         while settled < 3 {
             let before = table.is_loose();
             table = tidy.settle(&table);
             settled += usize::from(before && !table.is_loose());
             loose += usize::from(before);
-            one.relay = !one.relay;
-            let delta = table.change(DeltaParts {
-                epoch: table.epoch() + 1,
-                set: vec![one.clone()],
-                ..DeltaParts::default()
-            });
-            let delta = Arc::new(delta.expect("a change of it"));
-            table = Arc::new(table.after(&delta).expect("it fits"));
-            tidy.note(Some(&delta));
-            let found = table.endpoint(EndpointId(1)).expect("there");
-            assert_eq!(found.relay, one.relay);
+            change(&mut table, &mut tidy, &mut one);
             if before {
                 // Changes of nothing else come slowly.
                 thread::yield_now();
             }
         }
         assert!(loose > 0);
+    }
+
+    #[test]
+    fn whoever_settles_does_not_wait_for_much_that_changed_meanwhile() {
+        let (mut large, mut small) = (endpoint("a/e/large", 1_000), endpoint("a/e/small", 0));
+        let (mut table, mut tidy) = (table(&[&large, &small]), Tidy::default());
+        while !table.is_loose() {
+            change(&mut table, &mut tidy, &mut large);
+        }
+        let finish = |tidy: &Tidy| {
+            let at_work = tidy.at_work.as_ref().expect("it is under way");
+            while !at_work.is_finished() {
+                thread::yield_now();
+            }
+        };
+        assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it begins");
+        for _ in 0..=AT_ONCE {
+            change(&mut table, &mut tidy, &mut small);
+        }
+        finish(&tidy);
+        assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it catches up");
+        change(&mut table, &mut tidy, &mut small);
+        finish(&tidy);
+        let settled = tidy.settle(&table);
+        assert!(!settled.is_loose() && same(&settled, &table));
+        assert_eq!(settled.encode()[..], table.encode()[..]);
+        change(&mut table, &mut tidy, &mut small);
+        assert!(tidy.at_work.is_none() && tidy.since.is_empty());
     }
 }
