@@ -13,7 +13,7 @@ use control::seal::MasterKey;
 use control::service::{self, Apply, Caller, NodeApplied, Publish, Service, Update};
 use control::store::Store;
 use partition::memory::Disk;
-use shard::Ownership;
+use shard::{Ownership, Shown};
 use wire::datagram;
 use wire::delivery::Source;
 use wire::diagnosis::Diagnosis;
@@ -304,7 +304,10 @@ impl Node {
         client.nonce[8..16].copy_from_slice(b"policies");
         client.endpoint = self.id_of(name);
         let (way, shown) = (question.way, question.certificate);
-        let shown = shown.map(|one| Fingerprint([one; 32]));
+        let shown = shown.map(|one| Shown {
+            certificate: Fingerprint([one; 32]),
+            ends: None,
+        });
         let world = &mut self.shards[door];
         match way {
             Way::Tcp | Way::Relayed => {}
