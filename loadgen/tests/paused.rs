@@ -16,7 +16,8 @@ use wire::ack::{Ack, Reject};
 use wire::frame::split;
 use wire::handshake::{Hello, WelcomeEntry, WelcomeFields, encode_welcome};
 use wire::ids::{
-    AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, Sequence, SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, LogsId, Offset, PartitionId, Sequence, SessionId,
+    UnixNanos,
 };
 use wire::preface::Preface;
 use wire::reason::{Notice, Reason};
@@ -140,6 +141,7 @@ fn handshake() -> (Opened, Server) {
         credit_bytes: 1 << 20,
         idle_timeout_ms: 60_000,
         linger_ms: 60_000,
+        logs: LogsId(1),
     };
     let entry = WelcomeEntry {
         channel: ChannelId::of(CHANNEL),

@@ -18,7 +18,7 @@ use wire::delivery::{Fetch, Outcome, Settle};
 use wire::frame::{Frame, FrameKind, split};
 use wire::handshake::{Auth, Hello, WelcomeEntry, WelcomeFields, encode_refused, encode_welcome};
 use wire::ids::{
-    AckMode, ChannelId, DATAGRAM_STREAM, Direction, EndpointId, PartitionId, QUEUE_STREAM,
+    AckMode, ChannelId, DATAGRAM_STREAM, Direction, EndpointId, LogsId, PartitionId, QUEUE_STREAM,
     RELAY_STREAM, Sequence, SessionId,
 };
 use wire::link::encode_pong;
@@ -60,6 +60,8 @@ pub enum Fault {
     Leave(usize),
     /// Cut a receiver's connection once after so many messages were delivered.
     CutDelivery(u64),
+    /// Before this received frame is appended, be another node, see [`State::move_away`], and cut the connection.
+    MoveAway(usize),
     /// Know no session any more.
     Forget,
     /// Do not hear the datagram of this number.
@@ -102,11 +104,15 @@ pub struct State {
     pub arrivals: Vec<u8>,
     /// Lanes of this endpoint are not read.
     pub stopped: Option<EndpointId>,
+    /// Which logs WELCOME says these are.
+    pub logs: LogsId,
     /// What WELCOME names as the endpoint's home shard, and the number of shards if that is more than 1.
     pub home: (u16, u16),
     cuts: usize,
     faults: Vec<Fault>,
     last: HashMap<EndpointId, u64>,
+    /// What it had of everybody when it began.
+    began_with: u64,
     sessions: HashMap<SessionId, ([u8; 32], String)>,
     received: usize,
     messages: u64,
@@ -305,7 +311,7 @@ impl Fake {
         state
             .sessions
             .insert(session_id, (keys.resume, fields.name.to_owned()));
-        let last = state.last.get(&endpoint).copied().unwrap_or(0);
+        let last = state.last_of(endpoint);
         let sender = direction == Direction::Ingress;
         let entry = WelcomeEntry {
             channel: ChannelId::of(CHANNEL),
@@ -323,7 +329,7 @@ impl Fake {
             &WelcomeFields {
                 home_shard: state.home.0,
                 shards: state.home.1.max(1),
-                ..terms(session_id, endpoint, direction)
+                ..terms(session_id, endpoint, direction, state.logs)
             },
             [entry].into_iter(),
             signer,
@@ -380,13 +386,17 @@ impl Fake {
     fn append(&self, connection: &mut Connection, send: &Send<'_>) -> bool {
         let mut state = self.state();
         let sequence = send.sequence().0;
-        let last = state.last.get(&connection.endpoint).copied().unwrap_or(0);
+        let last = state.last_of(connection.endpoint);
         if connection.discard_from.is_some_and(|from| sequence > from) {
             return true;
         }
         connection.discard_from = None;
         let nth = state.received;
         state.received += 1;
+        if state.faults.contains(&Fault::MoveAway(nth)) {
+            state.move_away(10);
+            return false;
+        }
         if let Some(at) = state
             .faults
             .iter()
@@ -440,7 +450,7 @@ impl Fake {
             "bad signature on {frame:?}"
         );
         let mut state = self.state();
-        let last = state.last.get(&connection.endpoint).copied().unwrap_or(0);
+        let last = state.last_of(connection.endpoint);
         if state.faults.contains(&Fault::Miss(number)) {
             return;
         }
@@ -525,6 +535,22 @@ impl Fake {
 }
 
 impl State {
+    /// From now on another node answers at the same address: nobody's session is there, its log and its queues are other ones, and it has had so
+    /// many frames of everybody.
+    pub fn move_away(&mut self, began_with: u64) {
+        *self = Self {
+            logs: LogsId(self.logs.0 + 1),
+            began_with,
+            hellos: self.hellos,
+            cuts: self.cuts + 1,
+            ..Self::default()
+        };
+    }
+
+    fn last_of(&self, endpoint: EndpointId) -> u64 {
+        self.last.get(&endpoint).copied().unwrap_or(self.began_with)
+    }
+
     /// Append a frame; the offset of its last message.
     fn append(&mut self, sender: EndpointId, send: &Send<'_>) -> u64 {
         let offset = self.messages;

@@ -8,7 +8,7 @@ use crate::message::Delivery;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use wire::delivery::{Deliver, Fetch, Group, Outcome, Settle, Source};
-use wire::ids::Sequence;
+use wire::ids::{LogsId, Sequence};
 use wire::message::Message;
 
 /// A gap up to this is remembered number by number, a wider one, as a server leaves behind damage, by its ends.
@@ -87,6 +87,12 @@ impl Inbox {
                 *fate = Fate::Awaited;
             }
         }
+    }
+
+    /// The numbers of another node, or of one that lost its logs, come next: nothing that was settled is meant by them, and what the
+    /// application still holds cannot be settled any more.
+    pub fn begin_anew(&mut self) {
+        *self = Self::new(self.source, self.messages_max, self.bytes_max);
     }
 
     /// Take a DELIVER and hand what the application does not have yet to `give`.
@@ -297,6 +303,7 @@ fn delivery(group: &Group<'_>, index: u64, message: &Message<'_>) -> Delivery {
     let header = group.header;
     Delivery {
         number: header.number.0 + index,
+        logs: LogsId::default(),
         sender: header.sender,
         channel: header.channel,
         channel_name: None,

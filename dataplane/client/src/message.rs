@@ -2,7 +2,7 @@
 
 use crate::diagnosis::ClientError;
 use std::time::{SystemTime, UNIX_EPOCH};
-use wire::ids::{ChannelId, EndpointId, Offset, PartitionId, UnixNanos};
+use wire::ids::{ChannelId, EndpointId, LogsId, Offset, PartitionId, UnixNanos};
 use wire::send::SendBuilder;
 
 /// A message to be sent: a body, headers as pairs, and when it was made.
@@ -54,6 +54,8 @@ impl Message {
 pub struct Delivery {
     /// Its number in the queue: what one settles.
     pub number: u64,
+    /// The logs of the node that delivered it: what it counts in. Of other logs it cannot be settled.
+    pub logs: LogsId,
     /// The endpoint that sent it, as the server proved it.
     pub sender: EndpointId,
     /// The channel it was sent to.

@@ -203,6 +203,14 @@ impl<T> Outbox<T> {
         }
     }
 
+    /// The numbers of another node, or of one that lost its logs, come next: what was sent before may not be in these, so all of it goes out
+    /// again, and may be in both.
+    pub fn forget_sent(&mut self) {
+        for pending in self.streams.iter_mut().flat_map(|stream| &mut stream.queue) {
+            pending.tried = false;
+        }
+    }
+
     /// Take an unsigned SEND (`SendBuilder` output that was not finished) to a channel of this session.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use wire::ack::Reject;
 use wire::delivery::{Deliver, Source};
 use wire::frame::{Frame, FrameKind};
-use wire::ids::ChannelId;
+use wire::ids::{ChannelId, LogsId};
 use wire::reason::{Notice, Reason};
 
 const COMMANDS_MAX: usize = 1_024;
@@ -41,8 +41,8 @@ impl Default for FetchOptions {
 }
 
 enum Command {
-    Settle(u64, Settlement),
-    AcceptThrough(u64),
+    Settle(LogsId, u64, Settlement),
+    AcceptThrough(LogsId, u64),
     Close(oneshot::Sender<()>),
 }
 
@@ -67,6 +67,7 @@ impl Receiver {
         let ended = Arc::new(OnceLock::new());
         let mut driver = Driver {
             inbox: Inbox::new(options.source, options.messages_max, options.bytes_max),
+            logs: link.terms.logs,
             dialer,
             link,
             commands: inbox,
@@ -99,7 +100,8 @@ impl Receiver {
     /// # Errors
     /// The fault that ended the session, or `FB-5110` when it is over without one.
     pub async fn accept_through(&self, delivery: &Delivery) -> Result<(), ClientError> {
-        self.command(Command::AcceptThrough(delivery.number)).await
+        self.command(Command::AcceptThrough(delivery.logs, delivery.number))
+            .await
     }
 
     /// Settle this delivery alone: accept it, release it to be delivered again, or put it among the dead letters.
@@ -111,7 +113,7 @@ impl Receiver {
         delivery: &Delivery,
         settlement: Settlement,
     ) -> Result<(), ClientError> {
-        self.command(Command::Settle(delivery.number, settlement))
+        self.command(Command::Settle(delivery.logs, delivery.number, settlement))
             .await
     }
 
@@ -139,6 +141,8 @@ impl Receiver {
 
 struct Driver {
     inbox: Inbox,
+    /// Which logs the numbers of `inbox` count in.
+    logs: LogsId,
     dialer: Dialer,
     link: Link,
     commands: mpsc::Receiver<Command>,
@@ -233,13 +237,15 @@ impl Driver {
         let mut next = command;
         loop {
             match next {
-                Some(Command::Settle(number, settlement)) => {
-                    if !self.inbox.settle(number, settlement) {
-                        let notice = Notice::new(Reason::NotDelivered, number, 0);
-                        self.waiting.push_back(Err(ClientError::Settle(notice)));
+                Some(Command::Settle(logs, number, settlement)) => {
+                    if logs != self.logs || !self.inbox.settle(number, settlement) {
+                        self.refuse(number);
                     }
                 }
-                Some(Command::AcceptThrough(number)) => self.inbox.accept_through(number),
+                Some(Command::AcceptThrough(logs, number)) if logs == self.logs => {
+                    self.inbox.accept_through(number);
+                }
+                Some(Command::AcceptThrough(_, number)) => self.refuse(number),
                 Some(Command::Close(done)) => {
                     self.closing = Some(Some(done));
                     return;
@@ -256,20 +262,30 @@ impl Driver {
         }
     }
 
+    /// Tell the application that a delivery is not one to be settled here.
+    fn refuse(&mut self, number: u64) {
+        let notice = Notice::new(Reason::NotDelivered, number, 0);
+        self.waiting.push_back(Err(ClientError::Settle(notice)));
+    }
+
     fn opened(&mut self, channels: Vec<ChannelTerms>) {
         self.names = channels
             .into_iter()
             .map(|terms| (terms.id, terms.name.into()))
             .collect();
+        if self.link.terms.logs != std::mem::replace(&mut self.logs, self.link.terms.logs) {
+            self.inbox.begin_anew();
+        }
         self.inbox.opened();
     }
 
     fn take(&mut self) -> Result<(), ClientError> {
         let (inbox, waiting, names) = (&mut self.inbox, &mut self.waiting, &self.names);
+        let logs = self.logs;
         let mut new_bytes = 0;
         let result = self
             .link
-            .frames(|frame| take_frame(inbox, waiting, &mut new_bytes, names, frame));
+            .frames(|frame| take_frame(inbox, waiting, &mut new_bytes, (names, logs), frame));
         self.waiting_bytes += new_bytes;
         result
     }
@@ -311,13 +327,14 @@ fn take_frame(
     inbox: &mut Inbox,
     waiting: &mut VecDeque<Result<Delivery, ClientError>>,
     new_bytes: &mut usize,
-    names: &[(ChannelId, Arc<str>)],
+    (names, logs): (&[(ChannelId, Arc<str>)], LogsId),
     frame: Frame<'_>,
 ) -> Result<(), ClientError> {
     let broken = |error: wire::ParseError| ClientError::Protocol(error.to_string());
     match frame.kind() {
         FrameKind::Deliver => {
             inbox.delivered(&Deliver::parse(frame).map_err(broken)?, |mut delivery| {
+                delivery.logs = logs;
                 let name = names.iter().find(|(id, _)| *id == delivery.channel);
                 delivery.channel_name = name.map(|(_, name)| Arc::clone(name));
                 *new_bytes += delivery.body.len();

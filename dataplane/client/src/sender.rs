@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use wire::ack::{Ack, Reject};
 use wire::frame::{Frame, FrameKind};
-use wire::ids::{ChannelId, EndpointId, Sequence};
+use wire::ids::{ChannelId, EndpointId, LogsId, Sequence};
 use wire::send::SendBuilder;
 
 const COMMANDS_MAX: usize = 64;
@@ -77,6 +77,7 @@ impl Sender {
         let ended = Arc::new(OnceLock::new());
         let mut driver = Driver {
             outbox: Outbox::new(dialer.options.retry_for),
+            logs: link.terms.logs,
             dialer,
             link,
             commands: inbox,
@@ -169,6 +170,8 @@ impl Sender {
 
 struct Driver {
     outbox: Outbox<Answer>,
+    /// Which logs the numbers of `outbox` count in.
+    logs: LogsId,
     dialer: Dialer,
     link: Link,
     commands: mpsc::Receiver<Command>,
@@ -291,6 +294,9 @@ impl Driver {
             .collect();
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
         let terms = self.link.terms;
+        if terms.logs != std::mem::replace(&mut self.logs, terms.logs) {
+            self.outbox.forget_sent();
+        }
         self.outbox.opened(
             channels,
             terms.credit_frames,

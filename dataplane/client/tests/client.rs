@@ -2,8 +2,8 @@
 
 use client::fake::{CHANNEL, Fake, Fault, KEY};
 use client::{
-    ClientError, Connection, Credentials, FetchOptions, Message, Options, Receiver, Sender,
-    Settlement, Ticket,
+    ClientError, Connection, Credentials, Delivery, FetchOptions, Message, Options, Receiver,
+    Sender, Settlement, Ticket,
 };
 use std::time::Duration;
 use wire::delivery::Outcome;
@@ -254,6 +254,66 @@ async fn a_dropped_connection_is_resumed_and_nothing_is_lost_or_appended_twice()
         assert_eq!(state.bodies(), numbers(0..100), "{why}");
         assert_eq!(state.hellos, hellos, "{why}");
     }
+}
+
+#[tokio::test]
+async fn another_node_s_numbers_are_not_taken_for_those_of_the_one_before() {
+    // What was on its way when the node changed is on none: the new one's higher number says nothing of it.
+    let fake = Fake::start(&[Fault::MoveAway(2)]);
+    let sender = sender(&fake).await;
+    let mut sequences = Vec::new();
+    for ticket in send(&sender, 0..6).await {
+        sequences.push(ticket.await.expect("acked in the end").sequence.0);
+    }
+    let lost = sequences
+        .iter()
+        .take_while(|sequence| **sequence < 3)
+        .count();
+    let bodies = fake.state().bodies();
+    assert_eq!(bodies, numbers(lost as u32..6), "answered: {sequences:?}");
+    let want: Vec<u64> = (11..).take(6 - lost).collect();
+    assert_eq!(sequences[lost..], want, "they go on where the new node is");
+}
+
+#[tokio::test]
+async fn messages_of_another_node_are_new_whatever_their_numbers() {
+    let fake = Fake::start(&[]);
+    let (sender, mut receiver) = (sender(&fake).await, receiver(&fake).await);
+    let mut get = async |bodies: std::ops::Range<u32>| {
+        for ticket in send(&sender, bodies.clone()).await {
+            ticket.await.expect("acked in the end");
+        }
+        let mut got = Vec::new();
+        for body in bodies {
+            let delivery = receiver.next().await.expect("open").expect("a delivery");
+            assert_eq!(delivery.body, body.to_string().into_bytes());
+            got.push(delivery);
+        }
+        got
+    };
+    let before = get(0..5).await;
+    fake.state().move_away(0);
+    let after = get(5..8).await;
+    let numbers = |all: &[Delivery]| all.iter().map(|one| one.number).collect::<Vec<_>>();
+    assert_eq!(
+        (numbers(&before), numbers(&after)),
+        (vec![1, 2, 3, 4, 5], vec![1, 2, 3])
+    );
+    // Its number is one of the new node's, too, and means another message there.
+    for settled in [
+        receiver.settle(&before[1], Settlement::Accept).await,
+        receiver.accept_through(&before[1]).await,
+    ] {
+        settled.expect("it is open");
+        let told = receiver.next().await.expect("open");
+        assert!(matches!(told, Err(ClientError::Settle(_))), "{told:?}");
+    }
+    receiver
+        .accept_through(&after[2])
+        .await
+        .expect("it is open");
+    receiver.close().await.expect("open until now");
+    assert_eq!(fake.state().settled, [(3, Outcome::AcceptUpTo)]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The data folder: made, tried, locked, and checked against the plan before anything is recovered from it.
 //!
-//! `format.toml` fixes what must never change under stored messages: the format's version, each hub's name and number of partitions and
-//! the number of queue groups. Hubs that a plan no longer names stay listed, because their logs stay on disk.
+//! `format.toml` fixes what must never change under stored messages: the format's version, which logs these are, each hub's name and number of
+//! partitions and the number of queue groups. Hubs that a plan no longer names stay listed, because their logs stay on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -10,12 +10,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use wire::ids::LogsId;
 use wire::route::{Hub, RouteTable};
 
 use crate::diagnosis::{
     DATA_LOCKED, DATA_READ_ONLY, DATA_UNREACHABLE, Diagnosis, FORMAT_UNREADABLE, FORMAT_VERSION,
     HUB_ANOTHERS, PARTITIONS_CHANGED, QUEUE_GROUPS_CHANGED, diagnose,
 };
+use crate::random;
 
 /// The version of the folder's layout that this build reads and writes.
 const FORMAT_VERSION_KNOWN: u32 = 1;
@@ -39,6 +41,9 @@ pub(crate) struct Folder {
 struct Format {
     version: u32,
     queue_groups: u16,
+    /// Of the logs, 16 digits of hexadecimal; not there before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    logs: Option<String>,
     #[serde(default)]
     hub: Vec<FormatHub>,
 }
@@ -85,6 +90,22 @@ impl Folder {
         let kept = replace(&self.path, SECRET, &secret, 0o600);
         kept.map_err(|error| read_only(&path, &error))?;
         Ok(secret)
+    }
+
+    /// Which logs these are: kept beside them, and drawn once, behind [`Folder::settle_format`].
+    pub(crate) fn logs(&self) -> Result<LogsId, Diagnosis> {
+        let path = self.path.join(FORMAT);
+        let mut format = read_format(&path)?.expect("it is settled");
+        if let Some(text) = &format.logs {
+            let read = u64::from_str_radix(text, 16);
+            return read
+                .map(LogsId)
+                .map_err(|_| unreadable(&path, format!("logs = \"{text}\"")));
+        }
+        let logs = random::logs()?;
+        format.logs = Some(logs.to_string());
+        write_format(&self.path, &format)?;
+        Ok(logs)
     }
 
     /// Whether a running node can take this table over, as far as the folder at `path` says.
@@ -159,6 +180,7 @@ impl Format {
         let mut format = Self {
             version: FORMAT_VERSION_KNOWN,
             queue_groups,
+            logs: None,
             hub: Vec::new(),
         };
         format.add_hubs(hubs);
@@ -363,6 +385,38 @@ mod tests {
 
     fn draw(bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("random bytes");
+    }
+
+    #[test]
+    fn logs_keep_their_number_as_long_as_they_are_there_and_no_others_have_it() {
+        let [one, other] = [(), ()].map(|()| tempfile::tempdir().expect("a folder"));
+        let logs = |path: &Path, hubs: &[Hub]| {
+            let folder = Folder::open(path).expect("it is nobody's");
+            Folder::remember_hubs(path, 4, hubs).expect("it fits");
+            folder.logs()
+        };
+        let first = logs(one.path(), &[]).expect("drawn");
+        assert_ne!(first, LogsId::default());
+        // What is written beside it does not touch it.
+        let hub = Hub {
+            id: 3,
+            name: "a/e/hub".into(),
+            partitions: 2,
+            ack: wire::ids::AckMode::Local,
+            segment_bytes: 1 << 20,
+            retention_bytes: None,
+            retention_age: None,
+        };
+        assert_eq!(logs(one.path(), &[hub]), Ok(first));
+        assert_ne!(logs(other.path(), &[]), Ok(first));
+        let path = one.path().join(FORMAT);
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let told = format!("logs = \"{first}\"");
+        assert!(text.contains(&told), "{text}");
+        std::fs::write(&path, text.replace(&told, "logs = \"no number\"")).expect("it is ours");
+        let fault =
+            logs(one.path(), &[]).expect_err("numbers of others could be taken for its own");
+        assert_eq!(fault.code, FORMAT_UNREADABLE);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Random bytes for accepted connections, drawn in blocks so that an accept costs no system call.
 
 use shard::HashSeed;
+use wire::ids::LogsId;
 
 use crate::diagnosis::{Diagnosis, RANDOM_FAILED, diagnose};
 
@@ -10,8 +11,16 @@ const PIECES: usize = 64;
 
 /// A seed for the maps of a process.
 pub(crate) fn hash_seed() -> Result<HashSeed, Diagnosis> {
-    let seed = getrandom::u64().map_err(|error| refused(&error))?;
-    Ok(HashSeed(seed))
+    number().map(HashSeed)
+}
+
+/// Logs that there have not been before. Those without a number are nobody's.
+pub(crate) fn logs() -> Result<LogsId, Diagnosis> {
+    number().map(|number| LogsId(number.max(1)))
+}
+
+fn number() -> Result<u64, Diagnosis> {
+    getrandom::u64().map_err(|error| refused(&error))
 }
 
 fn refused(error: &getrandom::Error) -> Diagnosis {

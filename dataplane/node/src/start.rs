@@ -185,6 +185,7 @@ pub fn start_logged(
         false => Vec::new(),
     };
     folder.settle_format(&table, |hub| waiting.iter().any(|waits| waits.is(hub)))?;
+    shard_limits.logs = folder.logs()?;
     let tunnels = Tunnels::of(&config)?;
     let Listeners {
         plain,

@@ -11,7 +11,7 @@ use std::net::Shutdown;
 
 use support::*;
 use wire::frame::FrameKind;
-use wire::ids::AckMode;
+use wire::ids::{AckMode, LogsId};
 
 #[test]
 fn a_message_goes_from_send_to_settle_and_survives_a_restart() {
@@ -47,6 +47,26 @@ fn a_message_goes_from_send_to_settle_and_survives_a_restart() {
         node.stop();
         node.join().unwrap();
     }
+}
+
+#[test]
+fn welcome_names_the_logs_which_stay_the_same_over_a_restart_and_are_others_in_another_folder() {
+    let [data, other] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+    let logs = |data: &tempfile::TempDir| {
+        let node = start(data.path(), table(parts(AckMode::Local, 1)));
+        let logs = Client::connect(node.listen_addr(), &sender(0)).terms().logs;
+        let heard = Client::connect(node.listen_addr(), RECEIVER).terms().logs;
+        assert_eq!(logs, heard);
+        node.stop();
+        node.join().unwrap();
+        logs
+    };
+    let first = logs(&data);
+    assert_ne!(first, LogsId::default());
+    assert_eq!(logs(&data), first);
+    assert_ne!(logs(&other), first);
+    std::fs::remove_dir_all(data.path()).unwrap();
+    assert_ne!(logs(&data), first, "what was in them is gone");
 }
 
 #[test]

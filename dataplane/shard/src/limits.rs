@@ -8,6 +8,7 @@ use crate::connection::CONNECTION_BYTES;
 use crate::hashed::HashSeed;
 use crate::session::SESSION_BYTES;
 use crate::strangers::REMEMBERED_BYTES;
+use wire::ids::LogsId;
 use wire::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MESSAGES_MAX};
 
 /// The bounds of a shard. `Limits::default` suits a node with a few thousand connections.
@@ -88,6 +89,8 @@ pub struct Limits {
     pub clock_skew_max: Duration,
     /// No limit: what this node is called in route tables, if anything. Endpoints that are at home elsewhere get no session.
     pub node: Option<Box<str>>,
+    /// No limit: which logs these are, told in WELCOME: to clients, numbers of other logs mean nothing here.
+    pub logs: LogsId,
     /// No limit: what keeps those who pick ids from slowing others. Random, and one for all of a process.
     pub hash_seed: HashSeed,
 }
@@ -131,6 +134,7 @@ impl Default for Limits {
             nonces_max: 131_072,
             clock_skew_max: Duration::from_secs(300),
             node: None,
+            logs: LogsId::default(),
             hash_seed: HashSeed::default(),
         };
         limits.memory_bytes = limits.memory_parts().total();

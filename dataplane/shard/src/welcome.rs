@@ -130,6 +130,7 @@ fn fields(
         credit_bytes,
         idle_timeout_ms: ms(limits.idle_timeout),
         linger_ms: ms(limits.linger),
+        logs: limits.logs,
     }
 }
 

@@ -169,6 +169,17 @@ impl UnixNanos {
     }
 }
 
+/// The logs of a node: random, and made with them. Sequence numbers, offsets and delivery numbers count within them; 0 where nothing is
+/// kept from one start to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LogsId(pub u64);
+
+impl fmt::Display for LogsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A session: 16 random bytes of the server's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SessionId(pub [u8; 16]);

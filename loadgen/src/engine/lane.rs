@@ -5,7 +5,7 @@
 use crate::inflow::Inflow;
 use client::handshake::{Opened, Seal};
 use std::collections::VecDeque;
-use wire::ids::{DATAGRAM_STREAM, PartitionId, RELAY_STREAM};
+use wire::ids::{DATAGRAM_STREAM, LogsId, PartitionId, RELAY_STREAM};
 
 /// One frame of one sender.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Lane {
     pub index: u64,
     /// The answers that concern this lane.
     pub stream: PartitionId,
+    /// Which logs its numbers count in.
+    pub logs: LogsId,
     /// Highest answered sequence or relay number.
     pub last: u64,
     /// On the wire, unanswered, in order.
@@ -85,6 +87,7 @@ impl Lane {
             inflow: Inflow::default(),
             index: 0,
             stream,
+            logs: opened.terms.logs,
             last,
             wire: VecDeque::new(),
             ready: VecDeque::new(),

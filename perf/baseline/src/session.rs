@@ -17,8 +17,8 @@ use wire::route::EndpointView;
 use wire::send::{Send, addressed};
 use wire::signature::{MacKey, SESSION_INFO, Signer, verify_hello};
 use wire::{
-    ChannelId, Direction, NO_STREAM, Notice, Offset, PartitionId, Reason, Sequence, SessionId,
-    SignatureKind, UnixNanos,
+    ChannelId, Direction, LogsId, NO_STREAM, Notice, Offset, PartitionId, Reason, Sequence,
+    SessionId, SignatureKind, UnixNanos,
 };
 
 const READ_BYTES: usize = 64 << 10;
@@ -219,6 +219,7 @@ fn fields(
         credit_bytes: CREDIT_BYTES,
         idle_timeout_ms: (IDLE_SECONDS * 1_000) as u32,
         linger_ms: 1,
+        logs: LogsId::default(),
     }
 }
 

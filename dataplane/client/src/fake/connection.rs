@@ -5,7 +5,8 @@ use wire::ack::{Ack, Reject};
 use wire::delivery::{DeliverBuilder, GroupHeader, Source};
 use wire::handshake::WelcomeFields;
 use wire::ids::{
-    AckMode, ChannelId, Direction, EndpointId, Offset, PartitionId, Sequence, SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, LogsId, Offset, PartitionId, Sequence, SessionId,
+    UnixNanos,
 };
 use wire::reason::Notice;
 use wire::signature::{SessionKeys, Signer};
@@ -94,6 +95,7 @@ pub(super) fn terms(
     session_id: SessionId,
     endpoint: EndpointId,
     direction: Direction,
+    logs: LogsId,
 ) -> WelcomeFields {
     WelcomeFields {
         epoch: 1,
@@ -111,5 +113,6 @@ pub(super) fn terms(
         credit_bytes: 4 << 20,
         idle_timeout_ms: 30_000,
         linger_ms: 60_000,
+        logs,
     }
 }

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::frame::{self, Frame, FrameKind, ParseError};
 use crate::home::Home;
 use crate::ids::{
-    AckMode, ChannelId, Direction, EndpointId, PartitionId, Sequence, SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, LogsId, PartitionId, Sequence, SessionId, UnixNanos,
 };
 use crate::limits::CHANNELS_MAX;
 use crate::link::{encode_notice, parse_notice};
@@ -33,7 +33,8 @@ use crate::signature::Signer;
 /// |    100 |     4 | `credit_bytes`    | bytes of frames that may be unacked at once                   |
 /// |    104 |     4 | `idle_timeout_ms` | silence after which the server closes the connection          |
 /// |    108 |     4 | `linger_ms`       | how long the session waits to be resumed after a lost connection |
-/// |    112 |       |                   | entries, then the signature                                   |
+/// |    112 |     8 | `logs`            | the node's logs: numbers of others mean nothing here          |
+/// |    120 |       |                   | entries, then the signature                                   |
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct WelcomeFixed {
@@ -52,8 +53,9 @@ struct WelcomeFixed {
     credit_bytes: U32,
     idle_timeout_ms: U32,
     linger_ms: U32,
+    logs: U64,
 }
-const _: () = assert!(size_of::<WelcomeFixed>() == 96);
+const _: () = assert!(size_of::<WelcomeFixed>() == 104);
 
 /// The start of an entry; the channel's full name follows.
 ///
@@ -110,6 +112,8 @@ pub struct WelcomeFields {
     pub idle_timeout_ms: u32,
     /// How long the session waits to be resumed.
     pub linger_ms: u32,
+    /// The logs that all numbers count in.
+    pub logs: LogsId,
 }
 
 /// One channel of a session.
@@ -179,6 +183,7 @@ fn fixed(fields: &WelcomeFields) -> WelcomeFixed {
         credit_bytes: U32::new(fields.credit_bytes),
         idle_timeout_ms: U32::new(fields.idle_timeout_ms),
         linger_ms: U32::new(fields.linger_ms),
+        logs: U64::new(fields.logs.0),
     }
 }
 
@@ -222,6 +227,7 @@ impl<'a> Welcome<'a> {
             credit_bytes: fixed.credit_bytes.get(),
             idle_timeout_ms: fixed.idle_timeout_ms.get(),
             linger_ms: fixed.linger_ms.get(),
+            logs: LogsId(fixed.logs.get()),
         };
         Ok(Self {
             fields,

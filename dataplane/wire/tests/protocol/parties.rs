@@ -3,7 +3,8 @@
 use wire::handshake::{WelcomeEntry, WelcomeFields};
 use wire::signature::{MacKey, SecretKey, SessionKeys, SigningKey};
 use wire::{
-    AckMode, ChannelId, Direction, EndpointId, KeyId, PartitionId, Sequence, SessionId, UnixNanos,
+    AckMode, ChannelId, Direction, EndpointId, KeyId, LogsId, PartitionId, Sequence, SessionId,
+    UnixNanos,
 };
 
 /// Header pairs.
@@ -124,6 +125,7 @@ impl Connection {
             credit_bytes: 8_388_608,
             idle_timeout_ms: 60_000,
             linger_ms: 30_000,
+            logs: LogsId(0x1095_1095_1095_1095),
         }
     }
 }

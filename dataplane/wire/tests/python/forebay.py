@@ -310,9 +310,10 @@ class Welcome:
     credit_bytes: int
     idle_timeout_ms: int
     linger_ms: int
+    logs: int
     entries: tuple
 
-    LAYOUT = struct.Struct("<16s32sQQIIHHHBBIIII")
+    LAYOUT = struct.Struct("<16s32sQQIIHHHBBIIIIQ")
 
     def entry(self, name):
         """The entry of the channel of that full name."""
@@ -441,7 +442,7 @@ def _decode_welcome(frame):
     if len(body) < Welcome.LAYOUT.size:
         raise ProtocolFault("WELCOME is too short")
     (session_id, nonce, endpoint, unix_nanos, frame_max, body_max, messages_max, shards, home_shard, direction,
-     reserved, credit_frames, credit_bytes, idle_ms, linger_ms) = Welcome.LAYOUT.unpack_from(body)  # fmt: skip
+     reserved, credit_frames, credit_bytes, idle_ms, linger_ms, logs) = Welcome.LAYOUT.unpack_from(body)  # fmt: skip
     _zero(reserved, "WELCOME")
     if direction not in (INGRESS, EGRESS):
         raise ProtocolFault(f"direction {direction}")
@@ -460,7 +461,7 @@ def _decode_welcome(frame):
         at += name_bytes
     _exactly(body, at, "WELCOME")
     return Welcome(frame.sequence, session_id, nonce, endpoint, unix_nanos, frame_max, body_max, messages_max, shards,
-                   home_shard, direction, credit_frames, credit_bytes, idle_ms, linger_ms, tuple(entries))  # fmt: skip
+                   home_shard, direction, credit_frames, credit_bytes, idle_ms, linger_ms, logs, tuple(entries))  # fmt: skip
 
 
 def _decode_ack(frame):

@@ -12,6 +12,9 @@ impl Sending {
     /// Only a lane that carries one sender's own frames can: relay numbers end with their connection.
     pub fn reopen(&mut self, lane: usize, opened: Opened, last: Sequence, now: u64) {
         debug_assert!(!self.lanes[lane].relays(), "lane {lane} relays");
+        if self.lanes[lane].logs != opened.terms.logs {
+            return self.lanes[lane].end("the node has other logs than before".to_owned());
+        }
         while self.lanes[lane].last < last.0 {
             let Some(item) = self.lanes[lane].answer_next() else {
                 return self.lanes[lane].end("another session sends as this endpoint".to_owned());
