@@ -14,6 +14,9 @@ pub struct Bytes(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age(pub Duration);
 
+/// Most bytes: as many as every reader of JSON and TOML counts exactly.
+pub const BYTES_MAX: u64 = (1 << 53) - 1;
+
 const BYTE_UNITS: [(&str, u64); 9] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -39,8 +42,10 @@ const AGE_UNITS: [(&str, u64); 5] = [
 /// # Errors
 /// A sentence that shows the accepted form.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    amount(text, &BYTE_UNITS, 1)
-        .ok_or_else(|| "a byte count such as 4096, \"512KiB\", \"64MiB\" or \"2GiB\"".to_owned())
+    let amount = amount(text, &BYTE_UNITS, 1).filter(|bytes| *bytes <= BYTES_MAX);
+    amount.ok_or_else(|| {
+        "a byte count such as 4096, \"512KiB\", \"64MiB\" or \"2GiB\", below 8192 TiB".to_owned()
+    })
 }
 
 /// Read a length of time such as `30s`, `250ms` or `7d`; a bare number is seconds.

@@ -16,6 +16,7 @@ use super::BODY_BYTES_MAX;
 use super::problem::Problem;
 use super::routes::Route;
 use crate::diagnosis::{AMOUNT, API_CONDITION, API_QUERY, CODES, TOKEN_UNKNOWN};
+use crate::model::written::Table;
 use crate::model::{Noun, Role, Thing};
 use crate::plan::syntax::of_message;
 use crate::quantity::parse_age;
@@ -172,11 +173,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The body as JSON; an empty one is an empty object.
+    /// The body as JSON.
     pub(super) fn json(&self) -> Result<Value, Problem> {
-        if self.question.body.is_empty() {
-            return Ok(json!({}));
-        }
         self.kind()?;
         let read = serde_json::from_slice(&self.question.body);
         let mut value = read.map_err(|error| {
@@ -190,13 +188,16 @@ impl<'a> Call<'a> {
         Ok(value)
     }
 
-    /// Refuse a body of another kind than JSON, if there is one.
+    /// Refuse a body of another kind than JSON, and none at all: what was left out by mistake must not pass for a thing without anything.
     fn kind(&self) -> Result<(), Problem> {
+        if self.question.body.is_empty() {
+            return Err(Problem::body("none".to_owned()));
+        }
         let kind = self.question.header(&CONTENT_TYPE).unwrap_or("");
         let kind = kind.split(';').next().unwrap_or("").trim();
         let accepted = ["application/json", "application/merge-patch+json"];
         let accepted = accepted.iter().any(|one| kind.eq_ignore_ascii_case(one));
-        match accepted || self.question.body.is_empty() {
+        match accepted {
             true => Ok(()),
             false => Err(Problem::kind(kind)),
         }
@@ -207,7 +208,7 @@ impl<'a> Call<'a> {
         self.kind()?;
         // Without a JSON value of it in between, which takes many times the memory, if it is long.
         match serde_json::from_slice(&self.question.body) {
-            Ok(read) => return Ok(read),
+            Ok(Table(read)) => return Ok(read),
             Err(error) if self.question.body.len() > BODY_BYTES_MAX => {
                 return Err(unreadable(&error).into());
             }
@@ -253,19 +254,23 @@ fn with_whole_numbers(value: &mut Value) {
 
 /// How long to wait for the nodes.
 fn wait(text: &str) -> Result<Duration, Problem> {
-    let bad = |_| {
+    let bad = || {
         let (what, needed) = (
             "`wait` cannot be read",
             "a duration such as 5s, at most 60s",
         );
         Problem::from(Diagnosis::from_table(CODES, AMOUNT, what, text, needed))
     };
-    Ok(parse_age(text).map_err(bad)?.min(WAIT_MAX))
+    // A bare number could be meant in any unit.
+    let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
+    let wait = parse_age(text).ok().filter(|_| has_unit);
+    Ok(wait.ok_or_else(bad)?.min(WAIT_MAX))
 }
 
 /// JSON as what is wanted, or what is wrong with it.
 pub(super) fn decode<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    serde_json::from_value(value).map_err(|error| unreadable(&error).into())
+    let read = serde_json::from_value(value).map(|Table(read)| read);
+    read.map_err(|error| unreadable(&error).into())
 }
 
 /// What the reader of JSON says, with the nearest known name.

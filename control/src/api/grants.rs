@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call, decode};
+use super::call::{Answer, Call, decode, unreadable};
 use super::keys::endpoint;
 use super::problem::Problem;
 use super::scalar::EXACT_MAX;
-use crate::diagnosis::{ALREADY_THERE, API_QUERY, CODES, NOT_THERE, VALUE};
-use crate::model::{Allow, Endpoint, Grant, Moment, environment_of};
+use super::things::given;
+use crate::diagnosis::{ALREADY_THERE, API_QUERY, CODES, NAME, NOT_THERE, VALUE};
+use crate::model::{
+    Allow, Endpoint, Grant, Moment, NAME_NEEDED, environment_of, is_part, parts_of,
+};
 use crate::service::Question;
 use wire::diagnosis::Diagnosis;
 use wire::ids::Fingerprint;
@@ -52,7 +55,7 @@ pub(super) fn put(call: &Call<'_>) -> Result<Answer, Problem> {
             }
         }
     }
-    let grant: Grant = decode(body)?;
+    let grant: Grant = decode(given(body))?;
     if grant.allow == Allow::Send && grant.subscribed.is_some() {
         let (what, needed) = ("a grant to send cannot be subscribed", "a grant to receive");
         let fault = Diagnosis::from_table(CODES, VALUE, what, "`subscribed`", needed);
@@ -101,7 +104,7 @@ pub(super) fn why(call: &Call<'_>) -> Result<Answer, Problem> {
     let question = Question {
         endpoint: call.name(),
         allow: allow(call)?,
-        channel: channel(call),
+        channel: well_named(channel(call))?,
         key: call.query("key").map(str::to_owned),
         address: read(call, "address", "an address", |text| text.parse().ok())?,
         origin: call.query("origin").map(str::to_owned),
@@ -154,8 +157,22 @@ fn channel(call: &Call<'_>) -> String {
     }
 }
 
+/// The name, if a channel can have it: of one that cannot it is idle to say why nobody may.
+fn well_named(channel: String) -> Result<String, Problem> {
+    let is_name = match channel.contains('/') {
+        true => parts_of::<3>(&channel).is_some(),
+        false => is_part(&channel),
+    };
+    if is_name {
+        return Ok(channel);
+    }
+    let (what, seen) = ("no channel can have this name", format!("`{channel}`"));
+    Err(Diagnosis::from_table(CODES, NAME, what, seen, NAME_NEEDED).into())
+}
+
 fn allow(call: &Call<'_>) -> Result<Allow, Problem> {
-    decode(call.part("allow").into())
+    let read = serde_json::from_value(call.part("allow").into());
+    read.map_err(|error| unreadable(&error).into())
 }
 
 fn place(call: &Call<'_>, endpoint: &Endpoint) -> Result<Option<usize>, Problem> {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::call::{Answer, Call};
 use super::problem::Problem;
-use crate::diagnosis::{CODES, NOT_THERE};
-use crate::model::{Direction, Endpoint, Key, Moment, Noun, Thing};
+use crate::diagnosis::{CODES, NAME, NOT_THERE};
+use crate::model::{Direction, Endpoint, Key, Moment, NAME_NEEDED, Noun, Thing, is_part};
 use crate::quantity::Age;
 use crate::service::{KeyOrder, NewKey, Rotation};
 use wire::diagnosis::Diagnosis;
@@ -34,7 +34,8 @@ struct Turn {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct End {
-    /// `null` for never.
+    /// `null` for never; left out it would be a mistake.
+    #[serde(deserialize_with = "Option::deserialize")]
     expires: Option<Moment>,
 }
 
@@ -61,6 +62,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `POST .../keys`.
 pub(super) fn create(call: &Call<'_>) -> Result<Answer, Problem> {
     let order: Order = call.read()?;
+    well_named(order.name.as_deref())?;
     let order = KeyOrder {
         name: order.name,
         direction: order.direction,
@@ -77,6 +79,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `POST .../rotate`.
 pub(super) fn rotate(call: &Call<'_>) -> Result<Answer, Problem> {
     let turn: Turn = call.read()?;
+    well_named(turn.name.as_deref())?;
     let rotation = Rotation {
         direction: turn.direction,
         overlap_seconds: turn.overlap.0.as_secs(),
@@ -124,6 +127,17 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
         .service
         .delete_key(&call.caller, &name, key, expected)?;
     call.changed(&outcome, 200)
+}
+
+/// Refuse a name that no key can have. Without one it is named after its direction.
+fn well_named(name: Option<&str>) -> Result<(), Problem> {
+    match name {
+        Some(name) if !is_part(name) => {
+            let (what, seen) = ("no key can have this name", format!("`{name}`"));
+            Err(Diagnosis::from_table(CODES, NAME, what, seen, NAME_NEEDED).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The answer to a new key: with its secret.

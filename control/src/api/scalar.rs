@@ -8,9 +8,10 @@ use wire::route::NODE_NAME_BYTES_MAX;
 
 use crate::compile::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::model::PART_BYTES_MAX;
+use crate::quantity::BYTES_MAX;
 
 /// Largest whole number that every reader of JSON reads exactly.
-pub(super) const EXACT_MAX: u64 = (1 << 53) - 1;
+pub(super) const EXACT_MAX: u64 = BYTES_MAX;
 
 /// A part of a name: not `.` and not `..`.
 pub(super) fn part() -> Value {
@@ -76,12 +77,12 @@ pub(super) fn rate() -> Value {
     range(1, u64::from(u32::MAX))
 }
 
-/// Bytes from this many on, as a number or with one of these units behind one to four digits.
+/// Bytes from this many on, as a number or with one of these units behind one to four digits, or TiB behind one to three.
 pub(super) fn bytes_from(least: u64, units: &str) -> Value {
     json!({
         "anyOf": [
             { "type": "integer", "minimum": least, "maximum": EXACT_MAX },
-            { "type": "string", "pattern": format!("^[1-9][0-9]{{0,3}}({units})$") },
+            { "type": "string", "pattern": format!("^([1-9][0-9]{{0,3}}({units})|[1-9][0-9]{{0,2}}TiB)$") },
         ],
         "description": "bytes; text may have B, KiB, MiB, GiB, TiB, kB, MB, GB or TB and a fraction",
     })
@@ -89,7 +90,7 @@ pub(super) fn bytes_from(least: u64, units: &str) -> Value {
 
 /// Bytes of frames per second.
 pub(super) fn byte_rate() -> Value {
-    bytes_from(1 << 10, "KiB|MiB|GiB|TiB")
+    bytes_from(1 << 10, "KiB|MiB|GiB")
 }
 
 pub(super) fn segment_bytes() -> Value {
@@ -108,7 +109,7 @@ pub(super) fn segment_bytes() -> Value {
 
 /// At least a segment: of the longest segment here, of shorter ones less is taken.
 pub(super) fn retention_bytes() -> Value {
-    let mut schema = bytes_from(SEGMENT_BYTES_MAX, "GiB|TiB");
+    let mut schema = bytes_from(SEGMENT_BYTES_MAX, "GiB");
     schema["description"] = "at least segment_bytes, which may be less than this says".into();
     schema
 }
@@ -122,7 +123,7 @@ pub(super) fn body_bytes() -> Value {
 
 /// At least the longest body.
 pub(super) fn queue_bytes() -> Value {
-    bytes_from(BODY_BYTES_MAX as u64, "MiB|GiB|TiB")
+    bytes_from(BODY_BYTES_MAX as u64, "MiB|GiB")
 }
 
 pub(super) fn age() -> Value {

@@ -63,6 +63,14 @@ fn object(required: &[&str], properties: &[(&str, Value)]) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
+/// These properties, of which each may be `null`, which is as good as left out.
+fn nullable(properties: &[(&'static str, Value)]) -> Vec<(&'static str, Value)> {
+    let properties = properties.iter().cloned();
+    properties
+        .map(|(name, schema)| (name, maybe(schema)))
+        .collect()
+}
+
 /// The properties of each kind of thing, besides its name.
 fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
     let rates = [
@@ -98,7 +106,7 @@ fn things() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
             "Endpoint",
             [
                 &[
-                    ("id", range(1, i64::MAX as u64 >> 10)),
+                    ("id", range(1, i64::MAX as u64)),
                     ("enabled", flag()),
                     ("home", node_name()),
                     ("relay", flag()),
@@ -162,12 +170,14 @@ pub(super) fn schemas() -> Value {
                 .iter()
                 .map(|(name, schema)| (*name, loosened(schema))),
         );
-        let new = [&[("name", own_name(name))], &properties[..]].concat();
+        let any = nullable(&properties);
+        let new = [&[("name", own_name(name))], &any[..]].concat();
         all.insert(format!("New{name}"), object(&["name"], &new));
-        all.insert(format!("{name}Put"), object(&[], &properties));
-        let mut written = [&[full], &properties[..]].concat();
+        all.insert(format!("{name}Put"), object(&[], &any));
+        all.insert(format!("{name}Patch"), object(&[], &any));
+        let mut written = [&[full], &any[..]].concat();
         if name == "Endpoint" {
-            written.push(("keys", list(reference("WrittenKey"))));
+            written.push(("keys", maybe(list(reference("WrittenKey")))));
         }
         all.insert(format!("Written{name}"), object(&["name"], &written));
         if name == "Endpoint" {
@@ -181,13 +191,6 @@ pub(super) fn schemas() -> Value {
             own.extend([("defined", flag()), ("status", status)]);
         }
         all.insert(name.into(), object(&["name"], &own));
-        let patch = properties
-            .into_iter()
-            .map(|(name, schema)| (name, maybe(schema)));
-        all.insert(
-            format!("{name}Patch"),
-            object(&[], &patch.collect::<Vec<_>>()),
-        );
     }
     for name in [
         "Account",
@@ -244,14 +247,14 @@ fn loosened(schema: &Value) -> Value {
 fn queue() -> Value {
     object(
         &[],
-        &[
+        &nullable(&[
             ("messages_max", range(1, 1 << 53)),
             ("bytes_max", queue_bytes()),
             ("age_max", age()),
             ("on_full", json!({ "enum": ["park", "drop-oldest"] })),
             ("lock", age()),
             ("deliveries_max", range(0, u64::from(u16::MAX))),
-        ],
+        ]),
     )
 }
 
@@ -260,7 +263,7 @@ fn limits() -> Value {
     let count = || range(0, u64::from(u32::MAX));
     object(
         &[],
-        &[
+        &nullable(&[
             ("environments", count()),
             ("hubs", count()),
             ("partitions", count()),
@@ -268,7 +271,7 @@ fn limits() -> Value {
             ("endpoints", count()),
             ("grants_per_endpoint", count()),
             ("tokens", count()),
-        ],
+        ]),
     )
 }
 
@@ -279,22 +282,26 @@ fn conditions() -> Vec<(&'static str, Value)> {
         ("origins", list(text())),
         ("hours", list(hours())),
         ("expires", moment()),
+    ]
+}
+
+/// What of a grant is about what is sent.
+fn bounds() -> Vec<(&'static str, Value)> {
+    vec![
         ("messages_per_second", rate()),
         ("bytes_per_second", byte_rate()),
         ("body_bytes_max", body_bytes()),
     ]
 }
 
-/// A grant within an endpoint: one to send is not subscribed.
+/// A grant within an endpoint: one to send is not subscribed, and one to receive has no bounds.
 fn written_grant() -> Value {
     let way = |allow: &str, more: &[(&'static str, Value)]| {
         let own = [("channel", channel()), ("allow", json!({ "const": allow }))];
-        object(
-            &["channel", "allow"],
-            &[&own, &conditions()[..], more].concat(),
-        )
+        let more = nullable(&[&conditions()[..], more].concat());
+        object(&["channel", "allow"], &[&own, &more[..]].concat())
     };
-    json!({ "anyOf": [way("send", &[]), way("receive", &[("subscribed", flag())])] })
+    json!({ "anyOf": [way("send", &bounds()), way("receive", &[("subscribed", flag())])] })
 }
 
 /// A key within a document: of a shared secret, or the public half of a pair, which opens no queue.
@@ -305,8 +312,8 @@ fn written_key() -> Value {
             ("id", range(1, u64::from(u32::MAX))),
             ("name", part()),
             ("direction", direction),
-            ("expires", moment()),
-            ("revoked", flag()),
+            ("expires", maybe(moment())),
+            ("revoked", maybe(flag())),
             material,
         ];
         object(&["id", "name", "direction", name], &own)
@@ -323,7 +330,7 @@ fn parts() -> Vec<(&'static str, Value)> {
         ("allow", json!({ "enum": ["send", "receive"] })),
         ("subscribed", flag()),
     ];
-    let shown = [&shown[..], &conditions()].concat();
+    let shown = [&shown[..], &conditions(), &bounds()].concat();
     vec![
         ("WrittenLimits", limits()),
         ("Limits", loosened(&limits())),
@@ -336,7 +343,7 @@ fn parts() -> Vec<(&'static str, Value)> {
             "GrantPut",
             object(
                 &[],
-                &[&[("subscribed", flag())], &conditions()[..]].concat(),
+                &nullable(&[&[("subscribed", flag())], &conditions()[..], &bounds()].concat()),
             ),
         ),
         (
@@ -404,7 +411,7 @@ fn document() -> Value {
     ];
     let lists = lists.map(|(name, schema)| (name, list(reference(schema))));
     let groups = ("queue_groups", range(1, QUEUE_GROUPS_MAX as u64));
-    object(&[], &[&[groups], &lists[..]].concat())
+    object(&[], &nullable(&[&[groups], &lists[..]].concat()))
 }
 
 /// What is asked for.
@@ -448,7 +455,7 @@ fn orders() -> Vec<(&'static str, Value)> {
                     ("prune", flag()),
                     ("create", flag()),
                     ("dry_run", flag()),
-                    ("if_version", whole()),
+                    ("if_version", maybe(whole())),
                 ],
             ),
         ),

@@ -10,7 +10,7 @@ use super::openapi;
 use super::problem::Problem;
 use super::scalar::EXACT_MAX;
 use crate::diagnosis::{API_QUERY, CODES};
-use crate::model::{Model, Noun, Role};
+use crate::model::{Model, Noun, Role, written};
 use crate::service::refused::Reason;
 use crate::service::{Apply, Secrets, access};
 use wire::diagnosis::Diagnosis;
@@ -141,6 +141,7 @@ pub(super) fn export(call: &Call<'_>) -> Result<Answer, Problem> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {
+    #[serde(deserialize_with = "written::table")]
     document: Model,
     #[serde(default)]
     prune: bool,

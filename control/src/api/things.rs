@@ -67,7 +67,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `POST` to a collection: make what is not there.
 pub(super) fn create(call: &Call<'_>) -> Result<Answer, Problem> {
     let noun = call.route.noun;
-    let mut body = object(call.json()?)?;
+    let mut body = given(object(call.json()?)?);
     let within = call.name();
     let name = match body.get("name").and_then(Value::as_str) {
         Some(name) if within.is_empty() || name.contains('/') => name.to_owned(),
@@ -96,7 +96,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Problem> {
 /// `PUT`: from now on it is what the body says.
 pub(super) fn replace(call: &Call<'_>) -> Result<Answer, Problem> {
     let (noun, name) = (call.route.noun, call.name());
-    let body = named(noun, object(call.json()?)?, &name)?;
+    let body = given(named(noun, object(call.json()?)?, &name)?);
     let expected = call.expected()?;
     let mut status = 200;
     let outcome = call.service.edit(&call.caller, "replace", |catalog, _| {
@@ -232,6 +232,13 @@ fn named_elsewhere(seen: &str, needed: &str) -> Problem {
         format!("`{needed}`"),
     );
     fault.into()
+}
+
+/// What is given: as a patch of nothing, in which `null` is the same as nothing.
+pub(super) fn given(body: Value) -> Value {
+    let mut given = json!({});
+    merge_into(&mut given, body);
+    given
 }
 
 fn merge_into(target: &mut Value, patch: Value) {

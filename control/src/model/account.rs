@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::written;
 use crate::quantity::Bytes;
 
 /// An account, and what all its endpoints together may send.
@@ -17,7 +18,11 @@ pub struct Account {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Bytes>,
     /// How many things it may define.
-    #[serde(default, skip_serializing_if = "Limits::is_unset")]
+    #[serde(
+        default,
+        deserialize_with = "written::or_default",
+        skip_serializing_if = "Limits::is_unset"
+    )]
     pub limits: Limits,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grant, Key, Moment, Public, Queue};
+use super::{Grant, Key, Moment, Public, Queue, written};
 use crate::quantity::Bytes;
 use crate::seal::MasterKey;
 
@@ -31,25 +31,49 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Bytes>,
     /// Bounds of the queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "written::maybe",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub queue: Option<Queue>,
     /// Credentials.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub keys: Vec<Key>,
     /// SHA-256 of certificates in hexadecimal, one of which it must show in its tunnel; none means it need not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub certificates: Vec<String>,
     /// What its sessions may run over: `tcp`, `tls`, `quic`, `quic-datagram`; none means any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub transports: Vec<String>,
     /// Windows of the week in UTC in which it may have sessions, such as `mon-fri 08:00-17:30`; none means always.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub hours: Vec<String>,
     /// When it ends: nothing of it is good any more then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Moment>,
     /// Permissions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub grants: Vec<Grant>,
     /// The highest id that a key of it had, while no key has one so high: ids of keys that were deleted do not come again.
     #[serde(default, skip_serializing_if = "Option::is_none")]

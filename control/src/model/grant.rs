@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use super::{Moment, written};
 use crate::quantity::Bytes;
 
 /// `allow = "send" | "receive"`.
@@ -28,13 +28,25 @@ pub struct Grant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscribed: Option<bool>,
     /// Peer address ranges (`10.0.0.0/8`, `::1`); none means anywhere.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub addresses: Vec<String>,
     /// Web origins; none means any. A session without an origin fails a listed one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub origins: Vec<String>,
     /// Windows of the week in UTC, such as `mon-fri 08:00-17:30`; none means always.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub hours: Vec<String>,
     /// When it ends: it is as if it were not there then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

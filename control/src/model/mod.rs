@@ -19,6 +19,7 @@ mod queue;
 mod secret;
 mod thing;
 mod token;
+pub(crate) mod written;
 
 pub use account::{Account, Environment, Limits};
 pub use channel::{Channel, Priority};
@@ -45,22 +46,46 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_groups: Option<i64>,
     /// Nodes: where endpoints are served.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub nodes: Vec<Node>,
     /// Accounts: who owns.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub accounts: Vec<Account>,
     /// Environments, `account/environment`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub environments: Vec<Environment>,
     /// Hubs; every environment has a hub `default` whether it is written or not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub hubs: Vec<Hub>,
     /// Channels.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub channels: Vec<Channel>,
     /// Endpoints with their keys, grants and queues.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "written::tables",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub endpoints: Vec<Endpoint>,
 }
 

@@ -4,7 +4,7 @@ use wire::diagnosis::Diagnosis;
 
 use super::{Caller, Outcome, Refusal, Service, access, refused, setting, there};
 use crate::compile::ACTIVE_KEYS_MAX;
-use crate::diagnosis::{CODES, KEY_KIND, NOT_THERE, TOO_MANY_KEYS};
+use crate::diagnosis::{CODES, KEY_ID_USED, KEY_KIND, NOT_THERE, TOO_MANY_KEYS};
 use crate::keys::new_secret;
 use crate::model::{
     Direction, Endpoint, Key, Kind, Moment, Noun, Public, Role, Secret, State, Thing,
@@ -182,7 +182,7 @@ impl Service {
         prepare: impl FnOnce(&mut Endpoint, &Key) -> Result<(), Diagnosis>,
     ) -> Result<NewKey, Refusal> {
         let outcome = self.edit_endpoint(caller, action, name, expected, |endpoint| {
-            key.id = endpoint.highest_key().unwrap_or(0) + 1;
+            key.id = next_id(endpoint)?;
             if key.name.is_empty() {
                 let direction = match key.direction {
                     Direction::Ingress => "ingress",
@@ -201,6 +201,21 @@ impl Service {
             outcome,
         })
     }
+}
+
+/// The id of the next key: one that none had.
+fn next_id(endpoint: &Endpoint) -> Result<i64, Diagnosis> {
+    let highest = endpoint.highest_key().unwrap_or(0);
+    if highest < i64::from(u32::MAX) {
+        return Ok(highest + 1);
+    }
+    Err(Diagnosis::new(
+        KEY_ID_USED,
+        format!("endpoint {} has no id for another key", endpoint.name),
+        format!("a key of it has, or had, id {highest}"),
+        "an id that none had",
+        "make another endpoint, and numbers of keys one after the other",
+    ))
 }
 
 /// A change to an endpoint, unless it is as it was.

@@ -121,6 +121,24 @@ fn a_script_does_the_whole_life_of_an_endpoint_through_the_api_alone() {
 }
 
 #[test]
+fn null_is_as_good_as_left_out() {
+    let world = world();
+    let owner = world.token("owner", Role::Owner, None);
+    let (hubs, e) = ("/v1/accounts/a/environments/e/hubs", "a/e");
+    let hub = json!({ "name": "new", "id": null, "partitions": 2, "ack": null });
+    world.answered(&owner, "POST", hubs, hub, 201);
+    let all_left_out = json!({ "limits": null, "messages_per_second": null });
+    world.answered(&owner, "PUT", "/v1/accounts/a", all_left_out, 200);
+    let endpoint =
+        json!({ "name": format!("{e}/x"), "grants": null, "hours": null, "queue": null });
+    let document = json!({ "document": { "endpoints": [endpoint], "channels": null } });
+    world.answered(&owner, "POST", "/v1/apply", document, 200);
+    let there = "/v1/accounts/a/environments/e/endpoints/x";
+    let shown = world.answered(&owner, "GET", there, Value::Null, 200);
+    assert!(shown.body.get("grants").is_none(), "{}", shown.body);
+}
+
+#[test]
 fn an_edit_of_what_somebody_else_changed_is_refused() {
     let world = world();
     let owner = world.token("owner", Role::Owner, None);

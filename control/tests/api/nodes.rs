@@ -154,7 +154,7 @@ fn every_account_knows_the_names_and_none_changes_them_and_pages_hold_each_once(
             ("PUT", "/v1/nodes/new"),
             ("DELETE", "/v1/nodes/n10"),
         ] {
-            let answer = world.ask(&token, method, path, Value::Null);
+            let answer = world.ask(&token, method, path, json!({}));
             assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");
         }
     }

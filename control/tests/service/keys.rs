@@ -147,7 +147,7 @@ fn an_id_that_no_key_can_have_is_not_remembered_as_the_highest() {
     let order = KeyOrder::default();
     let refused = (world.service).add_key(&all, "a/e/new", &order, None);
     let refused = refused.expect_err("no id is left");
-    assert_eq!(refused[0].fault.code, codes::VALUE);
+    assert_eq!(refused[0].fault.code, codes::KEY_ID_USED);
 }
 
 #[test]
