@@ -12,7 +12,8 @@ use wire::diagnosis::Diagnosis;
 
 use crate::credentials::{Credentials, Trust};
 use crate::diagnosis::{
-    CODES, LINK_FAILED, LINK_LOST, LINK_UNTRUSTED, LINK_VERSION, LINK_WRONG_NAME,
+    CODES, LINK_FAILED, LINK_LOST, LINK_UNTRUSTED, LINK_VERSION, LINK_WRONG_NAME, TABLE_TOO_LONG,
+    table_too_long,
 };
 use crate::fleet::{Admitted, Fleet};
 use crate::frame::{
@@ -361,10 +362,11 @@ async fn step(
     };
     let bytes = (*bytes).as_ref();
     let length = bytes.len() as u64;
-    assert!(
-        (1..=PAYLOAD_BYTES_MAX).contains(&length),
-        "a table of {length} bytes"
-    );
+    if length > PAYLOAD_BYTES_MAX {
+        // Of a store that grew when it had no nodes elsewhere.
+        let text = table_too_long(length, PAYLOAD_BYTES_MAX).to_string();
+        return Err(Ended::new(TABLE_TOO_LONG, text));
+    }
     let most = TAKEN_FIRST + Duration::from_secs(length / TAKEN_BYTES_MIN);
     let sending = timeout(
         most,

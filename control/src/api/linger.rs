@@ -2,7 +2,7 @@
 //!
 //! A socket that is closed with bytes unread is reset (RFC 9293, section 3.6.1), and a reset takes what was answered from a peer that has not read it yet.
 //! So whoever is refused in the middle of a body is told that nothing more will be sent, and what still comes is dropped for a while before
-//! the socket is closed (RFC 9112, section 9.6). What is dropped costs no memory, and below a tunnel no decryption.
+//! the socket is closed (RFC 9112, section 9.6). Only a head that HTTP itself cannot read ends without it. What is dropped costs no memory, and below a tunnel no decryption.
 
 use std::future::Future as _;
 use std::io;
@@ -17,7 +17,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::DOCUMENT_BYTES_MAX;
 
 /// How long a peer may be silent before it is not waited for any more.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long it is waited for at most.
+const LINGER_MAX: Duration = Duration::from_secs(30);
 /// Most bytes that are dropped.
 const DROPPED_BYTES_MAX: usize = DOCUMENT_BYTES_MAX;
 /// Bytes dropped at once.
@@ -26,8 +28,8 @@ const READ_BYTES: usize = 16 << 10;
 /// A socket whose shutdown hears the peer out.
 pub(super) struct Lingering {
     stream: TcpStream,
-    /// Ends the waiting, once the peer was told that nothing more comes.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Ends the waiting, once the peer was told that nothing more comes, and when that is at the latest.
+    patience: Option<(Pin<Box<Sleep>>, Instant)>,
     dropped: usize,
 }
 
@@ -77,21 +79,22 @@ impl AsyncWrite for Lingering {
     /// Say that nothing more comes, and drop what the peer says until it ends too, is silent, or has said too much.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let mut patience = match this.patience.take() {
+        let (mut patience, latest) = match this.patience.take() {
             Some(patience) => patience,
             None => {
                 ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-                Box::pin(sleep(SILENCE_MAX))
+                (Box::pin(sleep(SILENCE_MAX)), Instant::now() + LINGER_MAX)
             }
         };
         while let Poll::Ready(more) = this.poll_drop(context) {
             if !more {
                 return Poll::Ready(Ok(()));
             }
-            patience.as_mut().reset(Instant::now() + SILENCE_MAX);
+            let silent_until = Instant::now() + SILENCE_MAX;
+            patience.as_mut().reset(silent_until.min(latest));
         }
         let over = patience.as_mut().poll(context);
-        this.patience = Some(patience);
+        this.patience = Some((patience, latest));
         over.map(Ok)
     }
 }

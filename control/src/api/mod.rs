@@ -28,7 +28,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawPathParams, Request};
-use axum::http::header::CONNECTION;
+use axum::http::header::{CONNECTION, EXPECT};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -57,7 +57,7 @@ const LONG_KIB_MAX: u32 = 512 << 10;
 /// Bytes of a body that nobody wants, up to which it is passed over for the sake of the connection.
 const UNWANTED_BYTES_MAX: usize = 64 << 10;
 /// How long that may take.
-const UNWANTED_TIMEOUT: Duration = Duration::from_secs(1);
+const UNWANTED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Documents that are read or answered at once; others wait their turn.
@@ -114,6 +114,8 @@ async fn respond(
 ) -> Response {
     let asked = Asked::of(route, &request);
     let (parts, mut body) = request.into_parts();
+    // Who asks first whether to go on is not told so by a look at what comes.
+    let waits = parts.headers.contains_key(EXPECT);
     let parameters = parameters
         .iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -127,7 +129,7 @@ async fn respond(
     let answered = attend(Arc::clone(&shared), route, question, &mut body).await;
     let mut answer = answered.unwrap_or_else(|problem| problem.answer());
     asked.answered(&shared, &answer);
-    if !is_over(body).await {
+    if !body.is_end_stream() && (waits || !is_over(body).await) {
         answer.headers.push((CONNECTION, "close".to_owned()));
     }
     answer.into_response()
@@ -149,6 +151,7 @@ async fn attend(
             let longest = longest(route, caller);
             let room = Room::of(&shared, body.size_hint().upper(), longest).await?;
             question.body = whole(body, longest).await?;
+            *body = Body::empty();
             Some(room)
         }
     };
@@ -170,8 +173,8 @@ async fn attend(
 
 /// Whether a body is at its end, or a short rest of it could be passed over, so that another request can follow on the connection.
 async fn is_over(body: Body) -> bool {
-    let said = body.size_hint().lower();
-    if said > UNWANTED_BYTES_MAX as u64 {
+    let said = body.size_hint().upper();
+    if said.is_none_or(|bytes| bytes > UNWANTED_BYTES_MAX as u64) {
         return false;
     }
     let rest = Limited::new(body, UNWANTED_BYTES_MAX).collect();

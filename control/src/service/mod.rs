@@ -282,7 +282,9 @@ impl Service {
         (self.counts()).check(&more, (before, &after), &changes)?;
         let Next { head, table, delta } = self.next(store, &after, &changes)?;
         self.publish.check(&table).map_err(refused)?;
-        let hubs = logs::check(store, &self.current().table, &table).map_err(refused)?;
+        let served = self.current().table;
+        self.publish.carries(&table, &served).map_err(refused)?;
+        let hubs = logs::check(store, &served, &table).map_err(refused)?;
         let act = Act {
             actor: &caller.name,
             at_seconds: self.now(),

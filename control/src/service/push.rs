@@ -68,6 +68,15 @@ pub trait Publish: Send + Sync {
     /// Why one would not.
     fn check(&self, table: &RouteTable) -> Result<(), Diagnosis>;
 
+    /// Whether nodes elsewhere can be sent this table after `before`. What a store holds already is served as far as it can be, and a
+    /// shorter table is never refused: it is the way out.
+    ///
+    /// # Errors
+    /// When it is too long.
+    fn carries(&self, _table: &RouteTable, _before: &RouteTable) -> Result<(), Diagnosis> {
+        Ok(())
+    }
+
     /// These nodes are defined from now on: whoever is no longer among those that are enabled gets nothing more, at once.
     fn admit(&self, _: &mut dyn Iterator<Item = &Node>) {}
 

@@ -25,25 +25,23 @@ pub(super) struct Ways {
     pub(super) table_bytes_max: u64,
 }
 
-impl Ways {
-    /// Whether the others can be sent this table. It is written to know its length only where that may be too much.
-    fn check_length(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+impl Publish for Ways {
+    /// Nodes in other processes say for themselves what they refuse.
+    fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
+        self.here.as_ref().map_or(Ok(()), |here| here.check(table))
+    }
+
+    /// It is written to know its length only where that may be too much.
+    fn carries(&self, table: &RouteTable, before: &RouteTable) -> Result<(), Diagnosis> {
         let most = self.table_bytes_max;
         if self.fleet.is_none() || table.encoded_bytes_max() <= most {
             return Ok(());
         }
-        match table.encode().len() as u64 {
-            bytes if bytes > most => Err(table_too_long(bytes, most)),
-            _ => Ok(()),
+        let bytes = table.encode().len() as u64;
+        match bytes > most && bytes >= before.encode().len() as u64 {
+            true => Err(table_too_long(bytes, most)),
+            false => Ok(()),
         }
-    }
-}
-
-impl Publish for Ways {
-    /// Nodes in other processes say for themselves what they refuse, but for a table that cannot be sent to them.
-    fn check(&self, table: &RouteTable) -> Result<(), Diagnosis> {
-        self.check_length(table)?;
-        self.here.as_ref().map_or(Ok(()), |here| here.check(table))
     }
 
     /// The node of this process needs no link, and nobody else is let in under its name.
@@ -108,20 +106,30 @@ impl Publish for Ways {
 #[cfg(test)]
 mod tests {
     use link::diagnosis::TABLE_TOO_LONG;
+    use wire::ids::NodeId;
     use wire::route::TableParts;
 
     use super::*;
 
     #[test]
     fn a_table_that_the_link_does_not_carry_is_refused_before_it_is_made() {
-        let parts = TableParts {
-            epoch: 1,
-            queue_groups: 1,
-            ..TableParts::default()
+        let of = |nodes: u32| {
+            let node = |id: u32| wire::route::Node {
+                id: NodeId(id),
+                name: format!("n{id}").into(),
+                address: None,
+            };
+            let parts = TableParts {
+                epoch: 1,
+                queue_groups: 1,
+                nodes: (0..nodes).map(node).collect(),
+                ..TableParts::default()
+            };
+            RouteTable::build(parts).expect("well formed")
         };
-        let table = RouteTable::build(parts).expect("an empty one");
+        let (table, shorter, longer) = (of(2), of(1), of(3));
         let bytes = table.encode().len() as u64;
-        let checked = |others: bool, table_bytes_max| {
+        let carried = |others: bool, table_bytes_max, before: &RouteTable| {
             let fleet = others.then(|| Fleet::new(Vec::new(), Vec::new()));
             let ways = Ways {
                 here: None,
@@ -129,10 +137,17 @@ mod tests {
                 lineage: [1; 16],
                 table_bytes_max,
             };
-            ways.check(&table).map_err(|fault| fault.code)
+            assert_eq!(ways.check(&table), Ok(()), "what there is, is served");
+            ways.carries(&table, before).map_err(|fault| fault.code)
         };
-        assert_eq!(checked(true, bytes), Ok(()));
-        assert_eq!(checked(true, bytes - 1), Err(TABLE_TOO_LONG));
-        assert_eq!(checked(false, bytes - 1), Ok(()), "nobody is sent it");
+        assert_eq!(carried(true, bytes, &shorter), Ok(()));
+        assert_eq!(carried(true, bytes - 1, &shorter), Err(TABLE_TOO_LONG));
+        assert_eq!(carried(true, bytes - 1, &table), Err(TABLE_TOO_LONG));
+        assert_eq!(carried(true, bytes - 1, &longer), Ok(()), "the way out");
+        assert_eq!(
+            carried(false, bytes - 1, &shorter),
+            Ok(()),
+            "nobody is sent it"
+        );
     }
 }
