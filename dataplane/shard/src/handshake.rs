@@ -4,7 +4,7 @@
 
 use partition::Segment;
 use wire::handshake::{Auth, Hello};
-use wire::ids::{AckMode, Direction, Offset, PartitionId, Sequence, SessionId, UnixNanos};
+use wire::ids::{AckMode, Direction, KeyId, Offset, PartitionId, Sequence, SessionId, UnixNanos};
 use wire::reason::{Notice, Reason};
 use wire::route::{EndpointView, GrantView, KeyView, RouteTable, Transport};
 use wire::signature::{KEY_TEXT_BYTES, SecretKey, SessionKeys, verify_hello};
@@ -45,11 +45,11 @@ fn fault(reason: Reason, seen: u64, needed: u64) -> HandshakeError {
     HandshakeError(Notice::new(reason, seen, needed))
 }
 
-/// A credential that has been proven.
+/// A credential that has been proven, be it good or not.
 struct Proven {
     endpoint: u32,
     direction: Direction,
-    key: wire::ids::KeyId,
+    key: KeyId,
     key_mark: u64,
     presented: Presented,
     keys: SessionKeys,
@@ -57,6 +57,33 @@ struct Proven {
     /// What its connection runs over.
     transport: Transport,
     resumed: Option<SessionRef>,
+}
+
+impl Proven {
+    /// With a key of an endpoint, or a token of that key, for a new session.
+    fn new(
+        endpoint: u32,
+        key: &KeyView<'_>,
+        token: Option<TokenTerms>,
+        start: &Start,
+        id: SessionId,
+        keys: SessionKeys,
+    ) -> Self {
+        Self {
+            endpoint,
+            direction: key.direction,
+            key: key.id,
+            key_mark: mark_of(key),
+            presented: Presented {
+                token,
+                shown: start.shown,
+            },
+            keys,
+            id,
+            transport: start.transport(),
+            resumed: None,
+        }
+    }
 }
 
 /// Answer one HELLO: a session whose WELCOME is due at the end of the commit stage, or REFUSED.
@@ -84,14 +111,7 @@ fn open<S: Segment>(
     id: ConnectionId,
     hello: &Hello<'_>,
 ) -> Result<Welcoming, HandshakeError> {
-    if peers.draining {
-        return Err(HandshakeError(
-            Notice::new(Reason::Draining, 0, 0).retry_after(peers.retry_after_ms()),
-        ));
-    }
-    if peers.suspended {
-        return Err(HandshakeError(peers.stale()));
-    }
+    check_open(peers)?;
     check_clock(peers, hello.fields.unix_seconds)?;
     let gone = fault(Reason::Busy, 0, 0);
     let connection = peers.connections.get_mut(id).ok_or(gone)?;
@@ -105,39 +125,76 @@ fn open<S: Segment>(
     }
     let proven = prove(peers, hello, &start)?;
     check_fresh(peers, hello, proven.endpoint)?;
-    let endpoint = peers.table.endpoint_at(proven.endpoint);
-    check_terms(&endpoint, proven.direction, peers.now.unix)?;
-    check_transport(&endpoint, proven.transport)?;
-    check_certificate(&endpoint, start.shown, peers.now.unix)?;
-    peers.check_node(&endpoint)?;
-    check_home(peers, &proven, start.stays)?;
-    let credential = credential(peers, &proven);
-    check_pressure(peers, credential, peer)?;
-    let endpoint = peers.table.endpoint_at(proven.endpoint);
-    check_address(&endpoint, proven.direction, peer, peers.now.unix)?;
-    if proven.direction == Direction::Ingress {
-        peers.check_ways(&endpoint).map_err(HandshakeError)?;
-    }
-    let resumed = proven.resumed.is_some();
-    if !resumed {
+    check_credential(peers, hello, &proven)?;
+    check_way(peers, &proven, start.stays, peer)?;
+    if proven.resumed.is_none() {
         make_room(peers, proven.id)?;
     }
+    let credential = credential(peers, &proven);
     if let Some(notice) = peers.note_session(peer, credential) {
         return Err(HandshakeError(notice));
     }
-    let reference = match proven.resumed {
-        Some(reference) => resume(peers, reference, id, proven),
+    Ok(welcome(peers, logs, owned, id, proven, &start))
+}
+
+/// Begin or resume the session of who may in.
+fn welcome<S: Segment>(
+    peers: &mut Peers,
+    logs: &mut [Log<S>],
+    owned: &Owned,
+    id: ConnectionId,
+    proven: Proven,
+    start: &Start,
+) -> Welcoming {
+    let resumed = proven.resumed.is_some();
+    let session = match proven.resumed {
+        Some(session) => resume(peers, session, id, proven),
         None => begin(peers, id, proven),
     };
-    let waits = claim(peers, logs, owned, reference, true);
-    let server_nonce = *start.random.last_chunk::<32>().expect("48 bytes hold 32");
-    Ok(Welcoming {
+    Welcoming {
         connection: id,
-        session: reference,
-        server_nonce,
+        session,
+        server_nonce: server_nonce(start),
         resumed,
-        waits,
-    })
+        waits: claim(peers, logs, owned, session, true),
+    }
+}
+
+/// Whether anybody is let in at present.
+fn check_open(peers: &Peers) -> Result<(), HandshakeError> {
+    if peers.draining {
+        return Err(HandshakeError(
+            Notice::new(Reason::Draining, 0, 0).retry_after(peers.retry_after_ms()),
+        ));
+    }
+    if peers.suspended {
+        return Err(HandshakeError(peers.stale()));
+    }
+    Ok(())
+}
+
+/// Whether an endpoint whose credential is good may in now, here, and the way it came.
+fn check_way(
+    peers: &mut Peers,
+    proven: &Proven,
+    stays: bool,
+    peer: std::net::IpAddr,
+) -> Result<(), HandshakeError> {
+    let now = peers.now.unix;
+    let endpoint = peers.table.endpoint_at(proven.endpoint);
+    check_terms(&endpoint, proven.direction, now)?;
+    check_transport(&endpoint, proven.transport)?;
+    check_certificate(&endpoint, proven.presented.shown, now)?;
+    peers.check_node(&endpoint)?;
+    check_home(peers, proven, stays)?;
+    let credential = credential(peers, proven);
+    check_pressure(peers, credential, peer)?;
+    let endpoint = peers.table.endpoint_at(proven.endpoint);
+    check_address(&endpoint, proven.direction, peer, now)?;
+    if proven.direction == Direction::Ingress {
+        peers.check_ways(&endpoint).map_err(HandshakeError)?;
+    }
+    Ok(())
 }
 
 fn credential(peers: &Peers, proven: &Proven) -> Credential {
@@ -219,82 +276,97 @@ fn check_fresh(peers: &mut Peers, hello: &Hello<'_>, endpoint: u32) -> Result<()
     }
 }
 
-/// Check the proof in HELLO, then the state of the credential behind it.
+/// Check the proof in HELLO, and nothing else: whether what is proven is still good is asked once its nonce is spent.
 fn prove(peers: &Peers, hello: &Hello<'_>, start: &Start) -> Result<Proven, HandshakeError> {
-    let exporter = start.exporter();
-    let (id_bytes, server_nonce) = start.random.split_at(16);
-    let mut id = SessionId(id_bytes.try_into().expect("16 bytes"));
-    stamp(&mut id, peers.limits.shard, peers.limits.shards);
-    let server_nonce: [u8; 32] = server_nonce.try_into().expect("32 bytes");
-    let derive = |secret: &[u8], id| {
-        SessionKeys::derive(
-            secret,
-            &hello.fields.client_nonce,
-            &server_nonce,
-            id,
-            exporter,
-        )
+    match hello.fields.auth {
+        Auth::Key(key) => prove_key(peers, hello, start, key),
+        Auth::Token(text) => prove_token(peers, hello, start, text),
+        Auth::Resume(session) => prove_resumption(peers, hello, start, session),
+    }
+}
+
+fn prove_key(
+    peers: &Peers,
+    hello: &Hello<'_>,
+    start: &Start,
+    key: KeyId,
+) -> Result<Proven, HandshakeError> {
+    let named = named(&peers.table, hello.fields.name);
+    let found = named.and_then(|(at, endpoint)| Some((at, endpoint.key(key)?)));
+    let proof = |secret: &SecretKey| proves(hello, start, secret.text_bytes());
+    let (endpoint, key, secret) = prove_symmetric(found, proof)?;
+    let id = new_session(peers, start);
+    let keys = derive(hello, start, secret.text_bytes(), id);
+    Ok(Proven::new(endpoint, &key, None, start, id, keys))
+}
+
+fn prove_token(
+    peers: &Peers,
+    hello: &Hello<'_>,
+    start: &Start,
+    text: &str,
+) -> Result<Proven, HandshakeError> {
+    let token = Token::parse(text)?;
+    let named = named(&peers.table, hello.fields.name);
+    let found =
+        named.and_then(|(at, endpoint)| Some((at, endpoint.key_by_name(token.key_name())?)));
+    let proof = |secret: &SecretKey| proves(hello, start, &token.expected_signature(secret.mac()));
+    let (endpoint, key, secret) = prove_symmetric(found, proof)?;
+    let signature = token.check_signature(secret.mac())?;
+    let terms = TokenTerms {
+        expires: UnixNanos::from_seconds(token.expiry_seconds()),
+        mark: u64::from_le_bytes(*signature.first_chunk().expect("32 bytes hold 8")),
     };
-    let table = &peers.table;
-    let (index, endpoint) = named(table, hello.fields.name).unzip();
-    let bad = fault(Reason::BadCredential, 0, 0);
-    let (key, token, keys) = match hello.fields.auth {
-        Auth::Key(key) => {
-            let key = endpoint.and_then(|endpoint| endpoint.key(key));
-            let (key, secret) = prove_symmetric(key, |secret| {
-                verify_hello(secret.text_bytes(), exporter, &hello.frame())
-            })?;
-            (key, None, derive(secret.text_bytes(), id))
-        }
-        Auth::Token(text) => {
-            let token = Token::parse(text)?;
-            let key = endpoint.and_then(|endpoint| endpoint.key_by_name(token.key_name()));
-            let proof = |secret: &SecretKey| {
-                verify_hello(
-                    &token.expected_signature(secret.mac()),
-                    exporter,
-                    &hello.frame(),
-                )
-            };
-            let (key, secret) = prove_symmetric(key, proof)?;
-            let signature = token.check(secret.mac(), peers.now.unix, hello.fields.name)?;
-            let terms = TokenTerms {
-                expires: UnixNanos::from_seconds(token.expiry_seconds()),
-                mark: u64::from_le_bytes(*signature.first_chunk().expect("32 bytes hold 8")),
-            };
-            (key, Some(terms), derive(&signature, id))
-        }
-        Auth::Resume(session) => return prove_resumption(peers, hello, session, start, derive),
-    };
-    let endpoint = endpoint.ok_or(bad)?;
-    check_key(&key, &endpoint, peers.now.unix)?;
+    let id = new_session(peers, start);
+    let keys = derive(hello, start, &signature, id);
+    Ok(Proven::new(endpoint, &key, Some(terms), start, id, keys))
+}
+
+/// The session's own secret stands in for the credential.
+fn prove_resumption(
+    peers: &Peers,
+    hello: &Hello<'_>,
+    start: &Start,
+    id: SessionId,
+) -> Result<Proven, HandshakeError> {
+    let unknown = fault(Reason::SessionUnknown, 0, 0);
+    let reference = peers.sessions.find(id).ok_or(unknown)?;
+    let session = peers.sessions.get(reference).ok_or(unknown)?;
+    if !proves(hello, start, &session.keys.resume) {
+        return Err(fault(Reason::BadCredential, 0, 0));
+    }
     Ok(Proven {
-        endpoint: index.ok_or(bad)?,
-        direction: key.direction,
-        key: key.id,
-        key_mark: mark_of(&key),
+        endpoint: session.endpoint_index,
+        direction: session.direction,
+        key: session.key,
+        key_mark: session.key_mark,
         presented: Presented {
-            token,
+            token: session.token(),
             shown: start.shown,
         },
-        keys,
+        keys: derive(hello, start, &session.keys.resume, id),
         id,
         transport: start.transport(),
-        resumed: None,
+        resumed: Some(reference),
     })
 }
 
-/// The symmetric key of a credential, if the proof with it holds. A key that is not there, or that cannot prove
-/// anything here, costs as much and is told no other way.
-fn prove_symmetric(
-    key: Option<KeyView<'_>>,
+/// Whether a HELLO is signed with this secret, for the tunnel it came through.
+fn proves(hello: &Hello<'_>, start: &Start, secret: &[u8]) -> bool {
+    verify_hello(secret, start.exporter(), &hello.frame())
+}
+
+/// The symmetric key of a credential and the index of its endpoint, if the proof with it holds. A key that is not there, or
+/// that cannot prove anything here, costs as much and is told no other way.
+fn prove_symmetric<'t>(
+    found: Option<(u32, KeyView<'t>)>,
     proof: impl Fn(&SecretKey) -> bool,
-) -> Result<(KeyView<'_>, SecretKey), HandshakeError> {
+) -> Result<(u32, KeyView<'t>, SecretKey), HandshakeError> {
     let bad = fault(Reason::BadCredential, 0, 0);
-    match key.and_then(|key| Some((key, key.secret()?))) {
-        Some((key, secret)) => {
+    match found.and_then(|(at, key)| Some((at, key, key.secret()?))) {
+        Some((at, key, secret)) => {
             if proof(&secret) {
-                Ok((key, secret))
+                Ok((at, key, secret))
             } else {
                 Err(bad)
             }
@@ -307,53 +379,64 @@ fn prove_symmetric(
     }
 }
 
-/// The session's own secret stands in for the credential, which still has to be good.
-fn prove_resumption(
+/// The id of the session that would begin on this connection.
+fn new_session(peers: &Peers, start: &Start) -> SessionId {
+    let mut id = SessionId(*start.random.first_chunk().expect("48 bytes hold 16"));
+    stamp(&mut id, peers.limits.shard, peers.limits.shards);
+    id
+}
+
+fn server_nonce(start: &Start) -> [u8; 32] {
+    *start.random.last_chunk().expect("48 bytes hold 32")
+}
+
+fn derive(hello: &Hello<'_>, start: &Start, secret: &[u8], id: SessionId) -> SessionKeys {
+    let (theirs, ours) = (&hello.fields.client_nonce, &server_nonce(start));
+    SessionKeys::derive(secret, theirs, ours, id, start.exporter())
+}
+
+/// The state of what was proven.
+fn check_credential(
     peers: &Peers,
     hello: &Hello<'_>,
-    id: SessionId,
-    start: &Start,
-    derive: impl Fn(&[u8], SessionId) -> SessionKeys,
-) -> Result<Proven, HandshakeError> {
-    let (unknown, exporter) = (fault(Reason::SessionUnknown, 0, 0), start.exporter());
-    let reference = peers.sessions.find(id).ok_or(unknown)?;
-    let session = peers.sessions.get(reference).ok_or(unknown)?;
-    if !verify_hello(&session.keys.resume, exporter, &hello.frame()) {
-        return Err(fault(Reason::BadCredential, 0, 0));
+    proven: &Proven,
+) -> Result<(), HandshakeError> {
+    if let Some(session) = proven.resumed {
+        return check_resumption(peers, hello, proven, session);
     }
-    let left = session.transport != Transport::Tcp && exporter.is_empty();
+    let now = peers.now.unix;
+    if let Auth::Token(text) = hello.fields.auth {
+        Token::parse(text)?.check_terms(now, hello.fields.name)?;
+    }
+    let endpoint = peers.table.endpoint_at(proven.endpoint);
+    let key = endpoint.key(proven.key);
+    check_key(&key.expect("it was proven"), &endpoint, now)
+}
+
+/// Who resumes a session comes the way the session came, by its name, and while its credential is good.
+fn check_resumption(
+    peers: &Peers,
+    hello: &Hello<'_>,
+    proven: &Proven,
+    session: SessionRef,
+) -> Result<(), HandshakeError> {
+    let session = peers.sessions.get(session);
+    let session = session.expect("prove_resumption has found it");
+    let left = session.transport != Transport::Tcp && proven.transport == Transport::Tcp;
     if left && !active(Bug::SessionLeavesTunnel) {
-        return Err(unknown);
+        return Err(fault(Reason::SessionUnknown, 0, 0));
     }
     let endpoint = peers.endpoint_held(session);
     if endpoint.name() != hello.fields.name {
         return Err(fault(Reason::BadCredential, 0, 0));
     }
-    let now = peers.now.unix;
+    let (direction, now) = (session.direction, peers.now.unix);
     // Not when what it showed before ends, but what is shown now.
-    let end = first_end(session, start.shown, &endpoint, now);
-    if let Some(end) = end.filter(|(at, _)| *at <= now) {
-        return Err(HandshakeError(ended(
-            end,
-            &endpoint,
-            session.direction,
-            now,
-        )));
+    let end = first_end(session, proven.presented.shown, &endpoint, now);
+    match end.filter(|(at, _)| *at <= now) {
+        Some(end) => Err(HandshakeError(ended(end, &endpoint, direction, now))),
+        None => Ok(()),
     }
-    Ok(Proven {
-        endpoint: session.endpoint_index,
-        direction: session.direction,
-        key: session.key,
-        key_mark: session.key_mark,
-        presented: Presented {
-            token: session.token(),
-            shown: start.shown,
-        },
-        keys: derive(&session.keys.resume, id),
-        id,
-        transport: start.transport(),
-        resumed: Some(reference),
-    })
 }
 
 fn check_key(

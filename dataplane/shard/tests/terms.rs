@@ -123,6 +123,96 @@ fn who_lingers_is_not_resumed_outside_the_hours() {
     assert_eq!(told.reason, Reason::OutsideHours);
 }
 
+/// What these bytes are refused with on a connection of their own.
+fn refused_bytes(world: &mut World, hello: &[u8]) -> Reason {
+    let mut client = Client::new(world, SENDER, secret(1).text_bytes());
+    notice(&client.exchange(world, hello)).reason
+}
+
+/// What proves to have this token of the sender's.
+fn token_secret(token: &str) -> [u8; 32] {
+    let token = wire::token::Token::parse(token).unwrap();
+    token.expected_signature(secret(1).mac())
+}
+
+#[test]
+fn a_hello_that_was_refused_for_its_credential_opens_nothing_when_that_is_good_again() {
+    type Alter = fn(&mut TableParts);
+    let states: [(Reason, Alter); 3] = [
+        (Reason::EndpointDisabled, |parts| {
+            endpoint_in(parts, SENDER).enabled = false;
+        }),
+        (Reason::KeyRevoked, |parts| {
+            endpoint_in(parts, SENDER).keys[0].revoked = true;
+        }),
+        (Reason::KeyExpired, |parts| {
+            endpoint_in(parts, SENDER).keys[0].expires = Some(second(0));
+        }),
+    ];
+    let key = secret(1);
+    let token = wire::token::mint(key.mac(), "sb://hub/acme", START + 600, "key1");
+    for (want, alter) in states {
+        for (auth, secret) in [
+            (BY_KEY, &key.text_bytes()[..]),
+            (Auth::Token(&token), &token_secret(&token)),
+        ] {
+            let mut world = world(alter);
+            let mut client = Client::new(&mut world, SENDER, secret);
+            let hello = client.hello_bytes(auth, START);
+            let mut spoiled = hello.clone();
+            *spoiled.last_mut().unwrap() ^= 1;
+            assert_eq!(refused_bytes(&mut world, &spoiled), Reason::BadCredential);
+            assert_eq!(notice(&client.exchange(&mut world, &hello)).reason, want);
+            let mut good = plan(|_| {});
+            good.epoch = 2;
+            world.swap_table(good);
+            let told = refused_bytes(&mut world, &hello);
+            assert_eq!(told, Reason::HelloReplayed, "{want}");
+            assert_eq!(world.shard.sessions(), 0, "{want}");
+        }
+    }
+}
+
+#[test]
+fn a_token_that_was_refused_spends_the_nonce_of_its_hello() {
+    let key = secret(1);
+    for (scope, seconds, want) in [
+        ("sb://hub/acme", 0, Reason::TokenExpired),
+        ("sb://hub/another", 600, Reason::TokenScope),
+    ] {
+        let token = wire::token::mint(key.mac(), scope, START + seconds, "key1");
+        let mut world = world(|_| {});
+        let mut client = Client::new(&mut world, SENDER, &token_secret(&token));
+        let hello = client.hello_bytes(Auth::Token(&token), START);
+        assert_eq!(notice(&client.exchange(&mut world, &hello)).reason, want);
+        assert_eq!(refused_bytes(&mut world, &hello), Reason::HelloReplayed);
+    }
+}
+
+#[test]
+fn a_resumption_that_was_refused_outside_the_hours_resumes_nothing_when_they_are_back() {
+    let mut world = world(|parts| {
+        endpoint_in(parts, SENDER).windows = vec!["sat 00:00-12:01".parse().unwrap()];
+    });
+    let client = Client::connect(&mut world, SENDER, 1);
+    world.cut(client.connection);
+    world.settle();
+    pass(&mut world, 60);
+    let resume = client.keys.as_ref().unwrap().resume;
+    let mut next = Client::new(&mut world, SENDER, &resume);
+    let hello = next.hello_bytes(Auth::Resume(client.session), START);
+    let told = notice(&next.exchange(&mut world, &hello));
+    assert_eq!(told.reason, Reason::OutsideHours);
+    let mut longer = plan(|_| {});
+    longer.epoch = 2;
+    world.swap_table(longer);
+    assert_eq!(world.shard.sessions(), 1, "it lingers");
+    assert_eq!(refused_bytes(&mut world, &hello), Reason::HelloReplayed);
+    let mut again = Client::new(&mut world, SENDER, &resume);
+    let said = again.greet(&mut world, Auth::Resume(client.session));
+    assert!(matches!(said[1], Said::Welcome(..)), "{said:?}");
+}
+
 #[test]
 fn a_grant_that_ends_stops_what_is_sent_by_it_and_nothing_else() {
     let mut world = world(|parts| {

@@ -67,7 +67,8 @@ impl From<TrustFault> for AskingFault {
 pub struct Shown {
     /// Which one.
     pub fingerprint: Fingerprint,
-    /// Its last second, in unix seconds, if an authority was asked about it: what it says of itself counts for nothing otherwise.
+    /// Its last second, in unix seconds, if an authority was asked about it: what it says of itself counts for nothing otherwise. That of
+    /// 1970 if it cannot be read.
     pub until: Option<i64>,
 }
 
@@ -75,10 +76,10 @@ impl Shown {
     /// By a peer with these certificates: its own comes first.
     pub(crate) fn of(chain: &[CertificateDer<'_>], judged: bool) -> Option<Self> {
         let own = chain.first()?;
-        let until = || Validity::of(own).map(|validity| validity.until);
+        let until = || Validity::of(own).map_or(0, |validity| validity.until);
         Some(Self {
             fingerprint: Fingerprint::of(own),
-            until: judged.then(until).flatten(),
+            until: judged.then(until),
         })
     }
 }
@@ -143,4 +144,17 @@ impl ClientCertVerifier for Asks {
     }
 
     signatures_are_verified_by_the_provider!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_judged_certificate_whose_end_cannot_be_read_has_ended() {
+        let chain = [CertificateDer::from(b"no certificate".to_vec())];
+        let until = |judged| Shown::of(&chain, judged).map(|shown| shown.until);
+        assert_eq!(until(true), Some(Some(0)));
+        assert_eq!(until(false), Some(None), "nobody asked");
+    }
 }

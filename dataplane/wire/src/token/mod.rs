@@ -155,14 +155,23 @@ impl<'a> Token<'a> {
     /// # Errors
     /// `Signature` first, so that nobody without the key learns what the token says about time and scope.
     pub fn check(&self, key: &MacKey, now: UnixNanos, path: &str) -> Result<[u8; 32], TokenError> {
-        let expected = self.expected_signature(key);
-        if let Some(signature) = &self.signature
-            && !bool::from(signature.ct_eq(&expected))
-        {
-            return Err(TokenError::Signature);
-        }
+        let expected = self.check_signature(key)?;
         self.check_terms(now, path)?;
         Ok(expected)
+    }
+
+    /// Whether the token is signed with `key` where it carries a signature. Returns the expected signature.
+    ///
+    /// # Errors
+    /// `Signature`.
+    pub fn check_signature(&self, key: &MacKey) -> Result<[u8; 32], TokenError> {
+        let expected = self.expected_signature(key);
+        match &self.signature {
+            Some(signature) if !bool::from(signature.ct_eq(&expected)) => {
+                Err(TokenError::Signature)
+            }
+            _ => Ok(expected),
+        }
     }
 
     /// Whether the token covers `path` at `now`.
