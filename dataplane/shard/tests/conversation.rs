@@ -73,6 +73,7 @@ fn setup() -> Setup {
         endpoint(sender, vec![ingress], vec![grant(CHANNEL)], vec![]),
         endpoint(receiver, vec![primary], vec![], vec![grant(CHANNEL)]),
     ];
+    setup.limits.logs = LogsId(0x1095_1095_1095_1095);
     setup.limits.credit_frames = 64;
     setup.limits.credit_bytes = 8 << 20;
     setup.limits.idle_timeout = Duration::from_secs(60);
