@@ -9,6 +9,8 @@ use wire::route::{Delta, RouteTable};
 
 /// Entries of changes that are put behind a new base at once; of more, whoever settles does not wait for it.
 const AT_ONCE: usize = 1_000;
+/// The same of entries that are copied on the way: each change copies those before it.
+const COPIES_AT_ONCE: usize = 100 * AT_ONCE;
 /// How often is looked whether a table that was replaced is let go of everywhere, and for how long at most.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: usize = 1_200;
@@ -33,13 +35,14 @@ impl Tidy {
         }
     }
 
-    /// The same table in a better form, if one is ready. One is begun where it is worth its while.
+    /// The same table in a better form, if one is ready. One is begun where it is worth its while. To wipe a large table takes longer than
+    /// to change it: whoever replaces one sees to it that it is [let go of](let_go) where nobody waits for that.
     #[must_use]
     pub fn settle(&mut self, table: &Arc<RouteTable>) -> Arc<RouteTable> {
         if let Some(ready) = self.at_work.take_if(|thread| thread.is_finished()) {
             let since = std::mem::take(&mut self.since);
             let caught_up = std::mem::take(&mut self.catches_up);
-            let many = since.iter().map(|delta| delta.entries()).sum::<usize>() > AT_ONCE;
+            let many = are_many(&since);
             // One that panicked leaves everything as it was.
             let made = ready.join().ok().flatten();
             match made {
@@ -51,7 +54,6 @@ impl Tidy {
                 Some(made) => {
                     let made = after(made, &since).filter(|made| same(made, table));
                     if let Some(made) = made {
-                        let_go(Arc::clone(table));
                         return Arc::new(made);
                     }
                 }
@@ -73,6 +75,13 @@ impl Tidy {
     }
 }
 
+/// Whether it takes long to put these changes behind a base. One of anything but endpoints may do so alone.
+fn are_many(since: &[Arc<Delta>]) -> bool {
+    let entries: usize = since.iter().map(|delta| delta.entries()).sum();
+    let copies = entries.saturating_mul(since.len());
+    entries > AT_ONCE || copies > COPIES_AT_ONCE || since.iter().any(|delta| delta.changes_head())
+}
+
 /// A table after these changes.
 fn after(table: RouteTable, since: &[Arc<Delta>]) -> Option<RouteTable> {
     let mut since = since.iter();
@@ -83,8 +92,9 @@ fn same(made: &RouteTable, table: &RouteTable) -> bool {
     (made.epoch(), made.digest()) == (table.epoch(), table.digest())
 }
 
-/// Hold a table that is replaced until nobody else does: to wipe a large one takes longer than to change it, and is nobody's to wait for.
-fn let_go(table: Arc<RouteTable>) {
+/// Hold a table that is replaced until nobody else does, and wipe it beside everything else. Not for a table that a node has: it does the
+/// same, and each would wait for the other.
+pub(crate) fn let_go(table: Arc<RouteTable>) {
     let thread = thread::Builder::new().name("let-go".into());
     let spawned = thread.spawn(move || {
         let others = |_: &usize| Arc::strong_count(&table) > 1;
@@ -100,7 +110,7 @@ fn let_go(table: Arc<RouteTable>) {
 mod tests {
     use super::*;
     use wire::ids::{EndpointId, Fingerprint};
-    use wire::route::{DeltaParts, Endpoint, QueueBounds, Rates, TableParts, Transports};
+    use wire::route::{Account, DeltaParts, Endpoint, QueueBounds, Rates, TableParts, Transports};
 
     fn endpoint(name: &str, certificates: usize) -> Endpoint {
         Endpoint {
@@ -165,20 +175,70 @@ mod tests {
         assert!(loose > 0);
     }
 
-    #[test]
-    fn whoever_settles_does_not_wait_for_much_that_changed_meanwhile() {
-        let (mut large, mut small) = (endpoint("a/e/large", 1_000), endpoint("a/e/small", 0));
-        let (mut table, mut tidy) = (table(&[&large, &small]), Tidy::default());
+    fn finish(tidy: &Tidy) {
+        let at_work = tidy.at_work.as_ref().expect("it is under way");
+        while !at_work.is_finished() {
+            thread::yield_now();
+        }
+    }
+
+    /// Everything but endpoints is another.
+    fn change_head(table: &mut Arc<RouteTable>, tidy: &mut Tidy) {
+        let mut head = table.head().clone();
+        head.accounts.push(Account {
+            name: format!("account-{}", table.epoch()).into(),
+            rates: Rates::default(),
+        });
+        let delta = table.change(DeltaParts {
+            epoch: table.epoch() + 1,
+            head: Some(head),
+            ..DeltaParts::default()
+        });
+        let delta = Arc::new(delta.expect("a change of it"));
+        *table = Arc::new(table.after(&delta).expect("it fits"));
+        tidy.note(Some(&delta));
+    }
+
+    /// A table of two whose changes of the first are about to be made one with their base.
+    fn begun(small: &Endpoint) -> (Arc<RouteTable>, Tidy) {
+        let mut large = endpoint("a/e/large", 1_000);
+        let (mut table, mut tidy) = (table(&[&large, small]), Tidy::default());
         while !table.is_loose() {
             change(&mut table, &mut tidy, &mut large);
         }
-        let finish = |tidy: &Tidy| {
-            let at_work = tidy.at_work.as_ref().expect("it is under way");
-            while !at_work.is_finished() {
-                thread::yield_now();
-            }
-        };
         assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it begins");
+        (table, tidy)
+    }
+
+    #[test]
+    fn whoever_settles_does_not_wait_for_a_change_of_anything_but_endpoints() {
+        let (mut table, mut tidy) = begun(&endpoint("a/e/small", 0));
+        change_head(&mut table, &mut tidy);
+        finish(&tidy);
+        assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it catches up");
+        finish(&tidy);
+        let settled = tidy.settle(&table);
+        assert!(!settled.is_loose() && same(&settled, &table));
+    }
+
+    #[test]
+    fn whoever_settles_does_not_wait_for_many_small_changes_that_copy_each_other() {
+        let mut small = endpoint("a/e/small", 0);
+        let (mut table, mut tidy) = begun(&small);
+        for _ in 0..AT_ONCE / 2 {
+            change(&mut table, &mut tidy, &mut small);
+        }
+        finish(&tidy);
+        assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it catches up");
+        finish(&tidy);
+        let settled = tidy.settle(&table);
+        assert!(!settled.is_loose() && same(&settled, &table));
+    }
+
+    #[test]
+    fn whoever_settles_does_not_wait_for_much_that_changed_meanwhile() {
+        let mut small = endpoint("a/e/small", 0);
+        let (mut table, mut tidy) = begun(&small);
         for _ in 0..=AT_ONCE {
             change(&mut table, &mut tidy, &mut small);
         }

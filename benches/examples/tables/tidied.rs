@@ -1,4 +1,4 @@
-//! Changes one after the other as control and a node take them: what changed since the base is kept little beside.
+//! Changes one after the other as a node takes them that follows a control plane: what changed since the base is kept little beside.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,9 @@ pub(crate) fn import(tables: &Tables, mut table: Arc<RouteTable>) -> Arc<RouteTa
         drop(settled);
         tidy.note(Some(&delta));
         live(tables, &table);
-        begin.elapsed()
+        let took = begin.elapsed();
+        table = tables.current();
+        took
     };
     let entries = ENTRIES.min((count - SENDERS) / IMPORT);
     let took = (0..IMPORT).map(|at| {

@@ -11,7 +11,7 @@ use super::{Refusal, Service};
 use crate::compile::{Edit, Found, change, compile_with};
 use crate::model::{Endpoint, Model, Noun, Thing, account_of, environment_of};
 use crate::store::{Catalog, Change, Store};
-use crate::tidy::Tidy;
+use crate::tidy::{Tidy, let_go};
 
 /// What an edit comes to.
 pub(super) struct Next {
@@ -42,6 +42,8 @@ impl Service {
             // It says the same: whether this edit is refused or not, what comes next begins with it.
             let mut now = self.current.write().unwrap_or_else(PoisonError::into_inner);
             now.table = Arc::clone(&table);
+            drop(now);
+            let_go(Arc::clone(&current.table));
         }
         let mut touched = Touched::of(changes);
         touched.add_left_behind(after);

@@ -1,6 +1,7 @@
 //! Starting a node: every fault that can be found before serving is found here and has a name.
 
 mod control;
+mod retired;
 mod tables;
 mod transports;
 
@@ -15,6 +16,7 @@ use wire::route::RouteTable;
 
 use self::control::doors;
 pub(crate) use self::control::{Control, snapshots};
+use self::retired::Retired;
 pub use self::tables::{Tables, Unapplied};
 use self::transports::{Listeners, Tunnels, listeners, local, quic_seeds};
 use crate::admin::{self, Admin};
@@ -217,7 +219,7 @@ pub fn start_logged(
         doors,
         ending: Ending::new(placement.shards(), config.timeouts.drain),
         table: Mutex::new(Arc::clone(&table)),
-        retired: Mutex::default(),
+        retired: Retired::start()?,
         reload: Mutex::new(reload),
         data: folder.path().to_owned(),
         hubs,

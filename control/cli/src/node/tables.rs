@@ -153,3 +153,94 @@ impl Holder for Held {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use wire::ids::{EndpointId, Fingerprint};
+    use wire::route::{DeltaParts, Endpoint, QueueBounds, Rates, TableParts, Transports};
+
+    /// One endpoint, large enough that a few of its changes make a table loose.
+    fn large() -> Endpoint {
+        Endpoint {
+            id: EndpointId::of("a/e/large"),
+            name: "a/e/large".into(),
+            enabled: true,
+            relay: false,
+            keys: Vec::new(),
+            certificates: vec![Fingerprint([7; 32]); 1_000],
+            transports: Transports::default(),
+            windows: Vec::new(),
+            expires: None,
+            home: None,
+            send: Vec::new(),
+            receive: Vec::new(),
+            queue: QueueBounds::default(),
+            rates: Rates::default(),
+        }
+    }
+
+    fn held(data: &std::path::Path) -> (node::NodeHandle, Held) {
+        let table = RouteTable::build(TableParts {
+            epoch: 1,
+            queue_groups: 1,
+            endpoints: vec![large()],
+            ..TableParts::default()
+        });
+        let table = Arc::new(table.expect("they go together"));
+        let config = node::config::NodeConfig::new(data);
+        let reload = || panic!("nobody asks for a reload here");
+        let node = node::start(config, Arc::clone(&table), reload).expect("it starts");
+        let held = Held {
+            tables: node.tables(),
+            newest: table,
+            tidy: Tidy::default(),
+            lineage: Lineage::default(),
+            handed: Lineage::default(),
+        };
+        (node, held)
+    }
+
+    /// Change the endpoint, as control says it, in every shard.
+    fn change_it(held: &mut Held) {
+        let mut one = large();
+        one.relay = held.newest.epoch() % 2 == 1;
+        let change = held.newest.change(DeltaParts {
+            epoch: held.newest.epoch() + 1,
+            set: vec![one],
+            ..DeltaParts::default()
+        });
+        let change = delta(held.lineage, &change.expect("a change of it"));
+        let taken = held.delta(change.base, change.becomes, (*change.bytes).as_ref());
+        taken.expect("a change of the newest");
+        held.hand_over().expect("no shard is behind");
+        let epoch = change.becomes.epoch;
+        while held.wait(epoch, Duration::from_secs(60)) != [epoch] {}
+    }
+
+    #[test]
+    fn a_table_that_was_made_one_with_its_changes_goes_when_no_shard_has_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (node, mut held) = held(folder.path());
+        let begin = Instant::now();
+        for _ in 0..2 {
+            let replaced = loop {
+                let (before, was_loose) = (Arc::downgrade(&held.newest), held.newest.is_loose());
+                change_it(&mut held);
+                if was_loose && !held.newest.is_loose() {
+                    break before;
+                }
+            };
+            while replaced.strong_count() > 0 {
+                assert!(begin.elapsed() < Duration::from_secs(90), "somebody has it");
+                let epoch = held.newest.epoch();
+                drop(held.wait(epoch, Duration::ZERO));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        node.stop();
+        node.join().expect("it stops");
+    }
+}

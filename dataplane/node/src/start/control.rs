@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use ring::Waker;
 use wire::route::{Hub, RouteTable};
 
+use super::retired::Retired;
 use super::{Reload, Unapplied};
 use crate::diagnosis::{Diagnosis, RELOAD_REFUSED, diagnose};
 use crate::ending::Ending;
@@ -29,8 +30,7 @@ pub(crate) struct Control {
     pub(super) doors: Vec<Door>,
     pub(super) ending: Ending,
     pub(crate) table: Mutex<Arc<RouteTable>>,
-    /// Tables that a shard may still have. It takes long to let go of a large one, and a shard is never to be the last who does.
-    pub(super) retired: Mutex<Vec<Arc<RouteTable>>>,
+    pub(super) retired: Retired,
     pub(super) reload: Mutex<Reload>,
     pub(super) data: std::path::PathBuf,
     pub(crate) hubs: Hubs,
@@ -145,12 +145,6 @@ impl Control {
             .event(Level::Error, "reload_refused", &[("fault", fault)]);
     }
 
-    /// Let go of tables that no shard has any more.
-    pub(super) fn let_go(&self) {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.retain(|table| Arc::strong_count(table) > 1);
-    }
-
     /// The same but for hubs that no shard has: those may wait.
     fn check_served(&self, table: &RouteTable) -> Result<(), Diagnosis> {
         let current = self.current();
@@ -232,10 +226,7 @@ impl Control {
         let epoch = table.epoch();
         let before = std::mem::replace(&mut *current, table);
         drop(current);
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.push(before);
-        drop(retired);
-        self.let_go();
+        self.retired.take(before);
         Ok(epoch)
     }
 }

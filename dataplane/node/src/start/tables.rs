@@ -80,8 +80,6 @@ impl Tables {
     /// Wait until every shard has this epoch or a later one, at most so long; the epoch of each shard then.
     #[must_use]
     pub fn wait(&self, epoch: u64, within: Duration) -> Vec<u64> {
-        let epochs = self.0.status.epochs().wait(epoch, within);
-        self.0.let_go();
-        epochs
+        self.0.status.epochs().wait(epoch, within)
     }
 }

@@ -87,6 +87,11 @@ impl Delta {
         self.layer.endpoints as usize + self.layer.gone().count()
     }
 
+    /// Whether it changes anything but endpoints: then it may take as long to apply as the table is large.
+    pub fn changes_head(&self) -> bool {
+        self.head.is_some()
+    }
+
     /// Its bytes, to be sent or kept. Secrets are among them.
     pub fn encode(&self) -> TableBytes {
         self.layer.bytes.clone()
