@@ -36,7 +36,7 @@ impl Tidy {
     }
 
     /// The same table in a better form, if one is ready. One is begun where it is worth its while. To wipe a large table takes longer than
-    /// to change it: whoever replaces one sees to it that it is [let go of](let_go) where nobody waits for that.
+    /// to change it: whoever replaces one sees to it that it is let go of where nobody waits for that.
     #[must_use]
     pub fn settle(&mut self, table: &Arc<RouteTable>) -> Arc<RouteTable> {
         if let Some(ready) = self.at_work.take_if(|thread| thread.is_finished()) {
