@@ -170,7 +170,7 @@ mod planted {
     #[test]
     fn every_bug_planted_between_shards_is_found() {
         for bug in Bug::OF_SHARDS {
-            find(bug, Shards::Several, FOUND_WITHIN / 2);
+            find(bug, Shards::Several, FOUND_WITHIN);
         }
     }
 
