@@ -182,6 +182,20 @@ mod tests {
         }
     }
 
+    /// Whoever settles goes on at once: what changed is put behind the new base beside it.
+    fn catches_up(tidy: &mut Tidy, table: &Arc<RouteTable>) {
+        finish(tidy);
+        assert!(Arc::ptr_eq(&tidy.settle(table), table), "it catches up");
+    }
+
+    /// The same table with everything in its base.
+    fn settles(tidy: &mut Tidy, table: &Arc<RouteTable>) -> Arc<RouteTable> {
+        finish(tidy);
+        let settled = tidy.settle(table);
+        assert!(!settled.is_loose() && same(&settled, table));
+        settled
+    }
+
     /// Everything but endpoints is another.
     fn change_head(table: &mut Arc<RouteTable>, tidy: &mut Tidy) {
         let mut head = table.head().clone();
@@ -214,11 +228,8 @@ mod tests {
     fn whoever_settles_does_not_wait_for_a_change_of_anything_but_endpoints() {
         let (mut table, mut tidy) = begun(&endpoint("a/e/small", 0));
         change_head(&mut table, &mut tidy);
-        finish(&tidy);
-        assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it catches up");
-        finish(&tidy);
-        let settled = tidy.settle(&table);
-        assert!(!settled.is_loose() && same(&settled, &table));
+        catches_up(&mut tidy, &table);
+        settles(&mut tidy, &table);
     }
 
     #[test]
@@ -228,11 +239,8 @@ mod tests {
         for _ in 0..AT_ONCE / 2 {
             change(&mut table, &mut tidy, &mut small);
         }
-        finish(&tidy);
-        assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it catches up");
-        finish(&tidy);
-        let settled = tidy.settle(&table);
-        assert!(!settled.is_loose() && same(&settled, &table));
+        catches_up(&mut tidy, &table);
+        settles(&mut tidy, &table);
     }
 
     #[test]
@@ -242,12 +250,9 @@ mod tests {
         for _ in 0..=AT_ONCE {
             change(&mut table, &mut tidy, &mut small);
         }
-        finish(&tidy);
-        assert!(Arc::ptr_eq(&tidy.settle(&table), &table), "it catches up");
+        catches_up(&mut tidy, &table);
         change(&mut table, &mut tidy, &mut small);
-        finish(&tidy);
-        let settled = tidy.settle(&table);
-        assert!(!settled.is_loose() && same(&settled, &table));
+        let settled = settles(&mut tidy, &table);
         assert_eq!(settled.encode()[..], table.encode()[..]);
         change(&mut table, &mut tidy, &mut small);
         assert!(tidy.at_work.is_none() && tidy.since.is_empty());

@@ -131,7 +131,7 @@ pub const CODES: &[(u16, &str, &str, &str)] = &[
     (
         TABLE_TOO_LONG,
         "table_too_long",
-        "With this change the route table would be longer than what the link carries to a node, so it is not made.",
+        "The route table is longer than what the link carries to a node. A change that would make it so is not made; of a store that has one already, no node gets the whole.",
         "take away endpoints, keys or grants that nobody uses, or keep some of them at another control plane with nodes of its own",
     ),
 ];

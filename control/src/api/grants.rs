@@ -7,10 +7,8 @@ use super::keys::endpoint;
 use super::problem::Problem;
 use super::scalar::EXACT_MAX;
 use super::things::given;
-use crate::diagnosis::{ALREADY_THERE, API_QUERY, CODES, NAME, NOT_THERE, VALUE};
-use crate::model::{
-    Allow, Endpoint, Grant, Moment, NAME_NEEDED, environment_of, is_part, parts_of,
-};
+use crate::diagnosis::{ALREADY_THERE, API_QUERY, CODES, NOT_THERE, VALUE};
+use crate::model::{Allow, Endpoint, Grant, Moment, environment_of, is_part, parts_of};
 use crate::service::Question;
 use wire::diagnosis::Diagnosis;
 use wire::ids::Fingerprint;
@@ -163,11 +161,10 @@ fn well_named(channel: String) -> Result<String, Problem> {
         true => parts_of::<3>(&channel).is_some(),
         false => is_part(&channel),
     };
-    if is_name {
-        return Ok(channel);
+    match is_name {
+        true => Ok(channel),
+        false => Err(Problem::name("channel", &channel)),
     }
-    let (what, seen) = ("no channel can have this name", format!("`{channel}`"));
-    Err(Diagnosis::from_table(CODES, NAME, what, seen, NAME_NEEDED).into())
 }
 
 fn allow(call: &Call<'_>) -> Result<Allow, Problem> {

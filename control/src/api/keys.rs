@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::call::{Answer, Call};
 use super::problem::Problem;
-use crate::diagnosis::{CODES, NAME, NOT_THERE};
-use crate::model::{Direction, Endpoint, Key, Moment, NAME_NEEDED, Noun, Thing, is_part};
+use crate::diagnosis::{CODES, NOT_THERE};
+use crate::model::{Direction, Endpoint, Key, Moment, Noun, Thing, is_part};
 use crate::quantity::Age;
 use crate::service::{KeyOrder, NewKey, Rotation};
 use wire::diagnosis::Diagnosis;
@@ -132,10 +132,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Problem> {
 /// Refuse a name that no key can have. Without one it is named after its direction.
 fn well_named(name: Option<&str>) -> Result<(), Problem> {
     match name {
-        Some(name) if !is_part(name) => {
-            let (what, seen) = ("no key can have this name", format!("`{name}`"));
-            Err(Diagnosis::from_table(CODES, NAME, what, seen, NAME_NEEDED).into())
-        }
+        Some(name) if !is_part(name) => Err(Problem::name("key", name)),
         _ => Ok(()),
     }
 }

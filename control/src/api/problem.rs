@@ -9,6 +9,7 @@ use super::call::Answer;
 use crate::compile::Found;
 use crate::diagnosis as codes;
 use crate::diagnosis::CODES;
+use crate::model::NAME_NEEDED;
 use crate::service::Refusal;
 
 /// A refused question.
@@ -81,6 +82,12 @@ impl Problem {
     pub(super) fn too_long(seen: impl std::fmt::Display, most: usize) -> Self {
         let (what, needed) = ("the body is too long", format!("at most {most} bytes"));
         Self::told(codes::API_TOO_LONG, what, format!("{seen} bytes"), &needed)
+    }
+
+    /// A name that none of a kind of thing can have.
+    pub(super) fn name(kind: &str, seen: &str) -> Self {
+        let what = format!("no {kind} can have this name");
+        Self::told(codes::NAME, &what, format!("`{seen}`"), NAME_NEEDED)
     }
 
     /// A body of another kind.

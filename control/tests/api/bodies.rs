@@ -13,10 +13,16 @@ use super::{World, world};
 
 const MIB: usize = 1 << 20;
 
+/// A connection on which an answer is not waited for without end.
+fn patient(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    Ok(stream)
+}
+
 /// Everything that is answered to this, all of it sent before a byte is read.
 fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut stream = patient(address)?;
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
     let mut text = String::new();
@@ -98,15 +104,12 @@ fn who_sends_a_body_that_is_not_read_to_its_end_gets_the_whole_answer() {
 #[test]
 fn who_asks_whether_to_send_a_body_is_refused_before_it_is_told_to() {
     let world = world();
-    for (length, status) in [
-        ("content-length: 10", "HTTP/1.1 401 "),
-        ("transfer-encoding: chunked", "HTTP/1.1 401 "),
-    ] {
+    for length in ["content-length: 10", "transfer-encoding: chunked"] {
         let head = format!(
             "POST /v1/accounts HTTP/1.1\r\nhost: here\r\nexpect: 100-continue\r\n{length}\r\n\r\n"
         );
         let text = exchange(world.address, &head, b"").expect("answered, and ended in order");
-        assert!(text.starts_with(status), "{length}: {text}");
+        assert!(text.starts_with("HTTP/1.1 401 "), "{length}: {text}");
         assert!(text.contains("connection: close"), "{length}: {text}");
     }
 }
@@ -114,10 +117,7 @@ fn who_asks_whether_to_send_a_body_is_refused_before_it_is_told_to() {
 #[test]
 fn a_short_body_that_nobody_wants_is_passed_over_and_the_connection_goes_on() {
     let world = world();
-    let mut stream = world.connect();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .expect("set");
+    let mut stream = patient(world.address).expect("it listens");
     for body in [0, 1, 1_000, 60_000] {
         let head =
             format!("POST /v1/accounts HTTP/1.1\r\nhost: here\r\ncontent-length: {body}\r\n\r\n");
@@ -174,10 +174,7 @@ fn who_sends_without_end_is_cut_off() {
 #[test]
 fn who_is_silent_and_does_not_end_is_left() {
     let world = world();
-    let mut stream = world.connect();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .expect("set");
+    let mut stream = patient(world.address).expect("it listens");
     let head = "POST /v1/accounts HTTP/1.1\r\nhost: here\r\ncontent-length: 90000000000\r\n\r\n";
     stream.write_all(head.as_bytes()).expect("sent");
     let mut text = String::new();

@@ -106,8 +106,8 @@ fn a_session_ends_with_its_hours_and_opens_again_when_they_do() {
     }
 }
 
-#[test]
-fn who_lingers_is_not_resumed_outside_the_hours() {
+/// A sender whose connection was lost before its hours were over, and what it was.
+fn lingering_outside_its_hours() -> (World, Client) {
     let mut world = world(|parts| {
         endpoint_in(parts, SENDER).windows = vec!["sat 00:00-12:01".parse().unwrap()];
     });
@@ -115,6 +115,12 @@ fn who_lingers_is_not_resumed_outside_the_hours() {
     world.cut(client.connection);
     world.settle();
     pass(&mut world, 60);
+    (world, client)
+}
+
+#[test]
+fn who_lingers_is_not_resumed_outside_the_hours() {
+    let (mut world, client) = lingering_outside_its_hours();
     assert_eq!(world.shard.sessions(), 1, "it lingers");
     let resume = client.keys.as_ref().unwrap().resume;
     let mut next = Client::new(&mut world, SENDER, &resume);
@@ -191,13 +197,7 @@ fn a_token_that_was_refused_spends_the_nonce_of_its_hello() {
 
 #[test]
 fn a_resumption_that_was_refused_outside_the_hours_resumes_nothing_when_they_are_back() {
-    let mut world = world(|parts| {
-        endpoint_in(parts, SENDER).windows = vec!["sat 00:00-12:01".parse().unwrap()];
-    });
-    let client = Client::connect(&mut world, SENDER, 1);
-    world.cut(client.connection);
-    world.settle();
-    pass(&mut world, 60);
+    let (mut world, client) = lingering_outside_its_hours();
     let resume = client.keys.as_ref().unwrap().resume;
     let mut next = Client::new(&mut world, SENDER, &resume);
     let hello = next.hello_bytes(Auth::Resume(client.session), START);
